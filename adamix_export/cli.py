@@ -1,0 +1,100 @@
+"""The command adamix-export."""
+
+import argparse
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+try:
+    import transformers
+    from tqdm import tqdm
+
+    from adamix_export.export import EXPORTS, Options
+    from adamix_export.parity import Parity
+    from adamix_export.source import open_source
+    from adamix_train.errors import AdaMixError
+    from serve.errors import ServeError
+except ImportError as error:
+    sys.exit(f"adamix-export needs the export extra and ONNX Runtime ({error}): pip install 'adamix[export,cpu]'")
+
+EXAMPLE = """\
+examples:
+  adamix-export runs/tone bundles/tone                                # one task in one plain graph
+  adamix-export runs/tone runs/intent bundles/both --shape bank       # many tasks in one graph, one batch
+  adamix-export mood=runs/tone adapters/mood --shape adapter          # a file of some 100 KB for a bank elsewhere
+
+The export ends by running what it wrote in ONNX Runtime against PyTorch. If they differ it exits with 1 and writes nothing.
+"""
+STAGES = 4
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Export checkpoints."""
+    args = _parser().parse_args(argv)
+    _quieten()
+    if len(args.checkpoints) < 2:
+        sys.exit("adamix-export: give one checkpoint or more, and then the folder to write")
+    *checkpoints, out = args.checkpoints
+    options = Options(data=args.data, limit=args.parity_rows, tolerance=args.tolerance, force=args.force)
+    shape = args.shape or ("merged" if len(checkpoints) == 1 else "bank")
+    with tqdm(total=STAGES, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
+
+        def progress(stage: str) -> None:
+            bar.set_description(stage)
+            bar.update()
+
+        try:
+            sources = [open_source(checkpoint, base=args.base) for checkpoint in checkpoints]
+            reports = EXPORTS[shape](sources, Path(out), options, progress)
+        except (AdaMixError, ServeError) as error:
+            bar.close()
+            sys.exit(f"adamix-export: {error}")
+    if args.json:
+        parity = {name: report.as_dict() for name, report in reports.items()}
+        print(json.dumps({"out": out, "shape": shape, "parity": parity}))
+    else:
+        print(f"wrote {out} ({shape})\n" + parity_table(reports))
+
+
+def parity_table(reports: dict[str, Parity]) -> str:
+    """Return the reports as a table for people."""
+    lines = [f"{'adapter':<16} {'rows':>5} {'max diff':>9} {'equal':>8} {'PyTorch':>8} {'ONNX':>8}  metric, data"]
+    for name, report in reports.items():
+        metrics = [f"{'-' if value is None else format(value, '.4f'):>8}" for value in (report.pytorch, report.onnx)]
+        lines.append(
+            f"{name:<16} {report.rows:>5} {report.max_difference:>9.1e} {report.equal_labels:>8.2%} "
+            f"{' '.join(metrics)}  {report.metric}, {report.data}"
+        )
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="adamix-export",
+        usage="%(prog)s [options] [NAME=]CHECKPOINT [[NAME=]CHECKPOINT …] OUT",
+        description="Collapse trained mixtures into single adapters and write them as ONNX.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT … OUT", help="runs of adamix-train; then a new folder")
+    parser.add_argument("--shape", choices=EXPORTS, help="default: merged for one checkpoint, bank for several")
+    parser.add_argument("--base", help="the base model's folder or hub id, where it is no longer where the run found it")
+    parser.add_argument("--data", type=Path, help="labelled texts for the parity check (default: the validation file)")
+    parser.add_argument("--parity-rows", type=int, default=500, help="most texts to compare (default: %(default)s)")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference of a logit (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--json", action="store_true", help="print the parity report as one JSON object")
+    return parser
+
+
+def _quieten() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""From checkpoints to a bundle or an adapter, one function a shape."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from adamix_export.errors import ExportError
+from adamix_export.graph.bank import make_bank
+from adamix_export.graph.encoder import write_graph
+from adamix_export.graph.merged import merge, weights_to
+from adamix_export.parity import CANARIES, Parity, compare, require
+from adamix_export.source import Source, base_model
+from serve.adapter import WEIGHTS, AdapterCard, read_adapter, write_card
+from serve.bundle import ADAPTERS, MANIFEST, MODEL, TOKENIZER, Manifest, open_bundle, seal_bundle, whole_folder
+from serve.classify import Classifier, session_edges
+from serve.seal import file_sha256
+from serve.session import CPU, Choice, open_session
+
+PACKAGES = ("adamix", "torch", "transformers", "peft", "onnx", "onnxscript")
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How an export is checked and where it may write."""
+
+    data: Path | None = None
+    """Labelled texts for the parity check; None takes each run's own validation file."""
+    limit: int = 500
+    """Most texts of the parity check, for each adapter."""
+    tolerance: float = 1e-4
+    """Largest difference of a logit."""
+    force: bool = False
+    """Replace an existing folder."""
+
+
+def export_merged(sources: Sequence[Source], out: Path, options: Options, progress: Progress) -> dict[str, Parity]:
+    """Write the bundle of one checkpoint: its adapter inside the base's graph."""
+    if len(sources) != 1:
+        raise ExportError(f"shape merged takes one checkpoint, not {len(sources)}; shape bank takes several")
+    return _export_bundle("merged", sources, out, options, progress)
+
+
+def export_bank(sources: Sequence[Source], out: Path, options: Options, progress: Progress) -> dict[str, Parity]:
+    """Write the bundle of any number of checkpoints: the base's graph once, the adapters as its inputs."""
+    return _export_bundle("bank", sources, out, options, progress)
+
+
+def export_adapter(sources: Sequence[Source], out: Path, options: Options, progress: Progress) -> dict[str, Parity]:
+    """Write one standalone adapter, checked in a bank of its own."""
+    if len(sources) != 1:
+        raise ExportError(f"shape adapter takes one checkpoint, not {len(sources)}")
+    (source,) = sources
+    with whole_folder(out, force=options.force) as folder, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+        bank = Path(scratch) / "bank"
+        reports = _export_bundle("bank", sources, bank, options, progress)
+        written = bank / ADAPTERS / source.name
+        shutil.copy(written / WEIGHTS, folder / WEIGHTS)
+        write_card(folder, replace(read_adapter(written).card, parity=reports[source.name].as_dict()))
+    return reports
+
+
+EXPORTS: dict[str, Callable[[Sequence[Source], Path, Options, Progress], dict[str, Parity]]] = {
+    "merged": export_merged,
+    "adapter": export_adapter,
+    "bank": export_bank,
+}
+
+
+def _export_bundle(
+    shape: str, sources: Sequence[Source], out: Path, options: Options, progress: Progress
+) -> dict[str, Parity]:
+    _check_together(sources)
+    with whole_folder(out, force=options.force) as folder:
+        progress("collapsing")
+        for source in sources:
+            _write_adapter(source, folder / ADAPTERS / source.name)
+        _write_tokenizer(sources, folder / TOKENIZER)
+        progress("tracing")
+        _write_model(shape, sources, folder)
+        manifest = _manifest(shape, sources, folder)
+        seal_bundle(folder, manifest)
+        progress("comparing")
+        classifier = Classifier(open_bundle(folder), provider="cpu")
+        reports = compare(
+            sources, classifier, data=options.data, limit=options.limit, tolerance=options.tolerance
+        )
+        require(reports)
+        parity = {name: report.as_dict() for name, report in reports.items()}
+        seal_bundle(folder, replace(manifest, parity=parity))
+        progress("done")
+    return reports
+
+
+def _check_together(sources: Sequence[Source]) -> None:
+    """Raise an error if the sources cannot be in one bundle."""
+    first = sources[0]
+    for source in sources[1:]:
+        if source.card.base_sha256 != first.card.base_sha256:
+            raise ExportError(f"{source.name} and {first.name} were trained on different bases: a bank has one base")
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise ExportError(f"two checkpoints are called {name}: name them, NAME=FOLDER")
+
+
+def _write_adapter(source: Source, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    save_file(weights_to(source.adapter, torch.float32), folder / WEIGHTS)
+    tokenizer = AutoTokenizer.from_pretrained(source.folder)
+    ids = tokenizer(list(CANARIES), truncation=True, max_length=source.card.max_length)["input_ids"]
+    card = AdapterCard(
+        name=source.name,
+        sha256=file_sha256(folder / WEIGHTS),
+        base_sha256=source.card.base_sha256,
+        kind=source.config.kind,
+        r=source.config.r,
+        num_modules=source.config.num_modules,
+        labels=source.card.labels,
+        max_length=source.card.max_length,
+        metric=source.card.metric,
+        metrics=source.card.metrics,
+        canary_ids=ids,
+        canary_logits=source.logits_of_ids(ids).tolist(),
+    )
+    write_card(folder, card)
+
+
+def _write_tokenizer(sources: Sequence[Source], file: Path) -> None:
+    """Write the tokenizer without truncation and padding, which serving sets itself."""
+    definitions = set()
+    for source in sources:
+        tokenizer = Tokenizer.from_file(str(source.folder / TOKENIZER))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        definitions.add(tokenizer.to_str(pretty=True))
+    if len(definitions) > 1:
+        raise ExportError("the checkpoints have different tokenizers: a bank has one")
+    file.write_text(definitions.pop(), "utf-8")
+
+
+def _write_model(shape: str, sources: Sequence[Source], folder: Path) -> None:
+    first = sources[0]
+    model = base_model(first)
+    tokenizer = AutoTokenizer.from_pretrained(first.folder)
+    stacks = None
+    if shape == "bank":
+        stacks = make_bank(model, [source.adapter for source in sources])
+    else:
+        merge(model, first.adapter)
+    write_graph(model, list(tokenizer.model_input_names), stacks, folder / MODEL)
+    (folder / "config.json").write_text(json.dumps(model.config.to_diff_dict(), indent=2, sort_keys=True) + "\n")
+
+
+def _manifest(shape: str, sources: Sequence[Source], folder: Path) -> Manifest:
+    first = sources[0]
+    inputs, outputs = session_edges(open_session(folder / MODEL, Choice(CPU, "to read the graph's edges")))
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return Manifest(
+        task="text-classification",
+        shape=shape,
+        precision="fp32",
+        base={
+            "name": Path(first.card.base).name if Path(first.card.base).is_dir() else first.card.base,
+            "sha256": first.card.base_sha256,
+            "model_type": config["model_type"],
+        },
+        pad_token_id=config.get("pad_token_id") or 0,
+        adapters=[source.name for source in sources],
+        inputs=inputs,
+        outputs=outputs,
+        parity={},
+        versions={**{package: version(package) for package in PACKAGES}, "onnxruntime": ort.__version__},
+    )
+
+
+__all__ = ["EXPORTS", "MANIFEST", "Options", "export_adapter", "export_bank", "export_merged"]

@@ -1,0 +1,118 @@
+"""The base with adapters as inputs: a stack of each weight, and for every row the slot of its adapter."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from adamix_export.collapse import HEAD, Weights
+from adamix_export.errors import ExportError
+from adamix_export.graph.merged import by_site, replace_module
+from adamix_train.mixture.adapter import Adapter, AdapterShape
+from adamix_train.mixture.kinds import make_adapter
+from adamix_train.mixture.projection import Projection
+
+SLOTS = "slots"
+LABELS = "labels"
+
+
+@dataclass
+class Stacks:
+    """What the bank's layers read while the graph is traced; a plain object, so that tracing sees inputs in it."""
+
+    adapter_ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    """(batch,)"""
+    values: dict[str, Tensor] = field(default_factory=dict)
+    """Weights (slots, in, out) and biases (slots, out) by name."""
+    shapes: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
+    """Of all stacks that the model reads; a symbol stands for a width that the adapters decide."""
+
+    def rows(self, name: str) -> Tensor:
+        """Return each row's own weight (batch, in, out) or bias (batch, out)."""
+        return self.values[name].index_select(0, self.adapter_ids)
+
+
+class BankLinear(nn.Module):
+    """A linear layer with another weight for every row, gathered from a stack."""
+
+    def __init__(self, stacks: Stacks, name: str, *, bias: bool) -> None:
+        super().__init__()
+        self.stacks, self.name, self.bias = stacks, name, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project x (batch, sequence, in), or (batch, in), row by row."""
+        sequence = x if x.ndim == 3 else x.unsqueeze(1)
+        y = torch.bmm(sequence, self.stacks.rows(f"{self.name}.weight"))
+        if self.bias:
+            y = y + self.stacks.rows(f"{self.name}.bias").unsqueeze(1)
+        return y if x.ndim == 3 else y.squeeze(1)
+
+
+class Adapted(nn.Module):
+    """A layer of the base with the adapters of every kind that the bank holds for it; a row's own is not zero."""
+
+    def __init__(self, base: nn.Linear, adapters: list[Adapter]) -> None:
+        super().__init__()
+        self.base, self.adapters = base, nn.ModuleList(adapters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project and adapt x (batch, sequence, in)."""
+        y = self.base(x)
+        for adapter in self.adapters:
+            y = adapter(x, y)
+        return y
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight (out, in) of the layer, for code that looks at its dtype."""
+        return self.base.weight
+
+
+def make_bank(model: PreTrainedModel, adapters: Iterable[Weights]) -> Stacks:
+    """Replace every layer that one of `adapters` adapts, and the head, by layers that read stacks."""
+    stacks = Stacks()
+    sites = sorted({site for adapter in adapters for site in by_site(adapter)})
+    for module in sorted({module for module, _ in sites}):
+        layer = model.get_submodule(module)
+        if not isinstance(layer, nn.Linear):
+            raise ExportError(f"{module} is a {type(layer).__name__}; a bank adapts torch.nn.Linear layers")
+        kinds = [kind for other, kind in sites if other == module]
+        replace_module(model, module, _bank_head(layer, module, stacks) if HEAD in kinds else _adapted(layer, module, kinds, stacks))
+    _mark_labels(stacks, model.config.num_labels)
+    return stacks
+
+
+def _bank_head(layer: nn.Linear, module: str, stacks: Stacks) -> BankLinear:
+    return _bank_linear(stacks, f"{module}.{HEAD}", layer.in_features, layer.out_features, bias=layer.bias is not None)
+
+
+def _adapted(layer: nn.Linear, module: str, kinds: list[str], stacks: Stacks) -> Adapted:
+    shape = AdapterShape(in_features=layer.in_features, out_features=layer.out_features, r=1, lora_alpha=1)
+    return Adapted(layer, [make_adapter(kind, shape, _projection(stacks, module, kind)) for kind in kinds])
+
+
+def _projection(stacks: Stacks, module: str, kind: str) -> Projection:
+    """Return a factory of bank layers for one site; the rank is a symbol of its own for each kind."""
+
+    def projection(name: str, in_features: int, out_features: int, *, bias: bool) -> BankLinear:
+        rank = f"{kind}_r"
+        width_in, width_out = (in_features, rank) if name == "down" else (rank, out_features)
+        return _bank_linear(stacks, f"{module}.{kind}.{name}", width_in, width_out, bias=bias)
+
+    return projection
+
+
+def _bank_linear(stacks: Stacks, name: str, width_in: int | str, width_out: int | str, *, bias: bool) -> BankLinear:
+    stacks.shapes[f"{name}.weight"] = (SLOTS, width_in, width_out)
+    if bias:
+        stacks.shapes[f"{name}.bias"] = (SLOTS, width_out)
+    return BankLinear(stacks, name, bias=bias)
+
+
+def _mark_labels(stacks: Stacks, num_labels: int) -> None:
+    """Make the width of the head's last layer, which is that of the logits, a symbol."""
+    for name, shape in stacks.shapes.items():
+        if f".{HEAD}." in name and shape[-1] == num_labels:
+            stacks.shapes[name] = (*shape[:-1], LABELS)

@@ -1,0 +1,77 @@
+"""The checkpoint: a PEFT folder with a card that says what it was trained from, for and with.
+
+A folder holds `adapter_model.safetensors` (mixtures and head), `adapter_config.json`, the tokenizer's files, and
+`adamix.json`, the card, which is written last: a folder without it is not a checkpoint. The checkpoints of a run's
+steps hold the training state as well (`optimizer.safetensors`, `rng_state_0.safetensors`, `trainer_state.json`).
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from adamix_train.errors import CheckpointError
+
+CARD = "adamix.json"
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+FORMAT_VERSION = 1
+PACKAGES = ("adamix", "torch", "transformers", "peft")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a checkpoint says of itself."""
+
+    base: str
+    """The base model's folder or hub id, as the recipe names it."""
+    base_sha256: str
+    task: str
+    labels: list[str]
+    metric: str
+    max_length: int
+    """Longer inputs are truncated to this many tokens, special ones included."""
+    recipe: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=lambda: {package: version(package) for package in PACKAGES})
+    files: dict[str, str] = field(default_factory=dict)
+    """sha256 of the files that make the model."""
+    format_version: int = FORMAT_VERSION
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Complete a checkpoint: hash its model files and write the card under its name at once."""
+    hashes = {name: file_sha256(folder / name) for name in (WEIGHTS, CONFIG)}
+    partial = folder / (CARD + ".partial")
+    partial.write_text(json.dumps({**asdict(card), "files": hashes}, indent=2, ensure_ascii=False) + "\n")
+    partial.replace(folder / CARD)
+
+
+def read_card(folder: Path) -> Card:
+    """Return the card of a checkpoint after checking that its files are whole and unchanged."""
+    file = folder / CARD
+    if not file.is_file():
+        raise CheckpointError(
+            f"{folder} is not a checkpoint of adamix-train: it has no {CARD} (a run that was cut short leaves "
+            "checkpoint-N folders: resume it with --resume)"
+        )
+    try:
+        card = Card(**json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged or of another version: {error}") from error
+    if card.format_version != FORMAT_VERSION:
+        raise CheckpointError(f"{file} has format {card.format_version}; this version reads {FORMAT_VERSION}")
+    for name, expected in card.files.items():
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} is incomplete: {name} is missing; train or copy it again")
+        if file_sha256(folder / name) != expected:
+            raise CheckpointError(f"{folder / name} is cut short or changed since training: its sha256 does not match")
+    return card
+
+
+def file_sha256(file: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

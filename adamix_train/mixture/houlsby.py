@@ -1,0 +1,55 @@
+"""The bottleneck adapter of Houlsby et al. (2019), as AdaMix places it: behind a projection, before the residual."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adamix_train.mixture.adapter import AdapterShape
+from adamix_train.mixture.projection import Projection
+
+
+class Houlsby(nn.Module):
+    """y + up(gelu(down(y))), with exact GELU and biases.
+
+    Both projections start from N(0, 0.02) with zero biases and each module from its own draw, as in the original's
+    NLU code: the modules differ from the first step and the start is close to the identity, not equal to it.
+    """
+
+    def __init__(self, shape: AdapterShape, projection: Projection) -> None:
+        super().__init__()
+        self.down = projection("down", shape.out_features, shape.r, bias=True)
+        self.up = projection("up", shape.r, shape.out_features, bias=True)
+
+    def reset_parameters(self) -> None:
+        """Initialise the projections from torch's default generator."""
+        for projection in (self.down, self.up):
+            nn.init.normal_(projection.weight, std=0.02)
+            nn.init.zeros_(projection.bias)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Adapt y (batch, …, out); the layer's input x is not used."""
+        return y + self.up(functional.gelu(self.down(y)))
+
+    def fold(self) -> None:
+        """Do nothing: there is no factor."""
+
+    def merge(self, base: nn.Linear) -> nn.Module:
+        """Graft the adapter behind `base`; the GELU between its projections keeps it from being folded in."""
+        return Grafted(base, self)
+
+
+class Grafted(nn.Module):
+    """A layer with an adapter behind it."""
+
+    def __init__(self, base: nn.Linear, adapter: Houlsby) -> None:
+        super().__init__()
+        self.base_layer, self.adapter = base, adapter
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project and adapt x (batch, …, in) to (batch, …, out)."""
+        return self.adapter(x, self.base_layer(x))
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weight (out, in) of the layer, for code that looks at its dtype."""
+        return self.base_layer.weight

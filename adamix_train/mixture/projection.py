@@ -1,0 +1,89 @@
+"""A linear projection that exists in several versions."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Projection(Protocol):
+    """Makes the projections of an adapter, so that the adapter does not know how many versions of it there are."""
+
+    def __call__(self, name: str, in_features: int, out_features: int, *, bias: bool) -> nn.Module:
+        """Return the projection `name` ("down" or "up") with uninitialised weights."""
+
+
+class MixtureLinear(nn.Module):
+    """`num_modules` linear layers stacked in one parameter: `weight` (modules, out, in), `bias` (modules, out).
+
+    In training the rows of a batch go through the modules that `route` names, one entry an equal share of the batch.
+    In evaluation all rows go through the mean of the modules (AdaMix, section 3.3), so that what is evaluated is what
+    ships. Modules that a step did not choose have a zero gradient rather than none: AdamW's momentum and weight decay
+    move them as well, as they did in the original.
+    """
+
+    def __init__(self, num_modules: int, in_features: int, out_features: int, *, bias: bool) -> None:
+        super().__init__()
+        self.num_modules, self.in_features, self.out_features = num_modules, in_features, out_features
+        self.weight = nn.Parameter(torch.empty(num_modules, out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(num_modules, out_features)) if bias else None
+        self.route: tuple[int, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project x (batch, …, in) to (batch, …, out)."""
+        if not self.training:
+            return functional.linear(x, *self.mean())
+        if not self.route:
+            raise RuntimeError("a mixture in training mode has no route: call the AdaMix model, not the layer alone")
+        if x.shape[0] % len(self.route):
+            raise ValueError(f"a batch of {x.shape[0]} rows cannot hold {len(self.route)} views of equal size")
+        shares = zip(x.chunk(len(self.route)), self.route, strict=True)
+        outputs = [functional.linear(share, *self.module(index)) for share, index in shares]
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+
+    def module(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """Return weight (out, in) and bias (out) of one module."""
+        return self.weight[index], None if self.bias is None else self.bias[index]
+
+    def mean(self) -> tuple[Tensor, Tensor | None]:
+        """Return the mean weight (out, in) and bias (out) over the modules, each projection by itself."""
+        return self.weight.mean(0), None if self.bias is None else self.bias.mean(0)
+
+    def collapse(self) -> nn.Linear:
+        """Return a plain linear layer with the mean of the modules."""
+        weight, bias = self.mean()
+        linear = nn.Linear(self.in_features, self.out_features, bias=bias is not None)
+        linear = linear.to(device=weight.device, dtype=weight.dtype)
+        with torch.no_grad():
+            linear.weight.copy_(weight)
+            if bias is not None:
+                linear.bias.copy_(bias)
+        return linear
+
+    def extra_repr(self) -> str:
+        """Describe the layer as torch's own layers do."""
+        return f"modules={self.num_modules}, in_features={self.in_features}, out_features={self.out_features}"
+
+
+def mixture_projection(num_modules: int, *, share: str) -> Projection:
+    """Return a factory of mixtures; the projection that `share` names ("up", "down" or "none") has one module only."""
+
+    def projection(name: str, in_features: int, out_features: int, *, bias: bool) -> MixtureLinear:
+        return MixtureLinear(1 if name == share else num_modules, in_features, out_features, bias=bias)
+
+    return projection
+
+
+def linear_projection(name: str, in_features: int, out_features: int, *, bias: bool) -> nn.Linear:
+    """Make a plain linear layer: the factory for an adapter with one module."""
+    return nn.Linear(in_features, out_features, bias=bias)
+
+
+def collapse(adapter: nn.Module) -> None:
+    """Replace every mixture below `adapter` by the mean of its modules, in place."""
+    for name, child in adapter.named_children():
+        if isinstance(child, MixtureLinear):
+            setattr(adapter, name, child.collapse())
+        else:
+            collapse(child)

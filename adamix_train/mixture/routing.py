@@ -1,0 +1,37 @@
+"""Choose, before a forward pass, the module that each mixture uses."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adamix_train.mixture.projection import MixtureLinear
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """What a training forward is drawn from: a route is a function of (seed, step, view, site) and of nothing else.
+
+    It needs no random state, so that it is the same on every data-parallel rank, after a resume, and when gradient
+    checkpointing runs a layer again.
+    """
+
+    step: int
+    """Counts forward passes; two passes with the same step take the same route."""
+
+    views: int = 1
+    """The batch holds this many copies of its rows, one after the other, each with a draw of its own."""
+
+
+def draw(*, seed: int, step: int, view: int, site: str, num_modules: int) -> int:
+    """Return a uniform module index in [0, num_modules), the same on every machine for the same arguments."""
+    key = f"{seed}/{step}/{view}/{site}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % num_modules
+
+
+def set_route(mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int) -> None:
+    """Give every mixture its module for each view of `route`; down and up projections are sites of their own."""
+    for site, mixture in mixtures.items():
+        mixture.route = tuple(
+            draw(seed=seed, step=route.step, view=view, site=site, num_modules=mixture.num_modules)
+            for view in range(route.views)
+        )

@@ -1,0 +1,188 @@
+"""Carry out a recipe: read the data, train the mixture, keep the best checkpoint."""
+
+import json
+import logging
+import random
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from adamix_train.base import base_folder, base_sha256, load_classifier, load_tokenizer
+from adamix_train.checkpoint import Card
+from adamix_train.errors import CheckpointError, RecipeError
+from adamix_train.metrics import METRICS
+from adamix_train.peft_method import AdaMixConfig
+from adamix_train.progress import ProgressBar
+from adamix_train.recipe import Recipe
+from adamix_train.tasks.examples import Example, hold_out, label_names, read_examples
+from adamix_train.tasks.table import TASKS, Task
+from adamix_train.trainer import AdaMixTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The data of a run."""
+
+    train: list[Example]
+    validation: list[Example]
+    labels: list[str]
+
+
+def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
+    """Train, write the best checkpoint to `recipe.out`, and return (and store as results.json) what came out."""
+    out = Path(recipe.out)
+    interrupted = _resume_point(out, resume=resume)
+    task = task_of(recipe)
+    splits = read_splits(recipe, task)
+    folder = base_folder(recipe.base)
+    tokenizer = load_tokenizer(folder)
+    if recipe.max_length > tokenizer.model_max_length:
+        raise RecipeError(f"max_length is {recipe.max_length}; the base takes {tokenizer.model_max_length} tokens")
+    set_seed(recipe.seed)
+    model = peft.get_peft_model(load_classifier(folder, splits.labels), adamix_config(recipe))
+    trainer = AdaMixTrainer(
+        model=model,
+        args=training_arguments(recipe, metric=task.metric),
+        train_dataset=encode(splits.train, splits.labels, tokenizer, recipe.max_length),
+        eval_dataset=encode(splits.validation, splits.labels, tokenizer, recipe.max_length),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=lambda prediction: _metrics(task, prediction),
+        consistency_weight=recipe.consistency_weight,
+        card=Card(
+            base=recipe.base,
+            base_sha256=base_sha256(folder),
+            task=recipe.task,
+            labels=splits.labels,
+            metric=task.metric,
+            max_length=recipe.max_length,
+            recipe=asdict(recipe),
+        ),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(ProgressBar(task.metric))
+    trainer.train(resume_from_checkpoint=interrupted)
+    trainer.evaluate()
+    trainer.save_model(str(out))
+    return _store_results(out, trainer, splits)
+
+
+def task_of(recipe: Recipe) -> Task:
+    """Return the recipe's task, with the columns that the recipe names."""
+    task = TASKS[recipe.task]
+    named = {"text_column": recipe.text_column, "label_column": recipe.label_column}
+    return replace(task, **{name: value for name, value in named.items() if value})
+
+
+def read_splits(recipe: Recipe, task: Task) -> Splits:
+    """Read the data of a recipe."""
+    train = read_examples(Path(recipe.train_file), task)
+    if recipe.validation_file:
+        validation = read_examples(Path(recipe.validation_file), task)
+    else:
+        train, validation = hold_out(train, share=recipe.validation_share, seed=recipe.seed)
+    random.Random(recipe.seed).shuffle(train)
+    train = train[: recipe.train_limit]
+    return Splits(train=train, validation=validation, labels=label_names(train, validation, task))
+
+
+def encode(
+    examples: list[Example], labels: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[dict[str, Any]]:
+    """Return the model's inputs for each example, unpadded, with its label's index."""
+    encoded = tokenizer([example.text for example in examples], truncation=True, max_length=max_length)
+    return [
+        {**{name: values[index] for name, values in encoded.items()}, "labels": labels.index(example.label)}
+        for index, example in enumerate(examples)
+    ]
+
+
+def adamix_config(recipe: Recipe) -> AdaMixConfig:
+    """Return the mixture that a recipe describes."""
+    return AdaMixConfig(
+        task_type=peft.TaskType.SEQ_CLS,
+        kind=recipe.kind,
+        num_modules=recipe.num_modules,
+        r=recipe.r,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        share=recipe.share,
+        seed=recipe.seed,
+        target_modules=recipe.target_modules,
+    )
+
+
+def training_arguments(recipe: Recipe, *, metric: str) -> TrainingArguments:
+    """Return Trainer's arguments: AdamW, linear decay, one evaluation and one checkpoint an epoch, the best kept."""
+    return TrainingArguments(
+        output_dir=recipe.out,
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=4 * recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=recipe.warmup_ratio,
+        weight_decay=recipe.weight_decay,
+        seed=recipe.seed,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model=metric,
+        greater_is_better=True,
+        report_to=recipe.report_to,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _metrics(task: Task, prediction: EvalPrediction) -> dict[str, float]:
+    return {task.metric: METRICS[task.metric](prediction.predictions, prediction.label_ids)}
+
+
+def _resume_point(out: Path, *, resume: bool) -> str | None:
+    """Return the newest whole step checkpoint to resume from; None to start afresh."""
+    steps = [path for path in out.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    if resume:
+        if not steps:
+            raise CheckpointError(f"nothing to resume: {out} has no checkpoint-N folder; leave out --resume")
+        return str(max(steps, key=lambda path: int(path.name.rpartition("-")[2])))
+    if out.exists() and any(out.iterdir()):
+        raise RecipeError(f"{out} is not empty: give another --out, or --resume to go on with the run in it")
+    return None
+
+
+def _store_results(out: Path, trainer: AdaMixTrainer, splits: Splits) -> dict[str, Any]:
+    trainable, total = trainer.model.get_nb_trainable_parameters()
+    results = {
+        "checkpoint": str(out),
+        **trainer.last_metrics(),
+        "best_step": trainer.state.best_global_step,
+        "steps": trainer.state.global_step,
+        "train_examples": len(splits.train),
+        "validation_examples": len(splits.validation),
+        "labels": splits.labels,
+        "trained_parameters": trainable,
+        "all_parameters": total,
+        "history": trainer.state.log_history,
+    }
+    partial = out / "results.json.partial"
+    partial.write_text(json.dumps(results, indent=2) + "\n")
+    partial.replace(out / "results.json")
+    return results

@@ -1,0 +1,68 @@
+"""Read rows of named columns from CSV, TSV and JSONL files."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from adamix_train.errors import DataError
+
+Row = dict[str, str]
+csv.field_size_limit(1 << 24)
+
+
+def read_rows(file: Path, *, header: tuple[str, ...] | None, quoted: bool) -> list[Row]:
+    """Return the rows of a .csv, .tsv or .jsonl file; `header` names the columns of a file without a header line."""
+    reader = READERS.get(file.suffix.lower())
+    if reader is None:
+        raise DataError(f"{file} ends in {file.suffix or 'nothing'}; data files end in {', '.join(READERS)}")
+    if not file.is_file():
+        raise DataError(f"there is no data file {file}")
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(reader(stream, header, quoted))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text: {error}") from error
+    except ValueError as error:
+        raise DataError(f"{file}: {error}") from error
+    if not rows:
+        raise DataError(f"{file} has no rows")
+    return rows
+
+
+def _separated(delimiter: str) -> Callable[[TextIO, tuple[str, ...] | None, bool], Iterator[Row]]:
+    def read(stream: TextIO, header: tuple[str, ...] | None, quoted: bool) -> Iterator[Row]:
+        quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        lines = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=quoted)
+        try:
+            columns = header or tuple(next(lines, ()))
+            for fields in lines:
+                if len(fields) != len(columns) and fields:
+                    raise ValueError(f"line {lines.line_num} has {len(fields)} fields, not {len(columns)}")
+                if fields:
+                    yield dict(zip(columns, fields, strict=True))
+        except csv.Error as error:
+            raise ValueError(f"line {lines.line_num}: {error}") from error
+
+    return read
+
+
+def _json_lines(stream: TextIO, header: tuple[str, ...] | None, quoted: bool) -> Iterator[Row]:
+    for number, line in enumerate(stream, 1):
+        if not line.strip():
+            continue
+        try:
+            row: Any = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is not a JSON object")
+        yield {name: value if isinstance(value, str) else json.dumps(value) for name, value in row.items()}
+
+
+READERS: dict[str, Callable[[TextIO, tuple[str, ...] | None, bool], Iterator[Row]]] = {
+    ".csv": _separated(","),
+    ".tsv": _separated("\t"),
+    ".jsonl": _json_lines,
+}

@@ -1,0 +1,129 @@
+"""A transformers Trainer that draws routes, adds the consistency loss and pickles nothing."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Trainer
+
+from adamix_train.checkpoint import Card, write_card
+from adamix_train.consistency import consistency_loss, two_views
+from adamix_train.mixture.routing import Route
+from adamix_train.plain_state import load_state, save_state
+
+OPTIMIZER = "optimizer.safetensors"
+RNG = "rng_state_{rank}.safetensors"
+
+
+class AdaMixTrainer(Trainer):
+    """`transformers.Trainer` for a PEFT model with an `AdaMixConfig`.
+
+    With `consistency_weight` above zero a step runs two views of its batch under two routes in one forward pass;
+    labels go to the first view only. `card` makes every saved folder a checkpoint that adamix-export reads.
+    """
+
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        *args: Any,
+        consistency_weight: float = 1.0,
+        task_loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
+        card: Card | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.consistency_weight, self.task_loss, self.card = consistency_weight, task_loss, card
+        self.micro_step = (-1, 0)
+        """The optimizer step of the last forward pass, and how many passes it had before."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the task's loss on the first view plus the weighted consistency between the views."""
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs)
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        views = 2 if self.consistency_weight else 1
+        outputs = model(**(two_views(inputs) if views == 2 else inputs), route=Route(step=self.next_step(), views=views))
+        logits, *others = outputs.logits.chunk(views)
+        loss = self.task_loss(logits, labels)
+        for other in others:
+            loss = loss + self.consistency_weight * consistency_loss(logits, other)
+        outputs.logits = logits
+        return (loss, outputs) if return_outputs else loss
+
+    def next_step(self) -> int:
+        """Number the training forwards; a resumed run goes on where the interrupted one would have."""
+        step, passes = self.micro_step
+        passes = passes + 1 if step == self.state.global_step else 0
+        self.micro_step = (self.state.global_step, passes)
+        return self.state.global_step * self.args.gradient_accumulation_steps + passes
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        if not self.args.should_save:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+        if self.card is not None:
+            write_card(folder, replace(self.card, metrics=self.last_metrics()))
+
+    def last_metrics(self) -> dict[str, float]:
+        """Return the newest evaluation's numbers without the prefix that Trainer gives them."""
+        newest = next((entry for entry in reversed(self.state.log_history) if "eval_loss" in entry), {})
+        timing = ("runtime", "samples_per_second", "steps_per_second")
+        names = (name for name in newest if name.startswith("eval_") and not name.endswith(timing))
+        return {name.removeprefix("eval_"): newest[name] for name in names}
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.args.should_save:
+            state = {"optimizer": self.optimizer.state_dict(), "schedule": self.lr_scheduler.state_dict()}
+            save_state(state, Path(output_dir) / OPTIMIZER)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and (file := Path(checkpoint) / OPTIMIZER).is_file():
+            state = load_state(file)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.lr_scheduler.load_state_dict(state["schedule"])
+
+    def _save_scaler(self, output_dir: str) -> None:
+        if self.accelerator.scaler is not None and self.args.should_save:
+            save_state(self.accelerator.scaler.state_dict(), Path(output_dir) / "scaler.safetensors")
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and (file := Path(checkpoint) / "scaler.safetensors").is_file():
+            self.accelerator.scaler.load_state_dict(load_state(file))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        state = {
+            "python": random.getstate(),
+            "numpy": np.random.get_state(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        save_state(state, Path(output_dir) / RNG.format(rank=self.args.process_index))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not (file := Path(checkpoint) / RNG.format(rank=self.args.process_index)).is_file():
+            return
+        state = load_state(file)
+        random.setstate(state["python"])
+        np.random.set_state(state["numpy"])
+        torch.set_rng_state(state["torch"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda"])

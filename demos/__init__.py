@@ -1,0 +1,1 @@
+"""The sample base models, the quick start and the playground."""

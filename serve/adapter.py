@@ -1,0 +1,97 @@
+"""A standalone adapter on disk: `adapter.safetensors` (collapsed weights and head) and `adapter.json`, its card.
+
+Tensors are called `{module}.{kind}.{projection}.{weight|bias}`, those of the head `{module}.head.{weight|bias}`, with
+torch's layouts: weight (out, in), bias (out).
+"""
+
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from serve.errors import BundleError
+from serve.seal import file_sha256, read_sealed, write_sealed
+
+CARD = "adapter.json"
+WEIGHTS = "adapter.safetensors"
+FORMAT_VERSION = 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterCard:
+    """What an adapter says of itself."""
+
+    name: str
+    sha256: str
+    """Of `adapter.safetensors`; every answer carries it."""
+    base_sha256: str
+    """Of the weights of the base it was trained on; it runs on no other."""
+    kind: str
+    r: int
+    num_modules: int
+    """Of the mixture that it is the collapse of."""
+    labels: list[str]
+    """One for each logit."""
+    max_length: int
+    """In tokens, special ones included, as in training."""
+    metric: str
+    metrics: dict[str, float]
+    """On the validation data, before export, in PyTorch."""
+    canary_ids: list[list[int]]
+    """Token ids of a few rows…"""
+    canary_logits: list[list[float]]
+    """…and PyTorch's logits for them: what shows, wherever it is loaded, that this adapter answers."""
+    parity: dict[str, Any] = field(default_factory=dict)
+    """Of an adapter exported by itself: its comparison with PyTorch. A bundle keeps its own in its manifest."""
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if self.format_version != FORMAT_VERSION:
+            raise BundleError(f"adapter {self.name}: format {self.format_version}; this version reads {FORMAT_VERSION}")
+        check_name(self.name)
+        if not self.labels or not self.canary_ids or len(self.canary_ids) != len(self.canary_logits):
+            raise BundleError(f"adapter {self.name}: its card has no labels or no canary rows")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter in memory."""
+
+    card: AdapterCard
+    tensors: dict[str, NDArray[np.float32]]
+
+
+def check_name(name: str) -> str:
+    """Return an adapter's name if it can stand in a path, a header and a metric's label."""
+    if not NAME.fullmatch(name):
+        raise BundleError(f"{name!r} is no name for an adapter: use letters, digits, '.', '_' and '-', 64 at most")
+    return name
+
+
+def write_card(folder: Path, card: AdapterCard) -> None:
+    """Write an adapter's card beside its weights."""
+    write_sealed(folder / CARD, asdict(card))
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Return the adapter in `folder` after checking its hash."""
+    content: dict[str, Any] = read_sealed(folder / CARD)
+    try:
+        card = AdapterCard(**content)
+    except TypeError as error:
+        raise BundleError(f"{folder / CARD} is of another version: {error}") from error
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise BundleError(f"adapter {card.name} is incomplete: {weights} is missing")
+    if file_sha256(weights) != card.sha256:
+        raise BundleError(f"{weights} is damaged: its sha256 does not match; export or copy it again")
+    try:
+        return Adapter(card, load_file(weights))
+    except SafetensorError as error:
+        raise BundleError(f"{weights} is not a safetensors file: {error}") from error

@@ -1,0 +1,172 @@
+"""The bundle: one folder with all that serving needs, whole or absent, opened only if every hash holds.
+
+bundle.json · model.onnx · model.onnx.data · tokenizer.json · config.json · adapters/NAME/{adapter.json,adapter.safetensors}
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from serve.adapter import Adapter, read_adapter
+from serve.errors import BundleError
+from serve.seal import file_sha256, read_sealed, write_sealed
+
+MANIFEST = "bundle.json"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+ADAPTERS = "adapters"
+FORMAT_VERSION = 1
+SHAPES = ("merged", "bank")
+"""merged: one adapter inside the base's graph; bank: the base's graph with adapters as inputs, one a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """An input or output of the graph; a dimension is a number or a symbol."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What `bundle.json` says."""
+
+    task: str
+    shape: str
+    precision: str
+    base: dict[str, str]
+    """name, sha256 (of the weights) and model_type."""
+    pad_token_id: int
+    adapters: list[str]
+    inputs: list[Edge]
+    outputs: list[Edge]
+    parity: dict[str, Any]
+    """By adapter: the comparison with PyTorch that ended the export."""
+    versions: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)
+    """sha256 of every other file by its path in the bundle."""
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle."""
+
+    folder: Path
+    manifest: Manifest
+    adapters: dict[str, Adapter]
+
+    @property
+    def model(self) -> Path:
+        """The ONNX file."""
+        return self.folder / MODEL
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer's file."""
+        return self.folder / TOKENIZER
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Return the bundle in `folder`, or an error if a file is missing, changed, or of another version."""
+    if not folder.is_dir():
+        raise BundleError(f"there is no bundle folder {folder}")
+    manifest = _manifest(read_sealed(folder / MANIFEST), folder)
+    for name, expected in manifest.files.items():
+        file = _inside(folder, name)
+        if not file.is_file():
+            raise BundleError(f"{folder} is incomplete: {name} is missing; export or copy it again")
+        if file_sha256(file) != expected:
+            raise BundleError(f"{file} is damaged: its sha256 does not match; export or copy it again")
+    adapters = {name: read_adapter(_inside(folder, f"{ADAPTERS}/{name}")) for name in manifest.adapters}
+    for name, adapter in adapters.items():
+        check_base(adapter, manifest)
+        if adapter.card.name != name:
+            raise BundleError(f"{folder}: the adapter in {ADAPTERS}/{name} calls itself {adapter.card.name}")
+    return Bundle(folder, manifest, adapters)
+
+
+def with_adapters(bundle: Bundle, folders: Sequence[Path]) -> Bundle:
+    """Return a bank bundle with standalone adapters added to its own."""
+    if folders and bundle.manifest.shape != "bank":
+        raise BundleError(f"{bundle.folder} is a merged bundle: its graph takes no other adapter; export a bank")
+    adapters = dict(bundle.adapters)
+    for adapter in map(read_adapter, folders):
+        check_base(adapter, bundle.manifest)
+        if adapter.card.name in adapters:
+            raise BundleError(f"there are two adapters called {adapter.card.name}: rename one when you export it")
+        adapters[adapter.card.name] = adapter
+    return replace(bundle, adapters=adapters)
+
+
+def check_base(adapter: Adapter, manifest: Manifest) -> None:
+    """Raise an error if `adapter` was trained on another base than the bundle's."""
+    if adapter.card.base_sha256 != manifest.base["sha256"]:
+        raise BundleError(
+            f"adapter {adapter.card.name} was trained on a base with sha256 {adapter.card.base_sha256[:12]}…, "
+            f"this bundle has {manifest.base['sha256'][:12]}… ({manifest.base['name']}): use the bundle of its own base"
+        )
+
+
+@contextmanager
+def whole_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `target` that takes its name on success and is removed on any failure."""
+    if target.exists() and not force:
+        raise BundleError(f"{target} exists: give another folder, or --force to replace it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield partial
+        partial.chmod(0o777 & ~_umask())
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def seal_bundle(folder: Path, manifest: Manifest) -> None:
+    """Hash every file of `folder` and write the manifest: the last act of an export."""
+    names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    files = {name: file_sha256(folder / name) for name in names if name != MANIFEST}
+    write_sealed(folder / MANIFEST, {**asdict(manifest), "files": files})
+
+
+def _manifest(content: dict[str, Any], folder: Path) -> Manifest:
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{folder} has bundle format {version}; this version reads {FORMAT_VERSION}")
+    try:
+        edges = {side: [Edge(**edge) for edge in content[side]] for side in ("inputs", "outputs")}
+        manifest = Manifest(**{**content, **edges})
+    except (TypeError, KeyError) as error:
+        raise BundleError(f"{folder / MANIFEST} lacks or misspells a field: {error}") from error
+    if manifest.shape not in SHAPES:
+        raise BundleError(f"{folder} has shape {manifest.shape!r}; known are {', '.join(SHAPES)}")
+    for name in (MODEL, TOKENIZER):
+        if name not in manifest.files:
+            raise BundleError(f"{folder} is incomplete: its manifest does not list {name}")
+    return manifest
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path `name` of a bundle; it may not leave it, be it by '..', from the root, or through a link."""
+    path = PurePosixPath(name)
+    file = folder / path
+    if path.is_absolute() or ".." in path.parts or not file.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"{folder} names the path {name!r}, which leaves the bundle: do not use it")
+    return file
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,119 @@
+"""The command adamix-serve."""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+
+try:
+    import uvicorn
+
+    from serve.bundle import open_bundle, with_adapters
+    from serve.classify import Classifier
+    from serve.errors import ServeError
+    from serve.http.app import make_app
+    from serve.scheduler import Limits
+    from serve.session import PROVIDERS
+except ImportError as error:
+    sys.exit(f"adamix-serve needs ONNX Runtime ({error}): pip install 'adamix[cpu]' or, with a GPU, 'adamix[gpu]'")
+
+logger = logging.getLogger(__name__)
+
+EXAMPLE = """\
+examples:
+  adamix-serve bundles/demo
+  curl localhost:8080/predict -H 'content-type: application/json' \\
+       -d '{"inputs": [["It never arrived."], ["Lovely!"]], "adapter": ["intent", "tone"]}'
+
+Routes: POST /predict, GET /info, /health, /metrics (Prometheus), /docs (OpenAPI). SIGTERM answers what is in flight and exits.
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve a bundle over HTTP until told to stop."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        listener = _listen(args.host, args.port)
+        bundle = with_adapters(open_bundle(args.bundle), args.adapter)
+        classifier = Classifier(bundle, provider=args.provider, threads=args.threads)
+    except ServeError as error:
+        sys.exit(f"adamix-serve: {error}")
+    limits = Limits(
+        max_batch_tokens=args.max_batch_tokens,
+        max_batch_rows=args.max_batch_requests,
+        max_queued_rows=args.max_queued_requests,
+        timeout=args.timeout,
+    )
+    app = make_app(classifier, limits, max_client_rows=args.max_client_batch_size, payload_limit=args.payload_limit)
+    # uvicorn raises the signal that stopped it once more when it is done; a drained server has ended well.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    host, port = listener.getsockname()[:2]
+    logger.info("serving %s (%s) on http://%s:%d", args.bundle, ", ".join(classifier.cards), host, port)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=args.exit_timeout_secs, lifespan="on"
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        logger.info("stopped; everything that was taken is answered")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="adamix-serve",
+        description="Serve a bundle of adamix-export over HTTP.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    defaults = Limits()
+    parser.add_argument("bundle", type=Path, help="folder made by adamix-export, of shape merged or bank")
+    parser.add_argument(
+        "--adapter", type=Path, action="append", default=[], metavar="FOLDER", help="load a standalone adapter as well"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="port; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--provider", choices=PROVIDERS, default="auto", help="where to run (default: a GPU if there is one)")
+    parser.add_argument("--threads", type=_positive, help="threads of a run on the CPU (default: the cores at hand)")
+    for flag, default, text in (
+        ("--max-batch-tokens", defaults.max_batch_tokens, "padded tokens of a batch"),
+        ("--max-batch-requests", defaults.max_batch_rows, "texts of a batch"),
+        ("--max-queued-requests", defaults.max_queued_rows, "texts that wait; beyond that the answer is 429"),
+        ("--max-client-batch-size", 64, "texts in one request"),
+        ("--payload-limit", 2_000_000, "bytes of one request"),
+        ("--exit-timeout-secs", 30, "seconds to answer what is in flight after SIGTERM"),
+    ):
+        parser.add_argument(flag, type=_positive, default=default, help=f"{text} (default: %(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=defaults.timeout, help="seconds a text may wait; then 504 (default: %(default)s)"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before the model is loaded, so that a port in use is told at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Listening claims the port; a second server's bind fails from here on.
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        sys.exit(f"adamix-serve: cannot listen on {host}:{port}: {reason}; give another --port")
+    return listener
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The errors of serving; the HTTP layer alone knows their status codes.
+
+ServeError
+├── BundleError        a bundle or adapter is damaged, incomplete, or does not fit
+├── ProviderError      ONNX Runtime cannot run where it was told to
+├── UnknownAdapter     a request names an adapter that is not loaded
+├── InputError         a text is empty, too long, or not a text
+├── Overloaded         the queue is full
+├── DeadlineExceeded   a request waited too long
+└── Draining           the server is stopping
+"""
+
+
+class ServeError(Exception):
+    """What was found, what was expected, and what to do, in one line."""
+
+
+class BundleError(ServeError):
+    """A bundle or adapter is damaged, incomplete, or does not fit."""
+
+
+class ProviderError(ServeError):
+    """ONNX Runtime cannot run where it was told to."""
+
+
+class UnknownAdapter(ServeError):
+    """A request names an adapter that is not loaded."""
+
+
+class InputError(ServeError):
+    """A text is empty, too long, or not a text."""
+
+
+class Overloaded(ServeError):
+    """The queue is full."""
+
+
+class DeadlineExceeded(ServeError):
+    """A request waited too long."""
+
+
+class Draining(ServeError):
+    """The server is stopping."""

@@ -1,0 +1,60 @@
+"""From errors to answers: one table."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serve.errors import DeadlineExceeded, Draining, InputError, Overloaded, ServeError, UnknownAdapter
+
+logger = logging.getLogger(__name__)
+
+STATUS: dict[type[Exception], tuple[int, str]] = {
+    InputError: (422, "validation"),
+    UnknownAdapter: (404, "unknown_adapter"),
+    Overloaded: (429, "overloaded"),
+    DeadlineExceeded: (504, "deadline_exceeded"),
+    Draining: (503, "draining"),
+}
+"""Status code and error_type of each error."""
+RETRY_AFTER = {429: "1", 503: "1"}
+"""Seconds after which a client may try again."""
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error as {"error": …, "error_type": …}."""
+    app.add_exception_handler(ServeError, _serve_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _bug)
+
+
+def answer(status: int, error: str, error_type: str) -> JSONResponse:
+    """Return an error's response."""
+    headers = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else None
+    return JSONResponse({"error": error, "error_type": error_type}, status, headers)
+
+
+async def _serve_error(request: Request, error: Exception) -> JSONResponse:
+    status, error_type = STATUS.get(type(error), (500, "internal"))
+    return answer(status, str(error), error_type)
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    malformed = first["type"].startswith("json")
+    return answer(400 if malformed else 422, f"{where}: {first['msg']}" if where else first["msg"], "validation")
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return answer(error.status_code, str(error.detail), "http")
+
+
+async def _bug(request: Request, error: Exception) -> JSONResponse:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return answer(500, "internal error; the server's log has the details", "internal")

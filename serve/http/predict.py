@@ -1,0 +1,94 @@
+"""POST /predict, as text-embeddings-inference has it, with an adapter for every row."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve.classify import Classifier, Prediction
+from serve.errors import InputError
+from serve.tokens import Row
+
+router = APIRouter()
+LONG_TEXT = 20_000
+"""Characters above which a request is tokenized outside the event loop."""
+
+
+class PredictRequest(BaseModel):
+    """Texts to classify."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"inputs": "It works like a charm."}})
+
+    inputs: Annotated[str | list[str] | list[list[str]], Field(description='a text, or a batch: [["one"], ["two"]]')]
+    adapter: Annotated[
+        str | list[str] | None, Field(description="the adapter of all texts, or of each; optional if there is one only")
+    ] = None
+    truncate: Annotated[bool, Field(description="cut texts that are too long instead of refusing them")] = False
+    raw_scores: Annotated[bool, Field(description="return logits instead of probabilities")] = False
+
+
+class Score(BaseModel):
+    """A label and its probability (or logit)."""
+
+    label: str
+    score: float
+
+
+@router.post("/predict")
+async def predict(body: PredictRequest, request: Request, response: Response) -> list[Score] | list[list[Score]]:
+    """Classify texts.
+
+    One text gives a list of labels, likeliest first; a batch gives a list of such lists. The headers `X-Adapter` and
+    `X-Adapter-Sha256` say which adapter answered, one entry a text.
+    """
+    state = request.app.state
+    texts = _texts(body.inputs, limit=state.max_client_rows)
+    adapters = _adapters(body.adapter, len(texts))
+    rows = await _rows(state.classifier, texts, adapters, truncate=body.truncate)
+    predictions: list[Prediction] = await state.batcher.submit(rows)
+    response.headers["X-Adapter"] = ",".join(prediction.adapter for prediction in predictions)
+    response.headers["X-Adapter-Sha256"] = ",".join(prediction.sha256 for prediction in predictions)
+    answers = [_scores(prediction, raw=body.raw_scores) for prediction in predictions]
+    return answers if isinstance(body.inputs, list) else answers[0]
+
+
+def _texts(inputs: str | list[str] | list[list[str]], *, limit: int) -> list[str]:
+    if isinstance(inputs, str):
+        return [inputs]
+    if not inputs:
+        raise InputError("inputs is empty: send a text or a batch of texts")
+    if len(inputs) > limit:
+        raise InputError(f"inputs has {len(inputs)} texts; at most {limit} go into one request")
+    if any(isinstance(item, str) or len(item) != 1 for item in inputs):
+        raise InputError(
+            'a batch is a list of one-text lists, [["one"], ["two"]]; a list of plain strings would be a text pair, '
+            "and these adapters take one text"
+        )
+    return [item[0] for item in inputs]
+
+
+def _adapters(adapter: str | list[str] | None, count: int) -> Sequence[str | None]:
+    if not isinstance(adapter, list):
+        return [adapter] * count
+    if len(adapter) != count:
+        raise InputError(f"adapter names {len(adapter)} adapters for {count} texts: give one name, or one for each")
+    return adapter
+
+
+async def _rows(
+    classifier: Classifier, texts: list[str], adapters: Sequence[str | None], *, truncate: bool
+) -> list[Row]:
+    def tokenize() -> list[Row]:
+        return [
+            classifier.row(text, name, truncate=truncate) for text, name in zip(texts, adapters, strict=True)
+        ]
+
+    return await asyncio.to_thread(tokenize) if sum(map(len, texts)) > LONG_TEXT else tokenize()
+
+
+def _scores(prediction: Prediction, *, raw: bool) -> list[Score]:
+    values = prediction.logits if raw else prediction.scores
+    pairs = zip(prediction.labels, values.tolist(), strict=True)
+    return [Score(label=label, score=score) for label, score in sorted(pairs, key=lambda pair: -pair[1])]

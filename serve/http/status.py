@@ -1,0 +1,51 @@
+"""GET /health, /info and /metrics: for probes, people and Prometheus."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from serve.classify import Classifier
+from serve.errors import Draining
+
+router = APIRouter()
+
+
+@router.get("/health")
+async def health(request: Request) -> dict[str, str]:
+    """Say that the server takes requests; 503 once it is stopping."""
+    if request.app.state.batcher.draining:
+        raise Draining("the server is stopping")
+    return {"status": "ok"}
+
+
+@router.get("/info")
+async def info(request: Request) -> dict[str, Any]:
+    """Describe the bundle and its adapters."""
+    classifier: Classifier = request.app.state.classifier
+    manifest = classifier.bundle.manifest
+    return {
+        "task": manifest.task,
+        "shape": manifest.shape,
+        "precision": manifest.precision,
+        "provider": classifier.provider,
+        "base": manifest.base,
+        "versions": manifest.versions,
+        "adapters": {
+            name: {
+                "sha256": card.sha256,
+                "kind": card.kind,
+                "labels": card.labels,
+                "max_length": card.max_length,
+                "metrics": card.metrics,
+                "parity": manifest.parity.get(name),
+            }
+            for name, card in classifier.cards.items()
+        },
+    }
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Return the counters in Prometheus' text format."""
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,77 @@
+"""Open ONNX Runtime sessions on the best provider there is, and say which and why."""
+
+import ctypes
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime as ort
+
+from serve.errors import BundleError, ProviderError
+
+logger = logging.getLogger(__name__)
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+PROVIDERS = {"auto": None, "cpu": CPU, "cuda": CUDA}
+ERRORS_ONLY = 3
+NOTHING = 4
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A provider and the reason for it."""
+
+    provider: str
+    reason: str
+
+
+def choose_provider(wish: str = "auto") -> Choice:
+    """Return CUDA where it can run and the CPU elsewhere; `wish` is a key of PROVIDERS."""
+    if wish == "cpu":
+        return Choice(CPU, "as asked")
+    obstacle = _cuda_obstacle()
+    if obstacle is None:
+        return Choice(CUDA, "as asked" if wish == "cuda" else "a GPU was found")
+    if wish == "cuda":
+        raise ProviderError(f"CUDA was asked for, but {obstacle}")
+    return Choice(CPU, obstacle)
+
+
+def _cuda_obstacle() -> str | None:
+    """Return why CUDA cannot be used, or None if nothing speaks against it."""
+    if CUDA not in ort.get_available_providers():
+        return "the installed ONNX Runtime has no CUDA (the extra gpu brings it)"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "there is no NVIDIA driver (libcuda.so.1)"
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return "the NVIDIA driver finds no GPU"
+    return None
+
+
+def open_session(model: Path, choice: Choice, *, threads: int | None = None) -> ort.InferenceSession:
+    """Return a session for `model`; `threads` defaults to the cores this process may use."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.log_severity_level = ERRORS_ONLY if choice.provider == CPU else NOTHING
+    if choice.provider == CUDA:
+        ort.preload_dlls()
+    providers = [choice.provider] if choice.provider == CPU else [choice.provider, CPU]
+    try:
+        session = ort.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise BundleError(f"ONNX Runtime does not take {model}: {_line(error)}") from error
+    chosen = session.get_providers()[0]
+    if chosen != choice.provider:
+        logger.warning("running on %s: %s was chosen (%s) but did not start", chosen, choice.provider, choice.reason)
+    else:
+        logger.info("running on %s: %s", chosen, choice.reason)
+    return session
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
