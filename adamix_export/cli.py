@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT … OUT", help="runs of adamix-train; then a new folder")
     parser.add_argument("--shape", choices=EXPORTS, help="default: merged for one checkpoint, bank for several")
     parser.add_argument("--base", help="the base model's folder or hub id, where it is no longer where the run found it")
-    parser.add_argument("--data", type=Path, help="labelled texts for the parity check (default: the validation file)")
+    parser.add_argument("--data", type=Path, help="labelled texts for the parity check (default: the run's test or validation file)")
     parser.add_argument("--parity-rows", type=int, default=500, help="most texts to compare (default: %(default)s)")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference of a logit (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")

@@ -36,7 +36,7 @@ class Options:
     """How an export is checked and where it may write."""
 
     data: Path | None = None
-    """Labelled texts for the parity check; None takes each run's own validation file."""
+    """Labelled texts for the parity check; None takes each run's own test or validation file."""
     limit: int = 500
     """Most texts of the parity check, for each adapter."""
     tolerance: float = 1e-4

@@ -9,6 +9,7 @@ import numpy as np
 
 from adamix_export.errors import ParityError
 from adamix_export.source import Source
+from adamix_train.errors import DataError
 from adamix_train.metrics import METRICS
 from adamix_train.recipe import Recipe
 from adamix_train.run import task_of
@@ -52,12 +53,16 @@ class Parity:
 
 
 def parity_examples(source: Source, data: Path | None, *, limit: int) -> tuple[list[Example], str]:
-    """Return labelled texts and where they are from: `data`, else the run's validation file, else none."""
+    """Return labelled texts and where they are from: `data`, else the run's test or validation file, else none."""
     recipe = Recipe(**source.card.recipe)
-    file = data or (Path(recipe.validation_file) if recipe.validation_file else None)
-    if file is None or (data is None and not file.is_file()):
+    known = [Path(file) for file in (recipe.test_file, recipe.validation_file) if file]
+    file = data or next((file for file in known if file.is_file()), None)
+    if file is None:
         return [], "canary texts"
-    return read_examples(file, task_of(recipe))[:limit], str(file.name)
+    examples = read_examples(file, task_of(recipe))[:limit]
+    if strange := sorted({example.label for example in examples} - set(source.card.labels)):
+        raise DataError(f"{file} has labels that {source.name} does not know: {', '.join(strange[:5])}")
+    return examples, file.name
 
 
 def compare(

@@ -30,6 +30,7 @@ class Recipe:
     task: str = _field("how files are read and judged", "classification", choices=tuple(TASKS))
     validation_file: str | None = _field("validation data; without it a share of the training data is held out", None)
     validation_share: float = _field("share of the training data to hold out, of each label alike", 0.1)
+    test_file: str | None = _field("labelled data that is measured on once, at the end, and compared on by an export", None)
     text_column: str | None = _field("column of the text (default: the task's)", None)
     label_column: str | None = _field("column of the label (default: the task's)", None)
     train_limit: int | None = _field("use only this many training examples, drawn with the seed", None)

@@ -20,7 +20,7 @@ from transformers import (
 
 from adamix_train.base import base_folder, base_sha256, load_classifier, load_tokenizer
 from adamix_train.checkpoint import Card
-from adamix_train.errors import CheckpointError, RecipeError
+from adamix_train.errors import CheckpointError, DataError, RecipeError
 from adamix_train.metrics import METRICS
 from adamix_train.peft_method import AdaMixConfig
 from adamix_train.progress import ProgressBar
@@ -38,6 +38,7 @@ class Splits:
 
     train: list[Example]
     validation: list[Example]
+    test: list[Example]
     labels: list[str]
 
 
@@ -76,6 +77,8 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     trainer.add_callback(ProgressBar(task.metric))
     trainer.train(resume_from_checkpoint=interrupted)
     trainer.evaluate()
+    if splits.test:
+        trainer.evaluate(encode(splits.test, splits.labels, tokenizer, recipe.max_length), metric_key_prefix="test")
     trainer.save_model(str(out))
     return _store_results(out, trainer, splits)
 
@@ -96,7 +99,11 @@ def read_splits(recipe: Recipe, task: Task) -> Splits:
         train, validation = hold_out(train, share=recipe.validation_share, seed=recipe.seed)
     random.Random(recipe.seed).shuffle(train)
     train = train[: recipe.train_limit]
-    return Splits(train=train, validation=validation, labels=label_names(train, validation, task))
+    labels = label_names(train, validation, task)
+    test = read_examples(Path(recipe.test_file), task) if recipe.test_file else []
+    if strange := sorted({example.label for example in test} - set(labels)):
+        raise DataError(f"{recipe.test_file} has labels that the training data lacks: {', '.join(strange[:5])}")
+    return Splits(train=train, validation=validation, test=test, labels=labels)
 
 
 def encode(
@@ -177,6 +184,7 @@ def _store_results(out: Path, trainer: AdaMixTrainer, splits: Splits) -> dict[st
         "steps": trainer.state.global_step,
         "train_examples": len(splits.train),
         "validation_examples": len(splits.validation),
+        "test_examples": len(splits.test),
         "labels": splits.labels,
         "trained_parameters": trainable,
         "all_parameters": total,

@@ -18,6 +18,7 @@ from adamix_train.mixture.routing import Route
 from adamix_train.plain_state import load_state, save_state
 
 OPTIMIZER = "optimizer.safetensors"
+TIMINGS = ("_runtime", "_per_second")
 RNG = "rng_state_{rank}.safetensors"
 
 
@@ -83,11 +84,15 @@ class AdaMixTrainer(Trainer):
             write_card(folder, replace(self.card, metrics=self.last_metrics()))
 
     def last_metrics(self) -> dict[str, float]:
-        """Return the newest evaluation's numbers without the prefix that Trainer gives them."""
-        newest = next((entry for entry in reversed(self.state.log_history) if "eval_loss" in entry), {})
-        timing = ("runtime", "samples_per_second", "steps_per_second")
-        names = (name for name in newest if name.startswith("eval_") and not name.endswith(timing))
-        return {name.removeprefix("eval_"): newest[name] for name in names}
+        """Return the newest numbers of the validation data, by plain names, and of the test data, as test_…."""
+        newest: dict[str, float] = {}
+        for entry in self.state.log_history:
+            newest |= {
+                name.removeprefix("eval_"): value
+                for name, value in entry.items()
+                if name.startswith(("eval_", "test_")) and not name.endswith(TIMINGS)
+            }
+        return newest
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:

@@ -124,7 +124,9 @@ def whole_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield partial
-        partial.chmod(0o777 & ~_umask())
+        mask = _umask()
+        for path in (partial, *partial.rglob("*")):
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
         if target.exists():
             shutil.rmtree(target)
         partial.rename(target)

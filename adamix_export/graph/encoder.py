@@ -9,6 +9,7 @@ from typing import Any
 
 import onnxscript.optimizer
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 from torch.export import Dim
 from transformers import PreTrainedModel
@@ -69,6 +70,8 @@ def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks 
             output_names=["logits"],
         )
         onnxscript.optimizer.optimize(program.model)
+        # The exporter notes the source lines, and so the paths, of the machine that it ran on.
+        ClearMetadataAndDocStringPass()(program.model)
         program.save(file, external_data=True)
 
 

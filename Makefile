@@ -1,0 +1,49 @@
+# make demo, make test: all that a new machine with Python 3.11 needs. make help lists the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+PAGE ?= yes
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-quick check fix peers clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed ## install everything into .venv
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "this Python has no venv: install your system's python3-venv package"; exit 1; }
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## train, export, serve and ask two small tasks; PAGE=no ends after the table
+	$(BIN)/adamix-demo $(if $(filter no,$(PAGE)),--no-page)
+
+test: setup ## run every test
+	$(BIN)/python -m pytest
+
+test-quick: setup ## run the tests that take seconds
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: setup ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: setup ## format and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+peers: setup ## environments of the systems that benchmarks compare with
+	$(BIN)/python -m benchmarks.peers
+
+clean: ## remove the environments and the runs
+	rm -rf .venv .venv-peers runs
