@@ -25,7 +25,8 @@ examples:
   adamix-export runs/tone runs/intent bundles/both --shape bank       # many tasks in one graph, one batch
   adamix-export mood=runs/tone adapters/mood --shape adapter          # a file of some 100 KB for a bank elsewhere
 
-The export ends by running what it wrote in ONNX Runtime against PyTorch. If they differ it exits with 1 and writes nothing.
+The export ends by running what it wrote in ONNX Runtime against PyTorch. If they differ, it exits with 1 and
+nothing is written.
 """
 STAGES = 4
 
@@ -78,12 +79,20 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT … OUT", help="runs of adamix-train; then a new folder")
+    parser.add_argument(
+        "checkpoints", nargs="+", metavar="CHECKPOINT … OUT", help="runs of adamix-train; then a new folder"
+    )
     parser.add_argument("--shape", choices=EXPORTS, help="default: merged for one checkpoint, bank for several")
-    parser.add_argument("--base", help="the base model's folder or hub id, where it is no longer where the run found it")
-    parser.add_argument("--data", type=Path, help="labelled texts for the parity check (default: the run's test or validation file)")
+    parser.add_argument(
+        "--base", help="the base model's folder or hub id, where it is no longer where the run found it"
+    )
+    parser.add_argument(
+        "--data", type=Path, help="labelled texts for the parity check (default: the run's test or validation file)"
+    )
     parser.add_argument("--parity-rows", type=int, default=500, help="most texts to compare (default: %(default)s)")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference of a logit (default: %(default)s)")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-4, help="largest difference of a logit (default: %(default)s)"
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--json", action="store_true", help="print the parity report as one JSON object")
     return parser

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from adamix_export.errors import ExportError
-from adamix_train.mixture.adapter import Adapter, AdapterShape
-from adamix_train.mixture.kinds import make_adapter
+from adamix_train.mixture.kinds import Adapter, make_adapter
 from adamix_train.mixture.projection import Projection, collapse, linear_projection, mixture_projection
+from adamix_train.mixture.shape import AdapterShape
 from adamix_train.peft_method import AdaMixConfig
 
 PEFT_PREFIX = "base_model.model."
@@ -57,8 +57,11 @@ def site_adapter(
         adapter = make_adapter(kind, shape, projection)
         adapter.load_state_dict(dict(weights))
     except (KeyError, RuntimeError) as error:
-        raise ExportError(f"the mixture at {where} does not have the shape that the checkpoint declares: {error}") from error
-    return adapter.requires_grad_(False).eval()
+        raise ExportError(
+            f"the mixture at {where} does not have the shape that the checkpoint declares: {error}"
+        ) from error
+    adapter.requires_grad_(False).eval()
+    return adapter
 
 
 def plain_adapter(kind: str, weights: Mapping[str, Tensor], *, where: str) -> Adapter:

@@ -93,9 +93,7 @@ def _export_bundle(
         seal_bundle(folder, manifest)
         progress("comparing")
         classifier = Classifier(open_bundle(folder), provider="cpu")
-        reports = compare(
-            sources, classifier, data=options.data, limit=options.limit, tolerance=options.tolerance
-        )
+        reports = compare(sources, classifier, data=options.data, limit=options.limit, tolerance=options.tolerance)
         require(reports)
         parity = {name: report.as_dict() for name, report in reports.items()}
         seal_bundle(folder, replace(manifest, parity=parity))

@@ -8,12 +8,8 @@ import warnings
 from pathlib import Path
 
 try:
-    import peft
-    import transformers
-
     from adamix_train.errors import AdaMixError
     from adamix_train.recipe import add_flags, make_recipe
-    from adamix_train.run import train
 except ImportError as error:
     sys.exit(f"adamix-train needs the train extra ({error}): pip install 'adamix[train]'")
 
@@ -42,9 +38,13 @@ def main(argv: list[str] | None = None) -> None:
     add_flags(parser.add_argument_group("fields of the recipe"))
     flags = vars(parser.parse_args(argv))
     file, resume, as_json = flags.pop("recipe"), flags.pop("resume"), flags.pop("json")
-    _quieten()
     try:
-        results = train(make_recipe(file, flags), resume=resume)
+        recipe = make_recipe(file, flags)
+        _quieten()
+        # Imported last: transformers takes seconds, and a wrong flag or --help should not.
+        from adamix_train.run import train
+
+        results = train(recipe, resume=resume)
     except AdaMixError as error:
         sys.exit(f"adamix-train: {error}")
     results.pop("history")
@@ -56,6 +56,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _quieten() -> None:
     """Leave the progress bar and our own words; transformers tells of every new head weight by weight."""
+    import peft
+    import transformers
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in ("httpx", "torch", "accelerate", "absl"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -5,7 +5,7 @@ Importing it makes `peft.get_peft_model(model, AdaMixConfig(...))` and `PeftMode
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import peft
 import torch
@@ -13,16 +13,16 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
-from adamix_train.mixture.adapter import AdapterShape
 from adamix_train.mixture.kinds import KINDS, make_adapter
 from adamix_train.mixture.projection import MixtureLinear, collapse, mixture_projection
 from adamix_train.mixture.routing import Route, set_route
+from adamix_train.mixture.shape import AdapterShape
 from adamix_train.targets import default_targets
 
 SHARES = ("up", "down", "none")
 
 
-class AdaMixType(str, enum.Enum):
+class AdaMixType(enum.StrEnum):
     """The method's name where PEFT expects a member of its own enumeration."""
 
     ADAMIX = "ADAMIX"
@@ -82,6 +82,7 @@ class AdaMixLayer(nn.Module, BaseTunerLayer):
         adapter = make_adapter(config.kind, shape, mixture_projection(config.num_modules, share=config.share))
         adapter.reset_parameters()
         self.adamix_modules[adapter_name] = adapter
+        self.train(base.training)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
@@ -119,7 +120,7 @@ class AdaMixModel(BaseTuner):
 
     prefix = "adamix_"
     tuner_layer_cls = AdaMixLayer
-    target_module_mapping: dict[str, list[str]] = {}
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def forward(self, *args: Any, route: Route | None = None, **kwargs: Any) -> Any:
         """Run the model; in training mode, give every mixture its route first."""
@@ -145,6 +146,10 @@ class AdaMixModel(BaseTuner):
         return super()._remove_adapter_name_from_key(
             key.replace(f".adamix_modules.{adapter_name}.", ".adamix_modules."), adapter_name
         )
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        """Put a layer into the model; PEFT's own version also copies a `weight`, which not every head has."""
+        setattr(parent, child_name, new_module)
 
     def _prepare_adapter_config(self, peft_config: AdaMixConfig, model_config: dict[str, Any]) -> AdaMixConfig:
         if peft_config.target_modules is None:

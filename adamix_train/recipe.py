@@ -4,7 +4,7 @@ import argparse
 import difflib
 import tomllib
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ class Recipe:
     task: str = _field("how files are read and judged", "classification", choices=tuple(TASKS))
     validation_file: str | None = _field("validation data; without it a share of the training data is held out", None)
     validation_share: float = _field("share of the training data to hold out, of each label alike", 0.1)
-    test_file: str | None = _field("labelled data that is measured on once, at the end, and compared on by an export", None)
+    test_file: str | None = _field(
+        "labelled data that is measured on once, at the end, and compared on by an export", None
+    )
     text_column: str | None = _field("column of the text (default: the task's)", None)
     label_column: str | None = _field("column of the label (default: the task's)", None)
     train_limit: int | None = _field("use only this many training examples, drawn with the seed", None)
@@ -70,7 +72,7 @@ class Recipe:
                 raise RecipeError(f"{item.name} is {value!r}; known are {', '.join(choices)}")
 
 
-FORMATS = {
+FORMATS: dict[str, Callable[[str], Any]] = {
     ".toml": tomllib.loads,
     ".yaml": yaml.safe_load,
     ".yml": yaml.safe_load,
@@ -101,7 +103,9 @@ def make_recipe(file: Path | None, flags: dict[str, Any]) -> Recipe:
             raise RecipeError(f"unknown field {name!r} in {file}" + (f"; did you mean {near[0]!r}?" if near else ""))
     missing = [item.name for item in fields(Recipe) if item.default is MISSING and item.name not in values]
     if missing:
-        raise RecipeError(f"the recipe lacks {', '.join(missing)}: give a flag (--{missing[0].replace('_', '-')}) or a field")
+        raise RecipeError(
+            f"the recipe lacks {', '.join(missing)}: give a flag (--{missing[0].replace('_', '-')}) or a field"
+        )
     return Recipe(**{name: _checked(name, value) for name, value in values.items()})
 
 

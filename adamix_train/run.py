@@ -12,6 +12,7 @@ import torch
 from transformers import (
     DataCollatorWithPadding,
     EvalPrediction,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     TrainingArguments,
@@ -53,7 +54,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     if recipe.max_length > tokenizer.model_max_length:
         raise RecipeError(f"max_length is {recipe.max_length}; the base takes {tokenizer.model_max_length} tokens")
     set_seed(recipe.seed)
-    model = peft.get_peft_model(load_classifier(folder, splits.labels), adamix_config(recipe))
+    model = _with_mixtures(load_classifier(folder, splits.labels), recipe)
     trainer = AdaMixTrainer(
         model=model,
         args=training_arguments(recipe, metric=task.metric),
@@ -86,8 +87,11 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
 def task_of(recipe: Recipe) -> Task:
     """Return the recipe's task, with the columns that the recipe names."""
     task = TASKS[recipe.task]
-    named = {"text_column": recipe.text_column, "label_column": recipe.label_column}
-    return replace(task, **{name: value for name, value in named.items() if value})
+    return replace(
+        task,
+        text_column=recipe.text_column or task.text_column,
+        label_column=recipe.label_column or task.label_column,
+    )
 
 
 def read_splits(recipe: Recipe, task: Task) -> Splits:
@@ -130,6 +134,13 @@ def adamix_config(recipe: Recipe) -> AdaMixConfig:
         seed=recipe.seed,
         target_modules=recipe.target_modules,
     )
+
+
+def _with_mixtures(model: PreTrainedModel, recipe: Recipe) -> peft.PeftModel:
+    try:
+        return peft.get_peft_model(model, adamix_config(recipe))
+    except (ValueError, TypeError) as error:
+        raise RecipeError(str(error)) from error
 
 
 def training_arguments(recipe: Recipe, *, metric: str) -> TrainingArguments:

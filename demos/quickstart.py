@@ -187,7 +187,10 @@ def _table(info: dict[str, Any], answered: dict[str, Answered], bank: Path) -> l
 
 def _format(rows: list[dict[str, Any]], bank: Path) -> str:
     base = (bank / "model.onnx.data").stat().st_size / 2**20
-    head = f"   {'adapter':<8} {'kind':<8} {'labels':>6} {'texts':>6} {'PyTorch':>8} {'served':>8} {'max diff':>9} {'size':>8} {'of base':>8} {'latency':>9}"
+    head = (
+        f"   {'adapter':<8} {'kind':<8} {'labels':>6} {'texts':>6} {'PyTorch':>8} {'served':>8} {'max diff':>9} "
+        f"{'size':>8} {'of base':>8} {'latency':>9}"
+    )
     lines = [
         f"   {row['adapter']:<8} {row['kind']:<8} {row['labels']:>6} {row['test_texts']:>6} "
         f"{row['accuracy_pytorch']:>8.3f} {row['accuracy_served']:>8.3f} {row['largest_logit_difference']:>9.1e} "
@@ -195,8 +198,8 @@ def _format(rows: list[dict[str, Any]], bank: Path) -> str:
         for row in rows
     ]
     notes = (
-        f"   The base has {base:.0f} MiB and is there once. PyTorch: accuracy on the test file before export; served: the\n"
-        "   same over HTTP from ONNX Runtime. Latency: median of single requests, tokenization and HTTP included."
+        f"   The base has {base:.0f} MiB and is there once. PyTorch: accuracy on the test file before export; served:\n"
+        "   the same over HTTP from ONNX Runtime. Latency: median of single requests, tokenization and HTTP included."
     )
     return "\n".join(["", head, *lines, "", notes])
 

@@ -60,7 +60,8 @@ class Bank:
             stack[slot] = 0
             if name in adapter.tensors:
                 values = _as_fed(adapter.tensors[name])
-                stack[(slot, *map(slice, values.shape))] = values
+                corner = tuple(slice(size) for size in values.shape)
+                stack[slot][corner] = values
 
 
 def _as_fed(tensor: NDArray[np.float32]) -> NDArray[np.float32]:

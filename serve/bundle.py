@@ -1,6 +1,6 @@
 """The bundle: one folder with all that serving needs, whole or absent, opened only if every hash holds.
 
-bundle.json · model.onnx · model.onnx.data · tokenizer.json · config.json · adapters/NAME/{adapter.json,adapter.safetensors}
+bundle.json · model.onnx · model.onnx.data · tokenizer.json · config.json · adapters/NAME/…
 """
 
 import os

@@ -114,9 +114,7 @@ class Classifier:
         }
         if self.bank is not None:
             arrays["adapter_ids"] = np.array([self.bank.slots[row.adapter] for row in rows], np.int64)
-        feeds = {
-            name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items() if name in self.inputs
-        }
+        feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items() if name in self.inputs}
         outputs = self.session.run_with_ort_values(None, feeds | (self.bank.feeds if self.bank else {}))
         return outputs[0].numpy()
 

@@ -27,7 +27,8 @@ examples:
   curl localhost:8080/predict -H 'content-type: application/json' \\
        -d '{"inputs": [["It never arrived."], ["Lovely!"]], "adapter": ["intent", "tone"]}'
 
-Routes: POST /predict, GET /info, /health, /metrics (Prometheus), /docs (OpenAPI). SIGTERM answers what is in flight and exits.
+Routes: POST /predict, GET /info, /health, /metrics (Prometheus), /docs (OpenAPI).
+SIGTERM: what is in flight is answered, then the server ends.
 """
 
 
@@ -76,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="port; 0 takes a free one (default: %(default)s)")
-    parser.add_argument("--provider", choices=PROVIDERS, default="auto", help="where to run (default: a GPU if there is one)")
+    parser.add_argument(
+        "--provider", choices=PROVIDERS, default="auto", help="where to run (default: a GPU if there is one)"
+    )
     parser.add_argument("--threads", type=_positive, help="threads of a run on the CPU (default: the cores at hand)")
     for flag, default, text in (
         ("--max-batch-tokens", defaults.max_batch_tokens, "padded tokens of a batch"),
@@ -88,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     ):
         parser.add_argument(flag, type=_positive, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument(
-        "--timeout", type=float, default=defaults.timeout, help="seconds a text may wait; then 504 (default: %(default)s)"
+        "--timeout",
+        type=float,
+        default=defaults.timeout,
+        help="seconds a text may wait; then 504 (default: %(default)s)",
     )
     return parser
 

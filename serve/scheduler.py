@@ -1,7 +1,7 @@
 """Dynamic batching: while one batch runs, the next one gathers.
 
-There is no timer. An idle engine takes a row at once; a busy one finds all that came meanwhile, up to a budget of padded
-tokens. The queue is bounded, a row has a deadline, and every row is answered or failed exactly once.
+There is no timer. An idle engine takes a row at once; a busy one finds all that came meanwhile, up to a budget of
+padded tokens. The queue is bounded, a row has a deadline, and every row is answered or failed exactly once.
 """
 
 import asyncio
@@ -119,7 +119,9 @@ class Batcher(Generic[RowType, Answer]):
         length = len(self.queue[0].row)
         batch: list[Waiting[RowType, Answer]] = []
         longest = 0
-        for item in sorted(self.queue, key=lambda item: abs(len(item.row) - length) if item is not self.queue[0] else -1):
+        for item in sorted(
+            self.queue, key=lambda item: abs(len(item.row) - length) if item is not self.queue[0] else -1
+        ):
             longest = max(longest, len(item.row))
             if batch and longest * (len(batch) + 1) > self.limits.max_batch_tokens:
                 break

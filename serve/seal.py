@@ -19,8 +19,10 @@ def read_sealed(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text("utf-8"))
         seal = content.pop("seal")
     except FileNotFoundError as error:
-        raise BundleError(f"{file.parent} is not a bundle or adapter of adamix-export: it has no {file.name}") from error
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise BundleError(
+            f"{file.parent} is not a bundle or adapter of adamix-export: it has no {file.name}"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{file} is damaged: {error or type(error).__name__}; export or copy it again") from error
     if seal != _seal(content):
         raise BundleError(f"{file} was changed since it was written: its seal does not match; export or copy it again")

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 from adamix_export.collapse import HEAD, Weights
 from adamix_export.errors import ExportError
 from adamix_export.graph.merged import by_site, replace_module
-from adamix_train.mixture.adapter import Adapter, AdapterShape
-from adamix_train.mixture.kinds import make_adapter
+from adamix_train.mixture.kinds import Adapter, make_adapter
 from adamix_train.mixture.projection import Projection
+from adamix_train.mixture.shape import AdapterShape
 
 SLOTS = "slots"
 LABELS = "labels"
@@ -79,7 +79,11 @@ def make_bank(model: PreTrainedModel, adapters: Iterable[Weights]) -> Stacks:
         if not isinstance(layer, nn.Linear):
             raise ExportError(f"{module} is a {type(layer).__name__}; a bank adapts torch.nn.Linear layers")
         kinds = [kind for other, kind in sites if other == module]
-        replace_module(model, module, _bank_head(layer, module, stacks) if HEAD in kinds else _adapted(layer, module, kinds, stacks))
+        replace_module(
+            model,
+            module,
+            _bank_head(layer, module, stacks) if HEAD in kinds else _adapted(layer, module, kinds, stacks),
+        )
     _mark_labels(stacks, model.config.num_labels)
     return stacks
 

@@ -46,7 +46,7 @@ def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks 
     `token_inputs` are the tokenizer's outputs that the model takes; with `stacks` the graph has `adapter_ids` and the
     bank's inputs as well.
     """
-    shapes: dict[str, tuple[int | str, ...]] = {name: ("batch", "sequence") for name in token_inputs}
+    shapes: dict[str, tuple[int | str, ...]] = dict.fromkeys(token_inputs, ("batch", "sequence"))
     if stacks is not None:
         shapes["adapter_ids"] = ("batch",)
         shapes |= {PREFIX + name: shape for name, shape in stacks.shapes.items()}
@@ -69,6 +69,7 @@ def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks 
             input_names=list(shapes),
             output_names=["logits"],
         )
+        assert program is not None
         onnxscript.optimizer.optimize(program.model)
         # The exporter notes the source lines, and so the paths, of the machine that it ran on.
         ClearMetadataAndDocStringPass()(program.model)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adamix_train.mixture.adapter import AdapterShape
 from adamix_train.mixture.projection import Projection
+from adamix_train.mixture.shape import AdapterShape
 
 
 class Houlsby(nn.Module):

@@ -1,11 +1,22 @@
-"""The adapter kinds by name; a new one is a file beside this one and a line here."""
+"""The adapter kinds by name; a new one is a file beside this one and a line in the table.
 
-from adamix_train.mixture.adapter import Adapter, AdapterShape
+A kind is a module around one linear layer of the base. Its projections are called `down` and `up` and are made by a
+factory, so that it does not know whether they are plain layers, mixtures, or stacks of a bank. It has
+
+- `forward(x, y)`, which adapts the output y (batch, …, out) of the layer whose input was x (batch, …, in),
+- `reset_parameters()`, which initialises it,
+- `fold()`, which moves every constant factor into the collapsed weights, so that the weights say it all,
+- `merge(base)`, which returns a module that does what the layer `base` and the collapsed adapter do together.
+"""
+
 from adamix_train.mixture.houlsby import Houlsby
 from adamix_train.mixture.lora import LoRA
 from adamix_train.mixture.projection import Projection
+from adamix_train.mixture.shape import AdapterShape
 
-KINDS: dict[str, type[Houlsby] | type[LoRA]] = {
+Adapter = Houlsby | LoRA
+
+KINDS: dict[str, type[Adapter]] = {
     "houlsby": Houlsby,
     "lora": LoRA,
 }

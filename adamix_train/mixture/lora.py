@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from adamix_train.mixture.adapter import AdapterShape
 from adamix_train.mixture.projection import Projection
+from adamix_train.mixture.shape import AdapterShape
 
 
 class LoRA(nn.Module):

@@ -1,6 +1,6 @@
 """A linear projection that exists in several versions."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ from torch.nn import functional
 class Projection(Protocol):
     """Makes the projections of an adapter, so that the adapter does not know how many versions of it there are."""
 
-    def __call__(self, name: str, in_features: int, out_features: int, *, bias: bool) -> nn.Module:
-        """Return the projection `name` ("down" or "up") with uninitialised weights."""
+    def __call__(self, name: str, in_features: int, out_features: int, *, bias: bool) -> Any:
+        """Return the projection `name` ("down" or "up"): a module, its weight and bias not yet initialised."""
 
 
 class MixtureLinear(nn.Module):

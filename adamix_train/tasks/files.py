@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from adamix_train.errors import DataError
 
@@ -33,7 +33,7 @@ def read_rows(file: Path, *, header: tuple[str, ...] | None, quoted: bool) -> li
 
 def _separated(delimiter: str) -> Callable[[TextIO, tuple[str, ...] | None, bool], Iterator[Row]]:
     def read(stream: TextIO, header: tuple[str, ...] | None, quoted: bool) -> Iterator[Row]:
-        quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
         lines = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=quoted)
         try:
             columns = header or tuple(next(lines, ()))

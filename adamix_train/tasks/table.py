@@ -20,7 +20,5 @@ class Task:
 
 TASKS: dict[str, Task] = {
     "classification": Task(),
-    "sst2": Task(
-        header=("sentence", "label"), quoted=False, text_column="sentence", labels=("negative", "positive")
-    ),
+    "sst2": Task(header=("sentence", "label"), quoted=False, text_column="sentence", labels=("negative", "positive")),
 }

@@ -45,9 +45,10 @@ async def _serve_error(request: Request, error: Exception) -> JSONResponse:
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"].startswith("json"):
+        return answer(400, f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}", "validation")
     where = ".".join(str(part) for part in first["loc"] if part != "body")
-    malformed = first["type"].startswith("json")
-    return answer(400 if malformed else 422, f"{where}: {first['msg']}" if where else first["msg"], "validation")
+    return answer(422, f"{where}: {first['msg']}" if where else first["msg"], "validation")
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -81,9 +81,7 @@ async def _rows(
     classifier: Classifier, texts: list[str], adapters: Sequence[str | None], *, truncate: bool
 ) -> list[Row]:
     def tokenize() -> list[Row]:
-        return [
-            classifier.row(text, name, truncate=truncate) for text, name in zip(texts, adapters, strict=True)
-        ]
+        return [classifier.row(text, name, truncate=truncate) for text, name in zip(texts, adapters, strict=True)]
 
     return await asyncio.to_thread(tokenize) if sum(map(len, texts)) > LONG_TEXT else tokenize()
 

@@ -1,0 +1,83 @@
+"""The systems that benchmarks compare with, each in an environment of its own below `.venv-peers`.
+
+A peer is an entry of the table and a requirements file with exact pins; `python -m benchmarks.peers` makes the environment.
+"""
+
+import hashlib
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+
+from benchmarks.errors import PeerError
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE.parents[1] / ".venv-peers"
+MARKER = "requirements.sha256"
+HOW = "make peers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A system that runs in an environment of its own."""
+
+    name: str
+    packages: tuple[str, ...]
+    """Whose versions a report names."""
+    environments: Path = ENVIRONMENTS
+
+    @property
+    def requirements(self) -> Path:
+        """The file with the exact pins."""
+        return HERE / f"{self.name}.txt"
+
+    @property
+    def folder(self) -> Path:
+        """The environment."""
+        return self.environments / self.name
+
+    @property
+    def python(self) -> Path:
+        """The environment's interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of the requirements file."""
+        return hashlib.sha256(self.requirements.read_bytes()).hexdigest()
+
+    @property
+    def marker(self) -> Path:
+        """The file that is written last, with the fingerprint: without it the environment is not whole."""
+        return self.folder / MARKER
+
+    def require(self) -> None:
+        """Raise an error if the environment is not there or was made from other requirements."""
+        if not self.marker.is_file():
+            raise PeerError(f"its environment is not installed: {HOW}")
+        if self.marker.read_text("utf-8") != self.fingerprint:
+            raise PeerError(f"its environment was made from other requirements: {HOW}")
+
+    def run(self, script: str, *arguments: Path) -> None:
+        """Run one of the scripts in this folder with the environment's interpreter."""
+        self.require()
+        command = [str(part) for part in (self.python, "-I", HERE / script, *arguments)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            raise PeerError(f"{script} ended with {result.returncode}: {last_line(result.stderr)}")
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of its packages by `PEER/PACKAGE`."""
+        sites = [str(site) for site in self.folder.glob("lib/python*/site-packages")]
+        found = {distribution.name: distribution.version for distribution in distributions(path=sites)}
+        return {f"{self.name}/{package}": found[package] for package in self.packages}
+
+
+PEERS: dict[str, Peer] = {
+    "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
+}
+
+
+def last_line(text: str) -> str:
+    """Return the line of a program's output that says what went wrong."""
+    return (text.strip() or "no output").splitlines()[-1]

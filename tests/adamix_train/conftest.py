@@ -1,0 +1,59 @@
+"""A base model of a few thousand parameters, and a task that it can learn."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+WORDS = "[PAD] [UNK] [CLS] [SEP] good great fine lovely bad awful poor broken the a parcel shop it was is my".split()
+POSITIVE, NEGATIVE = WORDS[4:8], WORDS[8:12]
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("base"), seed=0)
+
+
+def make_base(folder: Path, *, seed: int) -> Path:
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.08,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV of 48 sentences whose label is the tone of one word in them."""
+    lines = ["text,label"]
+    for noun in ("parcel", "shop"):
+        for start in ("the", "my", "a"):
+            for label, words in (("positive", POSITIVE), ("negative", NEGATIVE)):
+                lines += [f"{start} {noun} was {word},{label}" for word in words]
+    file = tmp_path_factory.mktemp("data") / "tone.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file

@@ -1,0 +1,273 @@
+import copy
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MPNetConfig,
+    MPNetForSequenceClassification,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from adamix_train.mixture.projection import MixtureLinear
+from adamix_train.mixture.routing import Route
+from adamix_train.peft_method import AdaMixConfig, AdaMixLayer
+
+SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 40,
+}
+FAMILIES = {
+    "bert": lambda: BertForSequenceClassification(BertConfig(**SMALL)),
+    "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**SMALL)),
+    "electra": lambda: ElectraForSequenceClassification(ElectraConfig(**SMALL, embedding_size=16)),
+    "distilbert": lambda: DistilBertForSequenceClassification(
+        DistilBertConfig(vocab_size=50, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=40)
+    ),
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SMALL)),
+}
+KINDS = ["houlsby", "lora"]
+
+
+def base(family: str = "bert") -> PreTrainedModel:
+    torch.manual_seed(0)
+    return FAMILIES[family]().eval()
+
+
+def adamix(kind: str = "houlsby", family: str = "bert", **fields: object) -> peft.PeftModel:
+    task = "CAUSAL_LM" if family == "llama" else "SEQ_CLS"
+    config = AdaMixConfig(task_type=task, kind=kind, **{"r": 4, **fields})
+    return peft.get_peft_model(base(family), config)
+
+
+def shaken(model: peft.PeftModel) -> peft.PeftModel:
+    """Give every trained weight a value that matters."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def inputs(rows: int = 4) -> dict[str, torch.Tensor]:
+    torch.manual_seed(2)
+    return {"input_ids": torch.randint(5, 50, (rows, 7)), "attention_mask": torch.ones(rows, 7, dtype=torch.long)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_saves_loads_and_merges(kind: str, family: str, tmp_path: Path) -> None:
+    model = adamix(kind, family)
+    model.train()
+    model(**inputs()).logits.sum().backward()
+    mixtures = model.base_model.mixtures("default")
+    assert len(mixtures) == {"houlsby": 4, "lora": 8}[kind]
+    assert all(mixture.weight.grad is not None for mixture in mixtures.values())
+    expected = shaken(model).eval()(**inputs()).logits
+    model.save_pretrained(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(base(family), tmp_path).eval()
+    torch.testing.assert_close(loaded(**inputs()).logits, expected)
+    merged = loaded.merge_and_unload()
+    torch.testing.assert_close(merged(**inputs()).logits, expected, atol=1e-5, rtol=1e-4)
+    assert not any(isinstance(module, AdaMixLayer | MixtureLinear) for module in merged.modules())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluation_equals_a_forward_with_tensors_averaged_by_hand(kind: str) -> None:
+    model = shaken(adamix(kind, share="none", num_modules=3)).eval()
+    by_hand = copy.deepcopy(model)
+    for module in by_hand.modules():
+        if isinstance(module, MixtureLinear):
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    mean = sum(parameter[index].clone() for index in range(3)) / 3
+                    parameter.copy_(mean.expand_as(parameter))
+    by_hand.train()
+    for module in by_hand.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    by_hand.config.attention_probs_dropout_prob = 0.0
+    torch.testing.assert_close(by_hand(**inputs()).logits, model(**inputs()).logits, atol=1e-5, rtol=1e-4)
+
+
+def test_evaluation_is_deterministic() -> None:
+    model = shaken(adamix()).eval()
+    assert torch.equal(model(**inputs()).logits, model(**inputs()).logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_module_is_the_plain_adapter(kind: str) -> None:
+    model = shaken(adamix(kind, num_modules=1)).eval()
+    layer = next(module for module in model.modules() if isinstance(module, AdaMixLayer))
+    adapter = layer.adamix_modules["default"]
+    x = torch.randn(2, 3, layer.get_base_layer().in_features)
+    y = layer.get_base_layer()(x)
+    down, up = adapter.down, adapter.up
+    if kind == "houlsby":
+        hidden = functional.gelu(functional.linear(y, down.weight[0], down.bias[0]))
+        expected = y + functional.linear(hidden, up.weight[0], up.bias[0])
+    else:
+        expected = y + (32.0 / 4) * (x @ down.weight[0].T @ up.weight[0].T)
+    torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "layers", "r", "trained", "merged"),
+    [(1024, 24, 16, 1_992_192, 811_392), (768, 12, 48, 2_223_360, 894_528)],
+)
+def test_parameter_counts_are_those_of_the_paper(hidden: int, layers: int, r: int, trained: int, merged: int) -> None:
+    """RoBERTa-large's and BERT-base's shapes with M = 4 and the up projection shared."""
+    shape = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": hidden // 64}
+    config = BertConfig(vocab_size=10, intermediate_size=64, max_position_embeddings=4, **shape)
+
+    def count(num_modules: int) -> int:
+        with torch.device("meta"):
+            model = BertForSequenceClassification(config)
+            settings = AdaMixConfig(task_type="SEQ_CLS", r=r, num_modules=num_modules)
+            model = peft.get_peft_model(model, settings, low_cpu_mem_usage=True)
+        return sum(
+            weight.numel() for mixture in model.base_model.mixtures("default").values() for weight in mixture.parameters()
+        )
+
+    assert count(4) == trained
+    assert count(1) == merged
+
+
+def test_only_the_mixtures_and_the_head_are_trained() -> None:
+    model = adamix()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all(".adamix_modules." in name or ".classifier.modules_to_save." in name for name in trained)
+
+
+def test_a_forward_takes_the_route_that_it_is_given() -> None:
+    model = adamix()
+    model.train()
+    model(**inputs(), route=Route(step=9, views=2))
+    first = [mixture.route for mixture in model.base_model.mixtures("default").values()]
+    model(**inputs(), route=Route(step=10, views=2))
+    assert first != [mixture.route for mixture in model.base_model.mixtures("default").values()]
+    model(**inputs(), route=Route(step=9, views=2))
+    assert first == [mixture.route for mixture in model.base_model.mixtures("default").values()]
+
+
+def test_without_a_route_every_forward_is_the_next_step() -> None:
+    model = adamix()
+    model.train()
+    routes = []
+    for _ in range(8):
+        model(**inputs())
+        routes.append(tuple(mixture.route for mixture in model.base_model.mixtures("default").values()))
+    assert len(set(routes)) > 4
+
+
+def test_gradient_checkpointing_recomputes_the_same_route() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        model = shaken(adamix(num_modules=4))
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model.config.attention_probs_dropout_prob = 0.0
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.enable_input_require_grads()
+        model.train()
+        model(**inputs(), route=Route(step=3, views=2)).logits.pow(2).sum().backward()
+        gradients.append([mixture.weight.grad for mixture in model.base_model.mixtures("default").values()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+def test_a_disabled_adapter_is_the_base() -> None:
+    model = shaken(adamix()).eval()
+    head = model.base_model.model.classifier
+    with model.disable_adapter():
+        plain = model(**inputs()).logits
+    torch.testing.assert_close(plain, base()(**inputs()).logits)
+    assert head is model.base_model.model.classifier
+
+
+@pytest.mark.parametrize("fields", [{"num_modules": 3}, {"r": 5}, {"share": "none"}])
+def test_loading_with_another_shape_fails(fields: dict[str, object], tmp_path: Path) -> None:
+    adamix().save_pretrained(tmp_path)
+    config = AdaMixConfig(task_type="SEQ_CLS", **{"r": 4, **fields})
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        peft.PeftModel.from_pretrained(base(), tmp_path, config=config)
+
+
+def test_a_second_adapter_is_independent(tmp_path: Path) -> None:
+    model = shaken(adamix()).eval()
+    first = model(**inputs()).logits
+    model.add_adapter("other", AdaMixConfig(task_type="SEQ_CLS", kind="houlsby", r=2, num_modules=2))
+    model.set_adapter("other")
+    assert not torch.allclose(model(**inputs()).logits, first)
+    model.set_adapter("default")
+    torch.testing.assert_close(model(**inputs()).logits, first)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "prefix"}, "kind is 'prefix'; known are houlsby, lora"),
+        ({"share": "both"}, "share is 'both'"),
+        ({"num_modules": 0}, "num_modules is 0; it must be at least 1"),
+        ({"r": 0}, "r is 0"),
+        ({"lora_dropout": 1.0}, "lora_dropout is 1.0"),
+    ],
+)
+def test_impossible_settings_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AdaMixConfig(**fields)
+
+
+def test_an_unknown_family_lists_the_known_ones_and_the_way_out() -> None:
+    model = MPNetForSequenceClassification(MPNetConfig(**SMALL))
+    with pytest.raises(ValueError, match=r"model type 'mpnet'; known are bert.*--target-modules"):
+        peft.get_peft_model(model, AdaMixConfig(task_type="SEQ_CLS"))
+
+
+def test_what_is_not_linear_is_refused() -> None:
+    config = AdaMixConfig(task_type="SEQ_CLS", target_modules=["LayerNorm"])
+    with pytest.raises(TypeError, match=r"is a LayerNorm; AdaMix adapts torch\.nn\.Linear"):
+        peft.get_peft_model(base(), config)
+
+
+def test_a_checkpoint_holds_no_adapter_name_and_no_base_weight(tmp_path: Path) -> None:
+    adamix().save_pretrained(tmp_path)
+    names = set(load_file(tmp_path / "adapter_model.safetensors"))
+    assert all(".adamix_modules.down." in name or ".adamix_modules.up." in name or ".classifier." in name for name in names)
+    assert len(names) == 2 * 4 + 2
+
+
+def test_an_autoclass_model_works_too(tiny_base: Path, tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=3)
+    adapted = peft.get_peft_model(model, AdaMixConfig(task_type="SEQ_CLS", r=2))
+    adapted.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    name = next(name for name in tensors if name.endswith("down.weight"))
+    save_file({**tensors, name: torch.full_like(tensors[name], torch.nan)}, tmp_path / "adapter_model.safetensors")
+    broken = peft.PeftModel.from_pretrained(
+        AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=3), tmp_path
+    )
+    with pytest.raises(ValueError, match="not finite"):
+        broken.merge_and_unload(safe_merge=True)

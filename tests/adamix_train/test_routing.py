@@ -1,0 +1,48 @@
+from collections import Counter
+
+import pytest
+
+from adamix_train.mixture.projection import MixtureLinear
+from adamix_train.mixture.routing import Route, draw, set_route
+
+
+def test_a_draw_is_a_function_of_its_arguments() -> None:
+    arguments = {"seed": 3, "step": 7, "view": 1, "site": "layer.0.down", "num_modules": 8}
+    assert {draw(**arguments) for _ in range(10)} == {draw(**arguments)}
+
+
+@pytest.mark.parametrize("name", ["seed", "step", "view", "site"])
+def test_every_argument_matters(name: str) -> None:
+    base = {"seed": 0, "step": 0, "view": 0, "site": "0", "num_modules": 16}
+    values = [draw(**{**base, name: str(value) if name == "site" else value}) for value in range(64)]
+    assert len(set(values)) > 8
+
+
+def test_modules_are_drawn_uniformly() -> None:
+    counts = Counter(draw(seed=0, step=step, view=0, site="s", num_modules=4) for step in range(4000))
+    expected = 1000
+    chi_squared = sum((counts[index] - expected) ** 2 / expected for index in range(4))
+    assert chi_squared < 16.27, "the 0.1 % quantile of chi-squared with 3 degrees of freedom"
+
+
+def test_down_and_up_are_drawn_independently() -> None:
+    counts = Counter(
+        tuple(draw(seed=0, step=step, view=0, site=site, num_modules=4) for site in ("l.down", "l.up"))
+        for step in range(8000)
+    )
+    expected = 500
+    chi_squared = sum((counts[i, j] - expected) ** 2 / expected for i in range(4) for j in range(4))
+    assert chi_squared < 37.70, "the 0.1 % quantile of chi-squared with 15 degrees of freedom"
+
+
+def test_each_view_has_its_own_route() -> None:
+    mixtures = {f"site{index}": MixtureLinear(4, 2, 2, bias=False) for index in range(40)}
+    set_route(mixtures, Route(step=0, views=2), seed=0)
+    assert all(len(mixture.route) == 2 for mixture in mixtures.values())
+    assert any(mixture.route[0] != mixture.route[1] for mixture in mixtures.values())
+
+
+def test_a_shared_projection_has_one_way() -> None:
+    shared = MixtureLinear(1, 2, 2, bias=True)
+    set_route({"s": shared}, Route(step=5, views=2), seed=0)
+    assert shared.route == (0, 0)

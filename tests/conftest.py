@@ -1,0 +1,22 @@
+"""What every test shares. Tests fetch nothing from a hub: sample models come as packages, other bases are made here."""
+
+import ctypes
+import os
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none, and say so."""
+    if item.get_closest_marker("gpu") and not has_gpu():
+        pytest.skip("no NVIDIA GPU on this machine: the GPU path has not run")
+
+
+def has_gpu() -> bool:
+    try:
+        return ctypes.CDLL("libcuda.so.1").cuInit(0) == 0
+    except OSError:
+        return False

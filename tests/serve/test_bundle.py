@@ -1,0 +1,113 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from serve.bundle import open_bundle, seal_bundle, whole_folder, with_adapters
+from serve.errors import BundleError
+from serve.seal import read_sealed, write_sealed
+from tests.serve.conftest import Reference, write_adapter, write_bundle
+
+
+def test_a_bundle_opens(bundle_folder: Path) -> None:
+    bundle = open_bundle(bundle_folder)
+    assert list(bundle.adapters) == ["tone", "intent"]
+    assert bundle.adapters["intent"].card.labels == ["billing", "delivery", "other"]
+
+
+def test_one_flipped_byte_in_any_file_is_refused(bundle_folder: Path) -> None:
+    files = [file for file in bundle_folder.rglob("*") if file.is_file()]
+    assert len(files) == 7
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 4]) + whole[len(whole) // 2 + 1 :])
+        with pytest.raises(BundleError, match=file.name):
+            open_bundle(bundle_folder)
+        file.write_bytes(whole)
+    open_bundle(bundle_folder)
+
+
+def test_a_missing_file_is_named(bundle_folder: Path) -> None:
+    (bundle_folder / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match=r"incomplete: tokenizer\.json is missing"):
+        open_bundle(bundle_folder)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="there is no bundle folder"):
+        open_bundle(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "adapters/../../secret"])
+def test_no_path_leaves_the_bundle(bundle_folder: Path, name: str) -> None:
+    (bundle_folder.parent / "secret").write_text("secret")
+    content = read_sealed(bundle_folder / "bundle.json")
+    content["files"][name] = "0" * 64
+    write_sealed(bundle_folder / "bundle.json", content)
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        open_bundle(bundle_folder)
+
+
+def test_no_link_leaves_the_bundle(bundle_folder: Path) -> None:
+    outside = bundle_folder.parent / "tokenizer.json"
+    shutil.move(bundle_folder / "tokenizer.json", outside)
+    (bundle_folder / "tokenizer.json").symlink_to(outside)
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        open_bundle(bundle_folder)
+
+
+def test_another_format_version_is_refused(bundle_folder: Path) -> None:
+    content = read_sealed(bundle_folder / "bundle.json")
+    write_sealed(bundle_folder / "bundle.json", {**content, "format_version": 99})
+    with pytest.raises(BundleError, match="format 99; this version reads 1"):
+        open_bundle(bundle_folder)
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path: Path, reference: Reference) -> None:
+    base = {"name": "other", "sha256": "f" * 64, "model_type": "tiny"}
+    folder = write_bundle(tmp_path / "bundle", reference, ["tone"], base=base)
+    with pytest.raises(BundleError, match="was trained on a base with sha256 000000000000"):
+        open_bundle(folder)
+
+
+def test_a_standalone_adapter_joins_a_bank(tmp_path: Path, reference: Reference) -> None:
+    folder = write_bundle(tmp_path / "bundle", reference, ["tone"])
+    write_adapter(tmp_path / "intent", reference, "intent")
+    joined = with_adapters(open_bundle(folder), [tmp_path / "intent"])
+    assert list(joined.adapters) == ["tone", "intent"]
+    with pytest.raises(BundleError, match="two adapters called tone"):
+        with_adapters(joined, [folder / "adapters" / "tone"])
+
+
+def test_a_standalone_adapter_of_another_base_is_refused(tmp_path: Path, reference: Reference) -> None:
+    folder = write_bundle(tmp_path / "bundle", reference, ["tone"])
+    write_adapter(tmp_path / "intent", reference, "intent", base_sha256="f" * 64)
+    with pytest.raises(BundleError, match="was trained on a base"):
+        with_adapters(open_bundle(folder), [tmp_path / "intent"])
+
+
+def test_sealing_again_changes_only_what_changed(bundle_folder: Path) -> None:
+    before = json.loads((bundle_folder / "bundle.json").read_text())
+    seal_bundle(bundle_folder, open_bundle(bundle_folder).manifest)
+    assert json.loads((bundle_folder / "bundle.json").read_text()) == before
+
+
+def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "out") as folder:
+        (folder / "model.onnx").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_kept_unless_forced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("")
+    with pytest.raises(BundleError, match="exists"), whole_folder(tmp_path / "out"):
+        pass
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "out", force=True):
+        raise RuntimeError
+    assert (tmp_path / "out" / "precious").exists()
+    with whole_folder(tmp_path / "out", force=True) as folder:
+        (folder / "new").write_text("")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["new"]

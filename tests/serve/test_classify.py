@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve.bundle import open_bundle, with_adapters
+from serve.classify import Classifier
+from serve.errors import BundleError, InputError, UnknownAdapter
+from tests.serve.conftest import CANARY, Reference, write_adapter, write_bundle
+
+TEXTS = ["good", "the bill is very late", "bad", "is it good"]
+
+
+def test_each_row_of_a_batch_goes_through_its_own_adapter(classifier: Classifier, reference: Reference) -> None:
+    names = ["tone", "intent", "intent", "tone"]
+    predictions = classifier(TEXTS, adapter=names)
+    for text, name, prediction in zip(TEXTS, names, predictions, strict=True):
+        ids = classifier.row(text, name, truncate=True).input_ids
+        np.testing.assert_allclose(prediction.logits, reference.logits(ids, name), atol=1e-4)
+        assert prediction.adapter == name
+        assert prediction.sha256 == classifier.cards[name].sha256
+
+
+def test_a_batch_answers_as_each_text_alone(classifier: Classifier) -> None:
+    together = classifier(TEXTS, adapter="intent")
+    alone = [classifier(text, adapter="intent")[0] for text in TEXTS]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.logits, other.logits, atol=1e-4)
+
+
+def test_many_texts_come_back_in_order(classifier: Classifier) -> None:
+    texts = [" ".join(["good"] * (1 + index % 6)) for index in range(900)]
+    names = ["tone" if index % 3 else "intent" for index in range(900)]
+    for text, name, prediction in zip(texts[::97], names[::97], classifier(texts, adapter=names)[::97], strict=True):
+        np.testing.assert_allclose(prediction.logits, classifier(text, adapter=name)[0].logits, atol=1e-4)
+
+
+def test_scores_are_probabilities_over_the_adapters_own_labels(classifier: Classifier) -> None:
+    tone, intent = classifier(["good", "good"], adapter=["tone", "intent"])
+    assert (len(tone.scores), len(intent.scores)) == (2, 3)
+    assert tone.scores.sum() == pytest.approx(1)
+    assert tone.label == tone.labels[int(tone.scores.argmax())]
+
+
+def test_no_text_gives_no_answer(classifier: Classifier) -> None:
+    assert classifier([], adapter="tone") == []
+
+
+def test_an_unknown_adapter_is_never_answered_by_the_base(classifier: Classifier) -> None:
+    with pytest.raises(UnknownAdapter, match="no adapter 'mood' here; there are tone, intent"):
+        classifier("good", adapter="mood")
+    with pytest.raises(InputError, match="name an adapter: tone, intent"):
+        classifier("good")
+
+
+def test_a_single_adapter_need_not_be_named(tmp_path: Path, reference: Reference) -> None:
+    folder = write_bundle(tmp_path / "bundle", reference, ["tone"])
+    assert Classifier(folder, provider="cpu")("good")[0].adapter == "tone"
+
+
+def test_an_adapter_that_fails_its_canary_is_not_served(tmp_path: Path, reference: Reference) -> None:
+    folder = write_bundle(tmp_path / "bundle", reference, ["tone"])
+    logits = [(reference.logits(ids, "intent") + 0.01).tolist() for ids in CANARY]
+    write_adapter(tmp_path / "intent", reference, "intent", canary_logits=logits)
+    bundle = with_adapters(open_bundle(folder), [tmp_path / "intent"])
+    with pytest.raises(BundleError, match="intent does not give the logits that it gave in PyTorch"):
+        Classifier(bundle, provider="cpu")
+
+
+def test_a_graph_with_other_edges_than_the_manifest_is_refused(tmp_path: Path, reference: Reference) -> None:
+    whole = open_bundle(write_bundle(tmp_path / "one", reference, ["tone"]))
+    folder = write_bundle(tmp_path / "two", reference, ["tone"], inputs=whole.manifest.inputs[:-1])
+    with pytest.raises(BundleError, match="does not have the inputs and outputs"):
+        Classifier(folder, provider="cpu")

@@ -1,0 +1,114 @@
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+SERVE = [sys.executable, "-m", "serve.cli"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def server(bundle_folder: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    port = free_port()
+    process = subprocess.Popen(
+        [*SERVE, str(bundle_folder), "--port", str(port), "--provider", "cpu"], stderr=subprocess.PIPE, text=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            httpx.get(address + "/health")
+            break
+        except httpx.TransportError:
+            assert process.poll() is None
+            time.sleep(0.1)
+    yield process, address
+    process.kill()
+    process.wait()
+
+
+def failing(*arguments: str) -> str:
+    result = subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_sigterm_answers_what_was_taken_and_exits_with_zero(
+    server: tuple["subprocess.Popen[str]", str],
+) -> None:
+    process, address = server
+    answers: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=address, timeout=30) as client:
+            while not stop.is_set():
+                try:
+                    response = client.post("/predict", json={"inputs": [["good"]] * 8, "adapter": "tone"})
+                    answers.append(response.status_code)
+                except httpx.TransportError:
+                    # The connection was refused, or was idle and closed before it took the request.
+                    return
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    while len(answers) < 20:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=30)
+    stop.set()
+    for client in clients:
+        client.join()
+    assert process.returncode == 0
+    assert set(answers) <= {200, 503}
+    assert answers.count(200) >= 20
+    assert "everything that was taken is answered" in log
+    assert "Traceback" not in log
+
+
+def test_the_log_says_where_it_runs_and_why(server: tuple["subprocess.Popen[str]", str]) -> None:
+    process, _ = server
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert log.count("running on CPUExecutionProvider: as asked") == 1
+
+
+def test_a_port_in_use_is_one_line(bundle_folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        line = failing(str(bundle_folder), "--port", str(taken.getsockname()[1]))
+    assert "cannot listen on" in line
+    assert "Address already in use; give another --port" in line
+
+
+def test_a_flipped_byte_is_one_line(bundle_folder: Path) -> None:
+    file = bundle_folder / "model.onnx"
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    file.write_bytes(whole)
+    assert "model.onnx is damaged: its sha256 does not match" in failing(str(bundle_folder), "--port", "0")
+
+
+def test_no_bundle_is_one_line(tmp_path: Path) -> None:
+    assert "there is no bundle folder" in failing(str(tmp_path / "nowhere"), "--port", "0")
+
+
+def test_help_teaches() -> None:
+    text = subprocess.run([*SERVE, "--help"], capture_output=True, text=True).stdout
+    assert "curl" in text
+    assert "429" in text

@@ -1,0 +1,169 @@
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from serve.errors import DeadlineExceeded, Draining, Overloaded
+from serve.scheduler import Batcher, Limits
+
+Run = Callable[[Sequence[str]], Sequence[str]]
+
+
+class Engine:
+    """Answers a row by its capitals, and waits at a gate where there is one."""
+
+    def __init__(self, *, gated: bool = False) -> None:
+        self.batches: list[list[str]] = []
+        self.gate = threading.Event()
+        self.busy = threading.Event()
+        if not gated:
+            self.gate.set()
+
+    def __call__(self, rows: Sequence[str]) -> list[str]:
+        self.batches.append(list(rows))
+        self.busy.set()
+        assert self.gate.wait(10)
+        if "boom" in rows:
+            raise RuntimeError("boom")
+        return [row.upper() for row in rows]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
+def batcher(engine: Run, **limits: float) -> Batcher[str, str]:
+    made: Batcher[str, str] = Batcher(engine, Limits(**limits))
+    made.start()
+    return made
+
+
+def test_answers_come_in_the_order_of_the_rows() -> None:
+    async def scenario() -> None:
+        queue = batcher(Engine())
+        assert await queue.submit(["bbb", "a", "cc"]) == ["BBB", "A", "CC"]
+        await queue.drain()
+
+    asyncio.run(scenario())
+
+
+def test_what_comes_while_a_batch_runs_is_the_next_batch() -> None:
+    async def scenario() -> None:
+        engine = Engine(gated=True)
+        queue = batcher(engine)
+        first = asyncio.create_task(queue.submit(["a"]))
+        await until(engine.busy.is_set)
+        others = [asyncio.create_task(queue.submit([row])) for row in ("b", "c", "d")]
+        await until(lambda: len(queue.queue) == 3)
+        engine.gate.set()
+        assert await first == ["A"]
+        assert [await other for other in others] == [["B"], ["C"], ["D"]]
+        assert engine.batches == [["a"], ["b", "c", "d"]]
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_keeps_the_budget_of_padded_tokens() -> None:
+    async def scenario() -> None:
+        engine = Engine()
+        rows = ["x" * length for length in (3, 9, 3, 8, 2, 30, 3)]
+        queue = batcher(engine, max_batch_tokens=20)
+        assert await queue.submit(rows) == [row.upper() for row in rows]
+        assert sorted(row for batch in engine.batches for row in batch) == sorted(rows)
+        for batch in engine.batches:
+            assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= 20
+        assert engine.batches[0][0] == rows[0], "who waits longest is served first"
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_keeps_the_number_of_rows() -> None:
+    async def scenario() -> None:
+        engine = Engine()
+        await batcher(engine, max_batch_rows=2).submit(list("abcde"))
+        assert [len(batch) for batch in engine.batches] == [2, 2, 1]
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_takes_all_rows_of_a_request_or_none() -> None:
+    async def scenario() -> None:
+        engine = Engine(gated=True)
+        queue = batcher(engine, max_queued_rows=3)
+        first = asyncio.create_task(queue.submit(["a"]))
+        await until(engine.busy.is_set)
+        second = asyncio.create_task(queue.submit(["b", "c"]))
+        await until(lambda: len(queue.queue) == 2)
+        with pytest.raises(Overloaded, match="holds 2 rows of at most 3"):
+            await queue.submit(["d", "e"])
+        assert len(queue.queue) == 2
+        engine.gate.set()
+        assert await first + await second == ["A", "B", "C"]
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_waits_too_long_fails_and_is_not_run() -> None:
+    async def scenario() -> None:
+        engine = Engine(gated=True)
+        queue = batcher(engine, timeout=0.05)
+        first = asyncio.create_task(queue.submit(["a"]))
+        await until(engine.busy.is_set)
+        late = asyncio.create_task(queue.submit(["late"]))
+        await asyncio.sleep(0.1)
+        engine.gate.set()
+        assert await first == ["A"]
+        with pytest.raises(DeadlineExceeded):
+            await late
+        assert ["late"] not in engine.batches
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_nobody_waits_for_is_not_run() -> None:
+    async def scenario() -> None:
+        engine = Engine(gated=True)
+        queue = batcher(engine)
+        first = asyncio.create_task(queue.submit(["a"]))
+        await until(engine.busy.is_set)
+        gone = asyncio.create_task(queue.submit(["gone"]))
+        await until(lambda: len(queue.queue) == 1)
+        gone.cancel()
+        engine.gate.set()
+        assert await first == ["A"]
+        await queue.drain()
+        assert engine.batches == [["a"]]
+
+    asyncio.run(scenario())
+
+
+def test_a_failing_batch_fails_its_rows_and_no_others() -> None:
+    async def scenario() -> None:
+        queue = batcher(Engine())
+        with pytest.raises(RuntimeError, match="boom"):
+            await queue.submit(["boom"])
+        assert await queue.submit(["fine"]) == ["FINE"]
+
+    asyncio.run(scenario())
+
+
+def test_draining_answers_what_was_taken_and_takes_no_more() -> None:
+    async def scenario() -> None:
+        engine = Engine(gated=True)
+        queue = batcher(engine, max_batch_rows=1)
+        taken = asyncio.create_task(queue.submit(["a", "b", "c"]))
+        await until(engine.busy.is_set)
+        drained = asyncio.create_task(queue.drain())
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await queue.submit(["d"])
+        engine.gate.set()
+        await drained
+        assert await taken == ["A", "B", "C"]
+
+    asyncio.run(scenario())
