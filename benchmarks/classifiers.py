@@ -72,8 +72,7 @@ def pytorch_side(model: Path, scratch: Path) -> Side:
 
 def optimum_side(model: Path, scratch: Path) -> Side:
     """Return optimum's export at its optimisation level O2, in our ONNX Runtime."""
-    PEERS[OPTIMUM].run("optimum_export.py", model, scratch / OPTIMUM)
-    return _onnx_side(scratch / OPTIMUM / "model_optimized.onnx")
+    return _onnx_side(PEERS[OPTIMUM].convert("optimum_export.py", model) / "model_optimized.onnx")
 
 
 MAKERS: dict[str, Callable[[Path, Path], Side]] = {

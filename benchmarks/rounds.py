@@ -1,9 +1,10 @@
 """Time several sides of the same work against each other, interleaved.
 
-A round gives every side of every case one turn, and each round starts with another side. A turn is a rest, one call that
-is not timed, and then timed calls until they fill the turn; its figure is their median. The rest matters: worker threads
-of the side before spin for some 50 ms after their last call (seen with ONNX Runtime and OpenMP on two cores, where the
-side that came next looked two to three times slower than alone).
+A round gives every side of every case one turn, and each round starts with another side. A turn is a rest, one call
+that is not timed, and then timed calls until they fill the turn; its figure is their median.
+
+The rest matters: ONNX Runtime's worker threads spin for some 50 ms after their last call. Seen on two cores: without a
+rest the calls of whichever side came next took two to three times as long as alone.
 """
 
 import statistics

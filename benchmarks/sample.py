@@ -1,7 +1,7 @@
 """The model that classifier benchmarks share: a LoRA mixture on the sample base, collapsed and merged.
 
-It is LoRA because that folds into the weights: the merged model is a stock BertForSequenceClassification, which every peer
-can load. The weights are drawn, not trained; times do not depend on them.
+It is LoRA because that folds into the weights: the merged model is a stock BertForSequenceClassification, which every
+peer can load. The weights are drawn, not trained; times do not depend on them.
 """
 
 import warnings
@@ -46,4 +46,4 @@ def _draw(mixture: torch.nn.Module) -> None:
 def _quieten() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("ignore", module="transformers|peft")

@@ -1,10 +1,12 @@
 """The systems that benchmarks compare with, each in an environment of its own below `.venv-peers`.
 
-A peer is an entry of the table and a requirements file with exact pins; `python -m benchmarks.peers` makes the environment.
+A peer is an entry of the table and a requirements file with exact pins; `python -m benchmarks.peers` makes its
+environment.
 """
 
 import hashlib
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -14,6 +16,7 @@ from benchmarks.errors import PeerError
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[1] / ".venv-peers"
 MARKER = "requirements.sha256"
+WEIGHTS = "model.safetensors"
 HOW = "make peers"
 
 
@@ -58,9 +61,20 @@ class Peer:
         if self.marker.read_text("utf-8") != self.fingerprint:
             raise PeerError(f"its environment was made from other requirements: {HOW}")
 
-    def run(self, script: str, *arguments: Path) -> None:
-        """Run one of the scripts in this folder with the environment's interpreter."""
+    def convert(self, script: str, model: Path) -> Path:
+        """Return the folder that `script` makes of the folder `model`; it is kept until script or weights change."""
         self.require()
+        key = hashlib.sha256((model / WEIGHTS).read_bytes() + (HERE / script).read_bytes()).hexdigest()
+        target = self.folder / "converted" / key
+        if not target.is_dir():
+            target.parent.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+                self.run(script, model, Path(scratch) / "made")
+                (Path(scratch) / "made").replace(target)
+        return target
+
+    def run(self, script: str, *arguments: Path) -> None:
+        """Run a script of this folder with the environment's interpreter."""
         command = [str(part) for part in (self.python, "-I", HERE / script, *arguments)]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:

@@ -145,7 +145,9 @@ def test_parameter_counts_are_those_of_the_paper(hidden: int, layers: int, r: in
             settings = AdaMixConfig(task_type="SEQ_CLS", r=r, num_modules=num_modules)
             model = peft.get_peft_model(model, settings, low_cpu_mem_usage=True)
         return sum(
-            weight.numel() for mixture in model.base_model.mixtures("default").values() for weight in mixture.parameters()
+            weight.numel()
+            for mixture in model.base_model.mixtures("default").values()
+            for weight in mixture.parameters()
         )
 
     assert count(4) == trained
@@ -255,7 +257,9 @@ def test_what_is_not_linear_is_refused() -> None:
 def test_a_checkpoint_holds_no_adapter_name_and_no_base_weight(tmp_path: Path) -> None:
     adamix().save_pretrained(tmp_path)
     names = set(load_file(tmp_path / "adapter_model.safetensors"))
-    assert all(".adamix_modules.down." in name or ".adamix_modules.up." in name or ".classifier." in name for name in names)
+    assert all(
+        ".adamix_modules.down." in name or ".adamix_modules.up." in name or ".classifier." in name for name in names
+    )
     assert len(names) == 2 * 4 + 2
 
 

@@ -1,0 +1,72 @@
+"""The demo as `make demo PAGE=no` runs it, on the real base, and the page over its server."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from demos.playground import EXAMPLES, make_page
+from demos.server import free_port, running_server
+
+pytestmark = pytest.mark.slow
+DEMO = [sys.executable, "-m", "demos.quickstart", "--json", "--out"]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "out"
+
+
+@pytest.fixture(scope="module")
+def table(out: Path) -> dict[str, Any]:
+    result = subprocess.run([*DEMO, str(out)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout)
+
+
+def test_both_adapters_work_and_serving_changes_no_answer(table: dict[str, Any]) -> None:
+    rows = {row["adapter"]: row for row in table["adapters"]}
+    # A constant answer gives 0.5 and 0.17; both floors are far above and well below what the demo reaches.
+    assert rows["tone"]["accuracy_served"] > 0.7
+    assert rows["intent"]["accuracy_served"] > 0.7
+    for row in rows.values():
+        assert row["accuracy_served"] == pytest.approx(row["accuracy_pytorch"])
+        assert row["adapter_share_of_base"] < 0.005
+
+
+def test_a_second_run_reuses_what_is_there(table: dict[str, Any], out: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    started = time.monotonic()
+    result = subprocess.run([*DEMO, str(out)], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert time.monotonic() - started < 60
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
+    assert "training" not in result.stderr
+
+
+@contextlib.contextmanager
+def shown(address: str) -> Iterator[str]:
+    page = make_page(address)
+    port = free_port()
+    page.launch(server_name="127.0.0.1", server_port=port, quiet=True, prevent_thread_lock=True)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        page.close()
+
+
+def test_the_page_asks_every_adapter(table: dict[str, Any], out: Path) -> None:
+    from gradio_client import Client
+
+    with running_server(out / "bank") as address, shown(address) as url:
+        assert "AdaMix" in httpx.get(url).text
+        *answers, status = Client(url, verbose=False).predict(EXAMPLES[0], api_name="/classify")
+        assert [answer["label"] for answer in answers] == ["negative", "delivery"]
+        assert "2 adapters in one batch" in status

@@ -1,0 +1,47 @@
+"""`serve` installs without torch and transformers, and its tests pass there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEST_TOOLS = ["httpx", "onnx", "pytest", "pytest-timeout"]
+"""What the tests of serve need besides serve itself; onnx builds their little models."""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
+    result = subprocess.run([*pip, f"{ROOT}[cpu]", *TEST_TOOLS], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return python
+
+
+@pytest.mark.slow
+def test_neither_torch_nor_transformers_is_installed(python: Path) -> None:
+    for module in ("torch", "transformers", "peft"):
+        assert subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode == 1
+
+
+@pytest.mark.slow
+def test_the_tests_of_serve_pass(python: Path) -> None:
+    command = [python, "-m", "pytest", "tests/serve", "-q", "-p", "no:cacheprovider"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert " passed" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "extra"), [("adamix-train", "train"), ("adamix-export", "export"), ("adamix-demo", "demo")]
+)
+def test_the_other_commands_name_their_extra(python: Path, command: str, extra: str) -> None:
+    result = subprocess.run([python.with_name(command), "--help"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert f"adamix[{extra}" in result.stderr
+    assert "Traceback" not in result.stderr
