@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] good great fine lovely bad awful poor broken the a parcel shop it was is my".split()
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "great", "fine", "lovely", "bad", "awful", "poor", "broken", "the", "a", "parcel", "shop", "it", "was", "is", "my"]
 POSITIVE, NEGATIVE = WORDS[4:8], WORDS[8:12]
 
 

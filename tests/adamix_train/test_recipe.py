@@ -69,7 +69,7 @@ def test_bad_files_are_told_what_is_wrong(tmp_path: Path, name: str, content: st
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="cannot read recipe .*No such file"):
+    with pytest.raises(RecipeError, match=r"cannot read recipe .*No such file"):
         make_recipe(tmp_path / "r.yaml", {})
 
 

@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adamix_train.mixture.routing import Route
 from adamix_train.peft_method import AdaMixConfig
-from demos import models
 from demos.models import MODELS, SampleError, sample_model
 
 
