@@ -68,6 +68,8 @@ def parity_table(reports: dict[str, Parity]) -> str:
             f"{name:<16} {report.rows:>5} {report.max_difference:>9.1e} {report.equal_labels:>8.2%} "
             f"{' '.join(metrics)}  {report.metric}, {report.data}"
         )
+    if any(report.pytorch is None for report in reports.values()):
+        lines.append("no labelled texts were found for '-': name a file with --data to compare the metric as well")
     return "\n".join(lines)
 
 

@@ -7,8 +7,24 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "great", "fine", "lovely", "bad", "awful", "poor", "broken", "the", "a", "parcel", "shop", "it", "was", "is", "my"]
-POSITIVE, NEGATIVE = WORDS[4:8], WORDS[8:12]
+POSITIVE = ["good", "great", "fine", "lovely"]
+NEGATIVE = ["bad", "awful", "poor", "broken"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    *POSITIVE,
+    *NEGATIVE,
+    "the",
+    "a",
+    "parcel",
+    "shop",
+    "it",
+    "was",
+    "is",
+    "my",
+]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import httpx
 import pytest
@@ -93,18 +94,29 @@ def test_a_body_over_the_limit_is_413(classifier: Classifier) -> None:
         assert (response.status_code, response.json()["error_type"]) == (413, "payload_too_large")
 
 
-def test_a_server_that_is_told_to_stop_answers_what_is_in_flight(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate, busy = threading.Event(), threading.Event()
+@dataclass(frozen=True)
+class Gate:
+    """An engine that waits until it is opened."""
+
+    opened: threading.Event
+    reached: threading.Event
+
+
+@pytest.fixture
+def gate(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    made = Gate(threading.Event(), threading.Event())
     run = classifier.run
 
     def gated(rows: Sequence[Row]) -> list[Prediction]:
-        busy.set()
-        assert gate.wait(10)
+        made.reached.set()
+        assert made.opened.wait(10)
         return run(rows)
 
     monkeypatch.setattr(classifier, "run", gated)
+    return made
+
+
+def test_a_server_that_is_told_to_stop_answers_what_is_in_flight(classifier: Classifier, gate: Gate) -> None:
     answers: list[int] = []
 
     def ask(address: httpx.URL) -> None:
@@ -115,25 +127,16 @@ def test_a_server_that_is_told_to_stop_answers_what_is_in_flight(
         clients = [threading.Thread(target=ask, args=(client.base_url,)) for _ in range(5)]
         for thread in clients:
             thread.start()
-        assert busy.wait(10)
+        assert gate.reached.wait(10)
         while "adamix_queue_rows 14.0" not in client.get("/metrics").text:
             time.sleep(0.01)
-        threading.Timer(0.5, gate.set).start()
+        threading.Timer(0.5, gate.opened.set).start()
     for thread in clients:
         thread.join()
     assert answers == [200] * 5
 
 
-def test_a_full_queue_is_429_with_retry_after(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, busy = threading.Event(), threading.Event()
-    run = classifier.run
-
-    def gated(rows: Sequence[Row]) -> list[Prediction]:
-        busy.set()
-        assert gate.wait(10)
-        return run(rows)
-
-    monkeypatch.setattr(classifier, "run", gated)
+def test_a_full_queue_is_429_with_retry_after(classifier: Classifier, gate: Gate) -> None:
     with live_server(classifier, Limits(max_queued_rows=2)) as client:
         answers: list[int] = []
 
@@ -143,11 +146,11 @@ def test_a_full_queue_is_429_with_retry_after(classifier: Classifier, monkeypatc
 
         first = threading.Thread(target=ask, args=(1,))
         first.start()
-        assert busy.wait(10)
+        assert gate.reached.wait(10)
         refused = client.post("/predict", json={"inputs": [["good"]] * 3, "adapter": "tone"})
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "1"
-        gate.set()
+        gate.opened.set()
         first.join()
         assert answers == [200]
 
