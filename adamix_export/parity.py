@@ -12,8 +12,8 @@ from adamix_export.source import Source
 from adamix_train.errors import DataError
 from adamix_train.metrics import METRICS
 from adamix_train.recipe import Recipe
-from adamix_train.run import task_of
 from adamix_train.tasks.examples import Example, read_examples
+from adamix_train.tasks.splits import task_of
 from serve.classify import Classifier
 
 CANARIES = (

@@ -1,9 +1,7 @@
 """Carry out a recipe: read the data, train the mixture, keep the best checkpoint."""
 
 import json
-import logging
-import random
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +11,29 @@ from transformers import (
     DataCollatorWithPadding,
     EvalPrediction,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     TrainingArguments,
     set_seed,
 )
 
 from adamix_train.base import base_folder, base_sha256, load_classifier, load_tokenizer
-from adamix_train.checkpoint import Card
-from adamix_train.errors import CheckpointError, DataError, RecipeError
+from adamix_train.checkpoint import Card, read_card
+from adamix_train.errors import CheckpointError, RecipeError
 from adamix_train.metrics import METRICS
 from adamix_train.peft_method import AdaMixConfig
 from adamix_train.progress import ProgressBar
 from adamix_train.recipe import Recipe
-from adamix_train.tasks.examples import Example, hold_out, label_names, read_examples
-from adamix_train.tasks.table import TASKS, Task
+from adamix_train.tasks.splits import Splits, encode, read_splits, task_of
+from adamix_train.tasks.table import Task
 from adamix_train.trainer import AdaMixTrainer
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Splits:
-    """The data of a run."""
-
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
-    labels: list[str]
 
 
 def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     """Train, write the best checkpoint to `recipe.out`, and return (and store as results.json) what came out."""
     out = Path(recipe.out)
-    interrupted = _resume_point(out, resume=resume)
+    interrupted = _resume_point(recipe, out) if resume else None
+    if not resume:
+        _check_new(out)
     task = task_of(recipe)
     splits = read_splits(recipe, task)
     folder = base_folder(recipe.base)
@@ -82,43 +69,6 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         trainer.evaluate(encode(splits.test, splits.labels, tokenizer, recipe.max_length), metric_key_prefix="test")
     trainer.save_model(str(out))
     return _store_results(out, trainer, splits)
-
-
-def task_of(recipe: Recipe) -> Task:
-    """Return the recipe's task, with the columns that the recipe names."""
-    task = TASKS[recipe.task]
-    return replace(
-        task,
-        text_column=recipe.text_column or task.text_column,
-        label_column=recipe.label_column or task.label_column,
-    )
-
-
-def read_splits(recipe: Recipe, task: Task) -> Splits:
-    """Read the data of a recipe."""
-    train = read_examples(Path(recipe.train_file), task)
-    if recipe.validation_file:
-        validation = read_examples(Path(recipe.validation_file), task)
-    else:
-        train, validation = hold_out(train, share=recipe.validation_share, seed=recipe.seed)
-    random.Random(recipe.seed).shuffle(train)
-    train = train[: recipe.train_limit]
-    labels = label_names(train, validation, task)
-    test = read_examples(Path(recipe.test_file), task) if recipe.test_file else []
-    if strange := sorted({example.label for example in test} - set(labels)):
-        raise DataError(f"{recipe.test_file} has labels that the training data lacks: {', '.join(strange[:5])}")
-    return Splits(train=train, validation=validation, test=test, labels=labels)
-
-
-def encode(
-    examples: list[Example], labels: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[dict[str, Any]]:
-    """Return the model's inputs for each example, unpadded, with its label's index."""
-    encoded = tokenizer([example.text for example in examples], truncation=True, max_length=max_length)
-    return [
-        {**{name: values[index] for name, values in encoded.items()}, "labels": labels.index(example.label)}
-        for index, example in enumerate(examples)
-    ]
 
 
 def adamix_config(recipe: Recipe) -> AdaMixConfig:
@@ -174,16 +124,22 @@ def _metrics(task: Task, prediction: EvalPrediction) -> dict[str, float]:
     return {task.metric: METRICS[task.metric](prediction.predictions, prediction.label_ids)}
 
 
-def _resume_point(out: Path, *, resume: bool) -> str | None:
-    """Return the newest whole step checkpoint to resume from; None to start afresh."""
+def _resume_point(recipe: Recipe, out: Path) -> str:
+    """Return the newest whole step checkpoint, which must be of the same recipe."""
     steps = [path for path in out.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    if resume:
-        if not steps:
-            raise CheckpointError(f"nothing to resume: {out} has no checkpoint-N folder; leave out --resume")
-        return str(max(steps, key=lambda path: int(path.name.rpartition("-")[2])))
+    if not steps:
+        raise CheckpointError(f"nothing to resume: {out} has no checkpoint-N folder; leave out --resume")
+    newest = max(steps, key=lambda path: int(path.name.rpartition("-")[2]))
+    started = read_card(newest).recipe
+    for name, value in asdict(recipe).items():
+        if name not in ("report_to", "out") and started.get(name) != value:
+            raise RecipeError(f"{name} is {value!r}, but the run in {out} was started with {started.get(name)!r}")
+    return str(newest)
+
+
+def _check_new(out: Path) -> None:
     if out.exists() and any(out.iterdir()):
         raise RecipeError(f"{out} is not empty: give another --out, or --resume to go on with the run in it")
-    return None
 
 
 def _store_results(out: Path, trainer: AdaMixTrainer, splits: Splits) -> dict[str, Any]:

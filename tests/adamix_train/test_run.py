@@ -1,5 +1,4 @@
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,5 +159,10 @@ def test_damaged_training_state_is_one_clear_error(recipe: Recipe) -> None:
     file = step / "optimizer.safetensors"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=r"optimizer\.safetensors does not hold a training state"):
+        train(replace(recipe, epochs=1), resume=True)
+
+
+def test_a_run_is_resumed_with_its_own_recipe(recipe: Recipe) -> None:
+    train(replace(recipe, epochs=1))
+    with pytest.raises(RecipeError, match=r"epochs is 2, but the run in .* was started with 1"):
         train(replace(recipe, epochs=2), resume=True)
-    shutil.rmtree(step)
