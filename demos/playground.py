@@ -22,14 +22,15 @@ FONT = ["system-ui", "sans-serif"]
 
 def make_page(address: str) -> gr.Blocks:
     """Return the page for the server at `address`."""
-    info: dict[str, Any] = httpx.get(f"{address}/info", timeout=10).json()
+    server = httpx.Client(base_url=address, timeout=30)
+    info: dict[str, Any] = server.get("/info").json()
     adapters: dict[str, dict[str, Any]] = info["adapters"]
 
     def classify(text: str) -> list[Any]:
         body = {"inputs": [[text]] * len(adapters), "adapter": list(adapters), "truncate": True}
         started = time.perf_counter()
         try:
-            response = httpx.post(f"{address}/predict", json=body, timeout=30)
+            response = server.post("/predict", json=body)
         except httpx.TransportError as error:
             raise gr.Error(f"The server at {address} does not answer: {error}") from error
         took = 1000 * (time.perf_counter() - started)
