@@ -3,6 +3,7 @@
 import argparse
 import csv
 import hashlib
+import importlib.util
 import json
 import shlex
 import shutil
@@ -23,6 +24,11 @@ try:
     from demos.models import SampleError, sample_model
     from demos.server import ServerError, running_server
     from demos.tasks import DATA, TASKS, recipe
+
+    for needed in ("torch", "onnx", "gradio"):
+        # Imported by the commands that the demo runs, minutes from now; their absence is told here.
+        if importlib.util.find_spec(needed) is None:
+            raise ImportError(f"No module named {needed!r}")
 except ImportError as error:
     sys.exit(f"adamix-demo needs the demo extra ({error}): pip install 'adamix[demo]'")
 

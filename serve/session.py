@@ -25,6 +25,8 @@ class Choice:
 
     provider: str
     reason: str
+    required: bool = False
+    """Whether another provider will not do."""
 
 
 def choose_provider(wish: str = "auto") -> Choice:
@@ -33,7 +35,7 @@ def choose_provider(wish: str = "auto") -> Choice:
         return Choice(CPU, "as asked")
     obstacle = _cuda_obstacle()
     if obstacle is None:
-        return Choice(CUDA, "as asked" if wish == "cuda" else "a GPU was found")
+        return Choice(CUDA, "as asked", required=True) if wish == "cuda" else Choice(CUDA, "a GPU was found")
     if wish == "cuda":
         raise ProviderError(f"CUDA was asked for, but {obstacle}")
     return Choice(CPU, obstacle)
@@ -66,10 +68,12 @@ def open_session(model: Path, choice: Choice, *, threads: int | None = None) -> 
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise BundleError(f"ONNX Runtime does not take {model}: {_line(error)}") from error
     chosen = session.get_providers()[0]
-    if chosen != choice.provider:
-        logger.warning("running on %s: %s was chosen (%s) but did not start", chosen, choice.provider, choice.reason)
-    else:
+    if chosen == choice.provider:
         logger.info("running on %s: %s", chosen, choice.reason)
+    elif choice.required:
+        raise ProviderError("CUDA was asked for, but ONNX Runtime could not start it: are CUDA and cuDNN installed?")
+    else:
+        logger.warning("running on %s: %s (%s) did not start", chosen, choice.provider, choice.reason)
     return session
 
 

@@ -49,7 +49,9 @@ def houlsby(base: Path, sst2: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def lora(base: Path, sst2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("runs") / "lora", base, sst2, "--kind", "lora", "--r", "8", "--epochs", "2")
+    return trained(
+        tmp_path_factory.mktemp("runs") / "lora", base, sst2, "--kind", "lora", "--train-limit", "300", "--epochs", "1"
+    )
 
 
 @pytest.fixture(scope="session")

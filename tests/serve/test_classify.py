@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.bundle import open_bundle, with_adapters
+from serve.bundle import Bundle, open_bundle, with_adapters
 from serve.classify import Classifier
 from serve.errors import BundleError, InputError, UnknownAdapter
 from tests.serve.conftest import CANARY, Reference, write_adapter, write_bundle
@@ -40,6 +40,14 @@ def test_scores_are_probabilities_over_the_adapters_own_labels(classifier: Class
     assert (len(tone.scores), len(intent.scores)) == (2, 3)
     assert tone.scores.sum() == pytest.approx(1)
     assert tone.label == tone.labels[int(tone.scores.argmax())]
+
+
+@pytest.mark.gpu
+def test_cuda_answers_as_the_cpu_does(bundle: Bundle, classifier: Classifier) -> None:
+    names = ["tone", "intent", "intent", "tone"]
+    cuda = Classifier(bundle, provider="cuda")(TEXTS, adapter=names)
+    for one, other in zip(cuda, classifier(TEXTS, adapter=names), strict=True):
+        np.testing.assert_allclose(one.logits, other.logits, atol=1e-3)
 
 
 def test_no_text_gives_no_answer(classifier: Classifier) -> None:
