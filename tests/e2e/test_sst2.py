@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -8,21 +8,27 @@ import onnx
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from adamix_export.collapse import Weights, collapse_checkpoint
 from adamix_train.base import load_classifier
 from adamix_train.checkpoint import read_card
+from adamix_train.peft_method import AdaMixConfig
 from adamix_train.tasks.examples import Example, read_examples
 from adamix_train.tasks.table import TASKS
 from demos.server import running_server
+from serve.adapter import Adapter
+from serve.bank import Bank
 from serve.bundle import open_bundle
 from serve.classify import Classifier
 
 pytestmark = pytest.mark.slow
-FLOOR = 0.77
-"""Dev accuracy. Measured on this budget: the mixture reaches 0.81 to 0.83, the first of its modules in the place of
-their mean, zero adapters under the trained head, or routes drawn at random in evaluation stay below the floor (see
-`test_the_floor_tells_a_broken_collapse`, which measures two of these again)."""
+FLOOR = 0.80
+"""Dev accuracy that this budget must pass; it reaches 0.823. Measured below the floor: zero adapters under the trained
+head (0.558), projections that do not belong together (0.372), a mixture of which routing trained one module only (0.783).
+What the floor cannot tell, because it costs little or nothing in accuracy (the first module alone 0.830, random routes in
+evaluation 0.806 to 0.820, sums in the place of means 0.815), the comparisons of logits tell."""
 
 
 @pytest.fixture(scope="module")
@@ -98,25 +104,41 @@ def test_the_server_answers_mixed_rows_as_the_engine_does(
     assert labels == [answer.label for answer in bank(texts, adapter=names)]
 
 
-def test_the_floor_tells_a_broken_collapse(bundles: Path, bank: Classifier, dev: list[Example]) -> None:
-    """Zero adapters under the trained head, and projections that do not belong together, stay below the floor."""
-    assert bank.bank is not None
-    slot = bank.bank.slots["houlsby"]
+def broken_adapters(houlsby: Path) -> dict[str, Weights]:
+    """The adapter as broken code would have made it."""
+    tensors = load_file(houlsby / "adapter_model.safetensors")
+    config = AdaMixConfig.from_pretrained(str(houlsby))
+    torch.manual_seed(0)
+
+    def one_module_trained(name: str, weight: torch.Tensor) -> torch.Tensor:
+        fresh = 0.02 * torch.randn_like(weight) if name.endswith("weight") else torch.zeros_like(weight)
+        return torch.cat([weight[:1], fresh[1:]])
+
+    def changed(change: Callable[[str, torch.Tensor], torch.Tensor]) -> Weights:
+        sites = {name for name in tensors if ".adamix_modules." in name}
+        weights = {name: change(name, weight) if name in sites else weight for name, weight in tensors.items()}
+        return collapse_checkpoint(weights, config)
+
+    return {
+        "zero": changed(lambda _, weight: torch.zeros_like(weight)),
+        "scrambled": changed(lambda name, weight: weight.flip(1) if ".down." in name else weight),
+        "one module trained": changed(one_module_trained),
+        "whole": collapse_checkpoint(tensors, config),
+    }
+
+
+def test_the_floor_tells_broken_code(houlsby: Path, bundles: Path, dev: list[Example]) -> None:
+    bundle = open_bundle(bundles / "houlsby")
+    card = bundle.adapters["houlsby"].card
+    bank = Classifier(bundles / "bank", provider="cpu")
     texts = [example.text for example in dev]
-    stacks = {name: stack for name, stack in bank.bank.stacks.items() if ".houlsby." in name}
-    whole = {name: stack[slot].copy() for name, stack in stacks.items()}
-    try:
-        for stack in stacks.values():
-            stack[slot] = 0
-        assert accuracy([answer.label for answer in bank(texts, adapter="houlsby")], dev) < FLOOR
-        for name, stack in stacks.items():
-            stack[slot] = whole[name]
-            if name.endswith("down.weight"):
-                stack[slot] = whole[name][:, ::-1]
-        assert accuracy([answer.label for answer in bank(texts, adapter="houlsby")], dev) < FLOOR
-    finally:
-        for name, stack in stacks.items():
-            stack[slot] = whole[name]
+    found = {}
+    for name, weights in broken_adapters(houlsby).items():
+        adapter = Adapter(card, {key: weight.numpy() for key, weight in weights.items()})
+        bank.bank = Bank(bank.bundle.manifest.inputs, [adapter])
+        found[name] = accuracy([answer.label for answer in bank(texts, adapter="houlsby")], dev)
+    assert found.pop("whole") > FLOOR
+    assert all(value < FLOOR for value in found.values()), found
 
 
 def test_a_mixture_ships_what_one_adapter_ships(
