@@ -29,8 +29,8 @@ FLOOR = 0.80
 
 Measured below the floor: zero adapters under the trained head (0.558), projections that do not belong together (0.372),
 a mixture of which routing trained one module only (0.783). What the floor cannot tell, because it costs little or
-nothing in accuracy (the first module alone 0.830, random routes in evaluation 0.806 to 0.820, sums in the place of means
-0.815), the comparisons of logits tell.
+nothing in accuracy (the first module alone 0.830, random routes in evaluation 0.806 to 0.820, sums in the place of
+means 0.815), the comparisons of logits tell.
 """
 
 
