@@ -44,8 +44,9 @@ class Card:
 def write_card(folder: Path, card: Card) -> None:
     """Complete a checkpoint: hash its model files and write the card under its name at once."""
     hashes = {name: file_sha256(folder / name) for name in (WEIGHTS, CONFIG)}
+    content = {**asdict(card), "files": hashes}
     partial = folder / (CARD + ".partial")
-    partial.write_text(json.dumps({**asdict(card), "files": hashes}, indent=2, ensure_ascii=False) + "\n")
+    partial.write_text(json.dumps({**content, "seal": _seal(content)}, indent=2, ensure_ascii=False) + "\n", "utf-8")
     partial.replace(folder / CARD)
 
 
@@ -58,9 +59,13 @@ def read_card(folder: Path) -> Card:
             "checkpoint-N folders: resume it with --resume)"
         )
     try:
-        card = Card(**json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
+        content = json.loads(file.read_text("utf-8"))
+        seal = content.pop("seal")
+        card = Card(**content)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise CheckpointError(f"{file} is damaged or of another version: {error}") from error
+    if seal != _seal(content):
+        raise CheckpointError(f"{file} was changed since training: its seal, the sha256 of the rest, does not match")
     if card.format_version != FORMAT_VERSION:
         raise CheckpointError(f"{file} has format {card.format_version}; this version reads {FORMAT_VERSION}")
     for name, expected in card.files.items():
@@ -69,6 +74,10 @@ def read_card(folder: Path) -> Card:
         if file_sha256(folder / name) != expected:
             raise CheckpointError(f"{folder / name} is cut short or changed since training: its sha256 does not match")
     return card
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def file_sha256(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import tomllib
 import typing
 from collections.abc import Callable, Sequence
@@ -57,6 +58,10 @@ class Recipe:
     report_to: str = _field("where Trainer reports: none, tensorboard, wandb, …", "none")
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RecipeError(f"{item.name} is {value}; it must be a finite number")
         for name in ("num_modules", "r", "batch_size", "gradient_accumulation", "max_length", "train_limit", "epochs"):
             value = getattr(self, name)
             if value is not None and value <= 0:

@@ -1,6 +1,7 @@
 """Carry out a recipe: read the data, train the mixture, keep the best checkpoint."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from transformers import (
     DataCollatorWithPadding,
     EvalPrediction,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     PrinterCallback,
     TrainingArguments,
     set_seed,
 )
+from transformers.integrations import get_reporting_integration_callbacks
 
 from adamix_train.base import base_folder, base_sha256, load_classifier, load_tokenizer
 from adamix_train.checkpoint import Card, read_card
@@ -38,13 +41,13 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     splits = read_splits(recipe, task)
     folder = base_folder(recipe.base)
     tokenizer = load_tokenizer(folder)
-    if recipe.max_length > tokenizer.model_max_length:
-        raise RecipeError(f"max_length is {recipe.max_length}; the base takes {tokenizer.model_max_length} tokens")
+    _check_length(recipe, tokenizer)
+    arguments = _training_arguments(recipe, metric=task.metric)
     set_seed(recipe.seed)
     model = _with_mixtures(load_classifier(folder, splits.labels), recipe)
     trainer = AdaMixTrainer(
         model=model,
-        args=training_arguments(recipe, metric=task.metric),
+        args=arguments,
         train_dataset=encode(splits.train, splits.labels, tokenizer, recipe.max_length),
         eval_dataset=encode(splits.validation, splits.labels, tokenizer, recipe.max_length),
         data_collator=DataCollatorWithPadding(tokenizer),
@@ -89,7 +92,25 @@ def adamix_config(recipe: Recipe) -> AdaMixConfig:
 def _with_mixtures(model: PreTrainedModel, recipe: Recipe) -> peft.PeftModel:
     try:
         return peft.get_peft_model(model, adamix_config(recipe))
+    except re.error as error:
+        raise RecipeError(f"target_modules is no regular expression: {error}") from error
     except (ValueError, TypeError) as error:
+        raise RecipeError(str(error)) from error
+
+
+def _check_length(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
+    least, most = tokenizer.num_special_tokens_to_add() + 1, tokenizer.model_max_length
+    if not least <= recipe.max_length <= most:
+        raise RecipeError(f"max_length is {recipe.max_length}; this base takes {least} to {most} tokens")
+
+
+def _training_arguments(recipe: Recipe, *, metric: str) -> TrainingArguments:
+    try:
+        arguments = training_arguments(recipe, metric=metric)
+        # Trainer looks these up only after the base is loaded.
+        get_reporting_integration_callbacks(arguments.report_to)
+        return arguments
+    except ValueError as error:
         raise RecipeError(str(error)) from error
 
 
@@ -138,6 +159,8 @@ def _resume_point(recipe: Recipe, out: Path) -> str:
 
 
 def _check_new(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise RecipeError(f"{out} is a file: give another --out")
     if out.exists() and any(out.iterdir()):
         raise RecipeError(f"{out} is not empty: give another --out, or --resume to go on with the run in it")
 

@@ -37,6 +37,8 @@ def _separated(delimiter: str) -> Callable[[TextIO, tuple[str, ...] | None, bool
         lines = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=quoted)
         try:
             columns = header or tuple(next(lines, ()))
+            if len(set(columns)) < len(columns):
+                raise ValueError(f"the header names a column twice: {', '.join(columns)}")
             for fields in lines:
                 if len(fields) != len(columns) and fields:
                     raise ValueError(f"line {lines.line_num} has {len(fields)} fields, not {len(columns)}")
@@ -58,6 +60,8 @@ def _json_lines(stream: TextIO, header: tuple[str, ...] | None, quoted: bool) ->
             raise ValueError(f"line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not a JSON object")
+        if empty := [name for name, value in row.items() if value is None]:
+            raise ValueError(f"line {number} has null for {', '.join(empty)}")
         yield {name: value if isinstance(value, str) else json.dumps(value) for name, value in row.items()}
 
 

@@ -47,6 +47,8 @@ def test_sst2_has_no_header_and_its_quotes_are_text(tmp_path: Path) -> None:
         ("a.csv", 'text,label\n"never closed,y\n', "line 2"),
         ("a.jsonl", '{"text": "x", "label": "y"}\n{oops\n', "line 2 is not JSON"),
         ("a.jsonl", "[1]\n", "line 1 is not a JSON object"),
+        ("a.jsonl", '{"text": "x", "label": null}\n', "line 1 has null for label"),
+        ("a.csv", "text,label,label\nx,y,z\n", "names a column twice: text, label, label"),
         ("a.csv", b"text,label\n\xff\xfe,y\n", "is not UTF-8"),
     ],
 )

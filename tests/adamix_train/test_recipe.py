@@ -37,6 +37,8 @@ def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
         ({"num_modules": 0}, "num_modules is 0; it must be positive"),
         ({"epochs": 0}, "epochs is 0"),
         ({"learning_rate": -1}, "learning_rate is -1"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; it must be a finite number"),
+        ({"lora_alpha": "inf"}, "lora_alpha is inf"),
         ({"kind": "prefix"}, "kind is 'prefix'; known are houlsby, lora"),
         ({"task": "cola"}, "task is 'cola'; known are classification, sst2"),
         ({"share": "both"}, "share is 'both'; known are up, down, none"),

@@ -119,6 +119,13 @@ def test_a_folder_with_something_in_it_is_not_written_to(recipe: Recipe) -> None
     assert [path.name for path in Path(recipe.out).iterdir()] == ["precious"]
 
 
+def test_a_file_in_the_place_of_the_folder_is_kept(recipe: Recipe) -> None:
+    Path(recipe.out).write_text("precious")
+    with pytest.raises(RecipeError, match="is a file: give another --out"):
+        train(recipe)
+    assert Path(recipe.out).read_text() == "precious"
+
+
 def test_bad_data_leaves_no_folder(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_text("text,label\nfine,neutral\n")
     for changes, error in (
@@ -128,7 +135,10 @@ def test_bad_data_leaves_no_folder(recipe: Recipe, tmp_path: Path) -> None:
         ({"test_file": str(tmp_path / "v.csv")}, DataError),
         ({"base": str(tmp_path / "nowhere")}, BaseError),
         ({"max_length": 65}, RecipeError),
+        ({"max_length": 2}, RecipeError),
         ({"target_modules": "nothing"}, RecipeError),
+        ({"target_modules": "("}, RecipeError),
+        ({"report_to": "nobody"}, RecipeError),
     ):
         with pytest.raises(error):
             train(replace(recipe, **changes))
@@ -150,6 +160,15 @@ def test_a_checkpoint_that_was_cut_short_is_refused(recipe: Recipe, name: str) -
         read_card(Path(recipe.out))
     file.unlink()
     with pytest.raises(CheckpointError, match=f"{name} is missing"):
+        read_card(Path(recipe.out))
+
+
+def test_a_card_whose_labels_were_swapped_is_refused(recipe: Recipe) -> None:
+    train(replace(recipe, epochs=1))
+    file = Path(recipe.out) / "adamix.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "labels": content["labels"][::-1]}))
+    with pytest.raises(CheckpointError, match="was changed since training"):
         read_card(Path(recipe.out))
 
 
