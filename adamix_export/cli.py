@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     """Export checkpoints."""
     args = _parser().parse_args(argv)
     _quieten()
+    if args.parity_rows < 1:
+        sys.exit(f"adamix-export: --parity-rows is {args.parity_rows}; it must be positive")
     if len(args.checkpoints) < 2:
         sys.exit("adamix-export: give one checkpoint or more, and then the folder to write")
     *checkpoints, out = args.checkpoints
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         try:
             sources = [open_source(checkpoint, base=args.base) for checkpoint in checkpoints]
             reports = EXPORTS[shape](sources, Path(out), options, progress)
-        except (AdaMixError, ServeError) as error:
+        except (AdaMixError, ServeError, OSError) as error:
             bar.close()
             sys.exit(f"adamix-export: {error}")
     if args.json:

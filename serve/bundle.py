@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from serve.adapter import Adapter, read_adapter
+from serve.adapter import CARD, Adapter, read_adapter
 from serve.errors import BundleError
 from serve.seal import file_sha256, read_sealed, write_sealed
 
@@ -120,6 +120,8 @@ def whole_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `target` that takes its name on success and is removed on any failure."""
     if target.exists() and not force:
         raise BundleError(f"{target} exists: give another folder, or --force to replace it")
+    if target.exists() and not _replaceable(target):
+        raise BundleError(f"{target} is neither a bundle, nor an adapter, nor empty: it is not replaced")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -166,6 +168,11 @@ def _inside(folder: Path, name: str) -> Path:
     if path.is_absolute() or ".." in path.parts or not file.resolve().is_relative_to(folder.resolve()):
         raise BundleError(f"{folder} names the path {name!r}, which leaves the bundle: do not use it")
     return file
+
+
+def _replaceable(target: Path) -> bool:
+    marks = (MANIFEST, CARD)
+    return target.is_dir() and (not any(target.iterdir()) or any((target / mark).is_file() for mark in marks))
 
 
 def _umask() -> int:

@@ -24,6 +24,14 @@ def test_a_failed_parity_check_exits_with_one_and_leaves_nothing(houlsby: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(houlsby: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = subprocess.run([*EXPORT, str(houlsby), str(tmp_path / "file" / "out")], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("adamix-export: [Errno")
+
+
 def test_one_argument_is_not_enough(houlsby: Path) -> None:
     result = subprocess.run([*EXPORT, str(houlsby)], capture_output=True, text=True)
     assert result.returncode == 1

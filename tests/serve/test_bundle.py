@@ -102,12 +102,25 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_kept_unless_forced(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "precious").write_text("")
+    (tmp_path / "out" / "bundle.json").write_text("")
     with pytest.raises(BundleError, match="exists"), whole_folder(tmp_path / "out"):
         pass
     with pytest.raises(RuntimeError), whole_folder(tmp_path / "out", force=True):
         raise RuntimeError
-    assert (tmp_path / "out" / "precious").exists()
+    assert (tmp_path / "out" / "bundle.json").exists()
     with whole_folder(tmp_path / "out", force=True) as folder:
         (folder / "new").write_text("")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["new"]
+
+
+def test_what_is_not_a_bundle_is_not_replaced_by_force(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "precious").write_text("")
+    (tmp_path / "file").write_text("")
+    for name in ("home", "file"):
+        with (
+            pytest.raises(BundleError, match="neither a bundle, nor an adapter, nor empty"),
+            whole_folder(tmp_path / name, force=True),
+        ):
+            pass
+    assert (tmp_path / "home" / "precious").exists()
