@@ -26,7 +26,7 @@ class Bank:
         self.slots = {adapter.card.name: slot for slot, adapter in enumerate(adapters, 1)}
         widths = self._widths(adapters)
         self.stacks: dict[str, NDArray[np.float32]] = {
-            name: np.zeros([dim if isinstance(dim, int) else widths[dim] for dim in edge.shape], np.float32)
+            name: np.zeros([dim if isinstance(dim, int) else widths.get(dim, 1) for dim in edge.shape], np.float32)
             for name, edge in self.edges.items()
         }
         for adapter in adapters:
@@ -37,7 +37,7 @@ class Bank:
         """The inputs of every run, on the device."""
 
     def _widths(self, adapters: Sequence[Adapter]) -> dict[str, int]:
-        """Return the size of every symbolic dimension."""
+        """Return the sizes of the symbolic dimensions; a kind that no adapter has is missing and gets width 1."""
         widths = {SLOTS: len(adapters) + 1}
         for adapter in adapters:
             for name, tensor in adapter.tensors.items():

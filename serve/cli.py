@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "--adapter", type=Path, action="append", default=[], metavar="FOLDER", help="load a standalone adapter as well"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="port; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8080, help="port; 0 takes a free one (default: %(default)s)")
     parser.add_argument(
         "--provider", choices=PROVIDERS, default="auto", help="where to run (default: a GPU if there is one)"
     )
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(flag, type=_positive, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_positive_seconds,
         default=defaults.timeout,
         help="seconds a text may wait; then 504 (default: %(default)s)",
     )
@@ -103,6 +103,20 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def _positive_seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: ports are 0 to 65535")
     return value
 
 

@@ -19,6 +19,11 @@ def test_stacks_are_as_wide_as_the_widest(bundle: Bundle) -> None:
     }
 
 
+def test_a_kind_that_no_adapter_has_takes_next_to_no_room(bundle: Bundle) -> None:
+    bank = Bank(bundle.manifest.inputs, [])
+    assert bank.stacks[f"{SITE}.lora.down.weight"].shape == (1, 6, 1)
+
+
 def test_slot_zero_is_the_base(bundle: Bundle) -> None:
     bank = Bank(bundle.manifest.inputs, list(bundle.adapters.values()))
     assert all((stack[0] == 0).all() for stack in bank.stacks.values())

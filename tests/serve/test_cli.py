@@ -104,6 +104,13 @@ def test_a_flipped_byte_is_one_line(bundle_folder: Path) -> None:
     assert "model.onnx is damaged: its sha256 does not match" in failing(str(bundle_folder), "--port", "0")
 
 
+@pytest.mark.parametrize("flags", [["--port", "99999"], ["--port", "-1"], ["--threads", "0"], ["--timeout", "-1"]])
+def test_impossible_flags_are_refused(bundle_folder: Path, flags: list[str]) -> None:
+    result = subprocess.run([*SERVE, str(bundle_folder), *flags], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert flags[0] in result.stderr.splitlines()[-1]
+
+
 def test_no_bundle_is_one_line(tmp_path: Path) -> None:
     assert "there is no bundle folder" in failing(str(tmp_path / "nowhere"), "--port", "0")
 
