@@ -13,7 +13,7 @@ from benchmarks.report import Findings, Report, write_whole
 from benchmarks.rounds import Pace
 
 ROUNDS = 25
-QUICK_ROUNDS = 3
+QUICK_ROUNDS = 2
 STDOUT = "-"
 
 Measurement = Callable[[Pace], Findings]
