@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"adamix-export: --parity-rows is {args.parity_rows}; it must be positive")
     if len(args.checkpoints) < 2:
         sys.exit("adamix-export: give one checkpoint or more, and then the folder to write")
+    # An exception rather than an end on the spot, so that what is half written is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("adamix-export: told to stop; nothing was written"))
     *checkpoints, out = args.checkpoints
     options = Options(data=args.data, limit=args.parity_rows, tolerance=args.tolerance, force=args.force)
     shape = args.shape or ("merged" if len(checkpoints) == 1 else "bank")
@@ -54,6 +57,9 @@ def main(argv: list[str] | None = None) -> None:
         except (AdaMixError, ServeError, OSError) as error:
             bar.close()
             sys.exit(f"adamix-export: {error}")
+        except KeyboardInterrupt:
+            bar.close()
+            sys.exit("adamix-export: interrupted; nothing was written")
     if args.json:
         parity = {name: report.as_dict() for name, report in reports.items()}
         print(json.dumps({"out": out, "shape": shape, "parity": parity}))

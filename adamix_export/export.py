@@ -22,7 +22,7 @@ from adamix_export.graph.merged import merge, weights_to
 from adamix_export.parity import CANARIES, Parity, compare, require
 from adamix_export.source import Source, base_model
 from serve.adapter import WEIGHTS, AdapterCard, read_adapter, write_card
-from serve.bundle import ADAPTERS, MANIFEST, MODEL, TOKENIZER, Manifest, open_bundle, seal_bundle, whole_folder
+from serve.bundle import ADAPTERS, MODEL, TOKENIZER, Manifest, open_bundle, seal_bundle, whole_folder
 from serve.classify import Classifier, session_edges
 from serve.seal import file_sha256
 from serve.session import CPU, Choice, open_session
@@ -84,9 +84,9 @@ def _export_bundle(
     _check_together(sources)
     with whole_folder(out, force=options.force) as folder:
         progress("collapsing")
-        for source in sources:
-            _write_adapter(source, folder / ADAPTERS / source.name)
         _write_tokenizer(sources, folder / TOKENIZER)
+        for source in sources:
+            _write_adapter(source, folder / ADAPTERS / source.name, tokenizer_sha256=file_sha256(folder / TOKENIZER))
         progress("tracing")
         _write_model(shape, sources, folder)
         manifest = _manifest(shape, sources, folder)
@@ -113,7 +113,7 @@ def _check_together(sources: Sequence[Source]) -> None:
             raise ExportError(f"two checkpoints are called {name}: name them, NAME=FOLDER")
 
 
-def _write_adapter(source: Source, folder: Path) -> None:
+def _write_adapter(source: Source, folder: Path, *, tokenizer_sha256: str) -> None:
     folder.mkdir(parents=True)
     save_file(weights_to(source.adapter, torch.float32), folder / WEIGHTS)
     tokenizer = AutoTokenizer.from_pretrained(source.folder)
@@ -122,6 +122,7 @@ def _write_adapter(source: Source, folder: Path) -> None:
         name=source.name,
         sha256=file_sha256(folder / WEIGHTS),
         base_sha256=source.card.base_sha256,
+        tokenizer_sha256=tokenizer_sha256,
         kind=source.config.kind,
         r=source.config.r,
         num_modules=source.config.num_modules,
@@ -181,6 +182,3 @@ def _manifest(shape: str, sources: Sequence[Source], folder: Path) -> Manifest:
         parity={},
         versions={**{package: version(package) for package in PACKAGES}, "onnxruntime": ort.__version__},
     )
-
-
-__all__ = ["EXPORTS", "MANIFEST", "Options", "export_adapter", "export_bank", "export_merged"]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel
 
 from adamix_export.collapse import Weights, collapse_checkpoint
-from adamix_train.base import base_folder, base_sha256, load_classifier
+from adamix_train.base import base_folder, base_sha256, config_sha256, load_classifier
 from adamix_train.checkpoint import WEIGHTS, Card, read_card
 from adamix_train.errors import BaseError, CheckpointError
 from adamix_train.peft_method import AdaMixConfig
@@ -81,6 +81,8 @@ def open_source(argument: str, *, base: str | None = None) -> Source:
             f"{folder} was trained on a base with sha256 {card.base_sha256[:12]}…, {where} has {sha256[:12]}…: "
             "give the base it was trained on with --base"
         )
+    if config_sha256(where) != card.config_sha256:
+        raise BaseError(f"{where} has the weights that {folder} was trained on, but another config.json: put it back")
     return Source(check_name(name if found else folder.resolve().name), folder, card, config, where)
 
 

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 """What is fetched of a hub repository: never a pickle."""
+PASSING = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 CHUNK = 1 << 24
 
 
@@ -65,6 +66,16 @@ def base_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def config_sha256(folder: Path) -> str:
+    """Return the sha256 of what a base's config.json says of the model: not by whom and with what it was saved."""
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        content = {name: value for name, value in config.items() if name not in PASSING}
+    except (OSError, ValueError, AttributeError) as error:
+        raise BaseError(f"{folder / 'config.json'} is damaged: {_line(error)}") from error
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files that hold a model's weights."""
     index = folder / "model.safetensors.index.json"
@@ -99,7 +110,7 @@ def load_classifier(folder: Path, labels: list[str]) -> PreTrainedModel:
     """Return the base in fp32 with a new classification head for `labels`, drawn from torch's default generator."""
     names = dict(enumerate(labels))
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
+        model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
             num_labels=len(labels),
             id2label=names,
@@ -107,17 +118,27 @@ def load_classifier(folder: Path, labels: list[str]) -> PreTrainedModel:
             problem_type="single_label_classification",
             use_safetensors=True,
             dtype="float32",
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers and safetensors raise what they like on a damaged folder
         raise BaseError(f"{folder} does not load as a classifier: {_line(error)}") from error
+    body = model.base_model_prefix + "."
+    if missing := sorted(name for name in report["missing_keys"] if name.startswith(body)):
+        raise BaseError(
+            f"{folder} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}: they would be "
+            "random, frozen, and in no checkpoint; use a base that has them"
+        )
+    return model
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Return the base's fast tokenizer; serving needs its tokenizer.json."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if not tokenizer.is_fast:
-        raise BaseError(f"{folder} has no fast tokenizer (tokenizer.json)")
-    return tokenizer
+    if not (folder / "tokenizer.json").is_file():
+        raise BaseError(f"{folder} has no tokenizer.json, the fast tokenizer's file, which serving needs")
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # as above
+        raise BaseError(f"the tokenizer in {folder} does not load: {_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:

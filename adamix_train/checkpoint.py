@@ -17,6 +17,7 @@ from adamix_train.errors import CheckpointError
 CARD = "adamix.json"
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+MODEL_FILES = (WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json")
 FORMAT_VERSION = 1
 PACKAGES = ("adamix", "torch", "transformers", "peft")
 
@@ -28,6 +29,10 @@ class Card:
     base: str
     """The base model's folder or hub id, as the recipe names it."""
     base_sha256: str
+    config_sha256: str
+    """Of the base's configuration: equal weights under another number of heads are another model."""
+    data: dict[str, str]
+    """sha256 of the data files."""
     task: str
     labels: list[str]
     metric: str
@@ -43,7 +48,7 @@ class Card:
 
 def write_card(folder: Path, card: Card) -> None:
     """Complete a checkpoint: hash its model files and write the card under its name at once."""
-    hashes = {name: file_sha256(folder / name) for name in (WEIGHTS, CONFIG)}
+    hashes = {name: file_sha256(folder / name) for name in MODEL_FILES if (folder / name).is_file()}
     content = {**asdict(card), "files": hashes}
     partial = folder / (CARD + ".partial")
     partial.write_text(json.dumps({**content, "seal": _seal(content)}, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     except AdaMixError as error:
         sys.exit(f"adamix-train: {error}")
     except OSError as error:
-        sys.exit(f"adamix-train: {error}; what was saved before is whole")
+        sys.exit(f"adamix-train: {error}")
     except KeyboardInterrupt:
         sys.exit(f"adamix-train: interrupted; go on from the last whole epoch with --resume --out {recipe.out}")
     results.pop("history")

@@ -66,9 +66,11 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise RecipeError(f"{name} is {value}; it must be positive")
-        for name in ("consistency_weight", "learning_rate", "weight_decay", "warmup_ratio"):
+        for name in ("consistency_weight", "learning_rate", "weight_decay", "warmup_ratio", "seed"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.warmup_ratio >= 1:
+            raise RecipeError(f"warmup_ratio is {self.warmup_ratio}; it is a share of the steps, below 1")
         if not 0 < self.validation_share < 1:
             raise RecipeError(f"validation_share is {self.validation_share}; it must be between 0 and 1")
         for item in fields(self):
@@ -104,7 +106,7 @@ def make_recipe(file: Path | None, flags: dict[str, Any]) -> Recipe:
     known = [item.name for item in fields(Recipe)]
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(str(name), known, 1)
             raise RecipeError(f"unknown field {name!r} in {file}" + (f"; did you mean {near[0]!r}?" if near else ""))
     missing = [item.name for item in fields(Recipe) if item.default is MISSING and item.name not in values]
     if missing:
@@ -122,7 +124,8 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise RecipeError(f"cannot read recipe {file}: {error.strerror}") from error
     except (ValueError, yaml.YAMLError) as error:
-        raise RecipeError(f"recipe {file} is not valid {file.suffix[1:].upper()}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"recipe {file} is not valid {file.suffix[1:].upper()}: {reason}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {file} holds no fields")
     return values
@@ -136,7 +139,7 @@ def _checked(name: str, value: Any) -> Any:
         raise RecipeError(f"{name} is {value!r}; it takes a {expected.__name__}")
     try:
         converted = expected(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RecipeError(f"{name} is {value!r}; it takes a {expected.__name__}") from error
     if expected is int and converted != float(value):
         raise RecipeError(f"{name} is {value!r}; it takes a whole number")

@@ -19,8 +19,8 @@ from transformers import (
 )
 from transformers.integrations import get_reporting_integration_callbacks
 
-from adamix_train.base import base_folder, base_sha256, load_classifier, load_tokenizer
-from adamix_train.checkpoint import Card, read_card
+from adamix_train.base import base_folder, base_sha256, config_sha256, load_classifier, load_tokenizer
+from adamix_train.checkpoint import Card, file_sha256, read_card
 from adamix_train.errors import CheckpointError, RecipeError
 from adamix_train.metrics import METRICS
 from adamix_train.peft_method import AdaMixConfig
@@ -28,7 +28,9 @@ from adamix_train.progress import ProgressBar
 from adamix_train.recipe import Recipe
 from adamix_train.tasks.splits import Splits, encode, read_splits, task_of
 from adamix_train.tasks.table import Task
-from adamix_train.trainer import AdaMixTrainer
+from adamix_train.trainer import OPTIMIZER, AdaMixTrainer
+
+STATE = (OPTIMIZER, "trainer_state.json")
 
 
 def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
@@ -43,6 +45,23 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     tokenizer = load_tokenizer(folder)
     _check_length(recipe, tokenizer)
     arguments = _training_arguments(recipe, metric=task.metric)
+    card = Card(
+        base=recipe.base,
+        base_sha256=base_sha256(folder),
+        config_sha256=config_sha256(folder),
+        data={
+            file: file_sha256(Path(file))
+            for file in (recipe.train_file, recipe.validation_file, recipe.test_file)
+            if file
+        },
+        task=recipe.task,
+        labels=splits.labels,
+        metric=task.metric,
+        max_length=recipe.max_length,
+        recipe=asdict(recipe),
+    )
+    if interrupted:
+        _check_same(card, read_card(Path(interrupted)))
     set_seed(recipe.seed)
     model = _with_mixtures(load_classifier(folder, splits.labels), recipe)
     trainer = AdaMixTrainer(
@@ -54,15 +73,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         processing_class=tokenizer,
         compute_metrics=lambda prediction: _metrics(task, prediction),
         consistency_weight=recipe.consistency_weight,
-        card=Card(
-            base=recipe.base,
-            base_sha256=base_sha256(folder),
-            task=recipe.task,
-            labels=splits.labels,
-            metric=task.metric,
-            max_length=recipe.max_length,
-            recipe=asdict(recipe),
-        ),
+        card=card,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressBar(task.metric))
@@ -147,15 +158,21 @@ def _metrics(task: Task, prediction: EvalPrediction) -> dict[str, float]:
 
 def _resume_point(recipe: Recipe, out: Path) -> str:
     """Return the newest whole step checkpoint, which must be of the same recipe."""
-    steps = [path for path in out.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    steps = [path for path in out.glob("checkpoint-*") if all((path / name).is_file() for name in STATE)]
     if not steps:
         raise CheckpointError(f"nothing to resume: {out} has no checkpoint-N folder; leave out --resume")
-    newest = max(steps, key=lambda path: int(path.name.rpartition("-")[2]))
+    newest = max(steps, key=lambda path: path.stat().st_mtime_ns)
     started = read_card(newest).recipe
     for name, value in asdict(recipe).items():
         if name not in ("report_to", "out") and started.get(name) != value:
             raise RecipeError(f"{name} is {value!r}, but the run in {out} was started with {started.get(name)!r}")
     return str(newest)
+
+
+def _check_same(card: Card, started: Card) -> None:
+    for name in ("labels", "base_sha256", "config_sha256", "data"):
+        if getattr(card, name) != getattr(started, name):
+            raise CheckpointError(f"{name} changed since the run was started: begin a new run, or put it back")
 
 
 def _check_new(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import time
 from typing import Any
 
@@ -82,7 +83,12 @@ def main() -> None:
     parser.add_argument("address", nargs="?", default="http://127.0.0.1:8080", help="(default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port of the page (default: %(default)s)")
     args = parser.parse_args()
-    show(args.address, port=args.port)
+    try:
+        show(args.address, port=args.port)
+    except httpx.TransportError as error:
+        sys.exit(f"demos.playground: no server answers at {args.address} ({error}): start adamix-serve first")
+    except OSError as error:
+        sys.exit(f"demos.playground: {error}; give another --port")
 
 
 if __name__ == "__main__":

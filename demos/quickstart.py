@@ -69,6 +69,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"adamix-demo: {error}")
     except subprocess.CalledProcessError as error:
         sys.exit(f"adamix-demo: {error.cmd[2]} ended with {error.returncode}; its message is above")
+    except OSError as error:
+        sys.exit(f"adamix-demo: {error}")
     except KeyboardInterrupt:
         sys.exit("adamix-demo: stopped; finished steps are kept and will be reused")
 
@@ -127,6 +129,8 @@ def _forget_if_changed(out: Path) -> None:
         fields.update(train_file="", test_file="")
     made_with = json.dumps({"recipes": recipes, "data": data, "version": version("adamix")}, sort_keys=True)
     stamp = out / "made-with.json"
+    if not stamp.is_file() and out.exists() and any(out.iterdir()):
+        sys.exit(f"adamix-demo: {out} is not empty and not of this demo: give another --out")
     if not stamp.is_file() or stamp.read_text() != made_with:
         for name in (*TASKS, "bank"):
             shutil.rmtree(out / name, ignore_errors=True)

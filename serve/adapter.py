@@ -32,6 +32,8 @@ class AdapterCard:
     """Of `adapter.safetensors`; every answer carries it."""
     base_sha256: str
     """Of the weights of the base it was trained on; it runs on no other."""
+    tokenizer_sha256: str
+    """Of the bundle's `tokenizer.json` that it was exported with; it is fed by no other."""
     kind: str
     r: int
     num_modules: int

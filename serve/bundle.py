@@ -107,12 +107,14 @@ def with_adapters(bundle: Bundle, folders: Sequence[Path]) -> Bundle:
 
 
 def check_base(adapter: Adapter, manifest: Manifest) -> None:
-    """Raise an error if `adapter` was trained on another base than the bundle's."""
+    """Raise an error if `adapter` was trained on another base than the bundle's, or with another tokenizer."""
     if adapter.card.base_sha256 != manifest.base["sha256"]:
         raise BundleError(
             f"adapter {adapter.card.name} was trained on a base with sha256 {adapter.card.base_sha256[:12]}…, "
             f"this bundle has {manifest.base['sha256'][:12]}… ({manifest.base['name']}): use the bundle of its own base"
         )
+    if adapter.card.tokenizer_sha256 != manifest.files[TOKENIZER]:
+        raise BundleError(f"adapter {adapter.card.name} was trained with another tokenizer than this bundle's")
 
 
 @contextmanager
@@ -129,9 +131,7 @@ def whole_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
         mask = _umask()
         for path in (partial, *partial.rglob("*")):
             path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
+        _take_name(partial, target, force=force)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -168,6 +168,19 @@ def _inside(folder: Path, name: str) -> Path:
     if path.is_absolute() or ".." in path.parts or not file.resolve().is_relative_to(folder.resolve()):
         raise BundleError(f"{folder} names the path {name!r}, which leaves the bundle: do not use it")
     return file
+
+
+def _take_name(partial: Path, target: Path, *, force: bool) -> None:
+    """Rename `partial` to `target`; what is replaced is moved aside first and deleted last."""
+    if not target.exists():
+        partial.rename(target)
+        return
+    if not force or not _replaceable(target):
+        raise BundleError(f"{target} has come to exist meanwhile: it was kept, and nothing was written")
+    aside = partial.with_name(partial.name + ".replaced")
+    target.rename(aside)
+    partial.rename(target)
+    shutil.rmtree(aside)
 
 
 def _replaceable(target: Path) -> bool:

@@ -60,7 +60,10 @@ def main(argv: list[str] | None = None) -> None:
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
-        logger.info("stopped; everything that was taken is answered")
+        if abandoned := app.state.batcher.abandoned:
+            logger.error("stopped; %d texts were not answered within the time to exit", abandoned)
+        else:
+            logger.info("stopped; everything that was taken is answered")
 
 
 def _parser() -> argparse.ArgumentParser:

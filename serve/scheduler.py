@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from serve.errors import DeadlineExceeded, Draining, Overloaded
+from serve.errors import DeadlineExceeded, Draining, InputError, Overloaded
 
 Answer = TypeVar("Answer")
 
@@ -59,6 +59,8 @@ class Batcher(Generic[RowType, Answer]):
         self.queue: list[Waiting[RowType, Answer]] = []
         self.arrival = asyncio.Event()
         self.draining = False
+        self.abandoned = 0
+        """Rows that were taken and that nobody waits for any more: the server was forced to stop."""
         self.worker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -69,6 +71,8 @@ class Batcher(Generic[RowType, Answer]):
         """Queue rows and return their answers in order; all are queued or none is."""
         if self.draining:
             raise Draining("the server is stopping; send the request to another one")
+        if len(rows) > self.limits.max_queued_rows:
+            raise InputError(f"a request of {len(rows)} rows never fits: the queue holds {self.limits.max_queued_rows}")
         if len(self.queue) + len(rows) > self.limits.max_queued_rows:
             raise Overloaded(
                 f"the queue holds {len(self.queue)} rows of at most {self.limits.max_queued_rows}; "
@@ -80,6 +84,9 @@ class Batcher(Generic[RowType, Answer]):
         self.arrival.set()
         try:
             return list(await asyncio.gather(*(item.answer for item in waiting)))
+        except asyncio.CancelledError:
+            self.abandoned += len(waiting)
+            raise
         finally:
             for item in waiting:
                 item.answer.cancel()

@@ -31,7 +31,9 @@ def read_examples(file: Path, task: Task) -> list[Example]:
                 )
         if not row[task.text_column].strip():
             raise DataError(f"{file}: the text of row {number} is empty")
-    return [Example(row[task.text_column], _label(row[task.label_column], task, file)) for row in rows]
+        if not row[task.label_column].strip():
+            raise DataError(f"{file}: the label of row {number} is empty")
+    return [Example(row[task.text_column], _label(row[task.label_column].strip(), task, file)) for row in rows]
 
 
 def _label(value: str, task: Task, file: Path) -> str:

@@ -187,6 +187,22 @@ def test_another_base_is_refused_by_its_hash(houlsby: Path, tmp_path: Path) -> N
         open_source(str(houlsby), base=str(other))
 
 
+def test_equal_weights_under_another_configuration_are_refused(houlsby: Path, tiny_base: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_base, tmp_path / "base")
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "num_attention_heads": 2}))
+    with pytest.raises(BaseError, match=r"but another config\.json"):
+        open_source(str(houlsby), base=str(tmp_path / "base"))
+
+
+def test_a_checkpoint_with_another_tokenizer_is_refused(houlsby: Path, tmp_path: Path) -> None:
+    shutil.copytree(houlsby, tmp_path / "run")
+    file = tmp_path / "run" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"good"', '"dear"'))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is cut short or changed since training"):
+        open_source(str(tmp_path / "run"))
+
+
 def test_a_base_that_moved_is_named_with_base(houlsby: Path, tiny_base: Path, tmp_path: Path) -> None:
     copy = tmp_path / "moved"
     shutil.copytree(tiny_base, copy)

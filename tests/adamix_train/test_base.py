@@ -5,7 +5,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from adamix_train.base import base_folder, base_sha256, load_classifier
+from adamix_train.base import base_folder, base_sha256, load_classifier, load_tokenizer
 from adamix_train.errors import BaseError
 
 
@@ -36,6 +36,20 @@ def test_weights_that_are_cut_short_are_refused(tiny_base: Path, tmp_path: Path)
         file.write_bytes(whole[:length])
         with pytest.raises(BaseError, match=r"cut short|not a whole safetensors file"):
             base_sha256(folder)
+
+
+def test_a_base_that_lacks_weights_or_a_tokenizer_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_base, folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(
+        {name: weight for name, weight in tensors.items() if "layer.1." not in name}, folder / "model.safetensors"
+    )
+    with pytest.raises(BaseError, match=r"lacks 16 weights of a BertForSequenceClassification, such as bert\.encoder"):
+        load_classifier(folder, ["a", "b"])
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(BaseError, match=r"has no tokenizer\.json"):
+        load_tokenizer(folder)
 
 
 def test_a_pickle_is_not_read(tiny_base: Path, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_sst2_has_no_header_and_its_quotes_are_text(tmp_path: Path) -> None:
         ("a.txt", "x", r"ends in \.txt; data files end in \.csv, \.tsv, \.jsonl"),
         ("a.csv", "message,label\nx,y\n", "no column 'text' in row 1; its columns are message, label"),
         ("a.csv", "text,label\nx,y\n ,z\n", "the text of row 2 is empty"),
+        ("a.csv", "text,label\nx,y\nx, \n", "the label of row 2 is empty"),
         ("a.csv", "text,label\nx,y,z\n", "line 2 has 3 fields, not 2"),
         ("a.csv", 'text,label\n"never closed,y\n', "line 2"),
         ("a.jsonl", '{"text": "x", "label": "y"}\n{oops\n', "line 2 is not JSON"),

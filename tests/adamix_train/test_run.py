@@ -181,6 +181,16 @@ def test_damaged_training_state_is_one_clear_error(recipe: Recipe) -> None:
         train(replace(recipe, epochs=1), resume=True)
 
 
+def test_a_run_is_resumed_with_its_own_data_and_base(recipe: Recipe, tmp_path: Path) -> None:
+    data = tmp_path / "own.csv"
+    data.write_text(Path(recipe.train_file).read_text())
+    recipe = replace(recipe, train_file=str(data), test_file=None, epochs=1)
+    train(recipe)
+    data.write_text(data.read_text().replace("negative", "zzz"))
+    with pytest.raises(CheckpointError, match="labels changed since the run was started"):
+        train(recipe, resume=True)
+
+
 def test_a_run_is_resumed_with_its_own_recipe(recipe: Recipe) -> None:
     train(replace(recipe, epochs=1))
     with pytest.raises(RecipeError, match=r"epochs is 2, but the run in .* was started with 1"):

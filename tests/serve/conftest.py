@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +75,7 @@ def write_adapter(folder: Path, reference: Reference, name: str, **changes: obje
         "name": name,
         "sha256": file_sha256(folder / WEIGHTS),
         "base_sha256": BASE,
+        "tokenizer_sha256": tokenizer_sha256(),
         "kind": "lora",
         "r": RANKS[name],
         "num_modules": 4,
@@ -134,6 +136,12 @@ def write_tokenizer(file: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
     tokenizer.save(str(file))
+
+
+def tokenizer_sha256() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        write_tokenizer(Path(folder) / "tokenizer.json")
+        return file_sha256(Path(folder) / "tokenizer.json")
 
 
 def write_bundle(folder: Path, reference: Reference, adapters: list[str], **changes: object) -> Path:

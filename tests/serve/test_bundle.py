@@ -87,6 +87,20 @@ def test_a_standalone_adapter_of_another_base_is_refused(tmp_path: Path, referen
         with_adapters(open_bundle(folder), [tmp_path / "intent"])
 
 
+def test_a_standalone_adapter_of_another_tokenizer_is_refused(tmp_path: Path, reference: Reference) -> None:
+    folder = write_bundle(tmp_path / "bundle", reference, ["tone"])
+    write_adapter(tmp_path / "intent", reference, "intent", tokenizer_sha256="f" * 64)
+    with pytest.raises(BundleError, match="was trained with another tokenizer"):
+        with_adapters(open_bundle(folder), [tmp_path / "intent"])
+
+
+def test_a_folder_that_appears_during_an_export_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="come to exist meanwhile"), whole_folder(tmp_path / "out"):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "precious").write_text("")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["out", "out/precious"]
+
+
 def test_sealing_again_changes_only_what_changed(bundle_folder: Path) -> None:
     before = json.loads((bundle_folder / "bundle.json").read_text())
     seal_bundle(bundle_folder, open_bundle(bundle_folder).manifest)

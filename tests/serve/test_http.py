@@ -147,12 +147,17 @@ def test_a_full_queue_is_429_with_retry_after(classifier: Classifier, gate: Gate
         first = threading.Thread(target=ask, args=(1,))
         first.start()
         assert gate.reached.wait(10)
-        refused = client.post("/predict", json={"inputs": [["good"]] * 3, "adapter": "tone"})
+        second = threading.Thread(target=ask, args=(2,))
+        second.start()
+        while "adamix_queue_rows 2.0" not in client.get("/metrics").text:
+            time.sleep(0.01)
+        refused = client.post("/predict", json={"inputs": [["good"]], "adapter": "tone"})
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "1"
         gate.opened.set()
         first.join()
-        assert answers == [200]
+        second.join()
+        assert answers == [200, 200]
 
 
 def test_health_info_and_metrics(client: httpx.Client, classifier: Classifier) -> None:

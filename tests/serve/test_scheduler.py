@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from serve.errors import DeadlineExceeded, Draining, Overloaded
+from serve.errors import DeadlineExceeded, Draining, InputError, Overloaded
 from serve.scheduler import Batcher, Limits
 
 Run = Callable[[Sequence[str]], Sequence[str]]
@@ -108,6 +108,14 @@ def test_a_full_queue_takes_all_rows_of_a_request_or_none() -> None:
     asyncio.run(scenario())
 
 
+def test_a_request_that_can_never_fit_is_not_told_to_try_again() -> None:
+    async def scenario() -> None:
+        with pytest.raises(InputError, match="a request of 4 rows never fits: the queue holds 3"):
+            await batcher(Engine(), max_queued_rows=3).submit(list("abcd"))
+
+    asyncio.run(scenario())
+
+
 def test_a_row_that_waits_too_long_fails_and_is_not_run() -> None:
     async def scenario() -> None:
         engine = Engine(gated=True)
@@ -134,6 +142,8 @@ def test_a_row_that_nobody_waits_for_is_not_run() -> None:
         gone = asyncio.create_task(queue.submit(["gone"]))
         await until(lambda: len(queue.queue) == 1)
         gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert queue.abandoned == 1
         engine.gate.set()
         assert await first == ["A"]
         await queue.drain()
