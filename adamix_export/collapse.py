@@ -9,6 +9,7 @@ from adamix_export.errors import ExportError
 from adamix_train.mixture.kinds import Adapter, make_adapter
 from adamix_train.mixture.projection import Projection, collapse, linear_projection, mixture_projection
 from adamix_train.mixture.shape import AdapterShape
+from adamix_train.families import WHOLE, Blocks, fused_blocks
 from adamix_train.peft_method import AdaMixConfig
 
 PEFT_PREFIX = "base_model.model."
@@ -33,6 +34,7 @@ def collapse_checkpoint(tensors: Mapping[str, Tensor], config: AdaMixConfig) -> 
             mixture_projection(config.num_modules, share=config.share),
             lora_alpha=config.lora_alpha,
             r=config.r,
+            fused=fused_blocks(config.fused, module),
             where=module,
         )
         collapse(mixture)
@@ -48,12 +50,28 @@ def collapse_checkpoint(tensors: Mapping[str, Tensor], config: AdaMixConfig) -> 
 
 
 def site_adapter(
-    kind: str, weights: Mapping[str, Tensor], projection: Projection, *, r: int, lora_alpha: float, where: str
+    kind: str,
+    weights: Mapping[str, Tensor],
+    projection: Projection,
+    *,
+    r: int,
+    lora_alpha: float,
+    where: str,
+    fused: Blocks = WHOLE,
 ) -> Adapter:
     """Return the adapter of one site with `weights` in it; they must fit exactly."""
     try:
         width_in, width_out = weights["down.weight"].shape[-1], weights["up.weight"].shape[-2]
-        shape = AdapterShape(in_features=width_in, out_features=width_out, r=r, lora_alpha=lora_alpha)
+        if fused.adapted:
+            width_out = width_out * fused.count // len(fused.adapted)
+        shape = AdapterShape(
+            in_features=width_in,
+            out_features=width_out,
+            r=r,
+            lora_alpha=lora_alpha,
+            blocks=fused.adapted,
+            block_count=fused.count,
+        )
         adapter = make_adapter(kind, shape, projection)
         adapter.load_state_dict(dict(weights))
     except (KeyError, RuntimeError) as error:

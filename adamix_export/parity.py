@@ -10,10 +10,10 @@ import numpy as np
 from adamix_export.errors import ParityError
 from adamix_export.source import Source
 from adamix_train.errors import DataError
-from adamix_train.metrics import METRICS
+from adamix_train.metrics.table import METRICS
 from adamix_train.recipe import Recipe
-from adamix_train.tasks.examples import Example, read_examples
-from adamix_train.tasks.splits import task_of
+from adamix_train.tasks.examples import Example
+from adamix_train.tasks.splits import read_all, task_of
 from serve.classify import Classifier
 
 CANARIES = (
@@ -55,14 +55,14 @@ class Parity:
 def parity_examples(source: Source, data: Path | None, *, limit: int) -> tuple[list[Example], str]:
     """Return labelled texts and where they are from: `data`, else the run's test or validation file, else none."""
     recipe = Recipe(**source.card.recipe)
-    known = [Path(file) for file in (recipe.test_file, recipe.validation_file) if file]
-    file = data or next((file for file in known if file.is_file()), None)
-    if file is None:
+    known = [str(data)] if data else [files for files in (recipe.test_file, recipe.validation_file) if files]
+    files = next((files for files in known if data or all(Path(file).is_file() for file in files.split(","))), None)
+    if files is None:
         return [], "canary texts"
-    examples = read_examples(file, task_of(recipe))[:limit]
-    if strange := sorted({example.label for example in examples} - set(source.card.labels)):
-        raise DataError(f"{file} has labels that {source.name} does not know: {', '.join(strange[:5])}")
-    return examples, file.name
+    examples = read_all(files, task_of(recipe))[:limit]
+    if strange := sorted({example.target for example in examples} - set(source.card.labels)):
+        raise DataError(f"{files} has labels that {source.name} does not know: {', '.join(strange[:5])}")
+    return examples, ",".join(Path(file).name for file in files.split(","))
 
 
 def compare(
@@ -77,7 +77,7 @@ def compare(
     cases = []
     for source in sources:
         examples, origin = parity_examples(source, data, limit=limit)
-        cases.append((source, [example.text for example in examples] + list(CANARIES), examples, origin))
+        cases.append((source, [example.texts[0] for example in examples] + list(CANARIES), examples, origin))
     texts = [text for _, texts, *_ in cases for text in texts]
     names = [source.name for source, texts, *_ in cases for _ in texts]
     predictions = iter(classifier(texts, adapter=names))
@@ -85,7 +85,7 @@ def compare(
     for source, texts, examples, origin in cases:
         found = np.stack([next(predictions).logits for _ in texts])
         expected = source.logits(texts)
-        labels = np.array([source.card.labels.index(example.label) for example in examples], np.int64)
+        labels = np.array([source.card.labels.index(example.target) for example in examples], np.int64)
         metric = METRICS[source.card.metric]
         reports[source.name] = Parity(
             rows=len(texts),

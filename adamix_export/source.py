@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel
 
 from adamix_export.collapse import Weights, collapse_checkpoint
+from adamix_export.errors import ExportError
 from adamix_train.base import base_folder, base_sha256, config_sha256, load_classifier
 from adamix_train.checkpoint import WEIGHTS, Card, read_card
 from adamix_train.errors import BaseError, CheckpointError
 from adamix_train.peft_method import AdaMixConfig
+from adamix_train.tasks.table import TASKS
 from serve.adapter import check_name
 
 REFERENCE_ROWS = 32
@@ -69,6 +71,11 @@ def open_source(argument: str, *, base: str | None = None) -> Source:
     if not folder.is_dir():
         raise CheckpointError(f"there is no checkpoint folder {folder}")
     card = read_card(folder)
+    task = TASKS[card.task]
+    if task.kind != "classification" or len(task.inputs) > 1:
+        raise ExportError(f"{folder} was trained for task {card.task}; export takes classifiers of single texts so far")
+    if card.recipe["method"] != "adamix":
+        raise ExportError(f"{folder} was trained with method {card.recipe['method']}; export takes AdaMix adapters")
     try:
         config = peft.PeftConfig.from_pretrained(folder)
     except (ValueError, TypeError, KeyError) as error:

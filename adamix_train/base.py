@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from adamix_train.errors import BaseError
 
@@ -106,29 +113,53 @@ def stored_tensors(file: Path) -> Iterator[tuple[str, StoredTensor]]:
         )
 
 
-def load_classifier(folder: Path, labels: list[str]) -> PreTrainedModel:
-    """Return the base in fp32 with a new classification head for `labels`, drawn from torch's default generator."""
-    names = dict(enumerate(labels))
+@dataclass(frozen=True)
+class Base:
+    """A loaded base in fp32, and the names of its modules that are new: the head."""
+
+    model: PreTrainedModel
+    new_modules: list[str]
+
+
+def load_base(folder: Path, model_class: Any, **settings: Any) -> Base:
+    """Return the base as a `model_class`; weights that its body lacks are an error, those of a head are drawn."""
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            num_labels=len(labels),
-            id2label=names,
-            label2id={label: index for index, label in names.items()},
-            problem_type="single_label_classification",
-            use_safetensors=True,
-            dtype="float32",
-            output_loading_info=True,
+        model, report = model_class.from_pretrained(
+            folder, use_safetensors=True, dtype="float32", output_loading_info=True, **settings
         )
     except Exception as error:  # transformers and safetensors raise what they like on a damaged folder
-        raise BaseError(f"{folder} does not load as a classifier: {_line(error)}") from error
+        raise BaseError(f"{folder} does not load with {model_class.__name__}: {_line(error)}") from error
     body = model.base_model_prefix + "."
     if missing := sorted(name for name in report["missing_keys"] if name.startswith(body)):
         raise BaseError(
             f"{folder} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}: they would be "
             "random, frozen, and in no checkpoint; use a base that has them"
         )
-    return model
+    return Base(model, sorted({name.partition(".")[0] for name in report["missing_keys"]}))
+
+
+def load_classifier(folder: Path, labels: list[str]) -> PreTrainedModel:
+    """Return the base with a new classification head for `labels`, drawn from torch's default generator."""
+    return load_base(folder, AutoModelForSequenceClassification, **classifier_settings(labels)).model
+
+
+def classifier_settings(labels: list[str]) -> dict[str, Any]:
+    """Return what a classifier's configuration takes."""
+    names = dict(enumerate(labels))
+    return {
+        "num_labels": len(labels),
+        "id2label": names,
+        "label2id": {label: index for index, label in names.items()},
+        "problem_type": "single_label_classification",
+    }
+
+
+def load_config(folder: Path) -> PretrainedConfig:
+    """Return the configuration of a base."""
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except Exception as error:  # as above
+        raise BaseError(f"the configuration in {folder} does not load: {_line(error)}") from error
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -17,8 +17,8 @@ from adamix_train.errors import CheckpointError
 CARD = "adamix.json"
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-MODEL_FILES = (WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json")
-FORMAT_VERSION = 1
+MODEL_FILES = (WEIGHTS, CONFIG, "model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
+FORMAT_VERSION = 2
 PACKAGES = ("adamix", "torch", "transformers", "peft")
 
 
@@ -32,9 +32,10 @@ class Card:
     config_sha256: str
     """Of the base's configuration: equal weights under another number of heads are another model."""
     data: dict[str, str]
-    """sha256 of the data files."""
+    """sha256 of the data files, or the fingerprints of the hub's sets."""
     task: str
     labels: list[str]
+    """Of a classification; empty otherwise."""
     metric: str
     max_length: int
     """Longer inputs are truncated to this many tokens, special ones included."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 try:
     from adamix_train.errors import AdaMixError
-    from adamix_train.recipe import add_flags, make_recipe
+    from adamix_train.recipe_file import add_flags, make_recipe
 except ImportError as error:
     sys.exit(f"adamix-train needs the train extra ({error}): pip install 'adamix[train]'")
 

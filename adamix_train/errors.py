@@ -4,7 +4,10 @@ AdaMixError
 ├── RecipeError       a recipe or a flag says something impossible
 ├── DataError         a data file is missing, empty or not what the recipe says
 ├── BaseError         the base model is missing or not the one that was trained on
-└── CheckpointError   a checkpoint is incomplete, changed, or of another kind
+├── CheckpointError   a checkpoint is incomplete, changed, or of another kind
+├── TrainingError     training cannot go on: the loss is not a number, or a device lacks something
+├── MetricError       a metric needs data that is not there
+└── Interrupted       the user stopped a run; a checkpoint was kept
 """
 
 
@@ -26,3 +29,15 @@ class BaseError(AdaMixError):
 
 class CheckpointError(AdaMixError):
     """A checkpoint is incomplete, changed, or of another kind."""
+
+
+class TrainingError(AdaMixError):
+    """Training cannot go on: the loss is not a number, or a device lacks something."""
+
+
+class MetricError(AdaMixError):
+    """A metric needs data that is not there."""
+
+
+class Interrupted(AdaMixError):
+    """The user stopped a run; a checkpoint was kept."""

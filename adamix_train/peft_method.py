@@ -13,11 +13,12 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
+from adamix_train.families import default_targets, fused_blocks
 from adamix_train.mixture.kinds import KINDS, make_adapter
+from adamix_train.mixture.layers import features
 from adamix_train.mixture.projection import MixtureLinear, collapse, mixture_projection
 from adamix_train.mixture.routing import Route, set_route
 from adamix_train.mixture.shape import AdapterShape
-from adamix_train.targets import default_targets
 
 SHARES = ("up", "down", "none")
 
@@ -32,15 +33,25 @@ class AdaMixType(enum.StrEnum):
 class AdaMixConfig(peft.PeftConfig):
     """The shape of a mixture. `target_modules` and `modules_to_save` mean what they mean in PEFT's LoRA."""
 
-    kind: str = field(default="houlsby", metadata={"help": "adapter kind: houlsby or lora"})
+    kind: str = field(default="houlsby", metadata={"help": "adapter kind: " + ", ".join(KINDS)})
     num_modules: int = field(default=4, metadata={"help": "modules in each mixture; 1 is the plain adapter"})
     r: int = field(default=16, metadata={"help": "bottleneck width (houlsby) or rank (lora)"})
     lora_alpha: float = field(default=32.0, metadata={"help": "LoRA scales its output by lora_alpha / r"})
     lora_dropout: float = field(default=0.0, metadata={"help": "dropout on LoRA's input"})
     share: str = field(default="up", metadata={"help": "the projection that all modules share: up, down or none"})
+    near_identity: bool = field(
+        default=False, metadata={"help": "start bottlenecks with almost no effect instead of the original's N(0, 0.02)"}
+    )
     seed: int = field(default=0, metadata={"help": "seed of the routes"})
+    sites: list[str] | None = field(
+        default=None, metadata={"help": "attention, feed_forward, query_value; by default the kind's own"}
+    )
     target_modules: list[str] | str | None = field(
         default=None, metadata={"help": "names, or a regular expression over names, of the projections to adapt"}
+    )
+    fused: dict[str, list[int]] = field(
+        default_factory=dict,
+        metadata={"help": "pattern of fused projections: the number of blocks in their output, and those adapted"},
     )
     modules_to_save: list[str] | None = field(default=None, metadata={"help": "modules trained whole: the head"})
 
@@ -63,18 +74,23 @@ class AdaMixLayer(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("adamix_modules",)
 
-    def __init__(self, base_layer: nn.Linear, adapter_name: str, config: AdaMixConfig) -> None:
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: AdaMixConfig, name: str) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.adamix_modules = nn.ModuleDict()
-        self.add(adapter_name, config)
+        self.add(adapter_name, config, name)
 
-    def add(self, adapter_name: str, config: AdaMixConfig) -> None:
-        """Put a freshly initialised mixture around the layer."""
+    def add(self, adapter_name: str, config: AdaMixConfig, name: str) -> None:
+        """Put a freshly initialised mixture around the layer, whose name in the model is `name`."""
         base = self.get_base_layer()
+        in_features, out_features = features(base)
+        fused = fused_blocks(config.fused, name)
         shape = AdapterShape(
-            in_features=base.in_features,
-            out_features=base.out_features,
+            in_features=in_features,
+            out_features=out_features,
+            near_identity=config.near_identity,
+            blocks=fused.adapted,
+            block_count=fused.count,
             r=config.r,
             lora_alpha=config.lora_alpha,
             dropout=config.lora_dropout,
@@ -153,7 +169,9 @@ class AdaMixModel(BaseTuner):
 
     def _prepare_adapter_config(self, peft_config: AdaMixConfig, model_config: dict[str, Any]) -> AdaMixConfig:
         if peft_config.target_modules is None:
-            peft_config.target_modules = default_targets(peft_config.kind, model_config.get("model_type", "?"))
+            sites = peft_config.sites or KINDS[peft_config.kind].sites
+            targets = default_targets(sites, model_config.get("model_type", "?"))
+            peft_config.target_modules, peft_config.fused = targets.target_modules, targets.fused
         return peft_config
 
     def _create_and_replace(
@@ -167,11 +185,12 @@ class AdaMixModel(BaseTuner):
         **_: Any,
     ) -> None:
         if isinstance(target, AdaMixLayer):
-            target.add(adapter_name, peft_config)
+            target.add(adapter_name, peft_config, current_key)
             return
-        if not isinstance(target, nn.Linear):
-            raise TypeError(f"{current_key} is a {type(target).__name__}; AdaMix adapts torch.nn.Linear layers")
-        layer = AdaMixLayer(target, adapter_name, peft_config)
+        try:
+            layer = AdaMixLayer(target, adapter_name, peft_config, current_key)
+        except TypeError as error:
+            raise TypeError(f"{current_key}: {error}") from error
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)

@@ -1,7 +1,6 @@
 """A transformers Trainer that draws routes, adds the consistency loss and pickles nothing."""
 
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import Trainer
 
 from adamix_train.checkpoint import Card, write_card
 from adamix_train.consistency import consistency_loss, two_views
+from adamix_train.errors import TrainingError
 from adamix_train.mixture.routing import Route
+from adamix_train.objectives import OBJECTIVES, Objective
+from adamix_train.peft_method import AdaMixModel
 from adamix_train.plain_state import load_state, save_state
+from adamix_train.unselected import hold_unselected
 
 OPTIMIZER = "optimizer.safetensors"
 TIMINGS = ("_runtime", "_per_second")
@@ -26,7 +28,9 @@ class AdaMixTrainer(Trainer):
     """`transformers.Trainer` for a PEFT model with an `AdaMixConfig`.
 
     With `consistency_weight` above zero a step runs two views of its batch under two routes in one forward pass;
-    labels go to the first view only. `card` makes every saved folder a checkpoint that adamix-export reads.
+    labels go to the first view only. `routing` "example" draws a route for every row instead of one for the batch.
+    `card` makes every saved folder a checkpoint that adamix-export reads. Models without mixtures train as well: their
+    views differ by dropout alone.
     """
 
     loss_is_scaled_for_ga = False
@@ -35,12 +39,17 @@ class AdaMixTrainer(Trainer):
         self,
         *args: Any,
         consistency_weight: float = 1.0,
-        task_loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
+        objective: Objective = OBJECTIVES["classification"],
+        label_smoothing: float = 0.0,
+        routing: str = "batch",
+        move_unselected: bool = True,
         card: Card | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.consistency_weight, self.task_loss, self.card = consistency_weight, task_loss, card
+        self.consistency_weight, self.objective, self.card = consistency_weight, objective, card
+        self.label_smoothing, self.routing, self.move_unselected = label_smoothing, routing, move_unselected
+        self.routed = isinstance(getattr(self.model, "base_model", None), AdaMixModel)
         self.micro_step = (-1, 0)
         """The optimizer step of the last forward pass, and how many passes it had before."""
 
@@ -57,15 +66,39 @@ class AdaMixTrainer(Trainer):
         inputs = dict(inputs)
         labels = inputs.pop("labels")
         views = 2 if self.consistency_weight else 1
-        outputs = model(
-            **(two_views(inputs) if views == 2 else inputs), route=Route(step=self.next_step(), views=views)
-        )
-        logits, *others = outputs.logits.chunk(views)
-        loss = self.task_loss(logits, labels)
+        route = {"route": self.next_route(views, labels.shape[0])} if self.routed else {}
+        outputs = model(**(two_views(inputs) if views == 2 else inputs), **route)
+        outputs.logits, *others = outputs.logits.chunk(views)
+        logits, targets = self.objective.rows(outputs.logits, labels)
+        loss = self.objective.loss(logits, targets, label_smoothing=self.label_smoothing)
         for other in others:
-            loss = loss + self.consistency_weight * consistency_loss(logits, other)
-        outputs.logits = logits
+            loss = loss + self.consistency_weight * consistency_loss(logits, self.objective.rows(other, labels)[0])
+        self._check(loss)
         return (loss, outputs) if return_outputs else loss
+
+    def next_route(self, views: int, batch: int) -> Route:
+        """Return the route of the next training forward; rows are counted over all data-parallel ranks."""
+        first = self.args.process_index * batch
+        rows = range(first, first + batch) if self.routing == "example" else None
+        return Route(step=self.next_step(), views=views, rows=rows)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the optimizer, which leaves unselected modules alone if `move_unselected` is false."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.routed and not self.move_unselected:
+            hold_unselected(optimizer, self.model)
+        return optimizer
+
+    def _check(self, loss: Tensor) -> None:
+        """Stop a run whose loss is not a number, before it reaches the weights."""
+        if torch.isfinite(loss):
+            return
+        kept = sorted(Path(self.args.output_dir).glob("checkpoint-*"), key=lambda folder: folder.stat().st_mtime_ns)
+        last = f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
+        raise TrainingError(
+            f"the loss is {loss.item()} at step {self.state.global_step + 1}: {last}; train again with a lower "
+            "--learning-rate, or another --precision"
+        )
 
     def next_step(self) -> int:
         """Return the number of the next training forward; a resumed run goes on as if it had not stopped."""

@@ -6,11 +6,13 @@ factory, so that it does not know whether they are plain layers, mixtures, or st
 - `forward(x, y)`, which adapts the output y (batch, …, out) of the layer whose input was x (batch, …, in),
 - `reset_parameters()`, which initialises it,
 - `fold()`, which moves every constant factor into the collapsed weights, so that the weights say it all,
+- `sites`, the sites of a family (`adamix_train.families`) that it adapts when the user names none,
 - `merge(base)`, which returns a module that does what the layer `base` and the collapsed adapter do together.
 """
 
 from adamix_train.mixture.houlsby import Houlsby
 from adamix_train.mixture.lora import LoRA
+from adamix_train.mixture.pfeiffer import Pfeiffer
 from adamix_train.mixture.projection import Projection
 from adamix_train.mixture.shape import AdapterShape
 
@@ -19,6 +21,7 @@ Adapter = Houlsby | LoRA
 KINDS: dict[str, type[Adapter]] = {
     "houlsby": Houlsby,
     "lora": LoRA,
+    "pfeiffer": Pfeiffer,
 }
 
 

@@ -19,16 +19,23 @@ class MixtureLinear(nn.Module):
 
     In training the rows of a batch go through the modules that `route` names, one entry an equal share of the batch.
     In evaluation all rows go through the mean of the modules (AdaMix, section 3.3), so that what is evaluated is what
-    ships. Modules that a step did not choose have a zero gradient rather than none: AdamW's momentum and weight decay
-    move them as well, as they did in the original.
+    ships. The mean is uniform while `scores` (modules,) are zero; their softmax weighs it.
+
+    Modules that a step did not choose have a zero gradient rather than none: AdamW's momentum and weight decay move
+    them as well, as they did in the original (`adamix_train.unselected` keeps them still).
     """
+
+    scores: Tensor
 
     def __init__(self, num_modules: int, in_features: int, out_features: int, *, bias: bool) -> None:
         super().__init__()
         self.num_modules, self.in_features, self.out_features = num_modules, in_features, out_features
         self.weight = nn.Parameter(torch.empty(num_modules, out_features, in_features))
         self.bias = nn.Parameter(torch.empty(num_modules, out_features)) if bias else None
+        self.register_buffer("scores", torch.zeros(num_modules))
         self.route: tuple[int, ...] = ()
+        self.chosen: set[int] = set()
+        """The modules that forward passes in training mode have used since someone cleared the set."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Project x (batch, …, in) to (batch, …, out)."""
@@ -36,11 +43,17 @@ class MixtureLinear(nn.Module):
             return functional.linear(x, *self.mean())
         if not self.route:
             raise RuntimeError("a mixture in training mode has no route: call the AdaMix model, not the layer alone")
+        self.chosen.update(self.route)
+        if len(set(self.route)) == 1:
+            return functional.linear(x, *self.module(self.route[0]))
         if x.shape[0] % len(self.route):
-            raise ValueError(f"a batch of {x.shape[0]} rows cannot hold {len(self.route)} views of equal size")
-        shares = zip(x.chunk(len(self.route)), self.route, strict=True)
-        outputs = [functional.linear(share, *self.module(index)) for share, index in shares]
-        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+            raise ValueError(f"a batch of {x.shape[0]} rows cannot hold {len(self.route)} shares of equal size")
+        shares = x.reshape(len(self.route), -1, self.in_features)
+        weight, bias = self.weight[list(self.route)].to(x.dtype), self.bias
+        y = shares @ weight.transpose(1, 2)
+        if bias is not None:
+            y = y + bias[list(self.route)].unsqueeze(1)
+        return y.reshape(*x.shape[:-1], self.out_features)
 
     def module(self, index: int) -> tuple[Tensor, Tensor | None]:
         """Return weight (out, in) and bias (out) of one module."""
@@ -48,7 +61,9 @@ class MixtureLinear(nn.Module):
 
     def mean(self) -> tuple[Tensor, Tensor | None]:
         """Return the mean weight (out, in) and bias (out) over the modules, each projection by itself."""
-        return self.weight.mean(0), None if self.bias is None else self.bias.mean(0)
+        shares = self.scores.softmax(0).to(self.weight.dtype)
+        weight = torch.tensordot(shares, self.weight, 1)
+        return weight, None if self.bias is None else torch.tensordot(shares, self.bias, 1)
 
     def collapse(self) -> nn.Linear:
         """Return a plain linear layer with the mean of the modules."""

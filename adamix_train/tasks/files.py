@@ -2,21 +2,24 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from adamix_train.errors import DataError
 
 Row = dict[str, str]
+Header = tuple[str, ...] | None
+Reader = Callable[[TextIO, Header, bool], Iterator[Row]]
+"""Takes the stream, the names of the columns where the file has none, and whether quotation marks are syntax."""
 csv.field_size_limit(1 << 24)
 
 
-def read_rows(file: Path, *, header: tuple[str, ...] | None, quoted: bool) -> list[Row]:
-    """Return the rows of a .csv, .tsv or .jsonl file; `header` names the columns of a file without a header line."""
-    reader = READERS.get(file.suffix.lower())
+def read_rows(file: Path, *, readers: Mapping[str, Reader], header: Header, quoted: bool) -> list[Row]:
+    """Return the rows of a file, read as its suffix says; `header` names the columns of one without a header line."""
+    reader = readers.get(file.suffix.lower())
     if reader is None:
-        raise DataError(f"{file} ends in {file.suffix or 'nothing'}; data files end in {', '.join(READERS)}")
+        raise DataError(f"{file} ends in {file.suffix or 'nothing'}; data files end in {', '.join(readers)}")
     if not file.is_file():
         raise DataError(f"there is no data file {file}")
     try:
@@ -24,15 +27,15 @@ def read_rows(file: Path, *, header: tuple[str, ...] | None, quoted: bool) -> li
             rows = list(reader(stream, header, quoted))
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: {error}") from error
     if not rows:
         raise DataError(f"{file} has no rows")
     return rows
 
 
-def _separated(delimiter: str) -> Callable[[TextIO, tuple[str, ...] | None, bool], Iterator[Row]]:
-    def read(stream: TextIO, header: tuple[str, ...] | None, quoted: bool) -> Iterator[Row]:
+def _separated(delimiter: str) -> Reader:
+    def read(stream: TextIO, header: Header, quoted: bool) -> Iterator[Row]:
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
         lines = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=quoted)
         try:
@@ -40,17 +43,18 @@ def _separated(delimiter: str) -> Callable[[TextIO, tuple[str, ...] | None, bool
             if len(set(columns)) < len(columns):
                 raise ValueError(f"the header names a column twice: {', '.join(columns)}")
             for fields in lines:
-                if len(fields) != len(columns) and fields:
+                if not fields or tuple(fields) == header:
+                    continue
+                if len(fields) != len(columns):
                     raise ValueError(f"line {lines.line_num} has {len(fields)} fields, not {len(columns)}")
-                if fields:
-                    yield dict(zip(columns, fields, strict=True))
+                yield dict(zip(columns, fields, strict=True))
         except csv.Error as error:
             raise ValueError(f"line {lines.line_num}: {error}") from error
 
     return read
 
 
-def _json_lines(stream: TextIO, header: tuple[str, ...] | None, quoted: bool) -> Iterator[Row]:
+def _json_lines(stream: TextIO, header: Header, quoted: bool) -> Iterator[Row]:
     for number, line in enumerate(stream, 1):
         if not line.strip():
             continue
@@ -65,8 +69,9 @@ def _json_lines(stream: TextIO, header: tuple[str, ...] | None, quoted: bool) ->
         yield {name: value if isinstance(value, str) else json.dumps(value) for name, value in row.items()}
 
 
-READERS: dict[str, Callable[[TextIO, tuple[str, ...] | None, bool], Iterator[Row]]] = {
+READERS: dict[str, Reader] = {
     ".csv": _separated(","),
     ".tsv": _separated("\t"),
+    ".txt": _separated("\t"),
     ".jsonl": _json_lines,
 }

@@ -1,60 +1,83 @@
-"""The data of a run: training, validation and test examples, and the model's inputs for them."""
+"""The data of a run: what is trained on, selected on and measured on."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
+from adamix_train.checkpoint import file_sha256
 from adamix_train.errors import DataError
 from adamix_train.recipe import Recipe
-from adamix_train.tasks.examples import Example, hold_out, label_names, read_examples
+from adamix_train.tasks.examples import Example, label_names, make_examples, read_examples
+from adamix_train.tasks.hub import load_hub
+from adamix_train.tasks.kinds import TASK_KINDS
+from adamix_train.tasks.sampling import split_off
 from adamix_train.tasks.table import TASKS, Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """What is trained on, selected on and measured on; the labels in their order."""
+    """What is trained on, selected on and measured on."""
 
     train: list[Example]
     validation: list[Example]
     test: list[Example]
-    labels: list[str]
+    labels: list[str] = field(default_factory=list)
+    """The names of a classification's labels in their order."""
+    source: dict[str, str] = field(default_factory=dict)
+    """sha256 of the data files, or the fingerprints of the hub's sets."""
 
 
 def task_of(recipe: Recipe) -> Task:
-    """Return the recipe's task, with the columns that the recipe names."""
+    """Return the recipe's task, with the columns and the prompt that the recipe names."""
     task = TASKS[recipe.task]
+    if recipe.pair_column and len(task.inputs) < 2:
+        raise DataError(f"task {recipe.task} takes one text: leave out --pair-column, or choose a task for pairs")
+    names = (recipe.text_column, recipe.pair_column)
     return replace(
         task,
-        text_column=recipe.text_column or task.text_column,
-        label_column=recipe.label_column or task.label_column,
+        inputs=tuple(given or column for given, column in zip(names, task.inputs, strict=False)),
+        target=recipe.label_column or task.target,
+        prompt=recipe.prompt or task.prompt,
     )
 
 
 def read_splits(recipe: Recipe, task: Task) -> Splits:
-    """Read the data of a recipe."""
-    train = read_examples(Path(recipe.train_file), task)
+    """Read the data of a recipe: the training and test files, or the task's sets on the hub where no file is given."""
+    train, test, source = _from_files(recipe, task) if recipe.train_file else _from_hub(recipe, task)
+    kind, shots = TASK_KINDS[task.kind], recipe.shots
     if recipe.validation_file:
-        validation = read_examples(Path(recipe.validation_file), task)
+        validation = read_all(recipe.validation_file, task)
     else:
-        train, validation = hold_out(train, share=recipe.validation_share, seed=recipe.seed)
+        count = (lambda _: shots) if shots else (lambda size: round(recipe.validation_share * size))
+        train, validation = split_off(train, kind, count=count, seed=recipe.seed, what="the validation data")
+    if shots:
+        _, train = split_off(train, kind, count=lambda _: shots, seed=recipe.seed, what="--shots")
     random.Random(recipe.seed).shuffle(train)
     train = train[: recipe.train_limit]
-    labels = label_names(train, validation, task)
-    test = read_examples(Path(recipe.test_file), task) if recipe.test_file else []
-    if strange := sorted({example.label for example in test} - set(labels)):
+    labels = label_names(train, validation, task.labels) if kind.stratified else []
+    if labels and (strange := sorted({example.target for example in test} - set(labels))):
         raise DataError(f"{recipe.test_file} has labels that the training data lacks: {', '.join(strange[:5])}")
-    return Splits(train=train, validation=validation, test=test, labels=labels)
+    return Splits(train=train, validation=validation, test=test, labels=labels, source=source)
 
 
-def encode(
-    examples: list[Example], labels: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[dict[str, Any]]:
-    """Return the model's inputs for each example, unpadded, with its label's index."""
-    encoded = tokenizer([example.text for example in examples], truncation=True, max_length=max_length)
-    return [
-        {**{name: values[index] for name, values in encoded.items()}, "labels": labels.index(example.label)}
-        for index, example in enumerate(examples)
-    ]
+def read_all(files: str, task: Task) -> list[Example]:
+    """Return the examples of one file, or of several separated by commas."""
+    return [example for file in files.split(",") for example in read_examples(Path(file.strip()), task)]
+
+
+def _from_files(recipe: Recipe, task: Task) -> tuple[list[Example], list[Example], dict[str, str]]:
+    train = read_all(recipe.train_file or "", task)
+    test = read_all(recipe.test_file, task) if recipe.test_file else []
+    named = [recipe.train_file, recipe.validation_file, recipe.test_file]
+    files = [file.strip() for names in named if names for file in names.split(",")]
+    return train, test, {file: file_sha256(Path(file)) for file in files}
+
+
+def _from_hub(recipe: Recipe, task: Task) -> tuple[list[Example], list[Example], dict[str, str]]:
+    if task.hub is None:
+        raise DataError(f"task {recipe.task} needs --train-file: it has no set on the hub")
+    sets = load_hub(task.hub, target=task.target)
+    train = make_examples(sets.train, task, f"{task.hub.path} train")
+    test = make_examples(sets.test, task, f"{task.hub.path} {task.hub.test}")
+    return train, test, sets.fingerprints
+

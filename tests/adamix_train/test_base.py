@@ -57,7 +57,7 @@ def test_a_pickle_is_not_read(tiny_base: Path, tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
     with pytest.raises(BaseError, match="other weight formats are pickles"):
         base_sha256(tmp_path)
-    with pytest.raises(BaseError, match="does not load as a classifier"):
+    with pytest.raises(BaseError, match="does not load with AutoModelForSequenceClassification"):
         load_classifier(tmp_path, ["a", "b"])
 
 

@@ -65,7 +65,7 @@ def test_training_without_a_route_is_an_error(mixture: MixtureLinear) -> None:
 
 def test_a_batch_that_does_not_hold_its_views_is_an_error(mixture: MixtureLinear) -> None:
     mixture.route = (0, 1)
-    with pytest.raises(ValueError, match="3 rows cannot hold 2 views"):
+    with pytest.raises(ValueError, match="3 rows cannot hold 2 shares"):
         mixture(torch.randn(3, 4))
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from adamix_train.errors import RecipeError
-from adamix_train.recipe import Recipe, make_recipe
+from adamix_train.recipe import Recipe
+from adamix_train.recipe_file import make_recipe
 
 NEEDED = {"base": "b", "train_file": "t.csv", "out": "o"}
 
@@ -30,7 +31,7 @@ def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"learning_rat": 1}, "unknown field 'learning_rat'.*did you mean 'learning_rate'"),
-        ({"r": "many"}, "r is 'many'; it takes a int"),
+        ({"r": "many"}, "r is 'many'; it takes a whole number"),
         ({"r": 2.5}, "r is 2.5; it takes a whole number"),
         ({"r": None}, "r is None"),
         ({"r": True}, "r is True"),
@@ -40,7 +41,7 @@ def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
         ({"learning_rate": float("nan")}, "learning_rate is nan; it must be a finite number"),
         ({"lora_alpha": "inf"}, "lora_alpha is inf"),
         ({"kind": "prefix"}, "kind is 'prefix'; known are houlsby, lora"),
-        ({"task": "cola"}, "task is 'cola'; known are classification, sst2"),
+        ({"task": "colour"}, "task is 'colour'; known are classification, pair-"),
         ({"share": "both"}, "share is 'both'; known are up, down, none"),
         ({"validation_share": 1.0}, "validation_share is 1.0"),
     ],
@@ -51,7 +52,7 @@ def test_bad_fields_are_told_what_is_wrong(values: dict[str, object], message: s
 
 
 def test_what_is_missing_is_named_with_its_flag() -> None:
-    with pytest.raises(RecipeError, match=r"lacks train_file, out: give a flag \(--train-file\)"):
+    with pytest.raises(RecipeError, match=r"lacks out: give a flag \(--out\)"):
         make_recipe(None, {"base": "b"})
 
 

@@ -27,6 +27,7 @@ def recipe(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> Recipe:
         validation_share=0.25,
         r=8,
         epochs=4,
+        report_to="none",
         batch_size=8,
         learning_rate=2e-2,
         max_length=16,
@@ -54,7 +55,7 @@ def test_a_checkpoint_has_all_and_nothing_is_pickled(recipe: Recipe) -> None:
     train(recipe)
     out = Path(recipe.out)
     files = {path.suffix for path in out.rglob("*") if path.is_file()}
-    assert files <= {".safetensors", ".json", ".md", ".txt", ".jinja"}
+    assert files <= {".safetensors", ".json", ".md", ".txt", ".jinja", ".png"}
     for path in out.rglob("*"):
         assert not path.is_file() or not path.read_bytes().startswith((b"\x80", b"PK")), f"{path} is a pickle"
     card = read_card(out)

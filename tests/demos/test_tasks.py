@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from adamix_train.recipe import make_recipe
+from adamix_train.recipe_file import make_recipe
 from adamix_train.tasks.examples import read_examples
 from adamix_train.tasks.table import TASKS as KINDS_OF_TASK
 from demos.tasks import DATA, TASKS, recipe
@@ -16,10 +16,10 @@ def test_train_and_test_share_labels_and_no_text(task: str) -> None:
     )
     assert len(train) >= 300
     assert len(test) >= 100
-    assert {example.label for example in train} == {example.label for example in test}
-    counts = Counter(example.label for example in train)
+    assert {example.target for example in train} == {example.target for example in test}
+    counts = Counter(example.target for example in train)
     assert max(counts.values()) == min(counts.values())
-    texts = [example.text.casefold() for example in (*train, *test)]
+    texts = [example.texts[0].casefold() for example in (*train, *test)]
     assert len(set(texts)) == len(texts)
 
 

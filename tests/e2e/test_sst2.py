@@ -51,18 +51,18 @@ def server(bundles: Path) -> Iterator[httpx.Client]:
 
 
 def accuracy(labels: list[str], dev: list[Example]) -> float:
-    return float(np.mean([label == example.label for label, example in zip(labels, dev, strict=True)]))
+    return float(np.mean([label == example.target for label, example in zip(labels, dev, strict=True)]))
 
 
 def test_the_whole_dev_file_is_served_above_the_floor(bank: Classifier, dev: list[Example]) -> None:
-    answers = bank([example.text for example in dev], adapter="houlsby")
+    answers = bank([example.texts[0] for example in dev], adapter="houlsby")
     assert accuracy([answer.label for answer in answers], dev) > FLOOR
 
 
 def test_onnx_and_pytorch_give_equal_labels(houlsby: Path, base: Path, bank: Classifier, dev: list[Example]) -> None:
     model = peft.PeftModel.from_pretrained(load_classifier(base, ["negative", "positive"]), houlsby).eval()
     tokenizer = AutoTokenizer.from_pretrained(houlsby)
-    texts = [example.text for example in dev]
+    texts = [example.texts[0] for example in dev]
     logits = []
     with torch.inference_mode():
         for start in range(0, len(texts), 64):
@@ -86,7 +86,7 @@ def test_the_metric_of_training_is_the_metric_of_the_export(houlsby: Path, bundl
 def test_a_bank_answers_exactly_as_the_merged_export(
     name: str, bank: Classifier, bundles: Path, dev: list[Example]
 ) -> None:
-    texts = [example.text for example in dev[:200]]
+    texts = [example.texts[0] for example in dev[:200]]
     other = {"houlsby": "lora", "lora": "houlsby"}[name]
     mixed = bank([text for text in texts for _ in range(2)], adapter=[name, other] * len(texts))[::2]
     merged = Classifier(bundles / name, provider="cpu")(texts)
@@ -99,7 +99,7 @@ def test_a_bank_answers_exactly_as_the_merged_export(
 def test_the_server_answers_mixed_rows_as_the_engine_does(
     server: httpx.Client, bank: Classifier, dev: list[Example]
 ) -> None:
-    texts = [example.text for example in dev[:64]]
+    texts = [example.texts[0] for example in dev[:64]]
     names = ["houlsby", "lora"] * 32
     response = server.post("/predict", json={"inputs": [[text] for text in texts], "adapter": names})
     assert response.headers["x-adapter"].split(",") == names
@@ -134,7 +134,7 @@ def test_the_floor_tells_broken_code(houlsby: Path, bundles: Path, dev: list[Exa
     bundle = open_bundle(bundles / "houlsby")
     card = bundle.adapters["houlsby"].card
     bank = Classifier(bundles / "bank", provider="cpu")
-    texts = [example.text for example in dev]
+    texts = [example.texts[0] for example in dev]
     found = {}
     for name, weights in broken_adapters(houlsby).items():
         adapter = Adapter(card, {key: weight.numpy() for key, weight in weights.items()})

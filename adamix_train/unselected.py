@@ -1,0 +1,41 @@
+"""Keep modules that no route chose in an optimizer step where they are, their AdamW moments included.
+
+The original moved them: its zeroed gradients still brought momentum and weight decay to every module.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from adamix_train.mixture.projection import MixtureLinear
+
+
+def hold_unselected(optimizer: Optimizer, model: nn.Module) -> None:
+    """Make `optimizer` restore, after each step, what belongs to modules that no forward pass since the last used."""
+    mixtures = [module for module in model.modules() if isinstance(module, MixtureLinear) and module.num_modules > 1]
+    before: list[tuple[Tensor, list[int], Tensor]] = []
+
+    def remember(*_: Any) -> None:
+        before.clear()
+        for mixture in mixtures:
+            if idle := sorted(set(range(mixture.num_modules)) - mixture.chosen):
+                for parameter in mixture.parameters():
+                    before.extend((stack, idle, stack[idle].clone()) for stack in _stacks(parameter))
+
+    def restore(*_: Any) -> None:
+        with torch.no_grad():
+            for stack, idle, rows in before:
+                stack[idle] = rows
+        for mixture in mixtures:
+            mixture.chosen.clear()
+
+    def _stacks(parameter: Tensor) -> list[Tensor]:
+        """Return the parameter and what the optimizer keeps for it in its shape: (modules, …)."""
+        state = optimizer.state[parameter] if parameter in optimizer.state else {}
+        moments = [value for value in state.values() if isinstance(value, Tensor) and value.shape == parameter.shape]
+        return [parameter.detach(), *moments]
+
+    optimizer.register_step_pre_hook(remember)
+    optimizer.register_step_post_hook(restore)

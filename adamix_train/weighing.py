@@ -1,0 +1,89 @@
+"""Weigh the modules in their mean, after training: learned weights, or a greedy soup.
+
+Both leave the modules as they are and set the mixtures' `scores`, which a checkpoint keeps and a collapse uses.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from tqdm.auto import tqdm
+
+from adamix_train.mixture.projection import MixtureLinear
+from adamix_train.trainer import AdaMixTrainer
+
+LEARNING_RATE = 0.05
+
+
+def mixtures(trainer: AdaMixTrainer) -> list[MixtureLinear]:
+    """Return the mixtures of the trained model that have several modules."""
+    modules = trainer.model.modules()
+    return [module for module in modules if isinstance(module, MixtureLinear) and module.num_modules > 1]
+
+
+def keep_uniform(trainer: AdaMixTrainer, metric: str) -> None:
+    """Leave the weights equal, as AdaMix has them."""
+
+
+def learn_scores(trainer: AdaMixTrainer, metric: str) -> None:
+    """Learn a score for every module of every projection in one pass over the training data, all else frozen.
+
+    The weights are the scores' softmax, as in the original; there the scores replaced the random routes from the first
+    step, here they are learned for the trained modules.
+    """
+    model, found = trainer.model, mixtures(trainer)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    scores = [mixture.scores.requires_grad_() for mixture in found]
+    optimizer = torch.optim.Adam(scores, lr=LEARNING_RATE)
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        model.train()
+        for mixture in found:
+            mixture.eval()
+        for batch in tqdm(trainer.get_train_dataloader(), desc="weighing", unit="step"):
+            inputs = trainer._prepare_inputs(batch)
+            labels = inputs.pop("labels")
+            logits, targets = trainer.objective.rows(model(**inputs).logits, labels)
+            trainer.objective.loss(logits, targets, label_smoothing=0.0).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        for mixture in found:
+            mixture.scores = mixture.scores.detach()
+        model.eval()
+
+
+def greedy_soup(trainer: AdaMixTrainer, metric: str) -> None:
+    """Average only modules that help on the validation data (Wortsman et al., 2022).
+
+    The ingredients are the modules by their number, the same in every mixture: best first, each is kept if the mean
+    with it is not worse than without.
+    """
+    found = mixtures(trainer)
+    if not found:
+        return
+    count, sign = found[0].num_modules, 1 if trainer.args.greater_is_better else -1
+
+    def quality(chosen: list[int]) -> float:
+        for mixture in found:
+            mixture.scores = torch.full_like(mixture.scores, -math.inf)
+            mixture.scores[chosen] = 0.0
+        return sign * float(trainer.evaluate()[f"eval_{metric}"])
+
+    alone = {index: quality([index]) for index in range(count)}
+    first, *others = sorted(alone, key=lambda index: -alone[index])
+    soup, best = [first], alone[first]
+    for index in others:
+        if (found_quality := quality([*soup, index])) >= best:
+            soup, best = [*soup, index], found_quality
+    quality(soup)
+
+
+WEIGHINGS: dict[str, Callable[[AdaMixTrainer, str], None]] = {
+    "uniform": keep_uniform,
+    "learned": learn_scores,
+    "greedy-soup": greedy_soup,
+}

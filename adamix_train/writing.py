@@ -1,0 +1,85 @@
+"""Have a model write, and judge what it wrote."""
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from adamix_train.errors import MetricError
+from adamix_train.metrics.table import METRICS
+from adamix_train.tasks.encoding import Encoding
+from adamix_train.tasks.examples import Example
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote for an input, and the texts that it is compared with."""
+
+    input: str
+    text: str
+    references: list[str]
+
+
+def write(
+    model: PreTrainedModel, examples: Sequence[Example], encoding: Encoding, *, batch_size: int, **settings: Any
+) -> list[Written]:
+    """Write one text for every distinct input of `examples`; the others with this input are its references.
+
+    `settings` go to transformers' `generate`. Inputs are sorted by length; the result is in the order of `examples`.
+    """
+    references: defaultdict[str, list[str]] = defaultdict(list)
+    for example in examples:
+        references[encoding.source(example)].append(example.target)
+    by_length = sorted(references, key=len)
+    texts: dict[str, str] = {}
+    for start in tqdm(range(0, len(by_length), batch_size), desc="writing", unit="batch"):
+        batch = by_length[start : start + batch_size]
+        texts |= zip(batch, _generate(model, batch, encoding, settings), strict=True)
+    return [Written(source, texts[source], wordings) for source, wordings in references.items()]
+
+
+def judge(written: Sequence[Written], metrics: Sequence[str]) -> dict[str, float]:
+    """Return the metrics of what was written; one whose data is not installed is left out, and said so."""
+    found = {}
+    for name in metrics:
+        try:
+            found[name] = METRICS[name]([one.text for one in written], [one.references for one in written])
+        except MetricError as error:
+            logger.warning("%s was not computed: %s", name, error)
+    return found
+
+
+def store(written: Sequence[Written], file: Path) -> None:
+    """Keep what was written as JSON lines, for people to read."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text("".join(json.dumps(one.__dict__, ensure_ascii=False) + "\n" for one in written), "utf-8")
+    partial.replace(file)
+
+
+def _generate(
+    model: PreTrainedModel, sources: list[str], encoding: Encoding, settings: dict[str, Any]
+) -> list[str]:
+    tokenizer: PreTrainedTokenizerBase = encoding.tokenizer
+    inputs = tokenizer(
+        sources,
+        padding=True,
+        padding_side="left",
+        truncation=True,
+        max_length=encoding.max_length,
+        return_tensors="pt",
+        return_token_type_ids=False,
+    ).to(model.device)
+    with torch.inference_mode():
+        ids = model.generate(**inputs, do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)
+    if not model.config.is_encoder_decoder:
+        ids = ids[:, inputs["input_ids"].shape[1] :]
+    return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]

@@ -1,0 +1,79 @@
+"""What is compared; a new method is an entry in the table."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way to train, as fields of a recipe."""
+
+    what: str
+    fields: dict[str, Any]
+    rates: tuple[float, ...]
+    """Learning rates that are tried, as many for every method."""
+    views: int = 1
+    """Passes of an example in a step: a method with two gets half the epochs and half the batch, so that all methods
+    take the same number of optimizer steps and send the same number of rows through the base."""
+
+
+ADAPTER_RATES = (1e-3, 3e-3, 6e-3)
+LORA_RATES = (1e-3, 3e-3, 6e-3)
+FULL_RATES = (5e-5, 1.5e-4, 4e-4)
+HEAD_RATES = (3e-3, 1e-2, 3e-2)
+CONSISTENT = {"consistency_weight": 1.0}
+ALONE = {"consistency_weight": 0.0}
+
+CLASSIFIERS: dict[str, Method] = {
+    "full": Method(what="all weights", fields={"method": "full"}, rates=FULL_RATES),
+    "head": Method(what="the head only", fields={"method": "head"}, rates=HEAD_RATES),
+    "adapter": Method(
+        what="one adapter",
+        fields={"num_modules": 1, **ALONE},
+        rates=ADAPTER_RATES,
+    ),
+    "adapter-consistency": Method(
+        what="one adapter, two views that differ by dropout",
+        fields={"num_modules": 1, **CONSISTENT},
+        rates=ADAPTER_RATES,
+        views=2,
+    ),
+    "adamix": Method(what="AdaMix", fields={**CONSISTENT}, rates=ADAPTER_RATES, views=2),
+    "adamix-no-consistency": Method(what="AdaMix, one view", fields={**ALONE}, rates=ADAPTER_RATES),
+    "adamix-no-sharing": Method(
+        what="AdaMix, up and down projections in every module",
+        fields={"share": "none", **CONSISTENT},
+        rates=ADAPTER_RATES,
+        views=2,
+    ),
+    "adamix-example": Method(
+        what="AdaMix, a route for every example",
+        fields={"routing": "example", **CONSISTENT},
+        rates=ADAPTER_RATES,
+        views=2,
+    ),
+    "adamix-8": Method(
+        what="AdaMix, eight modules", fields={"num_modules": 8, **CONSISTENT}, rates=ADAPTER_RATES, views=2
+    ),
+    "peft-lora": Method(
+        what="PEFT's LoRA, r = 16", fields={"method": "peft-lora", "lora_alpha": 16.0}, rates=LORA_RATES
+    ),
+}
+"""On MiniLM; adapters have r = 16 behind the feed-forward."""
+
+_LORA = {"kind": "lora", "r": 8, "lora_alpha": 16.0}
+WRITERS: dict[str, Method] = {
+    "full": Method(what="all weights", fields={"method": "full"}, rates=(2e-5, 5e-5, 1.5e-4)),
+    "lora": Method(
+        what="one LoRA",
+        fields={**_LORA, "num_modules": 1, "consistency_weight": 0.0},
+        rates=(3e-4, 1e-3, 3e-3),
+    ),
+    "adamix-lora": Method(
+        what="AdaMix of LoRA",
+        fields={**_LORA, "consistency_weight": 1.0},
+        rates=(3e-4, 1e-3, 3e-3),
+        views=2,
+    ),
+}
+"""On SmolLM2; r = 8 at query and value."""

@@ -1,0 +1,33 @@
+"""Carry out one run of the grid: `python -m benchmarks.quality.one FOLDER`, which has recipe.json."""
+
+import json
+import shutil
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import transformers
+
+from adamix_train.recipe_file import make_recipe
+from adamix_train.run import train
+from benchmarks.quality.routes import compare_routes
+from benchmarks.report import write_whole
+
+
+def main(folder: Path) -> None:
+    """Train, measure, keep the record and throw the weights away."""
+    transformers.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore")
+    fields = json.loads((folder / "recipe.json").read_text())
+    recipe = make_recipe(None, fields)
+    shutil.rmtree(recipe.out, ignore_errors=True)
+    start = time.monotonic()
+    results = train(recipe)
+    record = {**results, "seconds": time.monotonic() - start, "recipe": fields, "routes": compare_routes(recipe)}
+    shutil.rmtree(recipe.out)
+    write_whole(folder / "record.json", json.dumps(record, indent=2))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

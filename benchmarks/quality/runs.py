@@ -1,0 +1,110 @@
+"""The runs of the grid: what each is, whether it is done, and how it is carried out."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.quality.tasks import SUBJECTS, Subject
+
+EVALUATIONS = 4
+FEW_SHOT_STEPS = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training; its name is the folder that keeps its record."""
+
+    subject: str
+    method: str
+    rate: float
+    seed: int
+    shots: int | None
+    scale: float
+    """Share of the examples that is trained on: 1, or less in a quick look."""
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """Return the name of the run's folder."""
+        data = f"k{self.shots}" if self.shots else f"n{round(self.scale * SUBJECTS[self.subject].examples)}"
+        return f"{self.subject}-{data}-{self.method}-{self.rate:g}-{self.precision}-seed{self.seed}"
+
+    def recipe(self, base: Path, out: Path) -> dict[str, Any]:
+        """Return the fields of the recipe."""
+        subject = SUBJECTS[self.subject]
+        method = subject.methods[self.method]
+        examples, passes = self._budget(subject)
+        batch = min(subject.batch, examples) // method.views
+        epochs = passes / method.views
+        steps = max(1, round(epochs * examples / batch))
+        return {
+            "base": str(base),
+            "out": str(out),
+            "task": subject.task,
+            **subject.files(),
+            **subject.fields,
+            **method.fields,
+            "learning_rate": self.rate,
+            "seed": self.seed,
+            "batch_size": batch,
+            "epochs": epochs,
+            "eval_steps": max(1, steps // EVALUATIONS),
+            "precision": self.precision,
+            "eval_batch_size": 32,
+            "report_to": "none",
+            **({"shots": self.shots} if self.shots else {"train_limit": examples}),
+        }
+
+    def _budget(self, subject: Subject) -> tuple[int, float]:
+        """Return the number of training examples and of passes over them."""
+        if self.shots is None:
+            return round(self.scale * subject.examples), subject.passes
+        examples = 2 * self.shots
+        return examples, FEW_SHOT_STEPS * min(subject.batch, examples) / examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """Where runs are kept and how many are carried out at a time."""
+
+    folder: Path
+    bases: dict[str, Path]
+    jobs: int
+
+    def records(self, runs: list[Run]) -> dict[Run, dict[str, Any]]:
+        """Carry out the runs that have no record yet, and return the records of all."""
+        missing = [run for run in dict.fromkeys(runs) if not self._record(run).is_file()]
+        with (
+            ThreadPoolExecutor(self.jobs) as pool,
+            tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run") as bar,
+        ):
+            for _ in pool.map(self._carry_out, missing):
+                bar.update()
+        return {run: json.loads(self._record(run).read_text()) for run in runs}
+
+    def _record(self, run: Run) -> Path:
+        return self.folder / run.name / "record.json"
+
+    def _carry_out(self, run: Run) -> None:
+        """Train in a process of its own, with its share of the cores."""
+        folder = self.folder / run.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.json").write_text(json.dumps(run.recipe(self.bases[run.subject], folder / "run"), indent=2))
+        threads = str(max(1, len(os.sched_getaffinity(0)) // self.jobs))
+        finished = subprocess.run(
+            [sys.executable, "-m", "benchmarks.quality.one", str(folder)],
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if finished.returncode:
+            raise BenchmarkError(f"{run.name} failed: {finished.stderr.strip().splitlines()[-1:]}")
