@@ -17,6 +17,8 @@ from adamix_train.errors import CheckpointError
 CARD = "adamix.json"
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+OPTIMIZER = "optimizer.safetensors"
+STEP_FILES = (CARD, OPTIMIZER, "trainer_state.json")
 MODEL_FILES = (WEIGHTS, CONFIG, "model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
 FORMAT_VERSION = 2
 PACKAGES = ("adamix", "torch", "transformers", "peft")
@@ -80,6 +82,12 @@ def read_card(folder: Path) -> Card:
         if file_sha256(folder / name) != expected:
             raise CheckpointError(f"{folder / name} is cut short or changed since training: its sha256 does not match")
     return card
+
+
+def whole_checkpoints(out: Path) -> list[Path]:
+    """Return the step checkpoints of a run that were written to their end, oldest first."""
+    steps = [path for path in out.glob("checkpoint-*") if all((path / name).is_file() for name in STEP_FILES)]
+    return sorted(steps, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def _seal(content: dict[str, Any]) -> str:

@@ -3,9 +3,11 @@
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 try:
     from adamix_train.errors import AdaMixError
@@ -19,43 +21,94 @@ examples:
   adamix-train recipe.yaml --num-modules 1 --out runs/plain
   adamix-train --base org/model --train-file train.csv --text-column message --label-column topic --out runs/topic
   adamix-train recipe.yaml --resume
+  adamix-train sweep recipe.yaml --seeds 5
+  adamix-train --base org/model --task sst2 --shots 16 --out runs/few       (the set comes from the hub)
 
 A recipe is a YAML or TOML file with the fields below, written with underscores; a flag wins over the file.
 """
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train a mixture as a recipe says."""
-    parser = argparse.ArgumentParser(
-        prog="adamix-train",
-        description="Train a mixture of adapters (AdaMix) on a frozen model for text classification.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", nargs="?", type=Path, help="a .yaml or .toml file")
-    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
-    parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
-    add_flags(parser.add_argument_group("fields of the recipe"))
-    flags = vars(parser.parse_args(argv))
-    file, resume, as_json = flags.pop("recipe"), flags.pop("resume"), flags.pop("json")
+    """Train a mixture as a recipe says, or with several seeds."""
+    arguments = sys.argv[1:] if argv is None else argv
+    sweeping = arguments[:1] == ["sweep"]
+    parser = _sweep_parser() if sweeping else _parser()
+    flags = vars(parser.parse_args(arguments[sweeping:]))
+    file, as_json = flags.pop("recipe"), flags.pop("json")
+    resume, seeds = flags.pop("resume", False), flags.pop("seeds", None)
     try:
         recipe = make_recipe(file, flags)
         _quieten()
         # Imported last: transformers takes seconds, and a wrong flag or --help should not.
-        from adamix_train.run import train
+        if sweeping:
+            from adamix_train.sweep import sweep
 
-        results = train(recipe, resume=resume)
-    except AdaMixError as error:
-        sys.exit(f"adamix-train: {error}")
-    except OSError as error:
+            _print_sweep(sweep(recipe, seeds), as_json=as_json)
+        else:
+            from adamix_train.run import train
+
+            _print_results(train(recipe, resume=resume), as_json=as_json)
+    except (AdaMixError, OSError) as error:
         sys.exit(f"adamix-train: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"adamix-train: interrupted; go on from the last whole epoch with --resume --out {recipe.out}")
+        sys.exit(f"adamix-train: stopped at once; go on from the last whole checkpoint with --resume --out {recipe.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="adamix-train",
+        description="Train a mixture of adapters (AdaMix), or one of its baselines, on a Hugging Face model: classify, "
+        "score or write. `adamix-train sweep` does it with several seeds.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
+    return _with_recipe(parser)
+
+
+def _sweep_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="adamix-train sweep",
+        description="Train a recipe with several seeds into OUT/seed-N and tell mean and deviation. What is done is not "
+        "done again: repeat the command to go on with a sweep, or to add seeds.",
+    )
+    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], metavar="N|A,B,…", help="how many, or which (default: 3)")
+    return _with_recipe(parser)
+
+
+def _with_recipe(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("recipe", nargs="?", type=Path, help="a .yaml or .toml file")
+    parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
+    add_flags(parser.add_argument_group("fields of the recipe"))
+    return parser
+
+
+def _seeds(text: str) -> list[int]:
+    """Return the seeds 0 … N - 1 for `N`, those named for `A,B`."""
+    numbers = [int(number) for number in text.split(",")]
+    seeds = numbers if "," in text else list(range(numbers[0]))
+    if not seeds or min(seeds) < 0:
+        raise ValueError(text)
+    return list(dict.fromkeys(seeds))
+
+
+def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
     results.pop("history")
+    if os.environ.get("RANK", "0") != "0":  # of data-parallel processes, the first one speaks
+        return
     if as_json:
         print(json.dumps(results))
     else:
         print("\n".join(f"{name:>20}  {value}" for name, value in results.items()))
+
+
+def _print_sweep(summary: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary))
+        return
+    print(f"{len(summary['seeds'])} seeds: {', '.join(map(str, summary['seeds']))}")
+    for name, spread in summary["metrics"].items():
+        print(f"{name:>20}  {spread['mean']:.4f} ± {spread['deviation']:.4f}")
 
 
 def _quieten() -> None:

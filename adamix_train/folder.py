@@ -3,13 +3,9 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from adamix_train.checkpoint import CARD, Card, read_card
+from adamix_train.checkpoint import Card, read_card, whole_checkpoints
 from adamix_train.errors import CheckpointError, RecipeError
 from adamix_train.recipe import REPORTING, Recipe
-from adamix_train.trainer import OPTIMIZER
-
-STATE = (OPTIMIZER, "trainer_state.json", CARD)
-
 
 def check_new(out: Path) -> None:
     """Raise an error if a new run would write to what is there."""
@@ -21,10 +17,10 @@ def check_new(out: Path) -> None:
 
 def resume_point(recipe: Recipe, out: Path) -> Path:
     """Return the newest whole step checkpoint, which must be of the same recipe."""
-    steps = [path for path in out.glob("checkpoint-*") if all((path / name).is_file() for name in STATE)]
+    steps = whole_checkpoints(out)
     if not steps:
         raise CheckpointError(f"nothing to resume: {out} has no whole checkpoint-N folder; start anew without --resume")
-    newest = max(steps, key=lambda path: path.stat().st_mtime_ns)
+    newest = steps[-1]
     started = read_card(newest).recipe
     for name, value in asdict(recipe).items():
         if name not in REPORTING and started.get(name) != value:

@@ -5,6 +5,9 @@ from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
+
+from adamix_train.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -30,9 +33,17 @@ class Interruption(TrainerCallback):
         self.previous.clear()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for a checkpoint and the end."""
+        """Ask for a checkpoint; at the end of an epoch one comes anyway, after the evaluation that belongs to it."""
+        at_epoch_end = args.save_strategy == SaveStrategy.EPOCH and float(state.epoch or 0).is_integer()
+        if self.signalled and not at_epoch_end:
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """End training: Trainer's own end would delete the checkpoint if another one is better."""
         if self.signalled:
-            control.should_save = control.should_training_stop = True
+            raise Interrupted(
+                f"interrupted after step {state.global_step}; go on with --resume --out {args.output_dir}"
+            )
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signalled = True

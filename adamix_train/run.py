@@ -19,7 +19,7 @@ from adamix_train.arguments import training_arguments
 from adamix_train.base import base_folder, base_sha256, config_sha256, load_base, load_config, load_tokenizer
 from adamix_train.checkpoint import Card
 from adamix_train.curve import draw_curve
-from adamix_train.errors import Interrupted, RecipeError
+from adamix_train.errors import RecipeError
 from adamix_train.folder import check_new, check_same, resume_point
 from adamix_train.interruption import Interruption
 from adamix_train.methods import make_trained
@@ -76,8 +76,6 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(ProgressBar(metric))
         trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
-        if interruption.signalled and trainer.state.global_step < trainer.state.max_steps:
-            raise Interrupted(f"interrupted after step {trainer.state.global_step}; go on with --resume --out {out}")
     WEIGHINGS[recipe.collapse](trainer, metric)
     trainer.evaluate()
     _measure_test(trainer, recipe, task, splits, encoding)

@@ -1,25 +1,26 @@
 """A transformers Trainer that draws routes, adds the consistency loss and pickles nothing."""
 
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import Trainer
 
-from adamix_train.checkpoint import Card, write_card
+from adamix_train.checkpoint import OPTIMIZER, Card, whole_checkpoints, write_card
 from adamix_train.consistency import consistency_loss, two_views
-from adamix_train.errors import TrainingError
+from adamix_train.errors import CheckpointError, TrainingError
 from adamix_train.mixture.routing import Route
 from adamix_train.objectives import OBJECTIVES, Objective
 from adamix_train.peft_method import AdaMixModel
 from adamix_train.plain_state import load_state, save_state
 from adamix_train.unselected import hold_unselected
 
-OPTIMIZER = "optimizer.safetensors"
 TIMINGS = ("_runtime", "_per_second")
 RNG = "rng_state_{rank}.safetensors"
 
@@ -93,10 +94,8 @@ class AdaMixTrainer(Trainer):
         """Stop a run whose loss is not a number, before it reaches the weights."""
         if torch.isfinite(loss):
             return
-        kept = sorted(Path(self.args.output_dir).glob("checkpoint-*"), key=lambda folder: folder.stat().st_mtime_ns)
-        last = f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
         raise TrainingError(
-            f"the loss is {loss.item()} at step {self.state.global_step + 1}: {last}; train again with a lower "
+            f"the loss is {loss.item()} at step {self.state.global_step + 1}: {self._kept()}; train again with a lower "
             "--learning-rate, or another --precision"
         )
 
@@ -106,6 +105,21 @@ class AdaMixTrainer(Trainer):
         passes = passes + 1 if step == self.state.global_step else 0
         self.micro_step = (self.state.global_step, passes)
         return self.state.global_step * self.args.gradient_accumulation_steps + passes
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a step checkpoint; if it cannot be written, take away what was and leave the older ones alone."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise CheckpointError(
+                f"{folder} could not be written: {error}; {self._kept()}: make room and go on with --resume"
+            ) from error
+
+    def _kept(self) -> str:
+        kept = whole_checkpoints(Path(self.args.output_dir))
+        return f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)

@@ -7,6 +7,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from tests.adamix_train.tiny import tiny_model
+
 POSITIVE = ["good", "great", "fine", "lovely"]
 NEGATIVE = ["bad", "awful", "poor", "broken"]
 WORDS = [
@@ -32,7 +34,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("base"), seed=0)
 
 
-def make_base(folder: Path, *, seed: int) -> Path:
+def make_base(folder: Path, *, seed: int, dropout: float = 0.1) -> Path:
     torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=len(WORDS),
@@ -42,6 +44,8 @@ def make_base(folder: Path, *, seed: int) -> Path:
         intermediate_size=64,
         max_position_embeddings=64,
         initializer_range=0.08,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     BertModel(config).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
@@ -60,6 +64,34 @@ def make_base(folder: Path, *, seed: int) -> Path:
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     ).save_pretrained(folder)
     return folder
+
+
+def make_writer(folder: Path, family: str) -> Path:
+    """Make a base that writes: a causal model, or an encoder with a decoder."""
+    model = tiny_model(family)
+    model.save_pretrained(folder)
+    words = ["<pad>", "<unk>", "</s>", *WORDS[4:], "=", ">", "=>"]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if family == "t5":
+        tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    pad = {"pad_token": "<pad>"} if family == "t5" else {}
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>", model_max_length=64, **pad
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def writing_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV of inputs that are to be written in two wordings."""
+    lines = ["input,target"]
+    for noun in ("parcel", "shop"):
+        for word in (*POSITIVE, *NEGATIVE):
+            lines += [f"{noun} {word},the {noun} was {word}", f"{noun} {word},my {noun} is {word}"]
+    file = tmp_path_factory.mktemp("data") / "writing.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
 
 
 @pytest.fixture(scope="session")
