@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from adamix_export.errors import ExportError
+from adamix_train.families import WHOLE, Blocks, fused_blocks
 from adamix_train.mixture.kinds import Adapter, make_adapter
 from adamix_train.mixture.projection import Projection, collapse, linear_projection, mixture_projection
 from adamix_train.mixture.shape import AdapterShape
-from adamix_train.families import WHOLE, Blocks, fused_blocks
 from adamix_train.peft_method import AdaMixConfig
 
 PEFT_PREFIX = "base_model.model."

@@ -51,7 +51,9 @@ def main(argv: list[str] | None = None) -> None:
     except (AdaMixError, OSError) as error:
         sys.exit(f"adamix-train: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"adamix-train: stopped at once; go on from the last whole checkpoint with --resume --out {recipe.out}")
+        sys.exit(
+            f"adamix-train: stopped at once; go on from the last whole checkpoint with --resume --out {recipe.out}"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,10 +71,12 @@ def _parser() -> argparse.ArgumentParser:
 def _sweep_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adamix-train sweep",
-        description="Train a recipe with several seeds into OUT/seed-N and tell mean and deviation. What is done is not "
-        "done again: repeat the command to go on with a sweep, or to add seeds.",
+        description="Train a recipe with several seeds into OUT/seed-N and tell mean and deviation. What is done is "
+        "not done again: repeat the command to go on with a sweep, or to add seeds.",
     )
-    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], metavar="N|A,B,…", help="how many, or which (default: 3)")
+    parser.add_argument(
+        "--seeds", type=_seeds, default=[0, 1, 2], metavar="N|A,B,…", help="how many, or which (default: 3)"
+    )
     return _with_recipe(parser)
 
 

@@ -7,6 +7,7 @@ from adamix_train.checkpoint import Card, read_card, whole_checkpoints
 from adamix_train.errors import CheckpointError, RecipeError
 from adamix_train.recipe import REPORTING, Recipe
 
+
 def check_new(out: Path) -> None:
     """Raise an error if a new run would write to what is there."""
     if out.exists() and not out.is_dir():

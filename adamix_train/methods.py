@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import peft
-from transformers import PreTrainedModel
 
 from adamix_train.base import Base
 from adamix_train.errors import RecipeError
@@ -13,7 +13,8 @@ from adamix_train.objectives import Objective
 from adamix_train.peft_method import AdaMixConfig
 from adamix_train.recipe import Recipe
 
-Trained = PreTrainedModel | peft.PeftModel
+Trained = Any
+"""A PreTrainedModel, or a PeftModel around one."""
 HEADS = ("classifier", "score")
 """Names of heads that may have weights in a base already, and are trained whole all the same."""
 
@@ -48,9 +49,12 @@ def _adamix(base: Base, recipe: Recipe, objective: Objective) -> Trained:
 
 def _peft_lora(base: Base, recipe: Recipe, objective: Objective) -> Trained:
     """PEFT's own LoRA; it adapts a fused projection as a whole."""
-    targets = recipe.target_modules or default_targets(
-        recipe.sites.split(",") if recipe.sites else ("query_value",), base.model.config.model_type
-    ).target_modules
+    targets = (
+        recipe.target_modules
+        or default_targets(
+            recipe.sites.split(",") if recipe.sites else ("query_value",), base.model.config.model_type
+        ).target_modules
+    )
     config = peft.LoraConfig(
         task_type=objective.task_type,
         r=recipe.r,

@@ -74,13 +74,13 @@ def _all(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _targets(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of logits (batch, sequence, vocabulary), those at positions with a label (batch, sequence)."""
+    """Return the logits (batch, sequence, vocabulary) at positions that have a label (batch, sequence)."""
     learned = labels != IGNORED
     return logits[learned], labels[learned]
 
 
 def _next_tokens(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The logits at a position tell the token at the next."""
+    """Return the logits at each position with the token at the next."""
     return _targets(logits[:, :-1], labels[:, 1:])
 
 

@@ -43,7 +43,9 @@ class Recipe:
     text_column: str | None = _field("column of the text, or of the input to write from (default: the task's)", None)
     pair_column: str | None = _field("column of a pair's second text (default: the task's)", None)
     label_column: str | None = _field("column of the label, the score or the text to write (default: the task's)", None)
-    prompt: str | None = _field("generation: the text before the target, with {input} in it (default: the task's)", None)
+    prompt: str | None = _field(
+        "generation: the text before the target, with {input} in it (default: the task's)", None
+    )
     train_limit: int | None = _field("use only this many training examples, drawn with the seed", None)
     shots: int | None = _field(
         "few-shot: train on this many examples of each label (generation: inputs), and hold out as many", None
@@ -51,7 +53,9 @@ class Recipe:
     max_length: int = _field("truncate examples to this many tokens; how many were is told", 128)
     strict: bool = _field("stop at an example that would be truncated", False)
 
-    method: str = _field("what is trained: a mixture, PEFT's own LoRA, the head, all weights", "adamix", choices=METHODS)
+    method: str = _field(
+        "what is trained: a mixture, PEFT's own LoRA, the head, all weights", "adamix", choices=METHODS
+    )
     kind: str = _field("adapter kind", "houlsby", choices=tuple(KINDS))
     num_modules: int = _field("modules in each mixture; 1 trains a plain adapter", 4)
     r: int = _field("bottleneck width (houlsby, pfeiffer) or rank (lora)", 16)

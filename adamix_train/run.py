@@ -139,9 +139,7 @@ def _metrics(task: Task, prediction: EvalPrediction) -> dict[str, float]:
     return {name: METRICS[name](prediction.predictions, prediction.label_ids) for name in task.metrics}
 
 
-def _measure_test(
-    trainer: AdaMixTrainer, recipe: Recipe, task: Task, splits: Splits, encoding: Encoding
-) -> None:
+def _measure_test(trainer: AdaMixTrainer, recipe: Recipe, task: Task, splits: Splits, encoding: Encoding) -> None:
     """Measure on the test data, if there is any, by logits or by what the model writes."""
     if not splits.test:
         return

@@ -33,7 +33,7 @@ def hold_unselected(optimizer: Optimizer, model: nn.Module) -> None:
 
     def _stacks(parameter: Tensor) -> list[Tensor]:
         """Return the parameter and what the optimizer keeps for it in its shape: (modules, …)."""
-        state = optimizer.state[parameter] if parameter in optimizer.state else {}
+        state = optimizer.state.get(parameter, {})
         moments = [value for value in state.values() if isinstance(value, Tensor) and value.shape == parameter.shape]
         return [parameter.detach(), *moments]
 

@@ -65,9 +65,7 @@ def store(written: Sequence[Written], file: Path) -> None:
     partial.replace(file)
 
 
-def _generate(
-    model: PreTrainedModel, sources: list[str], encoding: Encoding, settings: dict[str, Any]
-) -> list[str]:
+def _generate(model: PreTrainedModel, sources: list[str], encoding: Encoding, settings: dict[str, Any]) -> list[str]:
     tokenizer: PreTrainedTokenizerBase = encoding.tokenizer
     inputs = tokenizer(
         sources,

@@ -32,27 +32,27 @@ class Benchmark:
 def main(benchmark: Benchmark, argv: list[str] | None = None) -> None:
     """Measure, print the table and write the JSON object as the command line asks."""
     args = _parser(benchmark).parse_args(argv)
+    pace = Pace(rounds=QUICK_ROUNDS if args.quick else ROUNDS)
+    command = f"python -m benchmarks.{benchmark.name}" + (" --quick" if args.quick else "")
+    publish(benchmark.name, command, lambda: benchmark.measure(pace), json_to=args.json)
+
+
+def publish(name: str, command: str, measure: Callable[[], Findings], *, json_to: str | None) -> None:
+    """Measure, print the table, and write the JSON object to a file or, for "-", to stdout.
+
+    What libraries print meanwhile goes to stderr.
+    """
     try:
-        report = _report(benchmark, quick=args.quick)
+        with redirect_stdout(sys.stderr):
+            findings = measure()
     except BenchmarkError as error:
-        sys.exit(f"benchmarks.{benchmark.name}: {error}")
-    print(report.as_text(), end="", file=sys.stderr if args.json == STDOUT else sys.stdout)
-    if args.json == STDOUT:
+        sys.exit(f"benchmarks.{name}: {error}")
+    report = Report(name=name, command=command, machine=describe_machine(), findings=findings)
+    print(report.as_text(), end="", file=sys.stderr if json_to == STDOUT else sys.stdout)
+    if json_to == STDOUT:
         print(report.as_json(), end="")
-    elif args.json:
-        write_whole(Path(args.json), report.as_json())
-
-
-def _report(benchmark: Benchmark, *, quick: bool) -> Report:
-    """Return the report of one measurement; what libraries print meanwhile goes to stderr."""
-    with redirect_stdout(sys.stderr):
-        findings = benchmark.measure(Pace(rounds=QUICK_ROUNDS if quick else ROUNDS))
-    return Report(
-        name=benchmark.name,
-        command=f"python -m benchmarks.{benchmark.name}" + (" --quick" if quick else ""),
-        machine=describe_machine(),
-        findings=findings,
-    )
+    elif json_to:
+        write_whole(Path(json_to), report.as_json())
 
 
 def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:

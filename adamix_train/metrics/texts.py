@@ -7,6 +7,7 @@ from 0 up (nltk), METEOR and ROUGE-L 0 to 1 (nltk, rouge-score), CIDEr 0 to 10 (
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import Any
 
 from nltk.tokenize import wordpunct_tokenize
 
@@ -70,8 +71,8 @@ def cider(written: Texts, references: References) -> float:
     return float(Cider().compute_score(expected, found)[0])
 
 
-def _columns(references: References) -> list[list[str | None]]:
-    """Return references as sacrebleu takes them: the first of every input, the second of every input, …"""
+def _columns(references: References) -> list[Any]:
+    """Return references as sacrebleu takes them: the first of every input, then the second, and so on."""
     return [list(column) for column in zip_longest(*references)]
 
 

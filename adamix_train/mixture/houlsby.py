@@ -1,5 +1,6 @@
 """The bottleneck adapter of Houlsby et al. (2019), as AdaMix places it: behind a projection, before the residual."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -8,7 +9,6 @@ from torch.nn import functional
 
 from adamix_train.mixture.projection import Projection
 from adamix_train.mixture.shape import AdapterShape
-
 
 STD = 0.02
 NEAR_IDENTITY_STD = 1e-4
@@ -23,7 +23,7 @@ class Houlsby(nn.Module):
     """
 
     sites: ClassVar[tuple[str, ...]] = ("feed_forward",)
-    activation = staticmethod(functional.gelu)
+    activation: Callable[[Tensor], Tensor] = staticmethod(functional.gelu)
 
     def __init__(self, shape: AdapterShape, projection: Projection) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ def features(layer: nn.Module) -> tuple[int, int]:
     if type(layer) not in TRANSPOSED:
         known = ", ".join(known.__name__ for known in TRANSPOSED)
         raise TypeError(f"a {type(layer).__name__} cannot be adapted; {known} can (adamix_train/mixture/layers.py)")
-    shape: torch.Size = layer.weight.shape  # type: ignore[assignment, union-attr]
+    shape: torch.Size = layer.weight.shape  # type: ignore[assignment]
     return (shape[0], shape[1]) if TRANSPOSED[type(layer)] else (shape[1], shape[0])
 
 

@@ -46,7 +46,7 @@ def load_hub(hub: Hub, *, target: str) -> HubSets:
 
 
 def _each_reference(row: dict[str, Any], references: str | None, target: str) -> Iterator[dict[str, Any]]:
-    for reference in (row.get(references or "") or [row[target]]):
+    for reference in row.get(references or "") or [row[target]]:
         yield {**row, target: reference}
 
 

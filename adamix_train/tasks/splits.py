@@ -80,4 +80,3 @@ def _from_hub(recipe: Recipe, task: Task) -> tuple[list[Example], list[Example],
     train = make_examples(sets.train, task, f"{task.hub.path} train")
     test = make_examples(sets.test, task, f"{task.hub.path} {task.hub.test}")
     return train, test, sets.fingerprints
-

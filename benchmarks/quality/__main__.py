@@ -1,38 +1,95 @@
-"""The command `python -m benchmarks.quality`."""
+"""Is AdaMix worth using? Train it and its baselines alike, and compare them on test data.
+
+All methods take the same number of optimizer steps and send the same number of rows through the base. Every method's
+learning rate is searched with seed 0 among as many rates as the others', by the metric on held-out data; the other
+seeds and the few-shot runs take the rate that was found. Each run is kept under --runs: the command can be stopped and
+repeated. The files come from ADAMIX_DATA (default: ../shared/data).
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.harness import publish
+from benchmarks.machine import usable_cores, versions_of
+from benchmarks.quality.findings import findings_of
 from benchmarks.quality.grid import Grid, explore
+from benchmarks.quality.plot import draw_spread
 from benchmarks.quality.runs import Workshop
 from benchmarks.quality.tasks import SUBJECTS
+from benchmarks.report import Findings
 from demos.models import sample_model
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "scikit-learn")
+QUICK_SCALE = 0.1
+QUICK_METHODS = ("adapter", "adamix")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
-    parser.add_argument("--tasks", default="sst2,mrpc")
-    parser.add_argument("--methods")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shots", default="")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--runs", type=Path, default=Path("runs/quality"))
+    """Carry out the grid that the command line asks for, and report it."""
+    parser = _parser()
     args = parser.parse_args(argv)
-    subjects = args.tasks.split(",")
+    if unknown := [name for name in args.tasks if name not in SUBJECTS]:
+        parser.error(f"unknown task {unknown[0]!r}; known are {', '.join(SUBJECTS)}")
+    known = {method for name in args.tasks for method in SUBJECTS[name].methods}
+    if unknown := [name for name in args.methods or () if name not in known]:
+        parser.error(f"unknown method {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    command = "python -m benchmarks.quality " + " ".join(sys.argv[1:] if argv is None else argv)
+    publish("quality", command, lambda: measure_quality(args), json_to=args.json)
+
+
+def measure_quality(args: argparse.Namespace) -> Findings:
+    """Carry out the grid, draw the plot if it is asked for, and return what came out."""
     grid = Grid(
-        subjects=subjects,
-        methods=args.methods.split(",") if args.methods else None,
+        subjects=args.tasks,
+        methods=args.methods or (QUICK_METHODS if args.quick else None),
         seeds=args.seeds,
-        shots=[int(shots) for shots in args.shots.split(",") if shots],
+        shots=args.shots,
+        scale=QUICK_SCALE if args.quick else 1.0,
+        rates=1 if args.quick else None,
+        precision=args.precision,
     )
-    bases = {subject: sample_model(SUBJECTS[subject].base) for subject in subjects}
     try:
-        outcome = explore(grid, Workshop(folder=args.runs, bases=bases, jobs=args.jobs))
-    except BenchmarkError as error:
-        sys.exit(f"benchmarks.quality: {error}")
-    print(outcome.rates)
+        bases = {subject: sample_model(SUBJECTS[subject].base) for subject in grid.subjects}
+    except Exception as error:
+        raise BenchmarkError(f"the base models are not to be had: {error}") from error
+    outcome = explore(grid, Workshop(folder=args.runs, bases=bases, jobs=args.jobs))
+    if args.plot:
+        draw_spread(grid, outcome, args.plot)
+    return findings_of(grid, outcome, versions_of(PACKAGES))
 
 
-main()
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", type=_names, default=["sst2", "mrpc"], help=f"of {', '.join(SUBJECTS)}, with commas")
+    parser.add_argument("--methods", type=_names, help="with commas (default: each task's standard ones)")
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
+    parser.add_argument(
+        "--shots", type=_numbers, default=[], help="K of the few-shot table, with commas (default: none)"
+    )
+    parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"), help="(default: bf16)")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="runs at a time (default: one a core)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where runs are kept")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="one adapter and AdaMix at one rate on a tenth of the data: shows that it runs",
+    )
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the spread over seeds")
+    parser.add_argument("--json", metavar="FILE|-", help="write one JSON object; with - to stdout, the table to stderr")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(name) for name in _names(text)]
+
+
+if __name__ == "__main__":
+    main()

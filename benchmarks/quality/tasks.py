@@ -32,6 +32,8 @@ class Subject:
     """Over the training examples; a method with two views of an example makes two passes at once."""
     batch: int = 32
     fields: Mapping[str, Any]
+    labelled: bool = True
+    """Whether there are labels to have K shots of."""
 
     def files(self) -> dict[str, str]:
         """Return the fields of a recipe that name the files, having checked that they are there."""
@@ -99,5 +101,6 @@ SUBJECTS: dict[str, Subject] = {
         passes=6,
         batch=8,
         fields={"max_length": 160, "length_bucketing": True, "validation_share": 47 / 547},
+        labelled=False,
     ),
 }

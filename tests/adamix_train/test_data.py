@@ -92,8 +92,8 @@ def test_a_header_line_in_a_file_that_has_none_officially_is_no_example(tmp_path
         ("stsb", "a.tsv", "index\tsentence1\tsentence2\tscore\n0\tA.\tB.\t3.25\n", Example(("A.", "B."), "3.25")),
         ("qqp", "a.tsv", "id\tquestion1\tquestion2\tis_duplicate\n0\tA?\tB?\t1\n", Example(("A?", "B?"), "duplicate")),
         ("mnli", "a.tsv", "sentence1\tsentence2\tgold_label\nA.\tB.\tneutral\n", Example(("A.", "B."), "neutral")),
-        ("rte", "a.tsv", "index\tsentence1\tsentence2\tlabel\n0\tA.\tB.\tnot_entailment\n", Example(("A.", "B."), "not_entailment")),
-        ("qnli", "a.tsv", "index\tquestion\tsentence\tlabel\n0\tA?\tB.\tentailment\n", Example(("A?", "B."), "entailment")),
+        ("rte", "a.csv", "sentence1,sentence2,label\nA,B,not_entailment\n", Example(("A", "B"), "not_entailment")),
+        ("qnli", "a.tsv", "question\tsentence\tlabel\nA?\tB.\tentailment\n", Example(("A?", "B."), "entailment")),
         ("e2e_nlg", "a.csv", 'mr,ref\n"name[X], area[Y]",X is in Y.\n', Example(("name[X], area[Y]",), "X is in Y.")),
         (
             "web_nlg",

@@ -84,7 +84,9 @@ def test_ctrl_c_in_the_middle_of_an_epoch_keeps_a_checkpoint_that_resumes_to_the
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(recipe: Recipe) -> None:
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+: the last good checkpoint is .*checkpoint"):
+    with pytest.raises(
+        TrainingError, match=r"the loss is (nan|inf) at step \d+: the last good checkpoint is .*checkpoint"
+    ):
         train(replace(recipe, learning_rate=1e36, warmup_ratio=0.9, epochs=20, eval_steps=1))
     kept = whole_checkpoints(Path(recipe.out))[-1]
     assert all(weight.isfinite().all() for weight in weights(kept).values())

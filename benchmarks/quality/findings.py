@@ -1,0 +1,92 @@
+"""What the grid says: a table of means and deviations, and the goals."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.quality.grid import Grid, Outcome
+from benchmarks.quality.tasks import SUBJECTS
+from benchmarks.report import Findings, Goal, Row
+
+AGAINST = {
+    "adapter": 0.5,
+    "adapter-consistency": 0.0,
+    "full": 0.0,
+}
+"""By how many points AdaMix is to be above a method, on the mean over tasks and seeds."""
+OURS = "adamix"
+
+
+def findings_of(grid: Grid, outcome: Outcome, versions: dict[str, str]) -> Findings:
+    """Return the tables and goals of a grid."""
+    rows = [*full_rows(grid, outcome), *few_shot_rows(outcome)]
+    goals = [goal for method, points in AGAINST.items() if (goal := goal_against(method, points, grid, outcome))]
+    worst = min(goals, key=lambda goal: goal.value if goal.value is not None else -math.inf, default=None)
+    return Findings(goals=goals, rows=rows, versions=versions, worst=str(worst))
+
+
+def points_of(subject: str, records: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the test metric of each record, in points."""
+    task = SUBJECTS[subject]
+    return [task.scale * float(record[f"test_{task.metric}"]) for record in records]
+
+
+def full_rows(grid: Grid, outcome: Outcome) -> list[Row]:
+    """Return a row for every task and method, and one for every other way to run a trained mixture."""
+    rows = []
+    for (subject, method), records in outcome.full.items():
+        size = round(grid.scale * SUBJECTS[subject].examples)
+        rate, parameters = outcome.rates[subject, method], records[0]["trained_parameters"]
+        rows.append(_row(subject, str(size), method, rate, parameters, points_of(subject, records)))
+        for way in [way for way in records[0]["routes"] if way != "mean"]:
+            values = [SUBJECTS[subject].scale * record["routes"][way] for record in records]
+            rows.append(_row(subject, str(size), f"{method}: {way}", rate, parameters, values))
+    return rows
+
+
+def few_shot_rows(outcome: Outcome) -> list[Row]:
+    """Return a row for every task, number of shots and method."""
+    return [
+        _row(
+            subject,
+            f"K = {shots}",
+            method,
+            outcome.rates[subject, method],
+            records[0]["trained_parameters"],
+            points_of(subject, records),
+        )
+        for (subject, shots, method), records in outcome.few.items()
+    ]
+
+
+def goal_against(method: str, points: float, grid: Grid, outcome: Outcome) -> Goal | None:
+    """Return how far AdaMix is above a method, paired by seed; None if one of the two was not run."""
+    differences = [
+        ours - theirs
+        for subject in grid.subjects
+        if (subject, method) in outcome.full and (subject, OURS) in outcome.full
+        for ours, theirs in zip(
+            points_of(subject, outcome.full[subject, OURS]),
+            points_of(subject, outcome.full[subject, method]),
+            strict=True,
+        )
+    ]
+    if not differences:
+        return None
+    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+    what = f"AdaMix above {method}, points, mean of {len(differences)} pairs (standard error {error:.2f})"
+    return Goal(what=what, value=statistics.mean(differences), goal=points)
+
+
+def _row(subject: str, data: str, method: str, rate: float, parameters: int, values: Sequence[float]) -> Row:
+    return {
+        "task": subject,
+        "examples": data,
+        "method": method,
+        "mean": statistics.mean(values),
+        "deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "seeds": " ".join(f"{value:.1f}" for value in values),
+        "rate": f"{rate:g}",
+        "parameters": parameters,
+    }

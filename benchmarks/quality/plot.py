@@ -1,0 +1,33 @@
+"""Draw the spread over seeds."""
+
+import statistics
+from pathlib import Path
+
+from benchmarks.quality.findings import points_of
+from benchmarks.quality.grid import Grid, Outcome
+from benchmarks.quality.tasks import SUBJECTS
+
+
+def draw_spread(grid: Grid, outcome: Outcome, file: Path) -> None:
+    """Write a PNG: a panel for each task and number of examples, a line for each method, a dot for each seed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels: dict[str, dict[str, list[float]]] = {}
+    for (subject, method), records in outcome.full.items():
+        size = round(grid.scale * SUBJECTS[subject].examples)
+        panels.setdefault(f"{subject}, {size} examples", {})[method] = points_of(subject, records)
+    for (subject, shots, method), records in outcome.few.items():
+        panels.setdefault(f"{subject}, K = {shots}", {})[method] = points_of(subject, records)
+    figure = Figure(figsize=(5 * len(panels), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, methods) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for height, values in enumerate(reversed(methods.values())):
+            axes.plot(values, [height] * len(values), "o", color="tab:blue", alpha=0.6)
+            axes.plot(statistics.mean(values), height, "|", color="black", markersize=16)
+        axes.set_yticks(range(len(methods)), list(reversed(methods)))
+        axes.set(title=title, xlabel="points on the test data")
+        axes.grid(axis="x", alpha=0.3)
+    partial = file.with_name(file.name + ".partial")
+    figure.savefig(partial, format="png", dpi=120)
+    partial.replace(file)

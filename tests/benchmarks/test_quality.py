@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adamix_train.mixture.projection import MixtureLinear
+from adamix_train.recipe_file import make_recipe
+from benchmarks.quality.findings import findings_of, goal_against
+from benchmarks.quality.grid import Grid, Outcome, best_rate
+from benchmarks.quality.methods import CLASSIFIERS, WRITERS
+from benchmarks.quality.routes import routed
+from benchmarks.quality.runs import Run
+from benchmarks.quality.tasks import SUBJECTS, Subject
+
+GRID = Grid(subjects=["sst2"], methods=None, seeds=2)
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Subject, "files", lambda self: {"train_file": "train.tsv", "test_file": "test.tsv"})
+
+
+def run(method: str, **fields: object) -> Run:
+    return Run(
+        **{
+            "subject": "sst2",
+            "method": method,
+            "rate": 1e-3,
+            "seed": 0,
+            "shots": None,
+            "scale": 1.0,
+            "precision": "fp32",
+            **fields,
+        }
+    )
+
+
+@pytest.mark.parametrize("shots", [None, 16, 32])
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_every_method_takes_as_many_steps_and_rows_as_the_others(subject: str, shots: int | None) -> None:
+    """Rows through the base in a step, and steps."""
+    budgets = set()
+    for name, method in SUBJECTS[subject].methods.items():
+        recipe = make_recipe(None, run(name, subject=subject, shots=shots).recipe(Path("base"), Path("out")))
+        examples = 2 * shots if shots else SUBJECTS[subject].examples
+        budgets.add((recipe.batch_size * method.views, round(recipe.epochs * examples / recipe.batch_size)))
+        assert (method.views == 2) == bool(recipe.consistency_weight)
+    assert len(budgets) == 1
+
+
+def test_every_method_has_as_many_rates_to_choose_from() -> None:
+    for methods in (CLASSIFIERS, WRITERS):
+        assert len({len(method.rates) for method in methods.values()}) == 1
+
+
+def test_runs_that_differ_have_names_that_differ() -> None:
+    runs = [run("adamix"), run("adapter"), run("adamix", seed=1), run("adamix", rate=2e-3), run("adamix", shots=16)]
+    runs += [run("adamix", scale=0.1), run("adamix", precision="bf16")]
+    assert len({one.name for one in runs}) == len(runs)
+
+
+def test_the_rate_is_chosen_on_held_out_data() -> None:
+    runs = [run("adamix", rate=rate) for rate in (1.0, 2.0, 3.0)]
+    records = {
+        one: {"accuracy": accuracy, "test_accuracy": -accuracy}
+        for one, accuracy in zip(runs, (0.1, 0.9, 0.5), strict=True)
+    }
+    assert best_rate(runs, records) == 2.0
+    losses = {one: {"loss": loss} for one, loss in zip(runs, (1.0, 2.0, 0.5), strict=True)}
+    assert best_rate(runs, losses) == 3.0
+
+
+def outcome(**accuracies: list[float]) -> Outcome:
+    full = {
+        ("sst2", method): [{"test_accuracy": value, "trained_parameters": 1, "routes": {}} for value in values]
+        for method, values in accuracies.items()
+    }
+    return Outcome(rates=dict.fromkeys(full, 1e-3), full=full)
+
+
+def test_goals_are_paired_differences_in_points() -> None:
+    goal = goal_against("adapter", 0.5, GRID, outcome(adamix=[0.82, 0.80], adapter=[0.81, 0.80]))
+    assert goal is not None
+    assert goal.value == pytest.approx(0.5)
+    assert goal.met
+    assert "standard error 0.50" in goal.what
+    assert goal_against("full", 0.0, GRID, outcome(adamix=[0.8])) is None
+
+
+def test_the_table_has_a_row_for_each_method() -> None:
+    findings = findings_of(GRID, outcome(adamix=[0.82, 0.80], adapter=[0.81, 0.80]), {})
+    assert [row["method"] for row in findings.rows] == ["adamix", "adapter"]
+    assert [row["mean"] for row in findings.rows] == pytest.approx([81.0, 80.5])
+
+
+def test_a_trained_mixture_can_be_run_through_one_of_its_modules() -> None:
+    mixture = MixtureLinear(3, 4, 5, bias=False).eval()
+    torch.nn.init.normal_(mixture.weight)
+    x = torch.randn(2, 4)
+    mean = mixture(x)
+    with routed({"site": mixture}):
+        mixture.route = (1,)
+        np.testing.assert_allclose(mixture(x).detach(), (x @ mixture.weight[1].T).detach(), rtol=1e-5)
+    torch.testing.assert_close(mixture(x), mean)
