@@ -16,7 +16,7 @@ from benchmarks.machine import usable_cores, versions_of
 from benchmarks.quality.findings import findings_of
 from benchmarks.quality.grid import Grid, explore
 from benchmarks.quality.plot import draw_spread
-from benchmarks.quality.runs import Workshop
+from benchmarks.quality.runs import Budget, Workshop
 from benchmarks.quality.tasks import SUBJECTS
 from benchmarks.report import Findings
 from demos.models import sample_model
@@ -45,7 +45,7 @@ def measure_quality(args: argparse.Namespace) -> Findings:
         subjects=args.tasks,
         methods=args.methods or (QUICK_METHODS if args.quick else None),
         seeds=args.seeds,
-        shots=args.shots,
+        others=[*(Budget(shots=shots) for shots in args.shots), *(Budget(times=times) for times in args.longer)],
         scale=QUICK_SCALE if args.quick else 1.0,
         rates=1 if args.quick else None,
         precision=args.precision,
@@ -56,7 +56,7 @@ def measure_quality(args: argparse.Namespace) -> Findings:
         raise BenchmarkError(f"the base models are not to be had: {error}") from error
     outcome = explore(grid, Workshop(folder=args.runs, bases=bases, jobs=args.jobs))
     if args.plot:
-        draw_spread(grid, outcome, args.plot)
+        draw_spread(outcome, args.plot)
     return findings_of(grid, outcome, versions_of(PACKAGES))
 
 
@@ -67,9 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", type=_names, default=["sst2", "mrpc"], help=f"of {', '.join(SUBJECTS)}, with commas")
     parser.add_argument("--methods", type=_names, help="with commas (default: each task's standard ones)")
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
-    parser.add_argument(
-        "--shots", type=_numbers, default=[], help="K of the few-shot table, with commas (default: none)"
-    )
+    parser.add_argument("--shots", type=_numbers, default=[], help="K of few-shot runs, with commas (default: none)")
+    parser.add_argument("--longer", type=_numbers, default=[], help="multiples of the passes, with commas")
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"), help="(default: bf16)")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="runs at a time (default: one a core)")
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where runs are kept")

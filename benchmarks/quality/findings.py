@@ -19,11 +19,10 @@ OURS = "adamix"
 
 
 def findings_of(grid: Grid, outcome: Outcome, versions: dict[str, str]) -> Findings:
-    """Return the tables and goals of a grid."""
-    rows = [*full_rows(grid, outcome), *few_shot_rows(outcome)]
+    """Return the table and the goals of a grid."""
     goals = [goal for method, points in AGAINST.items() if (goal := goal_against(method, points, grid, outcome))]
     worst = min(goals, key=lambda goal: goal.value if goal.value is not None else -math.inf, default=None)
-    return Findings(goals=goals, rows=rows, versions=versions, worst=str(worst))
+    return Findings(goals=goals, rows=rows_of(outcome), versions=versions, worst=str(worst))
 
 
 def points_of(subject: str, records: Sequence[dict[str, Any]]) -> list[float]:
@@ -32,43 +31,28 @@ def points_of(subject: str, records: Sequence[dict[str, Any]]) -> list[float]:
     return [task.scale * float(record[f"test_{task.metric}"]) for record in records]
 
 
-def full_rows(grid: Grid, outcome: Outcome) -> list[Row]:
-    """Return a row for every task and method, and one for every other way to run a trained mixture."""
+def rows_of(outcome: Outcome) -> list[Row]:
+    """Return a row for every task, budget and method, and one for every other way to run a trained mixture."""
     rows = []
-    for (subject, method), records in outcome.full.items():
-        size = round(grid.scale * SUBJECTS[subject].examples)
+    for (subject, budget, method), records in outcome.records.items():
         rate, parameters = outcome.rates[subject, method], records[0]["trained_parameters"]
-        rows.append(_row(subject, str(size), method, rate, parameters, points_of(subject, records)))
+        data = budget.name(subject)
+        rows.append(_row(subject, data, method, rate, parameters, points_of(subject, records)))
         for way in [way for way in records[0]["routes"] if way != "mean"]:
             values = [SUBJECTS[subject].scale * record["routes"][way] for record in records]
-            rows.append(_row(subject, str(size), f"{method}: {way}", rate, parameters, values))
+            rows.append(_row(subject, data, f"{method}: {way}", rate, parameters, values))
     return rows
 
 
-def few_shot_rows(outcome: Outcome) -> list[Row]:
-    """Return a row for every task, number of shots and method."""
-    return [
-        _row(
-            subject,
-            f"K = {shots}",
-            method,
-            outcome.rates[subject, method],
-            records[0]["trained_parameters"],
-            points_of(subject, records),
-        )
-        for (subject, shots, method), records in outcome.few.items()
-    ]
-
-
 def goal_against(method: str, points: float, grid: Grid, outcome: Outcome) -> Goal | None:
-    """Return how far AdaMix is above a method, paired by seed; None if one of the two was not run."""
+    """Return how far AdaMix is above a method on the tasks' own budgets, paired by seed; None if one was not run."""
     differences = [
         ours - theirs
         for subject in grid.subjects
-        if (subject, method) in outcome.full and (subject, OURS) in outcome.full
+        if {method, OURS} <= set(grid.methods_of(subject))
         for ours, theirs in zip(
-            points_of(subject, outcome.full[subject, OURS]),
-            points_of(subject, outcome.full[subject, method]),
+            points_of(subject, outcome.records[subject, grid.own, OURS]),
+            points_of(subject, outcome.records[subject, grid.own, method]),
             strict=True,
         )
     ]

@@ -1,11 +1,11 @@
-"""Which runs the tables need: a search for every method's learning rate, then the other seeds, then the few shots."""
+"""Which runs the tables need: a search for every method's learning rate, then the other seeds, then other budgets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.quality.methods import Method
-from benchmarks.quality.runs import Run, Workshop
+from benchmarks.quality.runs import Budget, Run, Workshop
 from benchmarks.quality.tasks import SUBJECTS
 
 Records = dict[Run, dict[str, Any]]
@@ -19,8 +19,9 @@ class Grid:
     methods: Sequence[str] | None
     """None takes each subject's standard ones."""
     seeds: int
-    shots: Sequence[int] = ()
     scale: float = 1.0
+    others: Sequence[Budget] = ()
+    """Budgets besides the tasks' own, with the learning rates that were found for these."""
     rates: int | None = None
     """Try only so many learning rates of each method, from its middle one on; None tries all."""
     precision: str = "bf16"
@@ -30,22 +31,23 @@ class Grid:
         named = self.methods or SUBJECTS[subject].standard
         return [name for name in named if name in SUBJECTS[subject].methods]
 
+    def budgets_of(self, subject: str) -> Sequence[Budget]:
+        """Return the budgets of a subject, its own first."""
+        return [self.own, *(one for one in self.others if one.shots is None or SUBJECTS[subject].labelled)]
+
+    @property
+    def own(self) -> Budget:
+        """The budget that rates are searched with."""
+        return Budget(scale=self.scale)
+
     def rates_of(self, method: Method) -> Sequence[float]:
         """Return the learning rates that are tried for a method."""
         middle = len(method.rates) // 2
         return method.rates if self.rates is None else method.rates[middle : middle + self.rates]
 
-    def run(self, subject: str, method: str, rate: float, seed: int, shots: int | None = None) -> Run:
+    def run(self, subject: str, method: str, rate: float, seed: int, budget: Budget) -> Run:
         """Return one run of the grid."""
-        return Run(
-            subject=subject,
-            method=method,
-            rate=rate,
-            seed=seed,
-            shots=shots,
-            scale=self.scale,
-            precision=self.precision,
-        )
+        return Run(subject=subject, method=method, rate=rate, seed=seed, budget=budget, precision=self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,39 +56,29 @@ class Outcome:
 
     rates: dict[tuple[str, str], float] = field(default_factory=dict)
     """The learning rate that was chosen, by subject and method."""
-    search: Records = field(default_factory=dict)
-    full: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
-    """The records of all seeds, by subject and method."""
-    few: dict[tuple[str, int, str], list[dict[str, Any]]] = field(default_factory=dict)
-    """By subject, shots and method."""
+    records: dict[tuple[str, Budget, str], list[dict[str, Any]]] = field(default_factory=dict)
+    """Of all seeds, by subject, budget and method."""
 
 
 def explore(grid: Grid, workshop: Workshop) -> Outcome:
     """Carry out the grid: every method's rates with seed 0, the best on the validation data with the other seeds."""
     pairs = [(subject, method) for subject in grid.subjects for method in grid.methods_of(subject)]
     tried = {
-        pair: [grid.run(*pair, rate, seed=0) for rate in grid.rates_of(SUBJECTS[pair[0]].methods[pair[1]])]
+        pair: [grid.run(*pair, rate, 0, grid.own) for rate in grid.rates_of(SUBJECTS[pair[0]].methods[pair[1]])]
         for pair in pairs
     }
     search = workshop.records([run for runs in tried.values() for run in runs])
     rates = {pair: best_rate(runs, search) for pair, runs in tried.items()}
-    wanted = {pair: [grid.run(*pair, rates[pair], seed) for seed in range(grid.seeds)] for pair in pairs}
-    few = {
-        (subject, shots, method): [
-            grid.run(subject, method, rates[subject, method], seed, shots) for seed in range(grid.seeds)
+    wanted = {
+        (subject, budget, method): [
+            grid.run(subject, method, rates[subject, method], seed, budget) for seed in range(grid.seeds)
         ]
-        for shots in grid.shots
-        for subject, method in pairs
-        if SUBJECTS[subject].labelled
+        for subject in grid.subjects
+        for budget in grid.budgets_of(subject)
+        for method in grid.methods_of(subject)
     }
-    runs = [run for group in (*wanted.values(), *few.values()) for run in group]
-    records = workshop.records(runs)
-    return Outcome(
-        rates=rates,
-        search=search,
-        full={pair: [records[run] for run in group] for pair, group in wanted.items()},
-        few={key: [records[run] for run in group] for key, group in few.items()},
-    )
+    records = workshop.records([run for runs in wanted.values() for run in runs])
+    return Outcome(rates=rates, records={key: [records[run] for run in runs] for key, runs in wanted.items()})
 
 
 def best_rate(runs: Sequence[Run], records: Records) -> float:

@@ -4,21 +4,20 @@ import statistics
 from pathlib import Path
 
 from benchmarks.quality.findings import points_of
-from benchmarks.quality.grid import Grid, Outcome
-from benchmarks.quality.tasks import SUBJECTS
+from benchmarks.quality.grid import Outcome
 
 
-def draw_spread(grid: Grid, outcome: Outcome, file: Path) -> None:
+def draw_spread(outcome: Outcome, file: Path) -> None:
     """Write a PNG: a panel for each task and number of examples, a line for each method, a dot for each seed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels: dict[str, dict[str, list[float]]] = {}
-    for (subject, method), records in outcome.full.items():
-        size = round(grid.scale * SUBJECTS[subject].examples)
-        panels.setdefault(f"{subject}, {size} examples", {})[method] = points_of(subject, records)
-    for (subject, shots, method), records in outcome.few.items():
-        panels.setdefault(f"{subject}, K = {shots}", {})[method] = points_of(subject, records)
+    for (subject, budget, method), records in outcome.records.items():
+        title = f"{subject}, {budget.name(subject)}" + (
+            "" if budget.shots else " examples" if budget.times == 1 else ""
+        )
+        panels.setdefault(title, {})[method] = points_of(subject, records)
     figure = Figure(figsize=(5 * len(panels), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (title, methods) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):

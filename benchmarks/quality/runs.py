@@ -19,6 +19,23 @@ FEW_SHOT_STEPS = 80
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a run trains on, and how long."""
+
+    shots: int | None = None
+    """Train on so many examples of each label."""
+    scale: float = 1.0
+    """Train on this share of the task's examples."""
+    times: int = 1
+    """Make so many times the task's passes."""
+
+    def name(self, subject: str) -> str:
+        """Return the name of the budget in a table."""
+        size = f"K = {self.shots}" if self.shots else str(round(self.scale * SUBJECTS[subject].examples))
+        return size if self.times == 1 else f"{size}, {self.times} x the passes"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One training; its name is the folder that keeps its record."""
 
@@ -26,22 +43,22 @@ class Run:
     method: str
     rate: float
     seed: int
-    shots: int | None
-    scale: float
-    """Share of the examples that is trained on: 1, or less in a quick look."""
+    budget: Budget
     precision: str
 
     @property
     def name(self) -> str:
         """Return the name of the run's folder."""
-        data = f"k{self.shots}" if self.shots else f"n{round(self.scale * SUBJECTS[self.subject].examples)}"
+        shots, times = self.budget.shots, self.budget.times
+        data = f"k{shots}" if shots else f"n{round(self.budget.scale * SUBJECTS[self.subject].examples)}"
+        data += f"-x{times}" if times > 1 else ""
         return f"{self.subject}-{data}-{self.method}-{self.rate:g}-{self.precision}-seed{self.seed}"
 
     def recipe(self, base: Path, out: Path) -> dict[str, Any]:
         """Return the fields of the recipe."""
         subject = SUBJECTS[self.subject]
         method = subject.methods[self.method]
-        examples, passes = self._budget(subject)
+        examples, passes = self._examples_and_passes(subject)
         batch = min(subject.batch, examples) // method.views
         epochs = passes / method.views
         steps = max(1, round(epochs * examples / batch))
@@ -60,15 +77,14 @@ class Run:
             "precision": self.precision,
             "eval_batch_size": 32,
             "report_to": "none",
-            **({"shots": self.shots} if self.shots else {"train_limit": examples}),
+            **({"shots": self.budget.shots} if self.budget.shots else {"train_limit": examples}),
         }
 
-    def _budget(self, subject: Subject) -> tuple[int, float]:
-        """Return the number of training examples and of passes over them."""
-        if self.shots is None:
-            return round(self.scale * subject.examples), subject.passes
-        examples = 2 * self.shots
-        return examples, FEW_SHOT_STEPS * min(subject.batch, examples) / examples
+    def _examples_and_passes(self, subject: Subject) -> tuple[int, float]:
+        if self.budget.shots is None:
+            return round(self.budget.scale * subject.examples), subject.passes * self.budget.times
+        examples = 2 * self.budget.shots
+        return examples, self.budget.times * FEW_SHOT_STEPS * min(subject.batch, examples) / examples
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,8 @@ def checkpoint(*, modules: int, r: int = 2, up_modules: int = 1) -> dict[str, to
         SITE + "down.bias": torch.randn(modules, r),
         SITE + "up.weight": torch.randn(up_modules, 5, r),
         SITE + "up.bias": torch.randn(up_modules, 5),
+        SITE + "down.scores": torch.zeros(modules),
+        SITE + "up.scores": torch.zeros(up_modules),
         HEAD + "weight": torch.randn(3, 5),
         HEAD + "bias": torch.randn(3),
     }
@@ -28,7 +30,7 @@ def lora(*, modules: int) -> dict[str, torch.Tensor]:
     return {
         name: weight
         for name, weight in checkpoint(modules=modules).items()
-        if not name.startswith(SITE) or "weight" in name
+        if not name.startswith(SITE) or "bias" not in name
     }
 
 
@@ -41,6 +43,35 @@ def test_each_projection_is_the_mean_of_its_modules() -> None:
         torch.testing.assert_close(found[f"encoder.dense.houlsby.{name}"], by_hand)
     assert torch.equal(found["classifier.head.weight"], tensors[HEAD + "weight"])
     assert len(found) == 6
+
+
+def test_scores_weigh_the_mean() -> None:
+    tensors = checkpoint(modules=3)
+    tensors[SITE + "down.scores"] = torch.tensor([0.5, 0.25, 0.25]).log()
+    found = collapse_checkpoint(tensors, AdaMixConfig(kind="houlsby", num_modules=3, r=2))
+    for name in ("down.weight", "down.bias"):
+        first, second, third = tensors[SITE + name]
+        torch.testing.assert_close(found[f"encoder.dense.houlsby.{name}"], first / 2 + second / 4 + third / 4)
+
+
+def test_blocks_of_a_fused_projection_become_one_adapter_of_the_whole() -> None:
+    """Query and value of three blocks of 5, rank 2 each: `up` has a pair in its block and zeros elsewhere."""
+    torch.manual_seed(0)
+    tensors = {
+        SITE + "down.weight": torch.randn(3, 4, 5),
+        SITE + "up.weight": torch.randn(1, 10, 2),
+        SITE + "down.scores": torch.zeros(3),
+        SITE + "up.scores": torch.zeros(1),
+    }
+    config = AdaMixConfig(kind="lora", num_modules=3, r=2, lora_alpha=6, fused={r"encoder\.dense": [3, 0, 2]})
+    found = collapse_checkpoint(tensors, config)
+    down, up = found["encoder.dense.lora.down.weight"], found["encoder.dense.lora.up.weight"]
+    x = torch.randn(7, 5)
+    query, key, value = (x @ down.T @ up.T).chunk(3, -1)
+    mean = tensors[SITE + "down.weight"].mean(0)
+    torch.testing.assert_close(query, 3 * x @ mean[:2].T @ tensors[SITE + "up.weight"][0, :5].T)
+    torch.testing.assert_close(value, 3 * x @ mean[2:].T @ tensors[SITE + "up.weight"][0, 5:].T)
+    assert not key.any()
 
 
 def test_one_module_is_itself() -> None:

@@ -10,10 +10,8 @@ from benchmarks.quality.findings import findings_of, goal_against
 from benchmarks.quality.grid import Grid, Outcome, best_rate
 from benchmarks.quality.methods import CLASSIFIERS, WRITERS
 from benchmarks.quality.routes import routed
-from benchmarks.quality.runs import Run
+from benchmarks.quality.runs import Budget, Run
 from benchmarks.quality.tasks import SUBJECTS, Subject
-
-GRID = Grid(subjects=["sst2"], methods=None, seeds=2)
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +26,7 @@ def run(method: str, **fields: object) -> Run:
             "method": method,
             "rate": 1e-3,
             "seed": 0,
-            "shots": None,
-            "scale": 1.0,
+            "budget": Budget(),
             "precision": "fp32",
             **fields,
         }
@@ -42,7 +39,9 @@ def test_every_method_takes_as_many_steps_and_rows_as_the_others(subject: str, s
     """Rows through the base in a step, and steps."""
     budgets = set()
     for name, method in SUBJECTS[subject].methods.items():
-        recipe = make_recipe(None, run(name, subject=subject, shots=shots).recipe(Path("base"), Path("out")))
+        recipe = make_recipe(
+            None, run(name, subject=subject, budget=Budget(shots=shots)).recipe(Path("base"), Path("out"))
+        )
         examples = 2 * shots if shots else SUBJECTS[subject].examples
         budgets.add((recipe.batch_size * method.views, round(recipe.epochs * examples / recipe.batch_size)))
         assert (method.views == 2) == bool(recipe.consistency_weight)
@@ -55,8 +54,18 @@ def test_every_method_has_as_many_rates_to_choose_from() -> None:
 
 
 def test_runs_that_differ_have_names_that_differ() -> None:
-    runs = [run("adamix"), run("adapter"), run("adamix", seed=1), run("adamix", rate=2e-3), run("adamix", shots=16)]
-    runs += [run("adamix", scale=0.1), run("adamix", precision="bf16")]
+    runs = [
+        run("adamix"),
+        run("adapter"),
+        run("adamix", seed=1),
+        run("adamix", rate=2e-3),
+        run("adamix", budget=Budget(shots=16)),
+    ]
+    runs += [
+        run("adamix", budget=Budget(scale=0.1)),
+        run("adamix", budget=Budget(times=4)),
+        run("adamix", precision="bf16"),
+    ]
     assert len({one.name for one in runs}) == len(runs)
 
 
@@ -72,24 +81,30 @@ def test_the_rate_is_chosen_on_held_out_data() -> None:
 
 
 def outcome(**accuracies: list[float]) -> Outcome:
-    full = {
-        ("sst2", method): [{"test_accuracy": value, "trained_parameters": 1, "routes": {}} for value in values]
+    records = {
+        ("sst2", Budget(), method): [
+            {"test_accuracy": value, "trained_parameters": 1, "routes": {}} for value in values
+        ]
         for method, values in accuracies.items()
     }
-    return Outcome(rates=dict.fromkeys(full, 1e-3), full=full)
+    return Outcome(rates={("sst2", method): 1e-3 for method in accuracies}, records=records)
+
+
+def grid(*methods: str) -> Grid:
+    return Grid(subjects=["sst2"], methods=methods, seeds=2)
 
 
 def test_goals_are_paired_differences_in_points() -> None:
-    goal = goal_against("adapter", 0.5, GRID, outcome(adamix=[0.82, 0.80], adapter=[0.81, 0.80]))
+    goal = goal_against("adapter", 0.5, grid("adamix", "adapter"), outcome(adamix=[0.82, 0.80], adapter=[0.81, 0.80]))
     assert goal is not None
     assert goal.value == pytest.approx(0.5)
     assert goal.met
     assert "standard error 0.50" in goal.what
-    assert goal_against("full", 0.0, GRID, outcome(adamix=[0.8])) is None
+    assert goal_against("full", 0.0, grid("adamix"), outcome(adamix=[0.8])) is None
 
 
 def test_the_table_has_a_row_for_each_method() -> None:
-    findings = findings_of(GRID, outcome(adamix=[0.82, 0.80], adapter=[0.81, 0.80]), {})
+    findings = findings_of(grid("adamix", "adapter"), outcome(adamix=[0.82, 0.80], adapter=[0.81, 0.80]), {})
     assert [row["method"] for row in findings.rows] == ["adamix", "adapter"]
     assert [row["mean"] for row in findings.rows] == pytest.approx([81.0, 80.5])
 
