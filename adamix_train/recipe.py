@@ -97,6 +97,8 @@ class Recipe:
     eval_steps: int | None = _field("evaluate and checkpoint every so many steps (default: every epoch)", None)
     early_stopping: int | None = _field("stop after this many evaluations without a better one", None)
     num_beams: int = _field("generation: beams when the model is judged by what it writes", 1)
+    length_penalty: float = _field("generation: above 1 beams favour long texts, below 1 short ones", 1.0)
+    no_repeat_ngram_size: int = _field("generation: no sequence of so many tokens comes twice; 0 allows it", 0)
     max_new_tokens: int = _field("generation: most tokens that it writes", 64)
     seed: int = _field("seed of the held-out data, the head, the modules, the routes, the order and dropout", 0)
     report_to: str = _field("where Trainer reports, joined by commas: tensorboard, wandb, …, or none", "tensorboard")
@@ -149,5 +151,6 @@ NOT_NEGATIVE = (
     "warmup_ratio",
     "lora_dropout",
     "label_smoothing",
+    "no_repeat_ngram_size",
     "seed",
 )

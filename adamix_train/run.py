@@ -149,8 +149,16 @@ def _measure_test(trainer: AdaMixTrainer, recipe: Recipe, task: Task, splits: Sp
     if not trainer.is_world_process_zero():
         return
     model = trainer.accelerator.unwrap_model(trainer.model).eval()
-    settings = {"num_beams": recipe.num_beams, "max_new_tokens": recipe.max_new_tokens}
-    written = write(model, splits.test, encoding, batch_size=recipe.eval_batch_size, **settings)
+    written = write(
+        model,
+        splits.test,
+        encoding,
+        batch_size=recipe.eval_batch_size,
+        num_beams=recipe.num_beams,
+        length_penalty=recipe.length_penalty,
+        no_repeat_ngram_size=recipe.no_repeat_ngram_size,
+        max_new_tokens=recipe.max_new_tokens,
+    )
     store(written, Path(recipe.out) / "written.jsonl")
     found = {f"test_{name}": value for name, value in judge(written, task.metrics).items()}
     trainer.state.log_history.append({"step": trainer.state.global_step, **found})

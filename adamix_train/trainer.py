@@ -87,6 +87,11 @@ class AdaMixTrainer(Trainer):
         """Make the optimizer, which leaves unselected modules alone if `move_unselected` is false."""
         optimizer = super().create_optimizer(*args, **kwargs)
         if self.routed and not self.move_unselected:
+            if self.routing == "example" and self.args.world_size > 1:
+                raise TrainingError(
+                    "several processes that route by example do not know which modules the others chose: route by "
+                    "batch, or let unselected modules move"
+                )
             hold_unselected(optimizer, self.model)
         return optimizer
 
