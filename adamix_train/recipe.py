@@ -11,7 +11,7 @@ from adamix_train.mixture.kinds import KINDS
 from adamix_train.tasks.table import TASKS
 
 METHODS = ("adamix", "peft-lora", "head", "full")
-ROUTINGS = ("batch", "example")
+ROUTINGS = ("batch", "example", "fixed")
 COLLAPSES = ("uniform", "learned", "greedy-soup")
 PRECISIONS = ("fp32", "bf16", "fp16")
 REPORTING = ("report_to", "out", "eval_batch_size")
@@ -69,7 +69,7 @@ class Recipe:
     )
     target_modules: str | None = _field("regular expression over module names (default: by family and sites)", None)
     near_identity: bool = _field("start bottlenecks with almost no effect (default: the original's N(0, 0.02))", False)
-    routing: str = _field("draw a route for each batch or for each example", "batch", choices=ROUTINGS)
+    routing: str = _field("draw a route for each batch, for each example, or once for all", "batch", choices=ROUTINGS)
     move_unselected: bool = _field("AdamW moves modules that a step did not choose, as in the original", True)
     consistency_weight: float | None = _field(
         "weight of the consistency loss between two views; 0 runs one view (default: the original's, 1 for labels and "

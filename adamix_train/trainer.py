@@ -29,7 +29,7 @@ class AdaMixTrainer(Trainer):
     """`transformers.Trainer` for a PEFT model with an `AdaMixConfig`.
 
     With `consistency_weight` above zero a step runs two views of its batch under two routes in one forward pass;
-    labels go to the first view only. `routing` "example" draws a route for every row instead of one for the batch.
+    labels go to the first view only. `routing` "example" draws a route for every row instead of one for the batch, "fixed" takes that of step 0 always.
     `card` makes every saved folder a checkpoint that adamix-export reads. Models without mixtures train as well: their
     views differ by dropout alone.
     """
@@ -81,7 +81,8 @@ class AdaMixTrainer(Trainer):
         """Return the route of the next training forward; rows are counted over all data-parallel ranks."""
         first = self.args.process_index * batch
         rows = range(first, first + batch) if self.routing == "example" else None
-        return Route(step=self.next_step(), views=views, rows=rows)
+        step = self.next_step()
+        return Route(step=0 if self.routing == "fixed" else step, views=views, rows=rows)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Make the optimizer, which leaves unselected modules alone if `move_unselected` is false."""

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+FEW = 4
+"""So many shares of a batch are projected one by one."""
+
 
 class Projection(Protocol):
     """Makes the projections of an adapter, so that the adapter does not know how many versions of it there are."""
@@ -49,11 +52,18 @@ class MixtureLinear(nn.Module):
         if x.shape[0] % len(self.route):
             raise ValueError(f"a batch of {x.shape[0]} rows cannot hold {len(self.route)} shares of equal size")
         shares = x.reshape(len(self.route), -1, self.in_features)
-        weight, bias = self.weight[list(self.route)].to(x.dtype), self.bias
-        y = shares @ weight.transpose(1, 2)
-        if bias is not None:
-            y = y + bias[list(self.route)].unsqueeze(1)
+        y = self._one_by_one(shares) if len(self.route) <= FEW else self._at_once(shares)
         return y.reshape(*x.shape[:-1], self.out_features)
+
+    def _one_by_one(self, shares: Tensor) -> Tensor:
+        """Project shares (shares, rows, in), each as a layer of its own would: faster for the two views of a step."""
+        pairs = zip(shares.unbind(), self.route, strict=True)
+        return torch.stack([functional.linear(share, *self.module(index)) for share, index in pairs])
+
+    def _at_once(self, shares: Tensor) -> Tensor:
+        """Project shares (shares, rows, in) as one batch of matrices: faster for a route of every example."""
+        y = shares @ self.weight[list(self.route)].transpose(1, 2)
+        return y if self.bias is None else y + self.bias[list(self.route)].unsqueeze(1)
 
     def module(self, index: int) -> tuple[Tensor, Tensor | None]:
         """Return weight (out, in) and bias (out) of one module."""

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from adamix_train.tasks.table import TASKS
 from benchmarks.quality.grid import Grid, Outcome
 from benchmarks.quality.tasks import SUBJECTS
 from benchmarks.report import Findings, Goal, Row
@@ -37,11 +38,19 @@ def rows_of(outcome: Outcome) -> list[Row]:
     for (subject, budget, method), records in outcome.records.items():
         rate, parameters = outcome.rates[subject, method], records[0]["trained_parameters"]
         data = budget.name(subject)
-        rows.append(_row(subject, data, method, rate, parameters, points_of(subject, records)))
+        row = _row(subject, data, method, rate, parameters, points_of(subject, records))
+        rows.append(row | {"others": other_metrics(subject, records)})
         for way in [way for way in records[0]["routes"] if way != "mean"]:
             values = [SUBJECTS[subject].scale * record["routes"][way] for record in records]
             rows.append(_row(subject, data, f"{method}: {way}", rate, parameters, values))
     return rows
+
+
+def other_metrics(subject: str, records: Sequence[dict[str, Any]]) -> str:
+    """Return the means of the task's metrics besides the one of the table."""
+    task = SUBJECTS[subject]
+    names = [name for name in TASKS[task.task].metrics if name != task.metric and f"test_{name}" in records[0]]
+    return ", ".join(f"{name} {statistics.mean(record[f'test_{name}'] for record in records):.3f}" for name in names)
 
 
 def goal_against(method: str, points: float, grid: Grid, outcome: Outcome) -> Goal | None:
@@ -73,4 +82,5 @@ def _row(subject: str, data: str, method: str, rate: float, parameters: int, val
         "seeds": " ".join(f"{value:.1f}" for value in values),
         "rate": f"{rate:g}",
         "parameters": parameters,
+        "others": "",
     }

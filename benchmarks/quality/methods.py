@@ -52,6 +52,12 @@ CLASSIFIERS: dict[str, Method] = {
         rates=ADAPTER_RATES,
         views=2,
     ),
+    "adamix-fixed": Method(
+        what="AdaMix, the same route in every step",
+        fields={"routing": "fixed", **CONSISTENT},
+        rates=ADAPTER_RATES,
+        views=2,
+    ),
     "adamix-8": Method(
         what="AdaMix, eight modules", fields={"num_modules": 8, **CONSISTENT}, rates=ADAPTER_RATES, views=2
     ),

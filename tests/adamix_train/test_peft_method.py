@@ -203,6 +203,16 @@ def test_a_checkpoint_holds_no_adapter_name_and_no_base_weight(tmp_path: Path) -
     assert len(names) == 2 * 6 + 2
 
 
+def test_a_merged_lora_is_a_model_of_stock_transformers(tmp_path: Path) -> None:
+    model = shaken(adamix("lora")).eval()
+    expected = model(**inputs()).logits
+    model.merge_and_unload().save_pretrained(tmp_path)
+    stock, report = BertForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    torch.testing.assert_close(stock.eval()(**inputs()).logits, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_an_autoclass_model_works_too(tiny_base: Path, tmp_path: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=3)
     adapted = peft.get_peft_model(model, AdaMixConfig(task_type="SEQ_CLS", r=2))

@@ -79,6 +79,16 @@ def test_a_route_for_each_example_is_that_of_its_row_alone() -> None:
     assert mixture.route[4:] == route[:4], "rows are numbered over all ranks"
 
 
+def test_a_fixed_route_trains_no_other_module(recipe: Recipe) -> None:
+    """Without weight decay, what no route chose has nothing that moves it."""
+    train(replace(recipe, routing="fixed", consistency_weight=0.0, weight_decay=0.0))
+    tensors = load_file(Path(recipe.out) / "adapter_model.safetensors")
+    for name, weight in tensors.items():
+        if name.endswith("down.weight"):
+            others = [sum(torch.equal(module, other) for other in weight) for module in weight]
+            assert sorted(others) == [1, 3, 3, 3], "LoRA's modules start alike, and one of them was trained"
+
+
 @pytest.mark.parametrize("still", [True, False])
 def test_unselected_modules_stay_or_move(still: bool) -> None:
     mixture = MixtureLinear(3, 4, 5, bias=True)
