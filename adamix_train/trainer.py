@@ -29,7 +29,8 @@ class AdaMixTrainer(Trainer):
     """`transformers.Trainer` for a PEFT model with an `AdaMixConfig`.
 
     With `consistency_weight` above zero a step runs two views of its batch under two routes in one forward pass;
-    labels go to the first view only. `routing` "example" draws a route for every row instead of one for the batch, "fixed" takes that of step 0 always.
+    labels go to the first view only. `routing` "example" draws a route for every row instead of one for the
+    batch, "fixed" takes that of step 0 always.
     `card` makes every saved folder a checkpoint that adamix-export reads. Models without mixtures train as well: their
     views differ by dropout alone.
     """

@@ -11,6 +11,8 @@ from adamix_train.tasks.examples import Example
 from adamix_train.tasks.splits import read_all, read_splits, task_of
 from adamix_train.tasks.table import TASKS
 
+COLA_DEV = ["cola/in_domain_dev.tsv", "cola/out_of_domain_dev.tsv"]
+"""GLUE's development set is the two files together."""
 DATA = Path(os.environ.get("ADAMIX_DATA", "../shared/data"))
 
 
@@ -27,7 +29,7 @@ def examples(task: str, *names: str) -> list[Example]:
     [
         ("sst2", ["sst2/train.tsv"], 6920, {"negative": 3310, "positive": 3610}),
         ("cola", ["cola/in_domain_train.tsv"], 8551, {"acceptable": 6023, "unacceptable": 2528}),
-        ("cola", ["cola/in_domain_dev.tsv", "cola/out_of_domain_dev.tsv"], 1043, {"acceptable": 719, "unacceptable": 324}),
+        ("cola", COLA_DEV, 1043, {"acceptable": 719, "unacceptable": 324}),
         ("mrpc", ["mrpc/train.txt"], 4076, {"equivalent": 2753, "different": 1323}),
         ("mrpc", ["mrpc/test.txt"], 1725, {"equivalent": 1147, "different": 578}),
     ],
