@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 try:
+    from safetensors import SafetensorError
+
     from adamix_train.errors import AdaMixError
     from adamix_train.recipe_file import add_flags, make_recipe
 except ImportError as error:
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
             from adamix_train.run import train
 
             _print_results(train(recipe, resume=resume), as_json=as_json)
-    except (AdaMixError, OSError) as error:
+    except (AdaMixError, OSError, SafetensorError) as error:
         sys.exit(f"adamix-train: {error}")
     except KeyboardInterrupt:
         sys.exit(

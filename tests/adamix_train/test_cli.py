@@ -1,7 +1,12 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from adamix_train import cli
 
 TRAIN = [sys.executable, "-m", "adamix_train.cli"]
 
@@ -26,3 +31,24 @@ def test_help_teaches() -> None:
     text = subprocess.run([*TRAIN, "--help"], capture_output=True, text=True).stdout
     assert "adamix-train recipe.yaml" in text
     assert "--consistency-weight" in text
+
+
+def test_a_sweep_prints_mean_and_deviation(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
+    flags = ["--base", str(tiny_base), "--train-file", str(tiny_data), "--out", str(tmp_path / "sweep")]
+    command = [*TRAIN, "sweep", *flags, "--seeds", "2", "--epochs", "1", "--max-length", "16", "--report-to", "none"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("2 seeds: 0, 1\n")
+    assert re.search(r"accuracy  0\.\d{4} ± 0\.\d{4}", result.stdout)
+    assert (tmp_path / "sweep" / "sweep.json").is_file()
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("7,4,7", [7, 4])])
+def test_seeds_are_a_number_or_a_list(text: str, seeds: list[int]) -> None:
+    assert cli._seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["0", "-1,2", "many"])
+def test_seeds_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        cli._seeds(text)
