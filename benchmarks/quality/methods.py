@@ -17,10 +17,10 @@ class Method:
     take the same number of optimizer steps and send the same number of rows through the base."""
 
 
-ADAPTER_RATES = (1e-3, 3e-3, 6e-3)
-LORA_RATES = (1e-3, 3e-3, 6e-3)
-FULL_RATES = (5e-5, 1.5e-4, 4e-4)
-HEAD_RATES = (3e-3, 1e-2, 3e-2)
+ADAPTER_RATES = (1e-3, 3e-3, 6e-3, 1.2e-2)
+LORA_RATES = (3e-4, 1e-3, 3e-3, 6e-3)
+FULL_RATES = (5e-5, 1.5e-4, 2.5e-4, 4e-4)
+HEAD_RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 CONSISTENT = {"consistency_weight": 1.0}
 ALONE = {"consistency_weight": 0.0}
 
@@ -69,16 +69,16 @@ CLASSIFIERS: dict[str, Method] = {
 
 _LORA = {"kind": "lora", "r": 8, "lora_alpha": 16.0}
 WRITERS: dict[str, Method] = {
-    "full": Method(what="all weights", fields={"method": "full"}, rates=(2e-5, 5e-5, 1.5e-4)),
+    "full": Method(what="all weights", fields={"method": "full"}, rates=(1e-5, 2e-5, 5e-5, 1.5e-4)),
     "lora": Method(
         what="one LoRA",
         fields={**_LORA, "num_modules": 1, "consistency_weight": 0.0},
-        rates=(3e-4, 1e-3, 3e-3),
+        rates=LORA_RATES,
     ),
     "adamix-lora": Method(
         what="AdaMix of LoRA",
         fields={**_LORA, "consistency_weight": 1.0},
-        rates=(3e-4, 1e-3, 3e-3),
+        rates=LORA_RATES,
         views=2,
     ),
 }

@@ -85,7 +85,7 @@ SUBJECTS: dict[str, Subject] = {
         methods=CLASSIFIERS,
         standard=STANDARD,
         examples=2000,
-        passes=6,
+        passes=3,
         fields={**ENCODER},
     ),
     "e2e": Subject(
