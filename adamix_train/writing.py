@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adamix_train.errors import MetricError
 from adamix_train.metrics.table import METRICS
-from adamix_train.tasks.encoding import Encoding
+from adamix_train.tasks.encoding import Encoding, shortened_prompt, shortened_source
 from adamix_train.tasks.examples import Example
 
 logger = logging.getLogger(__name__)
@@ -67,15 +67,9 @@ def store(written: Sequence[Written], file: Path) -> None:
 
 def _generate(model: PreTrainedModel, sources: list[str], encoding: Encoding, settings: dict[str, Any]) -> list[str]:
     tokenizer: PreTrainedTokenizerBase = encoding.tokenizer
-    inputs = tokenizer(
-        sources,
-        padding=True,
-        padding_side="left",
-        truncation=True,
-        max_length=encoding.max_length,
-        return_tensors="pt",
-        return_token_type_ids=False,
-    ).to(model.device)
+    shorten = shortened_source if model.config.is_encoder_decoder else shortened_prompt
+    ids = [shorten(tokenizer(source)["input_ids"], encoding.max_length) for source in sources]
+    inputs = tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt").to(model.device)
     with torch.inference_mode():
         ids = model.generate(**inputs, do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)
     if not model.config.is_encoder_decoder:

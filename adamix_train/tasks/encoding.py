@@ -70,7 +70,7 @@ def _causal(examples: Sequence[Example], encoding: Encoding) -> Iterator[Inputs]
         target = tokenizer(" " + example.target, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
         encoding.fit(len(prompt) + len(target), example)
         target = target[: encoding.max_length - 1]
-        prompt = prompt[max(0, len(prompt) + len(target) - encoding.max_length) :]
+        prompt = shortened_prompt(prompt, encoding.max_length - len(target))
         ids = prompt + target
         yield {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [IGNORED] * len(prompt) + target}
 
@@ -83,12 +83,17 @@ def encode_seq2seq(examples: Sequence[Example], encoding: Encoding) -> list[Inpu
         target = encoding.tokenizer(text_target=example.target)["input_ids"]
         encoding.fit(max(len(source), len(target)), example)
         limit = encoding.max_length
-        source, target = _shortened(source, limit), _shortened(target, limit)
+        source, target = shortened_source(source, limit), shortened_source(target, limit)
         found.append({"input_ids": source, "attention_mask": [1] * len(source), "labels": target})
     return found
 
 
-def _shortened(ids: list[int], limit: int) -> list[int]:
+def shortened_prompt(ids: list[int], limit: int) -> list[int]:
+    """Return the last `limit` tokens of a prompt: its end is where the target begins."""
+    return ids[max(0, len(ids) - limit) :]
+
+
+def shortened_source(ids: list[int], limit: int) -> list[int]:
     """Return at most `limit` tokens, the last of which, the end, stays."""
     return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
 

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -138,6 +139,24 @@ def test_what_is_written_does_not_depend_on_the_rest_of_its_batch(bases: dict[st
     together = write(model, examples, encoding, batch_size=3, max_new_tokens=5)
     alone = [write(model, [example], encoding, batch_size=1, max_new_tokens=5)[0] for example in examples]
     assert together == alone
+
+
+def test_a_prompt_that_is_too_long_is_shortened_as_in_training(bases: dict[str, Path]) -> None:
+    encoding = encoding_of(bases["llama"])
+    seen: list[torch.Tensor] = []
+
+    class Spy:
+        config = SimpleNamespace(is_encoder_decoder=False)
+        device = torch.device("cpu")
+
+        def generate(self, input_ids: torch.Tensor, **_: object) -> torch.Tensor:
+            seen.append(input_ids)
+            return input_ids
+
+    encoding.tokenizer.pad_token = encoding.tokenizer.eos_token
+    write(Spy(), [Example(("parcel " * 20 + "good",), "x")], encoding, batch_size=1)
+    words = encoding.tokenizer.convert_ids_to_tokens(seen[0][0].tolist())
+    assert words == ["parcel"] * 10 + ["good", "=>"]
 
 
 def test_a_prompt_without_a_place_for_the_input_is_refused(tmp_path: Path) -> None:
