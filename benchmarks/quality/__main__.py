@@ -49,6 +49,7 @@ def measure_quality(args: argparse.Namespace) -> Findings:
         scale=QUICK_SCALE if args.quick else 1.0,
         rates=1 if args.quick else None,
         precision=args.precision,
+        routes=not args.quick,
     )
     try:
         bases = {subject: sample_model(SUBJECTS[subject].base) for subject in grid.subjects}

@@ -67,8 +67,9 @@ def goal_against(method: str, points: float, grid: Grid, outcome: Outcome) -> Go
     ]
     if not differences:
         return None
-    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
-    what = f"AdaMix above {method}, points, mean of {len(differences)} pairs (standard error {error:.2f})"
+    what = f"AdaMix above {method}, points, mean of {len(differences)} pairs"
+    if len(differences) > 1:
+        what += f" (standard error {statistics.stdev(differences) / math.sqrt(len(differences)):.2f})"
     return Goal(what=what, value=statistics.mean(differences), goal=points)
 
 

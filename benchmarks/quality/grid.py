@@ -25,6 +25,8 @@ class Grid:
     rates: int | None = None
     """Try only so many learning rates of each method, from its middle one on; None tries all."""
     precision: str = "bf16"
+    routes: bool = True
+    """Run trained mixtures in other ways than by their mean as well."""
 
     def methods_of(self, subject: str) -> Sequence[str]:
         """Return the methods of a subject."""
@@ -47,7 +49,15 @@ class Grid:
 
     def run(self, subject: str, method: str, rate: float, seed: int, budget: Budget) -> Run:
         """Return one run of the grid."""
-        return Run(subject=subject, method=method, rate=rate, seed=seed, budget=budget, precision=self.precision)
+        return Run(
+            subject=subject,
+            method=method,
+            rate=rate,
+            seed=seed,
+            budget=budget,
+            precision=self.precision,
+            routes=self.routes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

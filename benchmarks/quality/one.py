@@ -1,4 +1,4 @@
-"""Carry out one run of the grid: `python -m benchmarks.quality.one FOLDER`, which has recipe.json."""
+"""Carry out one run of the grid: `python -m benchmarks.quality.one FOLDER`, which has order.json."""
 
 import json
 import shutil
@@ -19,12 +19,14 @@ def main(folder: Path) -> None:
     """Train, measure, keep the record and throw the weights away."""
     transformers.logging.set_verbosity_error()
     warnings.filterwarnings("ignore")
-    fields = json.loads((folder / "recipe.json").read_text())
-    recipe = make_recipe(None, fields)
+    order = json.loads((folder / "order.json").read_text())
+    recipe = make_recipe(None, order["recipe"])
     shutil.rmtree(recipe.out, ignore_errors=True)
     start = time.monotonic()
     results = train(recipe)
-    record = {**results, "seconds": time.monotonic() - start, "recipe": fields, "routes": compare_routes(recipe)}
+    seconds = time.monotonic() - start
+    routes = compare_routes(recipe) if order["routes"] else {}
+    record = {**results, "seconds": seconds, "recipe": order["recipe"], "routes": routes}
     shutil.rmtree(recipe.out)
     write_whole(folder / "record.json", json.dumps(record, indent=2))
 

@@ -45,6 +45,8 @@ class Run:
     seed: int
     budget: Budget
     precision: str
+    routes: bool = True
+    """Whether a trained mixture is also run in other ways than by its mean."""
 
     @property
     def name(self) -> str:
@@ -113,7 +115,8 @@ class Workshop:
         """Train in a process of its own, with its share of the cores."""
         folder = self.folder / run.name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.json").write_text(json.dumps(run.recipe(self.bases[run.subject], folder / "run"), indent=2))
+        order = {"recipe": run.recipe(self.bases[run.subject], folder / "run"), "routes": run.routes}
+        (folder / "order.json").write_text(json.dumps(order, indent=2))
         threads = str(max(1, len(os.sched_getaffinity(0)) // self.jobs))
         finished = subprocess.run(
             [sys.executable, "-m", "benchmarks.quality.one", str(folder)],
