@@ -38,6 +38,7 @@ def base() -> Path:
 def trained(folder: Path, base: Path, sst2: Path, *flags: str) -> Path:
     files = ["--train-file", sst2 / "train.tsv", "--validation-file", sst2 / "dev.tsv"]
     budget = ["--train-limit", "1000", "--epochs", "4", "--learning-rate", "4e-3", "--max-length", "64"]
+    budget += ["--report-to", "none"]
     run("adamix-train", "--task", "sst2", "--base", base, "--out", folder, *files, *budget, *flags)
     return folder
 
