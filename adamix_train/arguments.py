@@ -42,6 +42,7 @@ def training_arguments(recipe: Recipe, objective: Objective, metric: str) -> Tra
             logging_nan_inf_filter=False,
             save_total_limit=1,
             load_best_model_at_end=True,
+            restore_callback_states_from_checkpoint=True,
             metric_for_best_model=metric,
             greater_is_better=metric != "loss",
             prediction_loss_only=objective.writes,
@@ -52,8 +53,8 @@ def training_arguments(recipe: Recipe, objective: Objective, metric: str) -> Tra
             ddp_find_unused_parameters=False,
             dataloader_pin_memory=torch.cuda.is_available(),
         )
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
+    except (ValueError, RuntimeError, ImportError) as error:  # of values, and of reporters that are not installed
+        raise RecipeError(" ".join(str(error).split())) from error
 
 
 def check_precision(precision: str) -> None:

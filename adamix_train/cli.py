@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -13,6 +12,7 @@ try:
     from safetensors import SafetensorError
 
     from adamix_train.errors import AdaMixError
+    from adamix_train.processes import is_first_process
     from adamix_train.recipe_file import add_flags, make_recipe
 except ImportError as error:
     sys.exit(f"adamix-train needs the train extra ({error}): pip install 'adamix[train]'")
@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     sweeping = arguments[:1] == ["sweep"]
     parser = _sweep_parser() if sweeping else _parser()
     flags = vars(parser.parse_args(arguments[sweeping:]))
+    if sweeping and "seed" in flags:
+        parser.error("a sweep takes --seeds, not --seed")
     file, as_json = flags.pop("recipe"), flags.pop("json")
     resume, seeds = flags.pop("resume", False), flags.pop("seeds", None)
     try:
@@ -91,16 +93,19 @@ def _with_recipe(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def _seeds(text: str) -> list[int]:
     """Return the seeds 0 … N - 1 for `N`, those named for `A,B`."""
-    numbers = [int(number) for number in text.split(",")]
-    seeds = numbers if "," in text else list(range(numbers[0]))
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    seeds = numbers if len(numbers) > 1 else [*range(sum(numbers))]
     if not seeds or min(seeds) < 0:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds above 0 nor a list such as 3,5,8")
     return list(dict.fromkeys(seeds))
 
 
 def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
     results.pop("history")
-    if os.environ.get("RANK", "0") != "0":  # of data-parallel processes, the first one speaks
+    if not is_first_process():
         return
     if as_json:
         print(json.dumps(results))
@@ -109,6 +114,8 @@ def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _print_sweep(summary: dict[str, Any], *, as_json: bool) -> None:
+    if not is_first_process():
+        return
     if as_json:
         print(json.dumps(summary))
         return

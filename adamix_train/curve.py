@@ -16,8 +16,11 @@ def draw_curve(history: list[dict[str, Any]], metric: str, file: Path) -> None:
     FigureCanvasAgg(figure)
     for axes, (title, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for name, label in lines.items():
-            points = [(entry["step"], entry[name]) for entry in history if name in entry]
-            axes.plot([step for step, _ in points], [value for _, value in points], marker=".", label=label)
+            first: dict[int, float] = {}  # later ones at the same step are of the chosen checkpoint
+            for entry in history:
+                if name in entry:
+                    first.setdefault(entry["step"], entry[name])
+            axes.plot(list(first), list(first.values()), marker=".", label=label)
         axes.set(xlabel="step", title=title)
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SITES = ("attention", "feed_forward", "query_value")
 
@@ -26,6 +26,8 @@ class Family:
     """The feed-forward's last projection: the second of them, and the only one in the original AdaMix code."""
     query_value: str | Fused
     """Query and value: where Hu et al. (2021) put LoRA."""
+    reserved_positions: int = 0
+    """How many of its position embeddings no token takes."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ BERT = Family(
     feed_forward=r".*\.layer\.\d+\.output\.dense",
     query_value=r".*\.attention\.self\.(query|value)",
 )
+ROBERTA = replace(BERT, reserved_positions=2)
 LLAMA = Family(
     attention=r".*\.self_attn\.o_proj",
     feed_forward=r".*\.mlp\.down_proj",
@@ -100,12 +103,17 @@ FAMILIES: dict[str, Family] = {
     "mt5": T5,
     "qwen2": LLAMA,
     "qwen3": LLAMA,
-    "roberta": BERT,
+    "roberta": ROBERTA,
     "smollm3": LLAMA,
     "t5": T5,
-    "xlm-roberta": BERT,
+    "xlm-roberta": ROBERTA,
 }
 """By the `model_type` of a configuration."""
+
+
+def reserved_positions(model_type: str) -> int:
+    """Return how many position embeddings of a model no token takes."""
+    return FAMILIES[model_type].reserved_positions if model_type in FAMILIES else 0
 
 
 def default_targets(sites: Sequence[str], model_type: str) -> Targets:

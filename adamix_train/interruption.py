@@ -4,6 +4,9 @@ import signal
 from types import FrameType
 from typing import Any
 
+import torch
+from accelerate import PartialState
+from torch import distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
@@ -13,7 +16,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption(TrainerCallback):
-    """Ends training after the step in which a signal came, with a checkpoint; a second signal ends it at once."""
+    """Ends training after the step in which a signal came, with a checkpoint; a second signal ends it at once.
+
+    A signal to one of several processes ends all of them after the same step.
+    """
 
     def __init__(self) -> None:
         self.signalled = False
@@ -34,6 +40,7 @@ class Interruption(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for a checkpoint; at the end of an epoch one comes anyway, after the evaluation that belongs to it."""
+        self.signalled = self._signalled_anywhere()
         at_epoch_end = args.save_strategy == SaveStrategy.EPOCH and float(state.epoch or 0).is_integer()
         if self.signalled and not at_epoch_end:
             control.should_save = True
@@ -41,9 +48,18 @@ class Interruption(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """End training: Trainer's own end would delete the checkpoint if another one is better."""
         if self.signalled:
+            PartialState().wait_for_everyone()  # the first process that ends takes the others with it
             raise Interrupted(
                 f"interrupted after step {state.global_step}; go on with --resume --out {args.output_dir}"
             )
+
+    def _signalled_anywhere(self) -> bool:
+        state = PartialState()
+        if state.num_processes == 1:
+            return self.signalled
+        flag = torch.tensor(float(self.signalled), device=state.device)
+        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+        return bool(flag)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signalled = True

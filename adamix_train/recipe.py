@@ -57,7 +57,7 @@ class Recipe:
         "what is trained: a mixture, PEFT's own LoRA, the head, all weights", "adamix", choices=METHODS
     )
     kind: str = _field("adapter kind", "houlsby", choices=tuple(KINDS))
-    num_modules: int = _field("modules in each mixture; 1 trains a plain adapter", 4)
+    num_modules: int = _field("modules in each mixture; 1 trains a plain adapter, without a consistency loss", 4)
     r: int = _field("bottleneck width (houlsby, pfeiffer) or rank (lora)", 16)
     lora_alpha: float = _field("LoRA scales its output by lora_alpha / r", 32.0)
     lora_dropout: float = _field("dropout on LoRA's input", 0.0)
@@ -69,11 +69,17 @@ class Recipe:
     )
     target_modules: str | None = _field("regular expression over module names (default: by family and sites)", None)
     near_identity: bool = _field("start bottlenecks with almost no effect (default: the original's N(0, 0.02))", False)
-    routing: str = _field("draw a route for each batch, for each example, or once for all", "batch", choices=ROUTINGS)
-    move_unselected: bool = _field("AdamW moves modules that a step did not choose, as in the original", True)
+    routing: str = _field(
+        "draw a route for each batch, for each example, or once for all steps and views", "batch", choices=ROUTINGS
+    )
+    move_unselected: bool = _field(
+        "AdamW moves modules that a step did not choose, as in the original; without, their moments stay as well, and "
+        "only AdamW's count of steps goes on",
+        True,
+    )
     consistency_weight: float | None = _field(
-        "weight of the consistency loss between two views; 0 runs one view (default: the original's, 1 for labels and "
-        "100 for texts)",
+        "weight of the consistency loss between two views; 0 runs one view (default: the original's for a mixture, 1 "
+        "for labels and 100 for texts; 0 for everything else)",
         None,
     )
     collapse: str = _field(
@@ -95,7 +101,9 @@ class Recipe:
     weight_decay: float = _field("AdamW's weight decay", 0.1)
     label_smoothing: float = _field("of the cross-entropy on the first view", 0.0)
     eval_steps: int | None = _field("evaluate and checkpoint every so many steps (default: every epoch)", None)
-    early_stopping: int | None = _field("stop after this many evaluations without a better one", None)
+    early_stopping: int | None = _field(
+        "stop after this many evaluations without a better one, by the task's metric (generation: the loss)", None
+    )
     num_beams: int = _field("generation: beams when the model is judged by what it writes", 1)
     length_penalty: float = _field("generation: above 1 beams favour long texts, below 1 short ones", 1.0)
     no_repeat_ngram_size: int = _field("generation: no sequence of so many tokens comes twice; 0 allows it", 0)
@@ -125,6 +133,13 @@ class Recipe:
             raise RecipeError(f"validation_share is {self.validation_share}; it must be between 0 and 1")
         if self.prompt is not None and "{input}" not in self.prompt:
             raise RecipeError(f"prompt is {self.prompt!r}; it must contain {{input}}, where the input goes")
+        if self.seed >= 1 << 32:
+            raise RecipeError(f"seed is {self.seed}; it must be below {1 << 32}")
+        if self.routing == "fixed" and self.collapse != "uniform":
+            raise RecipeError(
+                f"collapse is {self.collapse}, and a fixed route trains one module of each mixture: there is nothing "
+                "to weigh; leave it out, or choose another --routing"
+            )
         if unknown := [site for site in (self.sites or "").split(",") if site and site not in SITES]:
             raise RecipeError(f"sites names {unknown[0]!r}; known are {', '.join(SITES)}")
 

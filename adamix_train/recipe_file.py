@@ -80,6 +80,10 @@ def _checked(name: str, value: Any) -> Any:
         if value is None and type(None) in typing.get_args(typing.get_type_hints(Recipe)[name]):
             return None
         raise RecipeError(f"{name} is {value!r}; it takes {NOUNS[expected]}")
+    if isinstance(value, list) and name.endswith("_file"):
+        value = ",".join(map(str, value))
+    if isinstance(value, list | dict):
+        raise RecipeError(f"{name} is {value!r}; it takes {NOUNS[expected]}")
     try:
         converted = expected(value)
     except (TypeError, ValueError, OverflowError) as error:

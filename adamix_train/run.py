@@ -2,10 +2,12 @@
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
@@ -14,17 +16,20 @@ from transformers import (
     PrinterCallback,
     set_seed,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from adamix_train.arguments import training_arguments
 from adamix_train.base import base_folder, base_sha256, config_sha256, load_base, load_config, load_tokenizer
 from adamix_train.checkpoint import Card
 from adamix_train.curve import draw_curve
-from adamix_train.errors import RecipeError
-from adamix_train.folder import check_new, check_same, resume_point
+from adamix_train.errors import BaseError, RecipeError, TrainingError
+from adamix_train.families import reserved_positions
+from adamix_train.folder import begin, check_new, check_same, resume_point
 from adamix_train.interruption import Interruption
 from adamix_train.methods import make_trained
 from adamix_train.metrics.table import METRICS
 from adamix_train.objectives import Objective, objective_of
+from adamix_train.processes import is_first_process
 from adamix_train.progress import ProgressBar
 from adamix_train.recipe import Recipe
 from adamix_train.tasks.encoding import Encoding
@@ -32,7 +37,7 @@ from adamix_train.tasks.splits import Splits, read_splits, task_of
 from adamix_train.tasks.table import Task
 from adamix_train.trainer import AdaMixTrainer
 from adamix_train.weighing import WEIGHINGS
-from adamix_train.writing import judge, store, write
+from adamix_train.writing import Prompt, judge, make_prompts, store, write
 
 logger = logging.getLogger(__name__)
 
@@ -47,21 +52,34 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     splits = read_splits(recipe, task)
     folder = base_folder(recipe.base)
     tokenizer, config = load_tokenizer(folder), load_config(folder)
-    encoding = _encoding(recipe, task, splits, tokenizer, config)
     objective = objective_of(task.kind, encoder_decoder=config.is_encoder_decoder)
+    _check_base(recipe, objective, tokenizer, config)
+    encoding = _encoding(recipe, task, splits, tokenizer, config)
+    train_rows, validation_rows = (
+        objective.encode(splits.train, encoding),
+        objective.encode(splits.validation, encoding),
+    )
+    measured = _measured(recipe, objective, splits, encoding, config)
     metric = "loss" if objective.writes else task.metrics[0]
     weight = _consistency_weight(recipe, objective)
     arguments = training_arguments(recipe, objective, metric)
+    _check_processes(recipe, arguments.world_size)
     card = _card(recipe, folder, task, splits)
     check_same(card, interrupted)
     set_seed(recipe.seed)
     base = load_base(folder, objective.model, **objective.settings(splits.labels))
+    if base.model.config.pad_token_id is None:
+        base.model.config.pad_token_id = tokenizer.pad_token_id
+    model = make_trained(base, recipe, objective)
+    PartialState().wait_for_everyone()  # before the folder is no longer new
+    if is_first_process():
+        begin(recipe, out)
     with Interruption() as interruption:
         trainer = AdaMixTrainer(
-            model=make_trained(base, recipe, objective),
+            model=model,
             args=arguments,
-            train_dataset=objective.encode(splits.train, encoding),
-            eval_dataset=_by_length(objective.encode(splits.validation, encoding)),
+            train_dataset=train_rows,
+            eval_dataset=_by_length(validation_rows),
             data_collator=objective.collate(tokenizer, base.model),
             processing_class=tokenizer,
             compute_metrics=None if objective.writes else lambda prediction: _metrics(task, prediction),
@@ -78,20 +96,48 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
         trainer.train(resume_from_checkpoint=str(interrupted) if interrupted else None)
     WEIGHINGS[recipe.collapse](trainer, metric)
     trainer.evaluate()
-    _measure_test(trainer, recipe, task, splits, encoding)
-    trainer.save_model(str(out))
+    trainer.save_model(str(out))  # what was trained is kept, whatever comes of measuring it
+    measured(trainer, task)
+    trainer.write_card(out)
     return _store_results(out, trainer, splits, encoding, metric)
+
+
+def _check_base(
+    recipe: Recipe, objective: Objective, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> None:
+    """Raise an error if the base cannot do what the task asks, and give its tokenizer a padding token."""
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    if objective.writes and masked and not config.is_encoder_decoder:
+        raise BaseError(f"{recipe.base} is a {config.model_type}, an encoder, which cannot write: use a decoder, or T5")
+    if objective.writes and tokenizer.eos_token_id is None:
+        raise BaseError(f"the tokenizer of {recipe.base} has no end-of-sequence token, which ends what is written")
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise BaseError(
+                f"the tokenizer of {recipe.base} has no padding token, and no end-of-sequence token instead"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def _check_processes(recipe: Recipe, processes: int) -> None:
+    if processes == 1:
+        return
+    if recipe.collapse == "learned":
+        raise TrainingError("learned module weights are learned in one process: choose another --collapse")
+    if recipe.routing == "example" and not recipe.move_unselected:
+        raise TrainingError(
+            "several processes that route by example do not know which modules the others chose: route by batch, or "
+            "let unselected modules move"
+        )
 
 
 def _encoding(
     recipe: Recipe, task: Task, splits: Splits, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
 ) -> Encoding:
     least = tokenizer.num_special_tokens_to_add(pair=len(task.inputs) > 1) + 1 + (task.kind == "generation")
-    most = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 1 << 30)
+    most = min(tokenizer.model_max_length, _positions(config))
     if not least <= recipe.max_length <= most:
         raise RecipeError(f"max_length is {recipe.max_length}; this base takes {least} to {most} tokens")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     return Encoding(
         tokenizer=tokenizer,
         max_length=recipe.max_length,
@@ -99,6 +145,12 @@ def _encoding(
         prompt=task.prompt,
         strict=recipe.strict,
     )
+
+
+def _positions(config: PretrainedConfig) -> int:
+    """Return how many tokens a base has positions for."""
+    positions: int = getattr(config, "max_position_embeddings", None) or 1 << 30
+    return positions - reserved_positions(config.model_type)
 
 
 def _consistency_weight(recipe: Recipe, objective: Objective) -> float:
@@ -109,7 +161,7 @@ def _consistency_weight(recipe: Recipe, objective: Objective) -> float:
         )
     if recipe.consistency_weight is not None:
         return recipe.consistency_weight
-    return objective.consistency_weight if recipe.method == "adamix" else 0.0
+    return objective.consistency_weight if recipe.method == "adamix" and recipe.num_modules > 1 else 0.0
 
 
 def _card(recipe: Recipe, folder: Path, task: Task, splits: Splits) -> Card:
@@ -139,20 +191,40 @@ def _metrics(task: Task, prediction: EvalPrediction) -> dict[str, float]:
     return {name: METRICS[name](prediction.predictions, prediction.label_ids) for name in task.metrics}
 
 
-def _measure_test(trainer: AdaMixTrainer, recipe: Recipe, task: Task, splits: Splits, encoding: Encoding) -> None:
-    """Measure on the test data, if there is any, by logits or by what the model writes."""
-    if not splits.test:
-        return
-    if not trainer.objective.writes:
-        trainer.evaluate(_by_length(trainer.objective.encode(splits.test, encoding)), metric_key_prefix="test")
-        return
+def _measured(
+    recipe: Recipe, objective: Objective, splits: Splits, encoding: Encoding, config: PretrainedConfig
+) -> Callable[[AdaMixTrainer, Task], None]:
+    """Prepare the last measurement, so that what is wrong with it shows before training; return what carries it out.
+
+    A classifier is measured on the test data, if there is any; a model that writes writes on the validation data
+    otherwise.
+    """
+    if not objective.writes:
+        rows = _by_length(objective.encode(splits.test, encoding))
+        return lambda trainer, task: _measure_logits(trainer, rows)
+    prompts = make_prompts(splits.test or splits.validation, encoding, encoder_decoder=config.is_encoder_decoder)
+    longest = 0 if config.is_encoder_decoder else max(len(prompt.ids) for prompt in prompts)
+    if longest + recipe.max_new_tokens > _positions(config):
+        raise RecipeError(
+            f"max_new_tokens is {recipe.max_new_tokens}, the longest prompt has {longest} tokens, and this base has "
+            f"{_positions(config)} positions: lower max_new_tokens or max_length"
+        )
+    prefix = "test" if splits.test else "eval"
+    return lambda trainer, task: _measure_texts(trainer, recipe, task, prompts, prefix)
+
+
+def _measure_logits(trainer: AdaMixTrainer, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        trainer.evaluate(rows, metric_key_prefix="test")
+
+
+def _measure_texts(trainer: AdaMixTrainer, recipe: Recipe, task: Task, prompts: list[Prompt], prefix: str) -> None:
     if not trainer.is_world_process_zero():
         return
-    model = trainer.accelerator.unwrap_model(trainer.model).eval()
     written = write(
-        model,
-        splits.test,
-        encoding,
+        trainer.accelerator.unwrap_model(trainer.model).eval(),
+        prompts,
+        trainer.processing_class,
         batch_size=recipe.eval_batch_size,
         num_beams=recipe.num_beams,
         length_penalty=recipe.length_penalty,
@@ -160,7 +232,7 @@ def _measure_test(trainer: AdaMixTrainer, recipe: Recipe, task: Task, splits: Sp
         max_new_tokens=recipe.max_new_tokens,
     )
     store(written, Path(recipe.out) / "written.jsonl")
-    found = {f"test_{name}": value for name, value in judge(written, task.metrics).items()}
+    found = {f"{prefix}_{name}": value for name, value in judge(written, task.metrics).items()}
     trainer.state.log_history.append({"step": trainer.state.global_step, **found})
 
 

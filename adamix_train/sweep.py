@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adamix_train.checkpoint import whole_checkpoints
-from adamix_train.errors import RecipeError
+from adamix_train.checkpoint import read_card
+from adamix_train.errors import Interrupted
+from adamix_train.folder import STARTED, check_recipe
+from adamix_train.processes import is_first_process
 from adamix_train.recipe import Recipe
 from adamix_train.run import train
 
@@ -39,23 +41,24 @@ def sweep(recipe: Recipe, seeds: Sequence[int]) -> dict[str, Any]:
         if isinstance(value, float | int) and name not in NOT_MEASURED and not name.endswith(SUFFIX)
     }
     summary = {"seeds": list(seeds), "metrics": spread, "runs": [result["checkpoint"] for result in results.values()]}
-    partial = out / "sweep.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.replace(out / "sweep.json")
+    if is_first_process():
+        partial = out / "sweep.json.partial"
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
+        partial.replace(out / "sweep.json")
     return summary
 
 
 def _run(recipe: Recipe) -> dict[str, Any]:
     out = Path(recipe.out)
     done = out / "results.json"
-    if not done.is_file():
-        return train(recipe, resume=bool(whole_checkpoints(out)))
-    results: dict[str, Any] = json.loads(done.read_text())
-    started = json.loads((out / "adamix.json").read_text())["recipe"]
-    for name, value in json.loads(json.dumps(vars(recipe))).items():
-        if started.get(name) != value:
-            raise RecipeError(f"{out} holds a run with {name} {started.get(name)!r}, not {value!r}: give another --out")
-    return results
+    if done.is_file():
+        check_recipe(recipe, read_card(out).recipe, out)
+        results: dict[str, Any] = json.loads(done.read_text())
+        return results
+    try:
+        return train(recipe, resume=(out / STARTED).is_file())
+    except Interrupted as error:
+        raise Interrupted(f"interrupted at seed {recipe.seed}; repeat the command to go on with the sweep") from error
 
 
 def _spread(values: Sequence[float]) -> Spread:

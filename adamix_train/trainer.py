@@ -15,10 +15,11 @@ from transformers import Trainer
 from adamix_train.checkpoint import OPTIMIZER, Card, whole_checkpoints, write_card
 from adamix_train.consistency import consistency_loss, two_views
 from adamix_train.errors import CheckpointError, TrainingError
-from adamix_train.mixture.routing import Route
+from adamix_train.mixture.routing import Route, keep_route
 from adamix_train.objectives import OBJECTIVES, Objective
 from adamix_train.peft_method import AdaMixModel
 from adamix_train.plain_state import load_state, save_state
+from adamix_train.sampler import BucketSampler
 from adamix_train.unselected import hold_unselected
 
 TIMINGS = ("_runtime", "_per_second")
@@ -30,12 +31,14 @@ class AdaMixTrainer(Trainer):
 
     With `consistency_weight` above zero a step runs two views of its batch under two routes in one forward pass;
     labels go to the first view only. `routing` "example" draws a route for every row instead of one for the
-    batch, "fixed" takes that of step 0 always.
+    batch; "fixed" takes that of step 0 always, in both views, and evaluates the modules on it alone, which are all that
+    is trained. The loss is the mean over the rows (texts: tokens) of an optimizer step, however many batches and
+    processes they are in.
     `card` makes every saved folder a checkpoint that adamix-export reads. Models without mixtures train as well: their
     views differ by dropout alone.
     """
 
-    loss_is_scaled_for_ga = False
+    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -52,6 +55,9 @@ class AdaMixTrainer(Trainer):
         self.consistency_weight, self.objective, self.card = consistency_weight, objective, card
         self.label_smoothing, self.routing, self.move_unselected = label_smoothing, routing, move_unselected
         self.routed = isinstance(getattr(self.model, "base_model", None), AdaMixModel)
+        if self.routed and routing == "fixed":
+            for name, config in self.model.peft_config.items():
+                keep_route(self.model.base_model.mixtures(name), Route(step=0), seed=config.seed)
         self.micro_step = (-1, 0)
         """The optimizer step of the last forward pass, and how many passes it had before."""
 
@@ -75,35 +81,62 @@ class AdaMixTrainer(Trainer):
         loss = self.objective.loss(logits, targets, label_smoothing=self.label_smoothing)
         for other in others:
             loss = loss + self.consistency_weight * consistency_loss(logits, self.objective.rows(other, labels)[0])
-        self._check(loss)
+        if num_items_in_batch is not None:  # gradients are summed over batches and averaged over processes
+            loss = loss * (len(targets) * self.args.world_size / num_items_in_batch)
+        self._check(loss, "the loss", self.state.global_step + 1)
         return (loss, outputs) if return_outputs else loss
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """Return the batches of an optimizer step and how many rows they have a loss on, over all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        labels = [batch["labels"] for batch in batches]
+        rows = torch.tensor(sum(len(self.objective.rows(one, one)[1]) for one in labels), device=device)
+        return batches, self.accelerator.gather(rows).sum()
 
     def next_route(self, views: int, batch: int) -> Route:
         """Return the route of the next training forward; rows are counted over all data-parallel ranks."""
+        step = self.next_step()
+        if self.routing == "fixed":
+            return Route(step=0)
         first = self.args.process_index * batch
         rows = range(first, first + batch) if self.routing == "example" else None
-        step = self.next_step()
-        return Route(step=0 if self.routing == "fixed" else step, views=views, rows=rows)
+        return Route(step=step, views=views, rows=rows)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate; a model whose loss is not a number ends the run before it is kept."""
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        for name in ("eval_loss", "test_loss"):
+            self._check(torch.tensor(metrics.get(name, 0.0)), f"the {name}", self.state.global_step)
+        return metrics
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        """Return loss, logits and labels: some models give other tensors beside the logits."""
+        loss, logits, labels = super().prediction_step(*args, **kwargs)
+        return loss, logits[0] if isinstance(logits, tuple) else logits, labels
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Return a sampler whose order depends on seed and epoch alone, so that a run resumes within an epoch."""
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        lengths = [len(row["input_ids"]) for row in self.train_dataset]
+        return BucketSampler(
+            lengths, self.args.train_batch_size * self.args.gradient_accumulation_steps, self.args.seed
+        )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Make the optimizer, which leaves unselected modules alone if `move_unselected` is false."""
         optimizer = super().create_optimizer(*args, **kwargs)
         if self.routed and not self.move_unselected:
-            if self.routing == "example" and self.args.world_size > 1:
-                raise TrainingError(
-                    "several processes that route by example do not know which modules the others chose: route by "
-                    "batch, or let unselected modules move"
-                )
             hold_unselected(optimizer, self.model)
         return optimizer
 
-    def _check(self, loss: Tensor) -> None:
-        """Stop a run whose loss is not a number, before it reaches the weights."""
-        if torch.isfinite(loss):
+    def _check(self, value: Tensor, what: str, step: int) -> None:
+        """Stop a run in which `value` is not a number, before it is kept."""
+        if torch.isfinite(value):
             return
         raise TrainingError(
-            f"the loss is {loss.item()} at step {self.state.global_step + 1}: {self._kept()}; train again with a lower "
-            "--learning-rate, or another --precision"
+            f"{what} is {value.item()} at step {step}: {self._kept()}; train again with a lower --learning-rate, or "
+            "another --precision"
         )
 
     def next_step(self) -> int:
@@ -116,6 +149,8 @@ class AdaMixTrainer(Trainer):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Write a step checkpoint; if it cannot be written, take away what was and leave the older ones alone."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        trained = [weight.detach().sum() for weight in self.model.parameters() if weight.requires_grad]
+        self._check(torch.stack(trained).sum(), "the sum of the weights", self.state.global_step)
         try:
             super()._save_checkpoint(*args, **kwargs)
         except (OSError, SafetensorError) as error:
@@ -136,7 +171,11 @@ class AdaMixTrainer(Trainer):
         self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
-        if self.card is not None:
+        self.write_card(folder)
+
+    def write_card(self, folder: Path) -> None:
+        """Make a saved folder a checkpoint, with the newest metrics; the first of several processes does."""
+        if self.card is not None and self.args.should_save:
             write_card(folder, replace(self.card, metrics=self.last_metrics()))
 
     def last_metrics(self) -> dict[str, float]:
@@ -180,8 +219,11 @@ class AdaMixTrainer(Trainer):
         save_state(state, Path(output_dir) / RNG.format(rank=self.args.process_index))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is None or not (file := Path(checkpoint) / RNG.format(rank=self.args.process_index)).is_file():
+        if checkpoint is None:
             return
+        file = Path(checkpoint) / RNG.format(rank=self.args.process_index)
+        if not file.is_file():
+            raise CheckpointError(f"{checkpoint} was written by fewer processes: resume it with as many")
         state = load_state(file)
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])

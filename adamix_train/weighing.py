@@ -9,7 +9,6 @@ from collections.abc import Callable
 import torch
 from tqdm.auto import tqdm
 
-from adamix_train.errors import TrainingError
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.trainer import AdaMixTrainer
 
@@ -32,9 +31,9 @@ def learn_scores(trainer: AdaMixTrainer, metric: str) -> None:
     The weights are the scores' softmax, as in the original; there the scores replaced the random routes from the first
     step, here they are learned for the trained modules.
     """
-    if trainer.args.world_size > 1:
-        raise TrainingError("learned module weights are learned in one process: choose another --collapse")
     model, found = trainer.model, mixtures(trainer)
+    if not found:
+        return
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     scores = [mixture.scores.requires_grad_() for mixture in found]
     optimizer = torch.optim.Adam(scores, lr=LEARNING_RATE)

@@ -21,6 +21,15 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """What a model writes from, and the texts that it is compared with."""
+
+    input: str
+    ids: list[int]
+    references: list[str]
+
+
+@dataclass(frozen=True)
 class Written:
     """What a model wrote for an input, and the texts that it is compared with."""
 
@@ -29,22 +38,36 @@ class Written:
     references: list[str]
 
 
-def write(
-    model: PreTrainedModel, examples: Sequence[Example], encoding: Encoding, *, batch_size: int, **settings: Any
-) -> list[Written]:
-    """Write one text for every distinct input of `examples`; the others with this input are its references.
-
-    `settings` go to transformers' `generate`. Inputs are sorted by length; the result is in the order of `examples`.
-    """
-    references: defaultdict[str, list[str]] = defaultdict(list)
+def make_prompts(examples: Sequence[Example], encoding: Encoding, *, encoder_decoder: bool) -> list[Prompt]:
+    """Return one prompt for every distinct input of `examples`, shortened as in training, with all its references."""
+    same: defaultdict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        references[encoding.source(example)].append(example.target)
-    by_length = sorted(references, key=len)
-    texts: dict[str, str] = {}
+        same[encoding.source(example)].append(example)
+    shorten = shortened_source if encoder_decoder else shortened_prompt
+    prompts = []
+    for source, found in same.items():
+        ids = encoding.tokenizer(source)["input_ids"]
+        encoding.fit(len(ids), found[0])
+        prompts.append(Prompt(source, shorten(ids, encoding.max_length), [example.target for example in found]))
+    return prompts
+
+
+def write(
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    batch_size: int,
+    **settings: Any,
+) -> list[Written]:
+    """Write a text for every prompt, in the order of `prompts`; `settings` go to transformers' `generate`."""
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
+    texts: dict[int, str] = {}
     for start in tqdm(range(0, len(by_length), batch_size), desc="writing", unit="batch"):
         batch = by_length[start : start + batch_size]
-        texts |= zip(batch, _generate(model, batch, encoding, settings), strict=True)
-    return [Written(source, texts[source], wordings) for source, wordings in references.items()]
+        ids = [prompts[index].ids for index in batch]
+        texts |= zip(batch, _generate(model, ids, tokenizer, settings), strict=True)
+    return [Written(prompt.input, texts[index], prompt.references) for index, prompt in enumerate(prompts)]
 
 
 def judge(written: Sequence[Written], metrics: Sequence[str]) -> dict[str, float]:
@@ -65,11 +88,10 @@ def store(written: Sequence[Written], file: Path) -> None:
     partial.replace(file)
 
 
-def _generate(model: PreTrainedModel, sources: list[str], encoding: Encoding, settings: dict[str, Any]) -> list[str]:
-    tokenizer: PreTrainedTokenizerBase = encoding.tokenizer
-    shorten = shortened_source if model.config.is_encoder_decoder else shortened_prompt
-    ids = [shorten(tokenizer(source)["input_ids"], encoding.max_length) for source in sources]
-    inputs = tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt").to(model.device)
+def _generate(
+    model: PreTrainedModel, prompts: list[list[int]], tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]
+) -> list[str]:
+    inputs = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
     with torch.inference_mode():
         ids = model.generate(**inputs, do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)
     if not model.config.is_encoder_decoder:

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from adamix_train.mixture.projection import MixtureLinear
 
 
@@ -40,3 +42,11 @@ def set_route(mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int)
             for view in range(route.views)
             for row in rows
         )
+
+
+def keep_route(mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int) -> None:
+    """Make the module on a route the whole mean of its mixture: what evaluates and ships is that module alone."""
+    for site, mixture in mixtures.items():
+        kept = draw(seed=seed, step=route.step, view=0, site=site, num_modules=mixture.num_modules)
+        mixture.scores = torch.full_like(mixture.scores, -torch.inf)
+        mixture.scores[kept] = 0.0

@@ -99,6 +99,8 @@ def shortened_source(ids: list[int], limit: int) -> list[int]:
 
 
 def _encode_texts(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
+    if not examples:
+        return []
     columns = list(zip(*(example.texts for example in examples), strict=True))
     whole = encoding.tokenizer(*map(list, columns), truncation=False)
     for example, ids in zip(examples, whole["input_ids"], strict=True):

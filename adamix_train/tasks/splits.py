@@ -42,38 +42,43 @@ def task_of(recipe: Recipe) -> Task:
 
 
 def read_splits(recipe: Recipe, task: Task) -> Splits:
-    """Read the data of a recipe: the training and test files, or the task's sets on the hub where no file is given."""
-    train, test, source = _from_files(recipe, task) if recipe.train_file else _from_hub(recipe, task)
+    """Read the data of a recipe: the files it names, and the task's sets on the hub without a training file."""
+    if recipe.train_file:
+        train, test, source = read_all(recipe.train_file, task), list[Example](), dict[str, str]()
+    else:
+        train, test, source = _from_hub(recipe, task)
+    if recipe.test_file:
+        test = read_all(recipe.test_file, task)
     kind, shots = TASK_KINDS[task.kind], recipe.shots
     if recipe.validation_file:
         validation = read_all(recipe.validation_file, task)
     else:
         count = (lambda _: shots) if shots else (lambda size: round(recipe.validation_share * size))
         train, validation = split_off(train, kind, count=count, seed=recipe.seed, what="the validation data")
+    named = [recipe.train_file, recipe.validation_file, recipe.test_file]
+    source |= {file: file_sha256(Path(file)) for names in named if names for file in _files(names)}
     if shots:
         _, train = split_off(train, kind, count=lambda _: shots, seed=recipe.seed, what="--shots")
     random.Random(recipe.seed).shuffle(train)
     train = train[: recipe.train_limit]
     labels = label_names(train, validation, task.labels) if kind.stratified else []
     if labels and (strange := sorted({example.target for example in test} - set(labels))):
-        raise DataError(f"{recipe.test_file} has labels that the training data lacks: {', '.join(strange[:5])}")
+        what = "used training data" if recipe.train_limit or shots else "training data"
+        raise DataError(f"the test data has labels that the {what} lacks: {', '.join(strange[:5])}")
     return Splits(train=train, validation=validation, test=test, labels=labels, source=source)
 
 
 def read_all(files: str, task: Task) -> list[Example]:
     """Return the examples of one file, or of several separated by commas."""
-    return [example for file in files.split(",") for example in read_examples(Path(file.strip()), task)]
+    return [example for file in _files(files) for example in read_examples(Path(file), task)]
 
 
-def _from_files(recipe: Recipe, task: Task) -> tuple[list[Example], list[Example], dict[str, str]]:
-    train = read_all(recipe.train_file or "", task)
-    test = read_all(recipe.test_file, task) if recipe.test_file else []
-    named = [recipe.train_file, recipe.validation_file, recipe.test_file]
-    files = [file.strip() for names in named if names for file in names.split(",")]
-    return train, test, {file: file_sha256(Path(file)) for file in files}
+def _files(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",")]
 
 
 def _from_hub(recipe: Recipe, task: Task) -> tuple[list[Example], list[Example], dict[str, str]]:
+    """Return the training set, the reported set and their fingerprints."""
     if task.hub is None:
         raise DataError(f"task {recipe.task} needs --train-file: it has no set on the hub")
     sets = load_hub(task.hub, target=task.target)

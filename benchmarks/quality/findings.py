@@ -11,18 +11,21 @@ from benchmarks.quality.tasks import SUBJECTS
 from benchmarks.report import Findings, Goal, Row
 
 AGAINST = {
-    "adapter": 0.5,
-    "adapter-consistency": 0.0,
-    "full": 0.0,
+    "adamix": {"adapter": 0.5, "adapter-consistency": 0.0, "adamix-no-consistency": 0.0, "full": 0.0},
+    "adamix-lora": {"lora": 0.5, "full": 0.0},
 }
-"""By how many points AdaMix is to be above a method, on the mean over tasks and seeds."""
-OURS = "adamix"
+"""By how many points one of our methods is to be above others, on the mean over tasks and seeds."""
 
 
 def findings_of(grid: Grid, outcome: Outcome, versions: dict[str, str]) -> Findings:
     """Return the table and the goals of a grid."""
-    goals = [goal for method, points in AGAINST.items() if (goal := goal_against(method, points, grid, outcome))]
-    worst = min(goals, key=lambda goal: goal.value if goal.value is not None else -math.inf, default=None)
+    goals = [
+        goal
+        for ours, others in AGAINST.items()
+        for method, points in others.items()
+        if (goal := goal_against(ours, method, points, grid, outcome))
+    ]
+    worst = min(goals, key=lambda goal: (goal.value or 0.0) - goal.goal, default=None)
     return Findings(goals=goals, rows=rows_of(outcome), versions=versions, worst=str(worst))
 
 
@@ -36,7 +39,7 @@ def rows_of(outcome: Outcome) -> list[Row]:
     """Return a row for every task, budget and method, and one for every other way to run a trained mixture."""
     rows = []
     for (subject, budget, method), records in outcome.records.items():
-        rate, parameters = outcome.rates[subject, method], records[0]["trained_parameters"]
+        rate, parameters = rate_of(outcome, subject, method), records[0]["trained_parameters"]
         data = budget.name(subject)
         row = _row(subject, data, method, rate, parameters, points_of(subject, records))
         rows.append(row | {"others": other_metrics(subject, records)})
@@ -46,6 +49,12 @@ def rows_of(outcome: Outcome) -> list[Row]:
     return rows
 
 
+def rate_of(outcome: Outcome, subject: str, method: str) -> str:
+    """Return the learning rate that was found; * marks the lowest or highest that was tried."""
+    rate, tried = outcome.rates[subject, method], SUBJECTS[subject].methods[method].rates
+    return f"{rate:g}" + ("*" if rate in (tried[0], tried[-1]) else "")
+
+
 def other_metrics(subject: str, records: Sequence[dict[str, Any]]) -> str:
     """Return the means of the task's metrics besides the one of the table."""
     task = SUBJECTS[subject]
@@ -53,27 +62,27 @@ def other_metrics(subject: str, records: Sequence[dict[str, Any]]) -> str:
     return ", ".join(f"{name} {statistics.mean(record[f'test_{name}'] for record in records):.3f}" for name in names)
 
 
-def goal_against(method: str, points: float, grid: Grid, outcome: Outcome) -> Goal | None:
-    """Return how far AdaMix is above a method on the tasks' own budgets, paired by seed; None if one was not run."""
+def goal_against(ours: str, method: str, points: float, grid: Grid, outcome: Outcome) -> Goal | None:
+    """Return how far one method is above another on the tasks' own budgets, paired by seed; None if one was not run."""
     differences = [
-        ours - theirs
+        one - other
         for subject in grid.subjects
-        if {method, OURS} <= set(grid.methods_of(subject))
-        for ours, theirs in zip(
-            points_of(subject, outcome.records[subject, grid.own, OURS]),
+        if {method, ours} <= set(grid.methods_of(subject))
+        for one, other in zip(
+            points_of(subject, outcome.records[subject, grid.own, ours]),
             points_of(subject, outcome.records[subject, grid.own, method]),
             strict=True,
         )
     ]
     if not differences:
         return None
-    what = f"AdaMix above {method}, points, mean of {len(differences)} pairs"
+    what = f"{ours} above {method}, points, mean of {len(differences)} pairs"
     if len(differences) > 1:
         what += f" (standard error {statistics.stdev(differences) / math.sqrt(len(differences)):.2f})"
     return Goal(what=what, value=statistics.mean(differences), goal=points)
 
 
-def _row(subject: str, data: str, method: str, rate: float, parameters: int, values: Sequence[float]) -> Row:
+def _row(subject: str, data: str, method: str, rate: str, parameters: int, values: Sequence[float]) -> Row:
     return {
         "task": subject,
         "examples": data,
@@ -81,7 +90,7 @@ def _row(subject: str, data: str, method: str, rate: float, parameters: int, val
         "mean": statistics.mean(values),
         "deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
         "seeds": " ".join(f"{value:.1f}" for value in values),
-        "rate": f"{rate:g}",
+        "rate": rate,
         "parameters": parameters,
         "others": "",
     }

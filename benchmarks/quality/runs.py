@@ -16,6 +16,8 @@ from benchmarks.quality.tasks import SUBJECTS, Subject
 
 EVALUATIONS = 4
 FEW_SHOT_STEPS = 80
+PLACES = ("base", "out", "train_file", "test_file")
+"""Fields of a recipe that say where things are on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ class Workshop:
 
     def records(self, runs: list[Run]) -> dict[Run, dict[str, Any]]:
         """Carry out the runs that have no record yet, and return the records of all."""
-        missing = [run for run in dict.fromkeys(runs) if not self._record(run).is_file()]
+        missing = [run for run in dict.fromkeys(runs) if not self._is_done(run)]
         with (
             ThreadPoolExecutor(self.jobs) as pool,
             tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run") as bar,
@@ -111,11 +113,26 @@ class Workshop:
     def _record(self, run: Run) -> Path:
         return self.folder / run.name / "record.json"
 
+    def _is_done(self, run: Run) -> bool:
+        """Return whether a run has a record; one of another recipe, from before a change, is an error."""
+        record = self._record(run)
+        if not record.is_file():
+            return False
+        then, now = json.loads(record.read_text())["recipe"], self._recipe(run)
+        if changed := [name for name in {**then, **now} if name not in PLACES and then.get(name) != now.get(name)]:
+            raise BenchmarkError(
+                f"{record} is of another recipe: {', '.join(changed)} differ; give another --runs, or take it away"
+            )
+        return True
+
+    def _recipe(self, run: Run) -> dict[str, Any]:
+        return run.recipe(self.bases[run.subject], self.folder / run.name / "run")
+
     def _carry_out(self, run: Run) -> None:
         """Train in a process of its own, with its share of the cores."""
         folder = self.folder / run.name
         folder.mkdir(parents=True, exist_ok=True)
-        order = {"recipe": run.recipe(self.bases[run.subject], folder / "run"), "routes": run.routes}
+        order = {"recipe": self._recipe(run), "routes": run.routes}
         (folder / "order.json").write_text(json.dumps(order, indent=2))
         threads = str(max(1, len(os.sched_getaffinity(0)) // self.jobs))
         finished = subprocess.run(

@@ -1,3 +1,4 @@
+import argparse
 import json
 import re
 import subprocess
@@ -50,5 +51,11 @@ def test_seeds_are_a_number_or_a_list(text: str, seeds: list[int]) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1,2", "many"])
 def test_seeds_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(argparse.ArgumentTypeError, match="neither a number of seeds above 0 nor a list"):
         cli._seeds(text)
+
+
+def test_a_sweep_refuses_a_seed_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["sweep", "--base", "b", "--out", "o", "--seed", "3"])
+    assert "a sweep takes --seeds, not --seed" in capsys.readouterr().err

@@ -5,15 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from adamix_train.errors import DataError, RecipeError
+from adamix_train.errors import BaseError, DataError, RecipeError
 from adamix_train.objectives import OBJECTIVES, objective_of
 from adamix_train.recipe import Recipe
 from adamix_train.run import train
 from adamix_train.tasks.encoding import Encoding, encode_causal, encode_seq2seq
 from adamix_train.tasks.examples import Example
-from adamix_train.writing import write
-from tests.adamix_train.conftest import make_writer
+from adamix_train.writing import make_prompts, write
+from tests.adamix_train.conftest import NEGATIVE, POSITIVE, make_writer
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,8 @@ def recipe(base: Path, data: Path, out: Path, **fields: object) -> Recipe:
         test_file=str(data),
         out=str(out),
         validation_share=0.2,
-        max_length=24,
         report_to="none",
-        batch_size=8,
-        **fields,
+        **{"max_length": 24, "batch_size": 8, "max_new_tokens": 8, **fields},
     )
 
 
@@ -136,9 +135,12 @@ def test_what_is_written_does_not_depend_on_the_rest_of_its_batch(bases: dict[st
     encoding = encoding_of(bases["llama"])
     encoding.tokenizer.pad_token = encoding.tokenizer.eos_token
     examples = [Example((text,), "x") for text in ("good", "the parcel was bad", "a shop")]
-    together = write(model, examples, encoding, batch_size=3, max_new_tokens=5)
-    alone = [write(model, [example], encoding, batch_size=1, max_new_tokens=5)[0] for example in examples]
-    assert together == alone
+    prompts = make_prompts(examples, encoding, encoder_decoder=False)
+    together = write(model, prompts, encoding.tokenizer, batch_size=3, max_new_tokens=5)
+    alone = [
+        write(model, [prompt], encoding.tokenizer, batch_size=1, max_new_tokens=5)[0] for prompt in reversed(prompts)
+    ]
+    assert together == alone[::-1]
 
 
 def test_a_prompt_that_is_too_long_is_shortened_as_in_training(bases: dict[str, Path]) -> None:
@@ -154,9 +156,52 @@ def test_a_prompt_that_is_too_long_is_shortened_as_in_training(bases: dict[str, 
             return input_ids
 
     encoding.tokenizer.pad_token = encoding.tokenizer.eos_token
-    write(Spy(), [Example(("parcel " * 20 + "good",), "x")], encoding, batch_size=1)
+    prompts = make_prompts([Example(("parcel " * 20 + "good",), "x")], encoding, encoder_decoder=False)
+    write(Spy(), prompts, encoding.tokenizer, batch_size=1)
     words = encoding.tokenizer.convert_ids_to_tokens(seen[0][0].tolist())
     assert words == ["parcel"] * 10 + ["good", "=>"]
+    assert encoding.truncated == [22]
+
+
+def test_what_cannot_be_written_is_told_before_training(
+    bases: dict[str, Path], tiny_base: Path, writing_data: Path, tmp_path: Path
+) -> None:
+    long = tmp_path / "long.csv"
+    long.write_text("input,target\n" + "parcel " * 30 + ",the parcel\n")
+    given = recipe(bases["llama"], writing_data, tmp_path / "run")
+    for changes, error, message in (
+        ({"max_new_tokens": 62}, RecipeError, "the longest prompt has 3 tokens, and this base has 64 positions"),
+        ({"test_file": str(long), "strict": True}, DataError, "has 31 tokens and max_length is 24"),
+        ({"base": str(tiny_base)}, BaseError, "is a bert, an encoder, which cannot write"),
+    ):
+        with pytest.raises(error, match=message):
+            train(replace(given, **changes))
+        assert not (tmp_path / "run").exists()
+
+
+def test_without_test_data_a_model_writes_on_the_validation_data(
+    bases: dict[str, Path], writing_data: Path, tmp_path: Path
+) -> None:
+    given = recipe(bases["llama"], writing_data, tmp_path / "run", epochs=1, method="full")
+    results = train(replace(given, test_file=None))
+    assert 0 <= results["bleu"] <= 100
+    assert "test_bleu" not in results
+
+
+def test_a_step_of_several_batches_is_the_step_of_one(bases: dict[str, Path], tmp_path: Path) -> None:
+    """The loss is a mean over the tokens of the whole step, whose batches have different numbers of them."""
+    lines = [f"parcel {word},{'the parcel was ' * (index + 1)}{word}" for index, word in enumerate(POSITIVE + NEGATIVE)]
+    (tmp_path / "d.csv").write_text("\n".join(["input,target", *lines]) + "\n")
+    given = recipe(
+        bases["llama"], tmp_path / "d.csv", tmp_path / "one", max_length=48, method="full", epochs=4, learning_rate=1e-3
+    )
+    train(replace(given, batch_size=4))
+    train(replace(given, batch_size=1, gradient_accumulation=4, out=str(tmp_path / "four")))
+    one, four = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "four"))
+    start = load_file(bases["llama"] / "model.safetensors")
+    for name in one:
+        torch.testing.assert_close(four[name], one[name], atol=2e-4, rtol=0)
+    assert max(float((one[name] - start[name]).abs().max()) for name in one) > 3e-3
 
 
 def test_a_prompt_without_a_place_for_the_input_is_refused(tmp_path: Path) -> None:

@@ -16,12 +16,15 @@ from transformers import TrainerCallback
 
 from adamix_train import run
 from adamix_train.checkpoint import read_card, whole_checkpoints
-from adamix_train.errors import DataError, Interrupted, RecipeError, TrainingError
+from adamix_train.errors import CheckpointError, DataError, Interrupted, RecipeError, TrainingError
 from adamix_train.recipe import Recipe
 from adamix_train.run import train
 from adamix_train.sweep import sweep
 from tests.adamix_train.conftest import make_base
 from tests.adamix_train.test_run import assert_equal, weights
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TWO_PROCESSES = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture
@@ -67,10 +70,11 @@ def with_callback(callback: TrainerCallback) -> type:
     return Watched
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "bucketing"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_ctrl_c_in_the_middle_of_an_epoch_keeps_a_checkpoint_that_resumes_to_the_same_weights(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, bucketing: bool
 ) -> None:
+    recipe = replace(recipe, length_bucketing=bucketing)
     train(replace(recipe, out=str(tmp_path / "whole")))
     before = signal.getsignal(number)
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 7; go on with --resume"):
@@ -85,12 +89,97 @@ def test_ctrl_c_in_the_middle_of_an_epoch_keeps_a_checkpoint_that_resumes_to_the
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(recipe: Recipe) -> None:
     with pytest.raises(
-        TrainingError, match=r"the loss is (nan|inf) at step \d+: the last good checkpoint is .*checkpoint"
+        TrainingError, match=r"the (eval_)?loss is (nan|inf) at step \d+: the last good checkpoint is .*checkpoint"
     ):
         train(replace(recipe, learning_rate=1e36, warmup_ratio=0.9, epochs=20, eval_steps=1))
     kept = whole_checkpoints(Path(recipe.out))[-1]
     assert all(weight.isfinite().all() for weight in weights(kept).values())
     assert read_card(kept).labels == ["negative", "positive"]
+
+
+class Poison(TrainerCallback):
+    """Makes a weight NaN at a step in which the user interrupts."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if state.global_step == 7:
+            next(weight for weight in model.parameters() if weight.requires_grad).data.view(-1)[0] = float("nan")
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_weights_that_are_no_numbers_are_no_checkpoint(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "AdaMixTrainer", with_callback(Poison()))
+    with pytest.raises(TrainingError, match=r"is nan at step \d+: the last good checkpoint is .*checkpoint-5"):
+        train(recipe)
+    assert [path.name for path in whole_checkpoints(Path(recipe.out))] == ["checkpoint-5"]
+
+
+class Dies(TrainerCallback):
+    """Ends a run as a kill does, without a word."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(replace(recipe, out=str(tmp_path / "whole"), report_to="none"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "AdaMixTrainer", with_callback(Dies()))
+        train(replace(recipe, report_to="tensorboard"))
+    with pytest.raises(RecipeError, match="is not empty: give another --out, or --resume"):
+        train(recipe)
+    with pytest.raises(RecipeError, match=r"r is 2, but the run in .* was started with 4"):
+        train(replace(recipe, r=2), resume=True)
+    train(recipe, resume=True)
+    assert_equal(weights(recipe.out), weights(tmp_path / "whole"))
+
+
+def test_patience_is_resumed(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(recipe, learning_rate=0.0, epochs=10, early_stopping=2)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(run, "AdaMixTrainer", with_callback(Signal(step=11, number=signal.SIGINT)))
+        train(recipe)
+    assert train(recipe, resume=True)["steps"] == 3 * 5
+
+
+def test_a_run_is_not_resumed_with_more_processes_in_silence(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(run, "AdaMixTrainer", with_callback(Signal(step=6, number=signal.SIGINT)))
+        train(recipe)
+    (whole_checkpoints(Path(recipe.out))[-1] / "rng_state_0.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="was written by fewer processes: resume it with as many"):
+        train(recipe, resume=True)
+
+
+ONE_SIGNAL = """
+import os, signal, sys
+from adamix_train import cli, run
+from transformers import TrainerCallback
+
+class Signal(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 6 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGINT)
+
+class Watched(run.AdaMixTrainer):
+    def train(self, *args, **kwargs):
+        self.add_callback(Signal())
+        return super().train(*args, **kwargs)
+
+run.AdaMixTrainer = Watched
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_signal_to_one_of_several_processes_stops_all_with_a_checkpoint(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(json.dumps(vars(replace(recipe, batch_size=4))))
+    (tmp_path / "one_signal.py").write_text(ONE_SIGNAL)
+    command = [*TORCHRUN, str(tmp_path / "one_signal.py"), str(tmp_path / "r.yaml")]
+    result = subprocess.run(command, capture_output=True, text=True, env=TWO_PROCESSES, timeout=100)
+    assert result.returncode != 0
+    assert "interrupted after step 7; go on with --resume" in result.stderr
+    assert whole_checkpoints(Path(recipe.out))[-1].name == "checkpoint-7"
 
 
 FULL_DISK = """
@@ -136,13 +225,8 @@ def test_two_processes_train_as_one_with_the_same_global_batch(
     recipe = replace(recipe, base=str(base), routing=routing, validation_share=1 / 3, epochs=3, kind="houlsby")
     train(replace(recipe, out=str(tmp_path / "one"), batch_size=16))
     (tmp_path / "r.yaml").write_text(json.dumps(vars(replace(recipe, out=str(tmp_path / "two")))))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run(
-        [*command, "-m", "adamix_train.cli", str(tmp_path / "r.yaml")],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
+    command = [*TORCHRUN, "-m", "adamix_train.cli", str(tmp_path / "r.yaml")]
+    subprocess.run(command, check=True, capture_output=True, env=TWO_PROCESSES)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
@@ -154,11 +238,15 @@ def test_early_stopping_ends_a_run_that_gets_no_better(recipe: Recipe) -> None:
     assert results["steps"] == 3 * 5
 
 
-def test_bf16_and_checkpointing_and_accumulation_train_together(recipe: Recipe) -> None:
-    results = train(
-        replace(recipe, precision="bf16", gradient_checkpointing=True, gradient_accumulation=2, length_bucketing=True)
+def test_bf16_and_checkpointing_and_accumulation_train_together(recipe: Recipe, tmp_path: Path) -> None:
+    settings = {"precision": "bf16", "gradient_checkpointing": True, "gradient_accumulation": 2}
+    results = train(replace(recipe, length_bucketing=True, epochs=12, **settings))
+    assert results["steps"] == 12 * 3
+    assert results["test_accuracy"] > 0.9
+    train(replace(recipe, out=str(tmp_path / "fp32"), length_bucketing=True, epochs=12))
+    assert not torch.equal(
+        *(weights(folder)["base_model.model.classifier.weight"] for folder in (recipe.out, tmp_path / "fp32"))
     )
-    assert results["steps"] == 4 * 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has fp16")
@@ -195,8 +283,16 @@ def test_a_sweep_trains_every_seed_once_and_tells_the_spread(recipe: Recipe) -> 
     stamp = (Path(recipe.out) / "seed-0" / "results.json").stat().st_mtime_ns
     assert sweep(recipe, [0, 1, 2])["seeds"] == [0, 1, 2]
     assert (Path(recipe.out) / "seed-0" / "results.json").stat().st_mtime_ns == stamp
-    with pytest.raises(RecipeError, match=r"seed-0 holds a run with r 4, not 2: give another --out"):
+    with pytest.raises(RecipeError, match=r"r is 2, but the run in .*seed-0 was started with 4"):
         sweep(replace(recipe, r=2), [0])
+    sweep(replace(recipe, report_to="tensorboard"), [0])
+
+
+def test_an_interrupted_sweep_goes_on_when_it_is_repeated(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="at seed 0; repeat the command to go on"):
+        patch.setattr(run, "AdaMixTrainer", with_callback(Signal(step=6, number=signal.SIGINT)))
+        sweep(recipe, [0])
+    assert sweep(recipe, [0])["seeds"] == [0]
 
 
 def train_results(recipe: Recipe, seed: int) -> dict[str, Any]:

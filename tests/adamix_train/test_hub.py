@@ -41,6 +41,16 @@ def test_a_set_of_triples_is_read_with_all_references(tmp_path: Path) -> None:
     assert all(example.texts[0].endswith(" : p q : B") for example in splits.train)
 
 
+def test_a_test_file_is_used_without_a_training_file(tmp_path: Path) -> None:
+    rows = "".join(f'{{"sentence": "s{index}", "label": {index % 2}, "idx": {index}}}\n' for index in range(20))
+    hub = hub_folder(tmp_path / "set", train=rows, test='{"sentence": "t", "label": 1, "idx": 0}\n')
+    (tmp_path / "own.tsv").write_text("mine\t0\n")
+    recipe = Recipe(base="b", out="o", task="sst2", test_file=str(tmp_path / "own.tsv"))
+    splits = read_splits(recipe, replace(TASKS["sst2"], hub=hub))
+    assert splits.test == [Example(("mine",), "negative")]
+    assert splits.source.keys() == {"train", "test", str(tmp_path / "own.tsv")}
+
+
 def test_a_set_that_is_not_to_be_had_says_what_to_do(tmp_path: Path) -> None:
     task = replace(TASKS["sst2"], hub=Hub(path=str(tmp_path / "nowhere")))
     with pytest.raises(DataError, match=r"is not to be had from the hub .* give its official files with --train-file"):

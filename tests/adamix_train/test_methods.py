@@ -1,19 +1,23 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import peft
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from adamix_train.base import load_base, load_classifier
+from adamix_train.base import load_base, load_classifier, load_tokenizer
 from adamix_train.checkpoint import read_card
 from adamix_train.errors import RecipeError
 from adamix_train.methods import METHODS, make_trained, trained_heads
+from adamix_train.metrics.table import METRICS
 from adamix_train.objectives import OBJECTIVES
 from adamix_train.recipe import METHODS as NAMES
 from adamix_train.recipe import Recipe
 from adamix_train.run import train
+from adamix_train.tasks.splits import read_all, task_of
+from tests.adamix_train.conftest import make_writer
 from tests.adamix_train.tiny import ENCODERS, tiny_inputs, tiny_model
 
 CLASSIFICATION = OBJECTIVES["classification"]
@@ -80,9 +84,63 @@ def test_a_baseline_trains_and_loads_where_its_format_is_from(recipe: Recipe, me
         if method == "peft-lora"
         else AutoModelForSequenceClassification.from_pretrained(out)
     )
+    examples = read_all(recipe.test_file or "", task_of(recipe))
+    tokenizer = load_tokenizer(Path(recipe.base))
+    inputs = tokenizer([example.texts[0] for example in examples], padding=True, return_tensors="pt")
+    labels = np.array([results["labels"].index(example.target) for example in examples])
     with torch.inference_mode():
-        logits = model.eval()(input_ids=torch.tensor([[2, 4, 3]])).logits
-    assert logits.shape == (1, 2)
+        logits = model.eval()(**inputs).logits
+    assert METRICS["accuracy"](logits.numpy(), labels) == results["test_accuracy"]
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
+    assert float(loss) == pytest.approx(logged(results, "test_loss"), rel=1e-4)
+
+
+def logged(results: dict[str, object], name: str) -> float:
+    (value,) = [entry[name] for entry in results["history"] if name in entry]
+    return value
+
+
+def test_an_encoder_decoder_classifies(tmp_path: Path, tiny_data: Path) -> None:
+    base = make_writer(tmp_path / "t5", "t5")
+    recipe = Recipe(
+        base=str(base),
+        train_file=str(tiny_data),
+        test_file=str(tiny_data),
+        out=str(tmp_path / "run"),
+        validation_share=0.25,
+        method="full",
+        epochs=12,
+        batch_size=8,
+        learning_rate=1e-2,
+        max_length=16,
+        report_to="none",
+    )
+    assert train(recipe)["test_accuracy"] > 0.9
+    mixture = train(replace(recipe, method="adamix", kind="lora", epochs=2, out=str(tmp_path / "mixture")))
+    assert {entry["step"] for entry in mixture["history"] if "eval_loss" in entry} == {5, 10}
+
+
+def test_a_decoder_classifies_padded_batches(tmp_path: Path) -> None:
+    base = make_writer(tmp_path / "llama", "llama")
+    rows = [
+        f"{'the ' * (number % 4)}{word},{tone}" for number in range(6) for word, tone in (("good", "p"), ("bad", "n"))
+    ]
+    (tmp_path / "d.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    recipe = Recipe(
+        base=str(base),
+        train_file=str(tmp_path / "d.csv"),
+        test_file=str(tmp_path / "d.csv"),
+        out=str(tmp_path / "run"),
+        validation_share=0.25,
+        method="full",
+        epochs=20,
+        eval_steps=20,
+        batch_size=4,
+        learning_rate=1e-2,
+        max_length=16,
+        report_to="none",
+    )
+    assert train(recipe)["test_accuracy"] == 1.0
 
 
 def test_one_adapter_can_have_the_consistency_loss_from_dropout_alone(recipe: Recipe) -> None:

@@ -44,11 +44,18 @@ def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
         ({"task": "colour"}, "task is 'colour'; known are classification, pair-"),
         ({"share": "both"}, "share is 'both'; known are up, down, none"),
         ({"validation_share": 1.0}, "validation_share is 1.0"),
+        ({"seed": 1 << 32}, "seed is 4294967296; it must be below"),
+        ({"target_modules": ["query"]}, r"target_modules is \['query'\]; it takes a text"),
+        ({"base": {"a": 1}}, r"base is \{'a': 1\}; it takes a text"),
     ],
 )
 def test_bad_fields_are_told_what_is_wrong(values: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         make_recipe(None, {**NEEDED, **values})
+
+
+def test_files_may_be_a_list() -> None:
+    assert make_recipe(None, {**NEEDED, "train_file": ["a.csv", "b.csv"]}).train_file == "a.csv,b.csv"
 
 
 def test_what_is_missing_is_named_with_its_flag() -> None:

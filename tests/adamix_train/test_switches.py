@@ -12,13 +12,15 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from adamix_train.base import load_classifier
+from adamix_train.errors import RecipeError
 from adamix_train.mixture.houlsby import Houlsby
 from adamix_train.mixture.pfeiffer import Pfeiffer
 from adamix_train.mixture.projection import MixtureLinear, linear_projection, mixture_projection
 from adamix_train.mixture.routing import Route, set_route
 from adamix_train.mixture.shape import AdapterShape
+from adamix_train.objectives import OBJECTIVES
 from adamix_train.recipe import Recipe
-from adamix_train.run import train
+from adamix_train.run import _consistency_weight, train
 from adamix_train.unselected import hold_unselected
 from adamix_train.weighing import greedy_soup
 
@@ -79,14 +81,35 @@ def test_a_route_for_each_example_is_that_of_its_row_alone() -> None:
     assert mixture.route[4:] == route[:4], "rows are numbered over all ranks"
 
 
-def test_a_fixed_route_trains_no_other_module(recipe: Recipe) -> None:
+@pytest.mark.parametrize("consistency_weight", [0.0, 1.0])
+def test_a_fixed_route_trains_one_module_and_is_measured_on_it(recipe: Recipe, consistency_weight: float) -> None:
     """Without weight decay, what no route chose has nothing that moves it."""
-    train(replace(recipe, routing="fixed", consistency_weight=0.0, weight_decay=0.0))
+    train(replace(recipe, routing="fixed", consistency_weight=consistency_weight, weight_decay=0.0))
     tensors = load_file(Path(recipe.out) / "adapter_model.safetensors")
-    for name, weight in tensors.items():
-        if name.endswith("down.weight"):
-            others = [sum(torch.equal(module, other) for other in weight) for module in weight]
-            assert sorted(others) == [1, 3, 3, 3], "LoRA's modules start alike, and one of them was trained"
+    downs = [name for name in tensors if name.endswith("down.weight")]
+    assert downs
+    for name in downs:
+        weight, scores = tensors[name], tensors[name.replace(".weight", ".scores")]
+        others = [sum(torch.equal(module, other) for other in weight) for module in weight]
+        assert sorted(others) == [1, 3, 3, 3], "LoRA's modules start alike, and one of them was trained"
+        assert scores.softmax(0).tolist() == [float(count == 1) for count in others], "the mean is that module"
+
+
+def test_a_fixed_route_leaves_nothing_to_weigh() -> None:
+    with pytest.raises(RecipeError, match="a fixed route trains one module of each mixture"):
+        Recipe(base="b", out="o", routing="fixed", collapse="greedy-soup")
+
+
+@pytest.mark.parametrize(("fields", "weight"), [({}, 1.0), ({"num_modules": 1}, 0.0), ({"method": "head"}, 0.0)])
+def test_a_mixture_has_the_consistency_loss_by_default_and_nothing_else_has(
+    fields: dict[str, object], weight: float
+) -> None:
+    assert _consistency_weight(Recipe(base="b", out="o", **fields), OBJECTIVES["classification"]) == weight
+
+
+@pytest.mark.parametrize("fields", [{"num_modules": 1}, {"method": "full"}])
+def test_one_module_or_none_needs_no_weights(recipe: Recipe, fields: dict[str, object]) -> None:
+    assert train(replace(recipe, collapse="learned", epochs=1, **fields))["steps"] == 5
 
 
 @pytest.mark.parametrize("still", [True, False])

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +7,12 @@ import torch
 
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.recipe_file import make_recipe
-from benchmarks.quality.findings import findings_of, goal_against
+from benchmarks.errors import BenchmarkError
+from benchmarks.quality.findings import AGAINST, findings_of, goal_against, rate_of
 from benchmarks.quality.grid import Grid, Outcome, best_rate
 from benchmarks.quality.methods import CLASSIFIERS, WRITERS
 from benchmarks.quality.routes import routed
-from benchmarks.quality.runs import Budget, Run
+from benchmarks.quality.runs import Budget, Run, Workshop
 from benchmarks.quality.tasks import SUBJECTS, Subject
 
 
@@ -95,12 +97,43 @@ def grid(*methods: str) -> Grid:
 
 
 def test_goals_are_paired_differences_in_points() -> None:
-    goal = goal_against("adapter", 0.5, grid("adamix", "adapter"), outcome(adamix=[0.82, 0.80], adapter=[0.81, 0.80]))
+    both = outcome(adamix=[0.82, 0.80], adapter=[0.81, 0.80])
+    goal = goal_against("adamix", "adapter", 0.5, grid("adamix", "adapter"), both)
     assert goal is not None
     assert goal.value == pytest.approx(0.5)
     assert goal.met
     assert "standard error 0.50" in goal.what
-    assert goal_against("full", 0.0, grid("adamix"), outcome(adamix=[0.8])) is None
+    assert goal_against("adamix", "full", 0.0, grid("adamix"), outcome(adamix=[0.8])) is None
+
+
+def test_the_worst_goal_is_the_one_furthest_below() -> None:
+    both = outcome(adamix=[0.82, 0.82], adapter=[0.82, 0.82], full=[0.822, 0.822])
+    findings = findings_of(grid("adamix", "adapter", "full"), both, {})
+    assert "adamix above adapter" in findings.worst
+
+
+def test_text_writers_have_goals() -> None:
+    assert {name for ours, others in AGAINST.items() for name in (ours, *others)} <= {*CLASSIFIERS, *WRITERS}
+    assert AGAINST["adamix-lora"].keys() <= WRITERS.keys()
+
+
+def test_a_rate_at_the_edge_is_marked() -> None:
+    rates = CLASSIFIERS["adamix"].rates
+    marks = [rate_of(Outcome(rates={("sst2", "adamix"): rate}), "sst2", "adamix").endswith("*") for rate in rates]
+    assert marks == [True, False, False, True]
+
+
+def test_a_record_of_another_recipe_is_not_taken(tmp_path: Path) -> None:
+    one = run("adamix")
+    workshop = Workshop(folder=tmp_path, bases={"sst2": Path("base")}, jobs=1)
+    record = tmp_path / one.name / "record.json"
+    record.parent.mkdir()
+    recipe = one.recipe(Path("elsewhere"), Path("out"))
+    record.write_text(json.dumps({"recipe": recipe}))
+    assert workshop.records([one])[one]["recipe"] == recipe
+    record.write_text(json.dumps({"recipe": {**recipe, "epochs": 1.0}}))
+    with pytest.raises(BenchmarkError, match="is of another recipe: epochs differ"):
+        workshop.records([one])
 
 
 def test_the_table_has_a_row_for_each_method() -> None:
