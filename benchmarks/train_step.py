@@ -1,7 +1,8 @@
 """A training step of AdaMix costs what a step of PEFT's LoRA costs, and twice that with the consistency loss.
 
 All sides adapt query and value of the same base with rank 8 and take the same batch: forward, backward,
-AdamW. A step with consistency sends two views of the batch through the base, which is where its factor of two is from.
+AdamW. A step with consistency sends two views of the batch through the base, which is where its factor of two is from;
+`peft_lora_twice`, LoRA's own step on a batch twice as large, says what that alone costs on the machine.
 """
 
 import tempfile
@@ -39,6 +40,9 @@ def measure_steps(pace: Pace) -> Findings:
         steps = {PEER: lora_step(scratch), **{side: adamix_step(scratch, weight) for side, weight in WEIGHTS.items()}}
         batches = {case: random_batch(*shape) for case, shape in CASES.items()}
         work = {case: {side: _call(step, batch) for side, step in steps.items()} for case, batch in batches.items()}
+        for case, batch in batches.items():
+            twice = {name: torch.cat([values, values]) for name, values in batch.items()}
+            work[case][f"{PEER}_twice"] = _call(steps[PEER], twice)
         timings = measure(work, pace)
     comparison = Comparison(PEER, timings)
     costs = {side: [comparison.ratio(case, side) for case in CASES] for side in GOALS}

@@ -24,6 +24,7 @@ from demos.models import sample_model
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "scikit-learn")
 QUICK_SCALE = 0.1
 QUICK_METHODS = ("adapter", "adamix")
+ALL = "all"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     if unknown := [name for name in args.tasks if name not in SUBJECTS]:
         parser.error(f"unknown task {unknown[0]!r}; known are {', '.join(SUBJECTS)}")
     known = {method for name in args.tasks for method in SUBJECTS[name].methods}
-    if unknown := [name for name in args.methods or () if name not in known]:
+    if unknown := [name for name in args.methods or () if name not in {*known, ALL}]:
         parser.error(f"unknown method {unknown[0]!r}; known are {', '.join(sorted(known))}")
     command = "python -m benchmarks.quality " + " ".join(sys.argv[1:] if argv is None else argv)
     publish("quality", command, lambda: measure_quality(args), json_to=args.json)
@@ -43,7 +44,7 @@ def measure_quality(args: argparse.Namespace) -> Findings:
     """Carry out the grid, draw the plot if it is asked for, and return what came out."""
     grid = Grid(
         subjects=args.tasks,
-        methods=args.methods or (QUICK_METHODS if args.quick else None),
+        methods=_methods(args),
         seeds=args.seeds,
         others=[*(Budget(shots=shots) for shots in args.shots), *(Budget(times=times) for times in args.longer)],
         scale=QUICK_SCALE if args.quick else 1.0,
@@ -61,12 +62,20 @@ def measure_quality(args: argparse.Namespace) -> Findings:
     return findings_of(grid, outcome, versions_of(PACKAGES))
 
 
+def _methods(args: argparse.Namespace) -> list[str] | None:
+    if args.methods and ALL in args.methods:
+        return [method for subject in args.tasks for method in SUBJECTS[subject].methods]
+    return args.methods or (list(QUICK_METHODS) if args.quick else None)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tasks", type=_names, default=["sst2", "mrpc"], help=f"of {', '.join(SUBJECTS)}, with commas")
-    parser.add_argument("--methods", type=_names, help="with commas (default: each task's standard ones)")
+    parser.add_argument(
+        "--methods", type=_names, help="with commas, or all (default: the six that the claims need, e2e: all)"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
     parser.add_argument("--shots", type=_numbers, default=[], help="K of few-shot runs, with commas (default: none)")
     parser.add_argument("--longer", type=_numbers, default=[], help="multiples of the passes, with commas")

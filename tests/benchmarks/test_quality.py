@@ -1,3 +1,4 @@
+import argparse
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.recipe_file import make_recipe
 from benchmarks.errors import BenchmarkError
+from benchmarks.quality.__main__ import _methods
 from benchmarks.quality.findings import AGAINST, findings_of, goal_against, rate_of
 from benchmarks.quality.grid import Grid, Outcome, best_rate
 from benchmarks.quality.methods import CLASSIFIERS, WRITERS
@@ -151,3 +153,8 @@ def test_a_trained_mixture_can_be_run_through_one_of_its_modules() -> None:
         mixture.route = (1,)
         np.testing.assert_allclose(mixture(x).detach(), (x @ mixture.weight[1].T).detach(), rtol=1e-5)
     torch.testing.assert_close(mixture(x), mean)
+
+
+def test_all_methods_can_be_asked_for_at_once() -> None:
+    args = argparse.Namespace(methods=["all"], tasks=["sst2", "e2e"], quick=False)
+    assert set(_methods(args)) == {*CLASSIFIERS, *WRITERS}
