@@ -13,7 +13,7 @@ try:
     from tqdm import tqdm
 
     from adamix_export.export import EXPORTS, Options
-    from adamix_export.parity import Parity
+    from adamix_export.parity import Check, Parity
     from adamix_export.source import open_source
     from adamix_train.errors import AdaMixError
     from serve.errors import ServeError
@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     # An exception rather than an end on the spot, so that what is half written is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("adamix-export: told to stop; nothing was written"))
     *checkpoints, out = args.checkpoints
-    options = Options(data=args.data, limit=args.parity_rows, tolerance=args.tolerance, force=args.force)
+    check = Check(data=args.data, limit=args.parity_rows, tolerance=args.tolerance)
+    options = Options(check=check, force=args.force)
     shape = args.shape or ("merged" if len(checkpoints) == 1 else "bank")
     with tqdm(total=STAGES, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
 

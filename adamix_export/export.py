@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,16 @@ import onnxruntime as ort
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from adamix_export.errors import ExportError
 from adamix_export.graph.bank import make_bank
-from adamix_export.graph.encoder import write_graph
 from adamix_export.graph.merged import merge, weights_to
-from adamix_export.parity import CANARIES, Parity, compare, require
-from adamix_export.source import Source, base_model
+from adamix_export.parity import Check, Parity, require
+from adamix_export.source import Source
+from adamix_export.tasks.table import EXPORT_TASKS, ExportTask
 from serve.adapter import WEIGHTS, AdapterCard, read_adapter, write_card
 from serve.bundle import ADAPTERS, MODEL, TOKENIZER, Manifest, open_bundle, seal_bundle, whole_folder
-from serve.classify import Classifier, session_edges
+from serve.classify import session_edges
 from serve.seal import file_sha256
 from serve.session import CPU, Choice, open_session
 
@@ -35,12 +34,7 @@ Progress = Callable[[str], None]
 class Options:
     """How an export is checked and where it may write."""
 
-    data: Path | None = None
-    """Labelled texts for the parity check; None takes each run's own test or validation file."""
-    limit: int = 500
-    """Most texts of the parity check, for each adapter."""
-    tolerance: float = 1e-4
-    """Largest difference of a logit."""
+    check: Check = field(default_factory=Check)
     force: bool = False
     """Replace an existing folder."""
 
@@ -81,19 +75,20 @@ EXPORTS: dict[str, Callable[[Sequence[Source], Path, Options, Progress], dict[st
 def _export_bundle(
     shape: str, sources: Sequence[Source], out: Path, options: Options, progress: Progress
 ) -> dict[str, Parity]:
-    _check_together(sources)
+    task = _check_together(sources)
     with whole_folder(out, force=options.force) as folder:
         progress("collapsing")
         _write_tokenizer(sources, folder / TOKENIZER)
         for source in sources:
-            _write_adapter(source, folder / ADAPTERS / source.name, tokenizer_sha256=file_sha256(folder / TOKENIZER))
+            _write_adapter(
+                task, source, folder / ADAPTERS / source.name, tokenizer_sha256=file_sha256(folder / TOKENIZER)
+            )
         progress("tracing")
-        _write_model(shape, sources, folder)
-        manifest = _manifest(shape, sources, folder)
+        _write_model(task, shape, sources, folder)
+        manifest = _manifest(task, shape, sources, folder)
         seal_bundle(folder, manifest)
         progress("comparing")
-        classifier = Classifier(open_bundle(folder), provider="cpu")
-        reports = compare(sources, classifier, data=options.data, limit=options.limit, tolerance=options.tolerance)
+        reports = task.compare(sources, open_bundle(folder), options.check)
         require(reports)
         parity = {name: report.as_dict() for name, report in reports.items()}
         seal_bundle(folder, replace(manifest, parity=parity))
@@ -101,23 +96,30 @@ def _export_bundle(
     return reports
 
 
-def _check_together(sources: Sequence[Source]) -> None:
-    """Raise an error if the sources cannot be in one bundle."""
+def _check_together(sources: Sequence[Source]) -> ExportTask:
+    """Return what the sources have learned, or raise an error if they cannot be in one bundle."""
     first = sources[0]
+    if first.learned not in EXPORT_TASKS:
+        raise ExportError(
+            f"{first.name} was trained for {first.learned}; exported are {', '.join(EXPORT_TASKS)} so far"
+        )
     for source in sources[1:]:
+        if source.learned != first.learned:
+            raise ExportError(
+                f"{source.name} was trained for {source.learned}, {first.name} for {first.learned}: not in one bank"
+            )
         if source.card.base_sha256 != first.card.base_sha256:
             raise ExportError(f"{source.name} and {first.name} were trained on different bases: a bank has one base")
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
             raise ExportError(f"two checkpoints are called {name}: name them, NAME=FOLDER")
+    return EXPORT_TASKS[first.learned]
 
 
-def _write_adapter(source: Source, folder: Path, *, tokenizer_sha256: str) -> None:
+def _write_adapter(task: ExportTask, source: Source, folder: Path, *, tokenizer_sha256: str) -> None:
     folder.mkdir(parents=True)
     save_file(weights_to(source.adapter, torch.float32), folder / WEIGHTS)
-    tokenizer = AutoTokenizer.from_pretrained(source.folder)
-    ids = tokenizer(list(CANARIES), truncation=True, max_length=source.card.max_length)["input_ids"]
     card = AdapterCard(
         name=source.name,
         sha256=file_sha256(folder / WEIGHTS),
@@ -130,8 +132,7 @@ def _write_adapter(source: Source, folder: Path, *, tokenizer_sha256: str) -> No
         max_length=source.card.max_length,
         metric=source.card.metric,
         metrics=source.card.metrics,
-        canary_ids=ids,
-        canary_logits=source.logits_of_ids(ids).tolist(),
+        **task.canaries(source),
     )
     write_card(folder, card)
 
@@ -149,25 +150,24 @@ def _write_tokenizer(sources: Sequence[Source], file: Path) -> None:
     file.write_text(definitions.pop(), "utf-8")
 
 
-def _write_model(shape: str, sources: Sequence[Source], folder: Path) -> None:
+def _write_model(task: ExportTask, shape: str, sources: Sequence[Source], folder: Path) -> None:
     first = sources[0]
-    model = base_model(first)
-    tokenizer = AutoTokenizer.from_pretrained(first.folder)
+    model = first.base_model()
     stacks = None
     if shape == "bank":
         stacks = make_bank(model, [source.adapter for source in sources])
     else:
         merge(model, first.adapter)
-    write_graph(model, list(tokenizer.model_input_names), stacks, folder / MODEL)
+    task.write_graph(model, first.tokenizer, stacks, folder / MODEL)
     (folder / "config.json").write_text(json.dumps(model.config.to_diff_dict(), indent=2, sort_keys=True) + "\n")
 
 
-def _manifest(shape: str, sources: Sequence[Source], folder: Path) -> Manifest:
+def _manifest(task: ExportTask, shape: str, sources: Sequence[Source], folder: Path) -> Manifest:
     first = sources[0]
     inputs, outputs = session_edges(open_session(folder / MODEL, Choice(CPU, "to read the graph's edges")))
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return Manifest(
-        task="text-classification",
+        task=task.tag,
         shape=shape,
         precision="fp32",
         base={

@@ -1,28 +1,27 @@
 """Compare a bundle in ONNX Runtime with the checkpoint in PyTorch: the last act of every export."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from adamix_export.errors import ParityError
 from adamix_export.source import Source
 from adamix_train.errors import DataError
-from adamix_train.metrics.table import METRICS
 from adamix_train.recipe import Recipe
 from adamix_train.tasks.examples import Example
 from adamix_train.tasks.splits import read_all, task_of
-from serve.classify import Classifier
 
-CANARIES = (
-    "Everything arrived on time and works as it should, thank you.",
-    "It broke on the second day and nobody answers my letters.",
-    "Where can I change the address on my invoice?",
-    "no",
-)
-"""Texts of our own: they go into every bundle, as token ids."""
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What a bundle is compared on."""
+
+    data: Path | None = None
+    """Labelled texts; None takes each run's own test or validation file."""
+    limit: int = 500
+    """Most texts, for each adapter."""
+    tolerance: float = 1e-4
+    """Largest difference of a logit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,53 +51,21 @@ class Parity:
         return {**asdict(self), "passed": self.passed}
 
 
-def parity_examples(source: Source, data: Path | None, *, limit: int) -> tuple[list[Example], str]:
-    """Return labelled texts and where they are from: `data`, else the run's test or validation file, else none."""
+def parity_examples(source: Source, check: Check) -> tuple[list[Example], str]:
+    """Return examples and where they are from: the check's, else the run's test or validation file, else none."""
     recipe = Recipe(**source.card.recipe)
-    known = [str(data)] if data else [files for files in (recipe.test_file, recipe.validation_file) if files]
-    files = next((files for files in known if data or all(Path(file).is_file() for file in files.split(","))), None)
-    if files is None:
+    own = [files for files in (recipe.test_file, recipe.validation_file) if files]
+    known = [str(check.data)] if check.data else [files for files in own if _are_there(files)]
+    if not known:
         return [], "canary texts"
-    examples = read_all(files, task_of(recipe))[:limit]
-    if strange := sorted({example.target for example in examples} - set(source.card.labels)):
-        raise DataError(f"{files} has labels that {source.name} does not know: {', '.join(strange[:5])}")
-    return examples, ",".join(Path(file).name for file in files.split(","))
+    examples = read_all(known[0], task_of(recipe))[: check.limit]
+    if source.card.labels and (strange := sorted({example.target for example in examples} - set(source.card.labels))):
+        raise DataError(f"{known[0]} has labels that {source.name} does not know: {', '.join(strange[:5])}")
+    return examples, ",".join(Path(file).name for file in known[0].split(","))
 
 
-def compare(
-    sources: Sequence[Source],
-    classifier: Classifier,
-    *,
-    data: Path | None,
-    limit: int,
-    tolerance: float,
-) -> dict[str, Parity]:
-    """Return the report of every source; in a bank the rows of all sources share batches."""
-    cases = []
-    for source in sources:
-        examples, origin = parity_examples(source, data, limit=limit)
-        cases.append((source, [example.texts[0] for example in examples] + list(CANARIES), examples, origin))
-    texts = [text for _, texts, *_ in cases for text in texts]
-    names = [source.name for source, texts, *_ in cases for _ in texts]
-    predictions = iter(classifier(texts, adapter=names))
-    reports = {}
-    for source, texts, examples, origin in cases:
-        found = np.stack([next(predictions).logits for _ in texts])
-        expected = source.logits(texts)
-        labels = np.array([source.card.labels.index(example.target) for example in examples], np.int64)
-        metric = METRICS[source.card.metric]
-        reports[source.name] = Parity(
-            rows=len(texts),
-            data=origin,
-            max_difference=float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf"),
-            tolerance=tolerance,
-            equal_labels=float((found.argmax(-1) == expected.argmax(-1)).mean()),
-            metric=source.card.metric,
-            pytorch=metric(expected[: len(labels)], labels) if len(labels) else None,
-            onnx=metric(found[: len(labels)], labels) if len(labels) else None,
-            provider=classifier.provider,
-        )
-    return reports
+def _are_there(files: str) -> bool:
+    return all(Path(file).is_file() for file in files.split(","))
 
 
 def require(reports: dict[str, Parity]) -> None:

@@ -1,27 +1,22 @@
 """A checkpoint opened for export: its card, its collapsed adapter, and the model that PyTorch runs for comparison."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import peft
-import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from adamix_export.collapse import Weights, collapse_checkpoint
 from adamix_export.errors import ExportError
-from adamix_train.base import base_folder, base_sha256, config_sha256, load_classifier
+from adamix_train.base import base_folder, base_sha256, config_sha256, load_base, load_config
 from adamix_train.checkpoint import WEIGHTS, Card, read_card
 from adamix_train.errors import BaseError, CheckpointError
+from adamix_train.objectives import OBJECTIVES, Objective
 from adamix_train.peft_method import AdaMixConfig
 from adamix_train.tasks.table import TASKS
 from serve.adapter import check_name
-
-REFERENCE_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -33,6 +28,13 @@ class Source:
     card: Card
     config: AdaMixConfig
     base: Path
+    learned: str
+    """The key of `adamix_train.objectives.OBJECTIVES` that it was trained for."""
+
+    @property
+    def objective(self) -> Objective:
+        """What it was trained for."""
+        return OBJECTIVES[self.learned]
 
     @cached_property
     def adapter(self) -> Weights:
@@ -42,26 +44,17 @@ class Source:
     @cached_property
     def reference(self) -> peft.PeftModel:
         """The checkpoint as PEFT loads it, in evaluation mode: what an export must agree with."""
-        model = peft.PeftModel.from_pretrained(load_classifier(self.base, self.card.labels), self.folder)
-        return model.eval()
+        return peft.PeftModel.from_pretrained(self.base_model(), self.folder).eval()
 
-    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return PyTorch's logits (texts, labels), tokenized by transformers."""
-        tokenizer = AutoTokenizer.from_pretrained(self.folder)
-        batches = []
-        for start in range(0, len(texts), REFERENCE_ROWS):
-            batch = list(texts[start : start + REFERENCE_ROWS])
-            inputs = tokenizer(
-                batch, truncation=True, max_length=self.card.max_length, padding=True, return_tensors="pt"
-            )
-            with torch.inference_mode():
-                batches.append(self.reference(**inputs).logits.numpy())
-        return np.concatenate(batches)
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The checkpoint's own tokenizer."""
+        return AutoTokenizer.from_pretrained(self.folder)
 
-    def logits_of_ids(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
-        """Return PyTorch's logits (rows, labels) for token ids, each row run alone."""
-        with torch.inference_mode():
-            return np.concatenate([self.reference(input_ids=torch.tensor([ids])).logits.numpy() for ids in rows])
+    def base_model(self) -> PreTrainedModel:
+        """Return the base with a new head, in evaluation mode, without gradients."""
+        model = load_base(self.base, self.objective.model, **self.objective.settings(self.card.labels)).model
+        return model.requires_grad_(False).eval()
 
 
 def open_source(argument: str, *, base: str | None = None) -> Source:
@@ -90,9 +83,7 @@ def open_source(argument: str, *, base: str | None = None) -> Source:
         )
     if config_sha256(where) != card.config_sha256:
         raise BaseError(f"{where} has the weights that {folder} was trained on, but another config.json: put it back")
-    return Source(check_name(name if found else folder.resolve().name), folder, card, config, where)
-
-
-def base_model(source: Source) -> PreTrainedModel:
-    """Return the source's base as a classifier in evaluation mode, without gradients."""
-    return load_classifier(source.base, source.card.labels).requires_grad_(False).eval()
+    learned = (
+        "sequence-to-sequence" if task.kind == "generation" and load_config(where).is_encoder_decoder else task.kind
+    )
+    return Source(check_name(name if found else folder.resolve().name), folder, card, config, where, learned)

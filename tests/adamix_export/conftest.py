@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adamix_export.export import EXPORTS, Options
-from adamix_export.parity import Parity
+from adamix_export.parity import Check, Parity
 from adamix_export.source import open_source
 from adamix_train.recipe import Recipe
 from adamix_train.run import train
@@ -50,6 +50,7 @@ Export = Callable[..., dict[str, Parity]]
 def export(tmp_path: Path) -> Export:
     def run(shape: str, *checkpoints: Path | str, out: str = "out", **options: object) -> dict[str, Parity]:
         sources = [open_source(str(checkpoint)) for checkpoint in checkpoints]
-        return EXPORTS[shape](sources, tmp_path / out, Options(**options), lambda stage: None)
+        force = bool(options.pop("force", False))
+        return EXPORTS[shape](sources, tmp_path / out, Options(check=Check(**options), force=force), lambda stage: None)
 
     return run

@@ -1,0 +1,39 @@
+"""The tasks that can be exported, by what was learned; a new one is a file beside this one and a line in the table."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from adamix_export.graph.bank import Stacks
+from adamix_export.parity import Check, Parity
+from adamix_export.source import Source
+from adamix_export.tasks import classification
+from serve.bundle import Bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportTask:
+    """How a kind of model is written and checked."""
+
+    tag: str
+    """The bundle's task, as the Hub calls it."""
+    canaries: Callable[[Source], dict[str, Any]]
+    """Returns the fields of an adapter's card that show, wherever it is loaded, that it answers."""
+    write_graph: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Stacks | None, Path], None]
+    """Takes the base with its adapter, or with the stacks of a bank, and writes the graph."""
+    compare: Callable[[Sequence[Source], Bundle, Check], dict[str, Parity]]
+    """Runs the bundle in ONNX Runtime against PyTorch; returns a report for every source."""
+
+
+EXPORT_TASKS: dict[str, ExportTask] = {
+    "classification": ExportTask(
+        tag="text-classification",
+        canaries=classification.canaries,
+        write_graph=classification.write_graph,
+        compare=classification.compare,
+    ),
+}
+"""By the key of `adamix_train.objectives.OBJECTIVES` that was learned."""
