@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     """Export checkpoints."""
     args = _parser().parse_args(argv)
     _quieten()
-    if args.parity_rows < 1:
+    if args.parity_rows is not None and args.parity_rows < 1:
         sys.exit(f"adamix-export: --parity-rows is {args.parity_rows}; it must be positive")
     if len(args.checkpoints) < 2:
         sys.exit("adamix-export: give one checkpoint or more, and then the folder to write")
@@ -100,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", type=Path, help="labelled texts for the parity check (default: the run's test or validation file)"
     )
-    parser.add_argument("--parity-rows", type=int, default=500, help="most texts to compare (default: %(default)s)")
+    parser.add_argument(
+        "--parity-rows", type=int, help="most texts to compare (default: 500 to classify, 48 to write from)"
+    )
     parser.add_argument(
         "--tolerance", type=float, default=1e-4, help="largest difference of a logit (default: %(default)s)"
     )

@@ -88,7 +88,8 @@ def _export_bundle(
         manifest = _manifest(task, shape, sources, folder)
         seal_bundle(folder, manifest)
         progress("comparing")
-        reports = task.compare(sources, open_bundle(folder), options.check)
+        check = replace(options.check, limit=options.check.limit or task.rows)
+        reports = task.compare(sources, open_bundle(folder), check)
         require(reports)
         parity = {name: report.as_dict() for name, report in reports.items()}
         seal_bundle(folder, replace(manifest, parity=parity))

@@ -18,8 +18,8 @@ class Check:
 
     data: Path | None = None
     """Labelled texts; None takes each run's own test or validation file."""
-    limit: int = 500
-    """Most texts, for each adapter."""
+    limit: int | None = None
+    """Most texts, for each adapter; None takes the task's own number."""
     tolerance: float = 1e-4
     """Largest difference of a logit."""
 

@@ -65,7 +65,7 @@ def open_source(argument: str, *, base: str | None = None) -> Source:
         raise CheckpointError(f"there is no checkpoint folder {folder}")
     card = read_card(folder)
     task = TASKS[card.task]
-    if task.kind != "classification" or len(task.inputs) > 1:
+    if task.kind != "generation" and len(task.inputs) > 1:
         raise ExportError(f"{folder} was trained for task {card.task}; export takes classifiers of single texts so far")
     if card.recipe["method"] != "adamix":
         raise ExportError(f"{folder} was trained with method {card.recipe['method']}; export takes AdaMix adapters")

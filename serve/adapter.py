@@ -39,7 +39,7 @@ class AdapterCard:
     num_modules: int
     """Of the mixture that it is the collapse of."""
     labels: list[str]
-    """One for each logit."""
+    """One for each logit; none of an adapter that writes."""
     max_length: int
     """In tokens, special ones included, as in training."""
     metric: str
@@ -49,6 +49,12 @@ class AdapterCard:
     """Token ids of a few rows…"""
     canary_logits: list[list[float]]
     """…and PyTorch's logits for them: what shows, wherever it is loaded, that this adapter answers."""
+    canary_tokens: list[list[int]] = field(default_factory=list)
+    """Of an adapter that writes: what it writes after the canary rows; the logits are those of these tokens."""
+    prompt: str = "{input}"
+    """Of an adapter that writes: the text before the one that it writes."""
+    eos_token_ids: list[int] = field(default_factory=list)
+    """Of an adapter that writes: the tokens that end a text."""
     parity: dict[str, Any] = field(default_factory=dict)
     """Of an adapter exported by itself: its comparison with PyTorch. A bundle keeps its own in its manifest."""
     format_version: int = FORMAT_VERSION
@@ -57,7 +63,11 @@ class AdapterCard:
         if self.format_version != FORMAT_VERSION:
             raise BundleError(f"adapter {self.name}: format {self.format_version}; this version reads {FORMAT_VERSION}")
         check_name(self.name)
-        if not self.labels or not self.canary_ids or len(self.canary_ids) != len(self.canary_logits):
+        if (
+            not (self.labels or self.canary_tokens)
+            or not self.canary_ids
+            or len(self.canary_ids) != len(self.canary_logits)
+        ):
             raise BundleError(f"adapter {self.name}: its card has no labels or no canary rows")
 
 

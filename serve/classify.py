@@ -52,7 +52,7 @@ class Classifier:
     def __init__(self, bundle: Bundle | Path | str, *, provider: str = "auto", threads: int | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         self.session = open_session(self.bundle.model, choose_provider(provider), threads=threads)
-        _check_edges(self.session, self.bundle)
+        check_edges(self.session, self.bundle)
         self.inputs = {edge.name for edge in self.bundle.manifest.inputs if not edge.name.startswith(PREFIX)}
         self.texts = Texts(self.bundle.tokenizer)
         self.cards: dict[str, AdapterCard] = {name: adapter.card for name, adapter in self.bundle.adapters.items()}
@@ -141,7 +141,8 @@ def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:
         yield batch
 
 
-def _check_edges(session: ort.InferenceSession, bundle: Bundle) -> None:
+def check_edges(session: ort.InferenceSession, bundle: Bundle) -> None:
+    """Raise an error if a session's graph does not have the edges that its manifest lists."""
     found = session_edges(session)
     if found != (bundle.manifest.inputs, bundle.manifest.outputs):
         raise BundleError(f"{bundle.model} does not have the inputs and outputs that the manifest lists")

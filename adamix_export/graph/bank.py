@@ -11,6 +11,7 @@ from adamix_export.collapse import HEAD, Weights
 from adamix_export.errors import ExportError
 from adamix_export.graph.merged import by_site, replace_module
 from adamix_train.mixture.kinds import Adapter, make_adapter
+from adamix_train.mixture.layers import features
 from adamix_train.mixture.projection import Projection
 from adamix_train.mixture.shape import AdapterShape
 
@@ -53,7 +54,7 @@ class BankLinear(nn.Module):
 class Adapted(nn.Module):
     """A layer of the base with the adapters of every kind that the bank holds for it; a row's own is not zero."""
 
-    def __init__(self, base: nn.Linear, adapters: list[Adapter]) -> None:
+    def __init__(self, base: nn.Module, adapters: list[Adapter]) -> None:
         super().__init__()
         self.base, self.adapters = base, nn.ModuleList(adapters)
 
@@ -67,7 +68,7 @@ class Adapted(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The weight (out, in) of the layer, for code that looks at its dtype."""
-        return self.base.weight
+        return self.base.weight  # type: ignore[return-value]
 
 
 def make_bank(model: PreTrainedModel, adapters: Iterable[Weights]) -> Stacks:
@@ -76,8 +77,10 @@ def make_bank(model: PreTrainedModel, adapters: Iterable[Weights]) -> Stacks:
     sites = sorted({site for adapter in adapters for site in by_site(adapter)})
     for module in sorted({module for module, _ in sites}):
         layer = model.get_submodule(module)
-        if not isinstance(layer, nn.Linear):
-            raise ExportError(f"{module} is a {type(layer).__name__}; a bank adapts torch.nn.Linear layers")
+        try:
+            features(layer)
+        except TypeError as error:
+            raise ExportError(f"{module}: {error}") from error
         kinds = [kind for other, kind in sites if other == module]
         replace_module(
             model,
@@ -88,12 +91,13 @@ def make_bank(model: PreTrainedModel, adapters: Iterable[Weights]) -> Stacks:
     return stacks
 
 
-def _bank_head(layer: nn.Linear, module: str, stacks: Stacks) -> BankLinear:
-    return _bank_linear(stacks, f"{module}.{HEAD}", layer.in_features, layer.out_features, bias=layer.bias is not None)
+def _bank_head(layer: nn.Module, module: str, stacks: Stacks) -> BankLinear:
+    return _bank_linear(stacks, f"{module}.{HEAD}", *features(layer), bias=layer.bias is not None)
 
 
-def _adapted(layer: nn.Linear, module: str, kinds: list[str], stacks: Stacks) -> Adapted:
-    shape = AdapterShape(in_features=layer.in_features, out_features=layer.out_features, r=1, lora_alpha=1)
+def _adapted(layer: nn.Module, module: str, kinds: list[str], stacks: Stacks) -> Adapted:
+    in_features, out_features = features(layer)
+    shape = AdapterShape(in_features=in_features, out_features=out_features, r=1, lora_alpha=1)
     return Adapted(layer, [make_adapter(kind, shape, _projection(stacks, module, kind)) for kind in kinds])
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from adamix_export.graph.bank import Stacks
 from adamix_export.parity import Check, Parity
 from adamix_export.source import Source
-from adamix_export.tasks import classification
+from adamix_export.tasks import classification, generation
 from serve.bundle import Bundle
 
 
@@ -24,6 +24,8 @@ class ExportTask:
     """Returns the fields of an adapter's card that show, wherever it is loaded, that it answers."""
     write_graph: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Stacks | None, Path], None]
     """Takes the base with its adapter, or with the stacks of a bank, and writes the graph."""
+    rows: int
+    """Most rows of the comparison, unless another number is asked for."""
     compare: Callable[[Sequence[Source], Bundle, Check], dict[str, Parity]]
     """Runs the bundle in ONNX Runtime against PyTorch; returns a report for every source."""
 
@@ -33,7 +35,15 @@ EXPORT_TASKS: dict[str, ExportTask] = {
         tag="text-classification",
         canaries=classification.canaries,
         write_graph=classification.write_graph,
+        rows=500,
         compare=classification.compare,
+    ),
+    "generation": ExportTask(
+        tag="text-generation",
+        canaries=generation.canaries,
+        write_graph=generation.write_graph,
+        rows=48,
+        compare=generation.compare,
     ),
 }
 """By the key of `adamix_train.objectives.OBJECTIVES` that was learned."""

@@ -22,7 +22,7 @@ ENCODER = {
 DECODER = {
     **{name: value for name, value in ENCODER.items() if name != "num_labels"},
     "num_key_value_heads": 1,
-    "head_dim": 8,
+    "head_dim": 16,
     "bos_token_id": 1,
     "eos_token_id": 2,
 }

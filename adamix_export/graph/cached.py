@@ -1,0 +1,126 @@
+"""Attention over a cache in place, as ONNX Runtime's GroupQueryAttention, for every family that uses the interface."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface
+
+from adamix_export.errors import ExportError
+
+NAME = "onnxruntime_group_query"
+ROTARY = "apply_rotary_pos_emb"
+STATIC = ("default", "linear", "llama3", "yarn")
+"""Rotary types whose angles do not depend on the length of the sequence."""
+
+
+@dataclass
+class Cache:
+    """What attention reads and writes while the graph is traced; a plain object, so that tracing sees inputs in it."""
+
+    past: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Keys and values (batch, heads, max_length, head width) by layer."""
+    present: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    last: Tensor = field(default_factory=lambda: torch.empty(0))
+    """Each row's number of tokens, those of the cache included, less one: (batch,), int32."""
+    total: Tensor = field(default_factory=lambda: torch.empty(0))
+    """The longest row's number of tokens: a scalar, int32."""
+    cosine: Tensor | None = None
+    """(positions, head width / 2) of rotary embeddings; None where a model has none."""
+    sine: Tensor | None = None
+
+
+class CachedAttention:
+    """The attention function: causal, over the cache and the tokens of the call, rotary embeddings included."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        *,
+        scaling: float | None = None,
+        sliding_window: int | None = None,
+        softcap: float | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, None]:
+        """Emit com.microsoft.GroupQueryAttention for query, key and value (batch, heads, sequence, head width)."""
+        batch, heads, length, width = query.shape
+        cache, layer = self.cache, int(module.layer_idx)  # type: ignore[arg-type]
+        rotary = cache.cosine is not None and getattr(module, "use_rope", True)
+        attributes: dict[str, Any] = {
+            "num_heads": heads,
+            "kv_num_heads": key.shape[1],
+            "scale": float(scaling if scaling is not None else width**-0.5),
+            "do_rotary": int(bool(rotary)),
+            "rotary_interleaved": 0,
+            "local_window_size": sliding_window or -1,
+            "softcap": float(softcap or 0.0),
+        }
+        past = cache.past[layer]
+        angles = (cache.cosine, cache.sine) if rotary else (None, None)
+        attended, *present = torch.onnx.ops.symbolic_multi_out(
+            "com.microsoft::GroupQueryAttention",
+            (_flat(query), _flat(key), _flat(value), *past, cache.last, cache.total, *angles),
+            attrs=attributes,
+            dtypes=(query.dtype, past[0].dtype, past[1].dtype),
+            shapes=((batch, length, heads * width), past[0].shape, past[1].shape),
+            version=1,
+        )
+        cache.present[layer] = (present[0], present[1])
+        return attended.reshape(batch, length, heads, width), None
+
+
+def _flat(states: Tensor) -> Tensor:
+    batch, heads, length, width = states.shape
+    return states.transpose(1, 2).reshape(batch, length, heads * width)
+
+
+@contextmanager
+def caching(model: PreTrainedModel, cache: Cache) -> Iterator[None]:
+    """Let a model's attention go through `cache` while it is traced; rotary embeddings become the operator's."""
+    AttentionInterface.register(NAME, CachedAttention(cache))
+    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
+    model.set_attn_implementation(NAME)
+    cache.cosine, cache.sine = _angles(model)
+    module = sys.modules[type(model).__module__]
+    if not hasattr(module, ROTARY):
+        yield
+        return
+    with mock.patch.object(module, ROTARY, lambda query, key, *_, **__: (query, key)):
+        yield
+
+
+def _angles(model: PreTrainedModel) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Return cosine and sine (positions, head width / 2) of a model's rotary embeddings, if it has them."""
+    found = [module for name, module in model.named_modules() if name.rpartition(".")[2] == "rotary_emb"]
+    if not found:
+        return None, None
+    rotary: Any = found[0]
+    if len(found) > 1 or rotary.rope_type not in STATIC:
+        raise ExportError(
+            f"rotary embeddings of type {rotary.rope_type} depend on the sequence's length, which "
+            f"GroupQueryAttention's do not; exported are {', '.join(STATIC)}"
+        )
+    if 2 * len(rotary.inv_freq) != head_width(model):
+        raise ExportError("rotary embeddings of a part of each head are not exported")
+    positions = torch.arange(model.config.max_position_embeddings, dtype=torch.float32)
+    angles = torch.outer(positions, rotary.inv_freq.float())
+    return angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling
+
+
+def head_width(model: PreTrainedModel) -> int:
+    """Return the width of an attention head."""
+    config = model.config
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)

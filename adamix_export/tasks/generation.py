@@ -1,0 +1,142 @@
+"""Export of models that write."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from adamix_export.graph import decoder
+from adamix_export.graph.bank import Stacks
+from adamix_export.parity import Check, Parity, parity_examples
+from adamix_export.source import Source
+from adamix_train.recipe import Recipe
+from adamix_train.tasks.encoding import Encoding
+from adamix_train.tasks.splits import task_of
+from adamix_train.writing import make_prompts
+from serve.bundle import Bundle
+from serve.generate import Generator, Prompt
+
+CANARIES = ("name[Blue Spice], food[Italian]", "Where can I change the address on my invoice?", "no")
+"""Inputs of our own: they go into every bundle, as token ids."""
+CANARY_TOKENS = 8
+ROWS = 8
+"""Compared at a time: logits of every token are large."""
+PERPLEXITY = "perplexity"
+Tokens = list[list[int]]
+
+
+def canaries(source: Source) -> dict[str, Any]:
+    """Return prompts of a few inputs, what PyTorch writes after them, and the logits of those tokens."""
+    recipe = Recipe(**source.card.recipe)
+    template = task_of(recipe).prompt
+    prompts = [
+        source.tokenizer(template.replace("{input}", text))["input_ids"][-source.card.max_length :] for text in CANARIES
+    ]
+    tokens: Tokens = [[] for _ in prompts]
+    for _ in range(CANARY_TOKENS):
+        nexts = pytorch_logits(source, prompts, [[*row, 0] for row in tokens])
+        tokens = [[*row, int(found[-1].argmax())] for row, found in zip(tokens, nexts, strict=True)]
+    logits = pytorch_logits(source, prompts, tokens)
+    ends = source.reference.generation_config.eos_token_id
+    return {
+        "canary_ids": prompts,
+        "canary_tokens": tokens,
+        "canary_logits": [found[range(len(row)), row].tolist() for row, found in zip(tokens, logits, strict=True)],
+        "prompt": template,
+        "eos_token_ids": sorted(
+            {source.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        ),
+    }
+
+
+def write_graph(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stacks: Stacks | None, file: Path) -> None:
+    """Write the graph of a decoder."""
+    decoder.write_graph(model, stacks, file)
+
+
+def compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[str, Parity]:
+    """Return the report of every source: greedy tokens, their logits, and the perplexity of the data's own texts.
+
+    PyTorch is given what the bundle wrote: if each token is the likeliest after those before, PyTorch writes the same.
+    """
+    generator = Generator(bundle, provider="cpu")
+    return {source.name: _compare(source, generator, check) for source in sources}
+
+
+def _compare(source: Source, generator: Generator, check: Check) -> Parity:
+    recipe = Recipe(**source.card.recipe)
+    examples, origin = parity_examples(source, replace(check, limit=None))
+    encoding = Encoding(tokenizer=source.tokenizer, max_length=source.card.max_length, prompt=task_of(recipe).prompt)
+    data = make_prompts(examples, encoding, encoder_decoder=False)[: check.limit]
+    card = generator.cards[source.name]
+    prompts = [Prompt(ids, source.name) for ids in (*(one.ids for one in data), *card.canary_ids)]
+    written = generator.write(prompts, max_new_tokens=recipe.max_new_tokens)
+    tokens = [[*row.tokens, *card.eos_token_ids[: int(row.ended)]] for row in written]
+    differences, equal = _differences(source, generator, prompts, tokens, card.eos_token_ids)
+    texts = [
+        source.tokenizer(" " + one.references[0], add_special_tokens=False)["input_ids"][: recipe.max_new_tokens]
+        for one in data
+    ]
+    losses = _losses(source, generator, prompts[: len(data)], texts) if data else None
+    return Parity(
+        rows=len(prompts),
+        data=origin,
+        max_difference=max(differences),
+        tolerance=check.tolerance,
+        equal_labels=sum(equal) / len(equal),
+        metric=PERPLEXITY,
+        pytorch=float(np.exp(losses[0])) if losses else None,
+        onnx=float(np.exp(losses[1])) if losses else None,
+        provider=generator.provider,
+    )
+
+
+def _differences(
+    source: Source, generator: Generator, prompts: Sequence[Prompt], tokens: Tokens, ends: Sequence[int]
+) -> tuple[list[float], list[bool]]:
+    """Return, for each row, the largest difference of a logit and whether PyTorch would have written the same."""
+    differences, equal = [], []
+    for start in range(0, len(prompts), ROWS):
+        batch, rows = prompts[start : start + ROWS], tokens[start : start + ROWS]
+        expected = pytorch_logits(source, [prompt.input_ids for prompt in batch], rows)
+        for row, here, there in zip(rows, generator.forced_logits(batch, rows), expected, strict=True):
+            differences.append(float(np.abs(here - there).max()) if np.isfinite(here).all() else float("inf"))
+            chosen = there.argmax(-1).tolist()
+            equal.append(all(one == other or {one, other} <= {*ends} for one, other in zip(chosen, row, strict=True)))
+    return differences, equal
+
+
+def _losses(source: Source, generator: Generator, prompts: Sequence[Prompt], texts: Tokens) -> tuple[float, float]:
+    """Return the mean cross-entropy of the tokens of `texts` in PyTorch and in the bundle."""
+    sums = np.zeros(2)
+    for start in range(0, len(prompts), ROWS):
+        batch, rows = prompts[start : start + ROWS], texts[start : start + ROWS]
+        sides = (
+            pytorch_logits(source, [prompt.input_ids for prompt in batch], rows),
+            generator.forced_logits(batch, rows),
+        )
+        for side, found in enumerate(sides):
+            for row, logits in zip(rows, found, strict=True):
+                shifted = logits - logits.max(-1, keepdims=True)
+                sums[side] += float((np.log(np.exp(shifted).sum(-1)) - shifted[range(len(row)), row]).sum())
+    count = sum(map(len, texts))
+    return sums[0] / count, sums[1] / count
+
+
+def pytorch_logits(
+    source: Source, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]
+) -> list[NDArray[np.float32]]:
+    """Return PyTorch's logits (tokens, vocabulary) before each of `tokens` after each prompt, in one batch."""
+    rows = [[*prompt, *row] for prompt, row in zip(prompts, tokens, strict=True)]
+    inputs = source.tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")
+    with torch.inference_mode():
+        logits = source.reference(**inputs).logits
+    pairs = zip(prompts, tokens, strict=True)
+    return [
+        logits[index, len(prompt) - 1 : len(prompt) - 1 + len(row)].numpy() for index, (prompt, row) in enumerate(pairs)
+    ]

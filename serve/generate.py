@@ -1,0 +1,204 @@
+"""The generation engine: prompts in, texts out, rows of a batch through adapters of their own.
+
+Prompts of any lengths start together and are written together, greedily; the cache is one buffer that every step
+extends in place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from serve.adapter import AdapterCard
+from serve.bank import Bank
+from serve.bundle import Bundle, open_bundle
+from serve.classify import check_edges
+from serve.errors import BundleError, InputError, UnknownAdapter
+from serve.session import CUDA, choose_provider, open_session
+from serve.tokens import pad
+
+PAST = "past_key_values."
+PRESENT = "present."
+CANARY_TOLERANCE = 1e-2
+"""Largest difference of a canary token's logit from PyTorch's, on any provider."""
+BATCH_ROWS = 32
+"""Of a direct call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a row is written from, and the adapter that writes it."""
+
+    input_ids: list[int]
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written for a prompt."""
+
+    adapter: str
+    sha256: str
+    tokens: list[int]
+    """Without the end-of-sequence token."""
+    text: str
+    ended: bool
+    """Whether the model ended the text itself."""
+
+
+class Generator:
+    """A bundle, ready to write.
+
+    Opening it runs every adapter's canary rows and compares: an adapter that does not give what it gave in PyTorch is
+    not served.
+    """
+
+    def __init__(self, bundle: Bundle | Path | str, *, provider: str = "auto", threads: int | None = None) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+        self.session = open_session(self.bundle.model, choose_provider(provider), threads=threads)
+        check_edges(self.session, self.bundle)
+        self.device = "cuda" if self.provider == CUDA else "cpu"
+        self.tokenizer = Tokenizer.from_file(str(self.bundle.tokenizer))
+        self.cards: dict[str, AdapterCard] = {name: adapter.card for name, adapter in self.bundle.adapters.items()}
+        self.bank: Bank | None = None
+        if self.bundle.manifest.shape == "bank":
+            self.bank = Bank(self.bundle.manifest.inputs, list(self.bundle.adapters.values()), device=self.device)
+        for card in self.cards.values():
+            self._check_canary(card)
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs the graph."""
+        return self.session.get_providers()[0]
+
+    def __call__(
+        self, texts: str | Sequence[str], *, adapter: str | Sequence[str] | None = None, max_new_tokens: int = 64
+    ) -> list[Written]:
+        """Write a text for each of `texts`, inputs as the adapter's task has them; answers come in their order."""
+        texts = [texts] if isinstance(texts, str) else texts
+        names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
+        return self.write(
+            [self.prompt(text, name) for text, name in zip(texts, names, strict=True)], max_new_tokens=max_new_tokens
+        )
+
+    def prompt(self, text: str, adapter: str | None = None) -> Prompt:
+        """Return the prompt of an input as in training; of one that is too long the beginning is lost."""
+        card = self.card(adapter)
+        if not text.strip():
+            raise InputError("the text is empty")
+        try:
+            ids = self.tokenizer.encode(card.prompt.replace("{input}", text)).ids
+        except (TypeError, UnicodeEncodeError) as error:
+            raise InputError("the text is not valid Unicode: it holds a lone surrogate") from error
+        return Prompt(ids[-card.max_length :], card.name)
+
+    def card(self, adapter: str | None) -> AdapterCard:
+        """Return the card of an adapter, or an error that lists those there are."""
+        if adapter is None and len(self.cards) == 1:
+            return next(iter(self.cards.values()))
+        if adapter is None:
+            raise InputError(f"name an adapter: {', '.join(self.cards)}")
+        if adapter not in self.cards:
+            raise UnknownAdapter(f"there is no adapter {adapter!r} here; there are {', '.join(self.cards)}")
+        return self.cards[adapter]
+
+    def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> list[Written]:
+        """Write after each prompt, greedily, until its end-of-sequence token or for `max_new_tokens`."""
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].input_ids))
+        written: dict[int, Written] = {}
+        for start in range(0, len(order), BATCH_ROWS):
+            batch = order[start : start + BATCH_ROWS]
+            written |= zip(batch, self._write([prompts[index] for index in batch], max_new_tokens), strict=True)
+        return [written[index] for index in range(len(prompts))]
+
+    def forced_logits(self, prompts: Sequence[Prompt], tokens: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        """Return the logits (tokens, vocabulary) before each of `tokens`, which are taken as if they were written."""
+        longest = max(map(len, tokens))
+        run = Rows(self, prompts, room=longest)
+        steps = []
+        for step in range(longest):
+            steps.append(run.logits)
+            if step + 1 < longest:
+                run.append([row[min(step, len(row) - 1)] for row in tokens])
+        return [np.stack([logits[index] for logits in steps[: len(row)]]) for index, row in enumerate(tokens)]
+
+    def _write(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Written]:
+        cards = [self.cards[prompt.adapter] for prompt in prompts]
+        rows = Rows(self, prompts, room=max_new_tokens)
+        tokens: list[list[int]] = [[] for _ in prompts]
+        ended = [False] * len(prompts)
+        for step in range(max_new_tokens):
+            chosen = rows.logits.argmax(-1).tolist()
+            for index, token in enumerate(chosen):
+                ended[index] = ended[index] or token in cards[index].eos_token_ids
+                if not ended[index]:
+                    tokens[index].append(token)
+            if all(ended) or step + 1 == max_new_tokens:
+                break
+            rows.append(chosen)
+        texts = self.tokenizer.decode_batch(tokens)
+        return [
+            Written(card.name, card.sha256, row, text.strip(), end)
+            for card, row, text, end in zip(cards, tokens, texts, ended, strict=True)
+        ]
+
+    def _check_canary(self, card: AdapterCard) -> None:
+        prompts = [Prompt(ids, card.name) for ids in card.canary_ids]
+        logits = self.forced_logits(prompts, card.canary_tokens)
+        found = [row[range(len(tokens)), tokens] for row, tokens in zip(logits, card.canary_tokens, strict=True)]
+        if not all(
+            len(row) == len(expected) and np.allclose(row, expected, rtol=0, atol=CANARY_TOLERANCE)
+            for row, expected in zip(found, card.canary_logits, strict=True)
+        ):
+            raise BundleError(
+                f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
+                f"(within {CANARY_TOLERANCE}): it is not served; export it again"
+            )
+
+
+class Rows:
+    """Prompts that are written together: their cache and the logits (rows, vocabulary) of the newest tokens."""
+
+    def __init__(self, generator: Generator, prompts: Sequence[Prompt], *, room: int) -> None:
+        self.generator = generator
+        self.lengths = np.array([len(prompt.input_ids) for prompt in prompts])
+        self.fixed: dict[str, ort.OrtValue] = dict(generator.bank.feeds) if generator.bank else {}
+        if generator.bank:
+            slots = np.array([generator.bank.slots[prompt.adapter] for prompt in prompts], np.int64)
+            self.fixed["adapter_ids"] = ort.OrtValue.ortvalue_from_numpy(slots)
+        sizes = {"batch": len(prompts), "max_length": int(self.lengths.max()) + room}
+        self.cache = {
+            edge.name.removeprefix(PAST): ort.OrtValue.ortvalue_from_numpy(
+                np.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape], np.float32),
+                generator.device,
+                0,
+            )
+            for edge in generator.bundle.manifest.inputs
+            if edge.name.startswith(PAST)
+        }
+        ids = pad([prompt.input_ids for prompt in prompts], generator.bundle.manifest.pad_token_id)
+        self.logits = self._run(ids)
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Take one more token of every row."""
+        self.lengths += 1
+        self.logits = self._run(np.array(tokens, np.int64)[:, None])
+
+    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        mask = (np.arange(self.lengths.max()) < self.lengths[:, None]).astype(np.int64)
+        binding = self.generator.session.io_binding()
+        binding.bind_cpu_input("input_ids", ids)
+        binding.bind_cpu_input("attention_mask", mask)
+        for name, value in self.fixed.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output("logits")
+        for name, value in self.cache.items():
+            binding.bind_ortvalue_input(PAST + name, value)
+            binding.bind_ortvalue_output(PRESENT + name, value)
+        self.generator.session.run_with_iobinding(binding)
+        logits: NDArray[np.float32] = binding.get_outputs()[0].numpy()
+        return logits[:, 0]
