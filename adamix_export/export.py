@@ -21,7 +21,7 @@ from adamix_export.parity import Check, Parity, require
 from adamix_export.source import Source
 from adamix_export.tasks.table import EXPORT_TASKS, ExportTask
 from serve.adapter import WEIGHTS, AdapterCard, read_adapter, write_card
-from serve.bundle import ADAPTERS, MODEL, TOKENIZER, Manifest, open_bundle, seal_bundle, whole_folder
+from serve.bundle import ADAPTERS, ENCODER, MODEL, TOKENIZER, Edge, Manifest, open_bundle, seal_bundle, whole_folder
 from serve.classify import session_edges
 from serve.seal import file_sha256
 from serve.session import CPU, Choice, open_session
@@ -165,7 +165,8 @@ def _write_model(task: ExportTask, shape: str, sources: Sequence[Source], folder
 
 def _manifest(task: ExportTask, shape: str, sources: Sequence[Source], folder: Path) -> Manifest:
     first = sources[0]
-    inputs, outputs = session_edges(open_session(folder / MODEL, Choice(CPU, "to read the graph's edges")))
+    inputs, outputs = _edges(folder / MODEL)
+    encoder_inputs, encoder_outputs = _edges(folder / ENCODER) if (folder / ENCODER).exists() else ([], [])
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return Manifest(
         task=task.tag,
@@ -180,6 +181,13 @@ def _manifest(task: ExportTask, shape: str, sources: Sequence[Source], folder: P
         adapters=[source.name for source in sources],
         inputs=inputs,
         outputs=outputs,
+        encoder_inputs=encoder_inputs,
+        encoder_outputs=encoder_outputs,
+        start_token_id=config.get("decoder_start_token_id"),
         parity={},
         versions={**{package: version(package) for package in PACKAGES}, "onnxruntime": ort.__version__},
     )
+
+
+def _edges(graph: Path) -> tuple[list[Edge], list[Edge]]:
+    return session_edges(open_session(graph, Choice(CPU, "to read the graph's edges")))

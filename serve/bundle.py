@@ -18,11 +18,14 @@ from serve.seal import file_sha256, read_sealed, write_sealed
 
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
+ENCODER = "encoder.onnx"
+"""Of an encoder-decoder, whose model.onnx is the decoder."""
 TOKENIZER = "tokenizer.json"
 ADAPTERS = "adapters"
 FORMAT_VERSION = 1
 SHAPES = ("merged", "bank")
 """merged: one adapter inside the base's graph; bank: the base's graph with adapters as inputs, one a row."""
+EDGES = ("inputs", "outputs", "encoder_inputs", "encoder_outputs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,10 @@ class Manifest:
     adapters: list[str]
     inputs: list[Edge]
     outputs: list[Edge]
+    encoder_inputs: list[Edge] = field(default_factory=list)
+    encoder_outputs: list[Edge] = field(default_factory=list)
+    start_token_id: int | None = None
+    """Of an encoder-decoder: the token before the first that it writes."""
     parity: dict[str, Any]
     """By adapter: the comparison with PyTorch that ended the export."""
     versions: dict[str, str]
@@ -67,6 +74,11 @@ class Bundle:
     def model(self) -> Path:
         """The ONNX file."""
         return self.folder / MODEL
+
+    @property
+    def encoder(self) -> Path | None:
+        """The ONNX file of an encoder-decoder's encoder."""
+        return self.folder / ENCODER if self.manifest.encoder_inputs else None
 
     @property
     def tokenizer(self) -> Path:
@@ -149,13 +161,13 @@ def _manifest(content: dict[str, Any], folder: Path) -> Manifest:
     if version != FORMAT_VERSION:
         raise BundleError(f"{folder} has bundle format {version}; this version reads {FORMAT_VERSION}")
     try:
-        edges = {side: [Edge(**edge) for edge in content[side]] for side in ("inputs", "outputs")}
+        edges = {side: [Edge(**edge) for edge in content[side]] for side in EDGES}
         manifest = Manifest(**{**content, **edges})
     except (TypeError, KeyError) as error:
         raise BundleError(f"{folder / MANIFEST} lacks or misspells a field: {error}") from error
     if manifest.shape not in SHAPES:
         raise BundleError(f"{folder} has shape {manifest.shape!r}; known are {', '.join(SHAPES)}")
-    for name in (MODEL, TOKENIZER):
+    for name in (MODEL, TOKENIZER, *([ENCODER] if manifest.encoder_inputs else [])):
         if name not in manifest.files:
             raise BundleError(f"{folder} is incomplete: its manifest does not list {name}")
     return manifest

@@ -1,7 +1,7 @@
 """The generation engine: prompts in, texts out, rows of a batch through adapters of their own.
 
 Prompts of any lengths start together and are written together, greedily; the cache is one buffer that every step
-extends in place.
+extends in place. An encoder-decoder reads each prompt once and writes from its start token.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,14 @@ from tokenizers import Tokenizer
 from serve.adapter import AdapterCard
 from serve.bank import Bank
 from serve.bundle import Bundle, open_bundle
-from serve.classify import check_edges
+from serve.classify import check_edges, session_edges
 from serve.errors import BundleError, InputError, UnknownAdapter
 from serve.session import CUDA, choose_provider, open_session
 from serve.tokens import pad
 
 PAST = "past_key_values."
 PRESENT = "present."
+SOURCE_MASK = "encoder_attention_mask"
 CANARY_TOLERANCE = 1e-2
 """Largest difference of a canary token's logit from PyTorch's, on any provider."""
 BATCH_ROWS = 32
@@ -59,14 +60,21 @@ class Generator:
 
     def __init__(self, bundle: Bundle | Path | str, *, provider: str = "auto", threads: int | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
-        self.session = open_session(self.bundle.model, choose_provider(provider), threads=threads)
+        manifest, choice = self.bundle.manifest, choose_provider(provider)
+        self.session = open_session(self.bundle.model, choice, threads=threads)
         check_edges(self.session, self.bundle)
+        self.encoder: ort.InferenceSession | None = None
+        if self.bundle.encoder is not None:
+            self.encoder = open_session(self.bundle.encoder, choice, threads=threads)
+            if session_edges(self.encoder) != (manifest.encoder_inputs, manifest.encoder_outputs):
+                raise BundleError(f"{self.bundle.encoder} does not have the edges that the manifest lists")
         self.device = "cuda" if self.provider == CUDA else "cpu"
         self.tokenizer = Tokenizer.from_file(str(self.bundle.tokenizer))
         self.cards: dict[str, AdapterCard] = {name: adapter.card for name, adapter in self.bundle.adapters.items()}
         self.bank: Bank | None = None
-        if self.bundle.manifest.shape == "bank":
-            self.bank = Bank(self.bundle.manifest.inputs, list(self.bundle.adapters.values()), device=self.device)
+        if manifest.shape == "bank":
+            edges = [*manifest.inputs, *manifest.encoder_inputs]
+            self.bank = Bank(edges, list(self.bundle.adapters.values()), device=self.device)
         for card in self.cards.values():
             self._check_canary(card)
 
@@ -86,7 +94,10 @@ class Generator:
         )
 
     def prompt(self, text: str, adapter: str | None = None) -> Prompt:
-        """Return the prompt of an input as in training; of one that is too long the beginning is lost."""
+        """Return the prompt of an input as in training.
+
+        One that is too long loses its beginning; if an encoder reads it, the end of its text.
+        """
         card = self.card(adapter)
         if not text.strip():
             raise InputError("the text is empty")
@@ -94,7 +105,9 @@ class Generator:
             ids = self.tokenizer.encode(card.prompt.replace("{input}", text)).ids
         except (TypeError, UnicodeEncodeError) as error:
             raise InputError("the text is not valid Unicode: it holds a lone surrogate") from error
-        return Prompt(ids[-card.max_length :], card.name)
+        if len(ids) > card.max_length:
+            ids = [*ids[: card.max_length - 1], ids[-1]] if self.encoder else ids[-card.max_length :]
+        return Prompt(ids, card.name)
 
     def card(self, adapter: str | None) -> AdapterCard:
         """Return the card of an adapter, or an error that lists those there are."""
@@ -165,11 +178,17 @@ class Rows:
 
     def __init__(self, generator: Generator, prompts: Sequence[Prompt], *, room: int) -> None:
         self.generator = generator
-        self.lengths = np.array([len(prompt.input_ids) for prompt in prompts])
+        manifest = generator.bundle.manifest
+        ids = [prompt.input_ids for prompt in prompts]
         self.fixed: dict[str, ort.OrtValue] = dict(generator.bank.feeds) if generator.bank else {}
         if generator.bank:
             slots = np.array([generator.bank.slots[prompt.adapter] for prompt in prompts], np.int64)
             self.fixed["adapter_ids"] = ort.OrtValue.ortvalue_from_numpy(slots)
+        if generator.encoder is not None:
+            self.fixed |= self._encode(generator.encoder, ids)
+            ids = [[manifest.start_token_id or 0] for _ in prompts]
+        self.lengths = np.array([len(row) for row in ids])
+        self.steady = {edge.name for edge in manifest.inputs} & set(self.fixed)
         sizes = {"batch": len(prompts), "max_length": int(self.lengths.max()) + room}
         self.cache = {
             edge.name.removeprefix(PAST): ort.OrtValue.ortvalue_from_numpy(
@@ -177,24 +196,40 @@ class Rows:
                 generator.device,
                 0,
             )
-            for edge in generator.bundle.manifest.inputs
-            if edge.name.startswith(PAST)
+            for edge in manifest.inputs
+            if edge.name.startswith(PAST) and edge.name not in self.fixed
         }
-        ids = pad([prompt.input_ids for prompt in prompts], generator.bundle.manifest.pad_token_id)
-        self.logits = self._run(ids)
+        self.logits = self._run(pad(ids, manifest.pad_token_id))
 
     def append(self, tokens: Sequence[int]) -> None:
         """Take one more token of every row."""
         self.lengths += 1
         self.logits = self._run(np.array(tokens, np.int64)[:, None])
 
+    def _encode(self, encoder: ort.InferenceSession, ids: list[list[int]]) -> dict[str, ort.OrtValue]:
+        """Return what the decoder reads of the sources, by the names of its inputs."""
+        manifest = self.generator.bundle.manifest
+        mask = _mask(np.array([len(row) for row in ids]))
+        binding = encoder.io_binding()
+        binding.bind_cpu_input("input_ids", pad(ids, manifest.pad_token_id))
+        binding.bind_cpu_input("attention_mask", mask)
+        for edge in manifest.encoder_inputs:
+            if edge.name in self.fixed:
+                binding.bind_ortvalue_input(edge.name, self.fixed[edge.name])
+        for edge in manifest.encoder_outputs:
+            binding.bind_output(edge.name, self.generator.device)
+        encoder.run_with_iobinding(binding)
+        names = [PAST + edge.name.removeprefix(PRESENT) for edge in manifest.encoder_outputs]
+        read = dict(zip(names, binding.get_outputs(), strict=True))
+        return read | {SOURCE_MASK: ort.OrtValue.ortvalue_from_numpy(mask)}
+
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        mask = (np.arange(self.lengths.max()) < self.lengths[:, None]).astype(np.int64)
+        mask = _mask(self.lengths)
         binding = self.generator.session.io_binding()
         binding.bind_cpu_input("input_ids", ids)
         binding.bind_cpu_input("attention_mask", mask)
-        for name, value in self.fixed.items():
-            binding.bind_ortvalue_input(name, value)
+        for name in self.steady:
+            binding.bind_ortvalue_input(name, self.fixed[name])
         binding.bind_output("logits")
         for name, value in self.cache.items():
             binding.bind_ortvalue_input(PAST + name, value)
@@ -202,3 +237,8 @@ class Rows:
         self.generator.session.run_with_iobinding(binding)
         logits: NDArray[np.float32] = binding.get_outputs()[0].numpy()
         return logits[:, 0]
+
+
+def _mask(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return 1 for each row's tokens and 0 for the padding on its right: (rows, longest)."""
+    return (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)

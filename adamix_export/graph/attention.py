@@ -18,11 +18,13 @@ def multi_head_attention(
     attention_mask: Tensor | None,
     *,
     scaling: float | None = None,
+    position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Emit com.microsoft.MultiHeadAttention for query, key and value (batch, heads, sequence, head width).
 
-    `attention_mask` is the 2-D one (batch, sequence), which the operator takes as its key padding mask.
+    `attention_mask` is the 2-D one (batch, sequence) of the keys, which the operator takes as its key padding mask;
+    `position_bias` (1, heads, sequence, sequence) is added to the scores.
     """
     batch, heads, length, width = query.shape
 
@@ -31,7 +33,7 @@ def multi_head_attention(
 
     attended = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
-        (flat(query), flat(key), flat(value), None, attention_mask),
+        (flat(query), flat(key), flat(value), None, attention_mask, position_bias),
         attrs={"num_heads": heads, "scale": float(scaling if scaling is not None else width**-0.5)},
         dtype=query.dtype,
         shape=(batch, length, heads * width),

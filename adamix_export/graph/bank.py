@@ -1,6 +1,6 @@
 """The base with adapters as inputs: a stack of each weight, and for every row the slot of its adapter."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -10,11 +10,14 @@ from transformers import PreTrainedModel
 from adamix_export.collapse import HEAD, Weights
 from adamix_export.errors import ExportError
 from adamix_export.graph.merged import by_site, replace_module
+from adamix_export.graph.program import Shapes
 from adamix_train.mixture.kinds import Adapter, make_adapter
 from adamix_train.mixture.layers import features
 from adamix_train.mixture.projection import Projection
 from adamix_train.mixture.shape import AdapterShape
+from serve.bank import PREFIX
 
+ADAPTER_IDS = "adapter_ids"
 SLOTS = "slots"
 LABELS = "labels"
 
@@ -29,6 +32,16 @@ class Stacks:
     """Weights (slots, in, out) and biases (slots, out) by name."""
     shapes: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
     """Of all stacks that the model reads; a symbol stands for a width that the adapters decide."""
+
+    def inputs(self, belongs: Callable[[str], bool] = lambda name: True) -> Shapes:
+        """Return the shapes of the bank's inputs by name, of the stacks that `belongs` takes."""
+        shapes: Shapes = {ADAPTER_IDS: ("batch",)}
+        return shapes | {PREFIX + name: shape for name, shape in self.shapes.items() if belongs(name)}
+
+    def read(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the bank's inputs from those of a graph."""
+        self.adapter_ids = tensors[ADAPTER_IDS]
+        self.values = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
 
     def rows(self, name: str) -> Tensor:
         """Return each row's own weight (batch, in, out) or bias (batch, out)."""

@@ -13,6 +13,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
 from adamix_export.errors import ExportError
+from adamix_export.graph.attention import multi_head_attention
 
 NAME = "onnxruntime_group_query"
 ROTARY = "apply_rotary_pos_emb"
@@ -31,6 +32,14 @@ class Cache:
     """Each row's number of tokens, those of the cache included, less one: (batch,), int32."""
     total: Tensor = field(default_factory=lambda: torch.empty(0))
     """The longest row's number of tokens: a scalar, int32."""
+    positions: Tensor = field(default_factory=lambda: torch.empty(0))
+    """Of the tokens of the call: (batch, sequence), int64; those of padding may lie outside the row."""
+    columns: Tensor = field(default_factory=lambda: torch.empty(0))
+    """0, 1, … up to the longest row's number of tokens: (total,), int64."""
+    source: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Of an encoder-decoder: the source's keys and values (batch, source, heads x head width) by layer."""
+    source_mask: Tensor | None = None
+    """(batch, source), int32: 1 for tokens and 0 for padding."""
     cosine: Tensor | None = None
     """(positions, head width / 2) of rotary embeddings; None where a model has none."""
     sine: Tensor | None = None
@@ -53,11 +62,18 @@ class CachedAttention:
         scaling: float | None = None,
         sliding_window: int | None = None,
         softcap: float | None = None,
+        position_bias: Tensor | None = None,
         **_: Any,
     ) -> tuple[Tensor, None]:
-        """Emit com.microsoft.GroupQueryAttention for query, key and value (batch, heads, sequence, head width)."""
-        batch, heads, length, width = query.shape
+        """Emit com.microsoft.GroupQueryAttention for query, key and value (batch, heads, sequence, head width).
+
+        `position_bias` (batch, heads, sequence, total) is added to the scores. Attention to a source has no cache of
+        its own and is not causal: that is MultiHeadAttention.
+        """
         cache, layer = self.cache, int(module.layer_idx)  # type: ignore[arg-type]
+        if not getattr(module, "is_causal", True):
+            return multi_head_attention(module, query, key, value, cache.source_mask, scaling=scaling)
+        batch, heads, length, width = query.shape
         rotary = cache.cosine is not None and getattr(module, "use_rope", True)
         attributes: dict[str, Any] = {
             "num_heads": heads,
@@ -72,7 +88,7 @@ class CachedAttention:
         angles = (cache.cosine, cache.sine) if rotary else (None, None)
         attended, *present = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::GroupQueryAttention",
-            (_flat(query), _flat(key), _flat(value), *past, cache.last, cache.total, *angles),
+            (_flat(query), _flat(key), _flat(value), *past, cache.last, cache.total, *angles, None, position_bias),
             attrs=attributes,
             dtypes=(query.dtype, past[0].dtype, past[1].dtype),
             shapes=((batch, length, heads * width), past[0].shape, past[1].shape),

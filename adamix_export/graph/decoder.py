@@ -22,65 +22,83 @@ from adamix_export.graph.program import Shapes, write_program
 from serve.bank import PREFIX
 
 MAX_LENGTH = "max_length"
+PAST = "past_key_values."
+PRESENT = "present."
+States = list[tuple[str, str]]
+"""By layer: the names of its key and its value."""
 
 
 class Decoder(nn.Module):
     """A causal language model whose inputs, cache and stacks included, come as one dict."""
 
-    def __init__(self, model: PreTrainedModel, cache: Cache, stacks: Stacks | None, layers: int) -> None:
+    def __init__(self, model: PreTrainedModel, cache: Cache, stacks: Stacks | None, states: States) -> None:
         super().__init__()
-        self.model, self.cache, self.stacks, self.layers = model, cache, stacks, layers
+        self.model, self.cache, self.stacks, self.states = model, cache, stacks, states
 
     def forward(self, tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Return logits (batch, 1, vocabulary) and the keys and values of every layer."""
-        inputs = dict(tensors)
         if self.stacks is not None:
-            self.stacks.adapter_ids = inputs["adapter_ids"]
-            self.stacks.values = {name: inputs[PREFIX + name] for name in self.stacks.shapes}
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+            self.stacks.read(tensors)
+        ids, mask = tensors["input_ids"], tensors["attention_mask"]
         last = mask.sum(1) - 1
         self.cache.last = last.to(torch.int32)
         self.cache.total = torch.scalar_tensor(mask.shape[1], dtype=torch.int32)
+        self.cache.columns = torch.arange(mask.shape[1])
         self.cache.past = {
-            layer: (inputs[f"past_key_values.{layer}.key"], inputs[f"past_key_values.{layer}.value"])
-            for layer in range(self.layers)
+            layer: (tensors[PAST + key], tensors[PAST + value]) for layer, (key, value) in enumerate(self.states)
         }
         length = ids.shape[1]
         begun = torch.scalar_tensor(mask.shape[1] - length, dtype=torch.int64).clamp(max=1)
         start = (last + 1 - length) * begun
-        positions = start.unsqueeze(1) + torch.arange(length)
-        states = self.model.base_model(
-            input_ids=ids, position_ids=positions.clamp(min=0), use_cache=False
-        ).last_hidden_state
+        self.cache.positions = start.unsqueeze(1) + torch.arange(length)
+        states = self.run(tensors)
         ends = torch.minimum(last, torch.full_like(last, length - 1))
         index = ends.view(-1, 1, 1).expand(-1, 1, states.shape[2])
         logits = self.model.get_output_embeddings()(states.gather(1, index))
-        return logits, *(state for layer in range(self.layers) for state in self.cache.present[layer])
+        return logits, *(state for layer in range(len(self.states)) for state in self.cache.present[layer])
+
+    def run(self, tensors: dict[str, Tensor]) -> Tensor:
+        """Return the last hidden states (batch, sequence, width)."""
+        positions = self.cache.positions.clamp(min=0)
+        return self.model.base_model(
+            input_ids=tensors["input_ids"], position_ids=positions, use_cache=False
+        ).last_hidden_state
 
 
 def write_graph(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:
     """Write the ONNX graph of a causal language model to `file`, weights beside it as external data."""
     config: Any = model.config
-    layers, heads = config.num_hidden_layers, getattr(config, "num_key_value_heads", config.num_attention_heads)
-    buffer = ("batch", heads, MAX_LENGTH, head_width(model))
-    names = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
-    shapes: Shapes = {"input_ids": ("batch", "sequence"), "attention_mask": ("batch", "total")}
-    shapes |= {f"past_key_values.{name}": buffer for name in names}
-    if stacks is not None:
-        shapes["adapter_ids"] = ("batch",)
-        shapes |= {PREFIX + name: shape for name, shape in stacks.shapes.items()}
+    heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+    states = state_names(config.num_hidden_layers)
     fuse_norms(model)
     cache = Cache()
     with caching(model, cache):
-        write_program(
-            Decoder(model, cache, stacks, layers).eval(),
-            shapes,
-            outputs=["logits", *(f"present.{name}" for name in names)],
-            floats=("past_key_values.", PREFIX),
-            file=file,
-        )
-    if len(cache.present) != layers:
+        write_steps(Decoder(model, cache, stacks, states), heads, stacks.inputs() if stacks else {}, file)
+
+
+def state_names(layers: int, infix: str = "") -> States:
+    """Return the names of each layer's key and value, without what goes before them."""
+    return [(f"{layer}.{infix}key", f"{layer}.{infix}value") for layer in range(layers)]
+
+
+def write_steps(decoder: Decoder, heads: int, inputs: Shapes, file: Path) -> None:
+    """Write the graph of a decoder with `heads` of keys and values; `inputs` are those besides tokens and cache."""
+    names = [name for pair in decoder.states for name in pair]
+    buffer = ("batch", heads, MAX_LENGTH, head_width(decoder.model))
+    write_program(
+        decoder.eval(),
+        {
+            "input_ids": ("batch", "sequence"),
+            "attention_mask": ("batch", "total"),
+            **{PAST + name: buffer for name in names},
+            **inputs,
+        },
+        outputs=["logits", *(PRESENT + name for name in names)],
+        floats=(PAST, PREFIX),
+        file=file,
+    )
+    if len(decoder.cache.present) != len(decoder.states):
         raise ExportError(
-            f"{type(model).__name__} has {layers} layers, {len(cache.present)} of which attend through transformers' "
-            "attention interface: it cannot be exported with a cache"
+            f"{type(decoder.model).__name__} has {len(decoder.states)} layers, {len(decoder.cache.present)} of which "
+            "attend through transformers' attention interface: it cannot be exported with a cache"
         )

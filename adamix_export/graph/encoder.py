@@ -14,17 +14,15 @@ from serve.bank import PREFIX
 class Encoder(nn.Module):
     """A classifier whose inputs, stacks included, come as one dict and whose output is its logits."""
 
-    def __init__(self, model: PreTrainedModel, stacks: Stacks | None) -> None:
+    def __init__(self, model: PreTrainedModel, token_inputs: list[str], stacks: Stacks | None) -> None:
         super().__init__()
-        self.model, self.stacks = model, stacks
+        self.model, self.token_inputs, self.stacks = model, token_inputs, stacks
 
     def forward(self, tensors: dict[str, Tensor]) -> Tensor:
         """Return logits (batch, labels)."""
-        inputs = dict(tensors)
         if self.stacks is not None:
-            self.stacks.adapter_ids = inputs.pop("adapter_ids")
-            self.stacks.values = {name: inputs.pop(PREFIX + name) for name in self.stacks.shapes}
-        return self.model(**inputs).logits
+            self.stacks.read(tensors)
+        return self.model(**{name: tensors[name] for name in self.token_inputs}).logits
 
 
 def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks | None, file: Path) -> None:
@@ -34,8 +32,6 @@ def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks 
     bank's inputs as well.
     """
     shapes: Shapes = dict.fromkeys(token_inputs, ("batch", "sequence"))
-    if stacks is not None:
-        shapes["adapter_ids"] = ("batch",)
-        shapes |= {PREFIX + name: shape for name, shape in stacks.shapes.items()}
+    shapes |= stacks.inputs() if stacks else {}
     model.set_attn_implementation(register())
-    write_program(Encoder(model, stacks).eval(), shapes, outputs=["logits"], floats=(PREFIX,), file=file)
+    write_program(Encoder(model, token_inputs, stacks).eval(), shapes, outputs=["logits"], floats=(PREFIX,), file=file)

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from adamix_export.graph.merged import replace_module
 
-SUFFIX = "RMSNorm"
+SUFFIXES = ("RMSNorm", "T5LayerNorm")
+"""Of the names of root-mean-square norms."""
 
 
 class RMSNorm(nn.Module):
@@ -31,5 +32,5 @@ class RMSNorm(nn.Module):
 def fuse_norms(model: nn.Module) -> None:
     """Replace the root-mean-square norms of a model in place."""
     for name, module in list(model.named_modules()):
-        if type(module).__name__.endswith(SUFFIX) and hasattr(module, "variance_epsilon"):
+        if type(module).__name__.endswith(SUFFIXES) and hasattr(module, "variance_epsilon"):
             replace_module(model, name, RMSNorm(module))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 Shapes = dict[str, tuple[int | str, ...]]
-SYMBOLS = {"batch": 3, "sequence": 7, "slots": 5, "labels": 4, "total": 9, "max_length": 17}
+SYMBOLS = {"batch": 3, "sequence": 7, "slots": 5, "labels": 4, "total": 9, "source": 8, "max_length": 17}
 """Example sizes: all different and above 1, so that tracing takes none for a constant or for another one."""
 RANK = 11
 """Example rank of the first kind; further kinds count on by two."""

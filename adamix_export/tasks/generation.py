@@ -1,7 +1,7 @@
-"""Export of models that write."""
+"""Export of models that write, be it in one stack (causal) or from an encoder (sequence to sequence)."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adamix_export.graph import decoder
+from adamix_export.graph import decoder, encoder_decoder
 from adamix_export.graph.bank import Stacks
 from adamix_export.parity import Check, Parity, parity_examples
 from adamix_export.source import Source
 from adamix_train.recipe import Recipe
-from adamix_train.tasks.encoding import Encoding
+from adamix_train.tasks.encoding import Encoding, shortened_prompt, shortened_source
 from adamix_train.tasks.splits import task_of
 from adamix_train.writing import make_prompts
-from serve.bundle import Bundle
+from serve.bundle import ENCODER, Bundle
 from serve.generate import Generator, Prompt
 
 CANARIES = ("name[Blue Spice], food[Italian]", "Where can I change the address on my invoice?", "no")
@@ -28,20 +28,35 @@ ROWS = 8
 """Compared at a time: logits of every token are large."""
 PERPLEXITY = "perplexity"
 Tokens = list[list[int]]
+Logits = list[NDArray[np.float32]]
 
 
-def canaries(source: Source) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How a model that writes is laid out."""
+
+    encoder_decoder: bool
+    shorten: Callable[[list[int], int], list[int]]
+    """Takes a prompt and the most tokens it may have."""
+    target: Callable[[PreTrainedTokenizerBase, str], list[int]]
+    """Returns the tokens of a text to be written, without its end."""
+    logits: Callable[[Source, Sequence[Sequence[int]], Sequence[Sequence[int]]], Logits]
+    """Takes prompts and tokens; returns PyTorch's logits (tokens, vocabulary) before each token, in one batch."""
+
+
+def canaries(form: Form, source: Source) -> dict[str, Any]:
     """Return prompts of a few inputs, what PyTorch writes after them, and the logits of those tokens."""
     recipe = Recipe(**source.card.recipe)
     template = task_of(recipe).prompt
     prompts = [
-        source.tokenizer(template.replace("{input}", text))["input_ids"][-source.card.max_length :] for text in CANARIES
+        form.shorten(source.tokenizer(template.replace("{input}", text))["input_ids"], source.card.max_length)
+        for text in CANARIES
     ]
     tokens: Tokens = [[] for _ in prompts]
     for _ in range(CANARY_TOKENS):
-        nexts = pytorch_logits(source, prompts, [[*row, 0] for row in tokens])
+        nexts = form.logits(source, prompts, [[*row, 0] for row in tokens])
         tokens = [[*row, int(found[-1].argmax())] for row, found in zip(tokens, nexts, strict=True)]
-    logits = pytorch_logits(source, prompts, tokens)
+    logits = form.logits(source, prompts, tokens)
     ends = source.reference.generation_config.eos_token_id
     return {
         "canary_ids": prompts,
@@ -54,35 +69,41 @@ def canaries(source: Source) -> dict[str, Any]:
     }
 
 
-def write_graph(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stacks: Stacks | None, file: Path) -> None:
+def write_decoder(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stacks: Stacks | None, file: Path
+) -> None:
     """Write the graph of a decoder."""
     decoder.write_graph(model, stacks, file)
 
 
-def compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[str, Parity]:
+def write_encoder_decoder(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stacks: Stacks | None, file: Path
+) -> None:
+    """Write the graph of a decoder and, beside it, that of its encoder."""
+    encoder_decoder.write_graphs(model, stacks, file.with_name(ENCODER), file)
+
+
+def compare(form: Form, sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[str, Parity]:
     """Return the report of every source: greedy tokens, their logits, and the perplexity of the data's own texts.
 
     PyTorch is given what the bundle wrote: if each token is the likeliest after those before, PyTorch writes the same.
     """
     generator = Generator(bundle, provider="cpu")
-    return {source.name: _compare(source, generator, check) for source in sources}
+    return {source.name: _compare(form, source, generator, check) for source in sources}
 
 
-def _compare(source: Source, generator: Generator, check: Check) -> Parity:
+def _compare(form: Form, source: Source, generator: Generator, check: Check) -> Parity:
     recipe = Recipe(**source.card.recipe)
     examples, origin = parity_examples(source, replace(check, limit=None))
     encoding = Encoding(tokenizer=source.tokenizer, max_length=source.card.max_length, prompt=task_of(recipe).prompt)
-    data = make_prompts(examples, encoding, encoder_decoder=False)[: check.limit]
+    data = make_prompts(examples, encoding, encoder_decoder=form.encoder_decoder)[: check.limit]
     card = generator.cards[source.name]
     prompts = [Prompt(ids, source.name) for ids in (*(one.ids for one in data), *card.canary_ids)]
     written = generator.write(prompts, max_new_tokens=recipe.max_new_tokens)
     tokens = [[*row.tokens, *card.eos_token_ids[: int(row.ended)]] for row in written]
-    differences, equal = _differences(source, generator, prompts, tokens, card.eos_token_ids)
-    texts = [
-        source.tokenizer(" " + one.references[0], add_special_tokens=False)["input_ids"][: recipe.max_new_tokens]
-        for one in data
-    ]
-    losses = _losses(source, generator, prompts[: len(data)], texts) if data else None
+    differences, equal = _differences(form, source, generator, prompts, tokens, card.eos_token_ids)
+    texts = [form.target(source.tokenizer, one.references[0])[: recipe.max_new_tokens] for one in data]
+    losses = _losses(form, source, generator, prompts[: len(data)], texts) if data else None
     return Parity(
         rows=len(prompts),
         data=origin,
@@ -97,13 +118,13 @@ def _compare(source: Source, generator: Generator, check: Check) -> Parity:
 
 
 def _differences(
-    source: Source, generator: Generator, prompts: Sequence[Prompt], tokens: Tokens, ends: Sequence[int]
+    form: Form, source: Source, generator: Generator, prompts: Sequence[Prompt], tokens: Tokens, ends: Sequence[int]
 ) -> tuple[list[float], list[bool]]:
     """Return, for each row, the largest difference of a logit and whether PyTorch would have written the same."""
     differences, equal = [], []
     for start in range(0, len(prompts), ROWS):
         batch, rows = prompts[start : start + ROWS], tokens[start : start + ROWS]
-        expected = pytorch_logits(source, [prompt.input_ids for prompt in batch], rows)
+        expected = form.logits(source, [prompt.input_ids for prompt in batch], rows)
         for row, here, there in zip(rows, generator.forced_logits(batch, rows), expected, strict=True):
             differences.append(float(np.abs(here - there).max()) if np.isfinite(here).all() else float("inf"))
             chosen = there.argmax(-1).tolist()
@@ -111,13 +132,15 @@ def _differences(
     return differences, equal
 
 
-def _losses(source: Source, generator: Generator, prompts: Sequence[Prompt], texts: Tokens) -> tuple[float, float]:
+def _losses(
+    form: Form, source: Source, generator: Generator, prompts: Sequence[Prompt], texts: Tokens
+) -> tuple[float, float]:
     """Return the mean cross-entropy of the tokens of `texts` in PyTorch and in the bundle."""
     sums = np.zeros(2)
     for start in range(0, len(prompts), ROWS):
         batch, rows = prompts[start : start + ROWS], texts[start : start + ROWS]
         sides = (
-            pytorch_logits(source, [prompt.input_ids for prompt in batch], rows),
+            form.logits(source, [prompt.input_ids for prompt in batch], rows),
             generator.forced_logits(batch, rows),
         )
         for side, found in enumerate(sides):
@@ -128,15 +151,41 @@ def _losses(source: Source, generator: Generator, prompts: Sequence[Prompt], tex
     return sums[0] / count, sums[1] / count
 
 
-def pytorch_logits(
-    source: Source, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]
-) -> list[NDArray[np.float32]]:
-    """Return PyTorch's logits (tokens, vocabulary) before each of `tokens` after each prompt, in one batch."""
+def _causal_logits(source: Source, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> Logits:
     rows = [[*prompt, *row] for prompt, row in zip(prompts, tokens, strict=True)]
-    inputs = source.tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")
     with torch.inference_mode():
-        logits = source.reference(**inputs).logits
+        logits = source.reference(**_padded(source, rows)).logits
     pairs = zip(prompts, tokens, strict=True)
     return [
         logits[index, len(prompt) - 1 : len(prompt) - 1 + len(row)].numpy() for index, (prompt, row) in enumerate(pairs)
     ]
+
+
+def _seq2seq_logits(source: Source, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> Logits:
+    start = source.reference.config.decoder_start_token_id
+    decoder = _padded(source, [[start, *row[:-1]] for row in tokens])
+    with torch.inference_mode():
+        logits = source.reference(
+            **_padded(source, prompts),
+            decoder_input_ids=decoder["input_ids"],
+            decoder_attention_mask=decoder["attention_mask"],
+        ).logits
+    return [logits[index, : len(row)].numpy() for index, row in enumerate(tokens)]
+
+
+def _padded(source: Source, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    return {**source.tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")}
+
+
+CAUSAL = Form(
+    encoder_decoder=False,
+    shorten=shortened_prompt,
+    target=lambda tokenizer, text: tokenizer(" " + text, add_special_tokens=False)["input_ids"],
+    logits=_causal_logits,
+)
+SEQ2SEQ = Form(
+    encoder_decoder=True,
+    shorten=shortened_source,
+    target=lambda tokenizer, text: tokenizer(text_target=text, add_special_tokens=False)["input_ids"],
+    logits=_seq2seq_logits,
+)

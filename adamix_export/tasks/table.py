@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,17 @@ EXPORT_TASKS: dict[str, ExportTask] = {
     ),
     "generation": ExportTask(
         tag="text-generation",
-        canaries=generation.canaries,
-        write_graph=generation.write_graph,
+        canaries=partial(generation.canaries, generation.CAUSAL),
+        write_graph=generation.write_decoder,
         rows=48,
-        compare=generation.compare,
+        compare=partial(generation.compare, generation.CAUSAL),
+    ),
+    "sequence-to-sequence": ExportTask(
+        tag="text2text-generation",
+        canaries=partial(generation.canaries, generation.SEQ2SEQ),
+        write_graph=generation.write_encoder_decoder,
+        rows=48,
+        compare=partial(generation.compare, generation.SEQ2SEQ),
     ),
 }
 """By the key of `adamix_train.objectives.OBJECTIVES` that was learned."""
