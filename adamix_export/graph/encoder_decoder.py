@@ -91,7 +91,7 @@ def write_graphs(model: PreTrainedModel, stacks: Stacks | None, encoder: Path, d
     """Write the two ONNX graphs, each with its weights beside it as external data. `model` is changed in place."""
     if model.config.model_type not in FAMILIES:
         raise ExportError(
-            f"of models with an encoder and a decoder, {', '.join(FAMILIES)} are exported, not {model.config.model_type}"
+            f"of encoders with a decoder {', '.join(FAMILIES)} are exported, not {model.config.model_type}"
         )
     fuse_norms(model)
     _write_encoder(model, stacks, encoder)
