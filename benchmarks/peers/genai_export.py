@@ -3,17 +3,15 @@
 Run by the interpreter of the genai peer, which has none of this project.
 """
 
+import runpy
 import sys
-import tempfile
-from importlib import import_module
 
 
 def export(model: str, out: str) -> None:
-    """Write the graph of the decoder in folder `model`, for the processor."""
-    # Only this peer's environment has it, and type checkers run in ours.
-    builder = import_module("onnxruntime_genai.models.builder")
-    with tempfile.TemporaryDirectory() as cache:
-        builder.create_model("", model, out, "fp32", "cpu", cache)
+    """Write the graph of the decoder in folder `model`, for the processor, as the builder's command line does."""
+    builder = "onnxruntime_genai.models.builder"
+    sys.argv = [builder, "-i", model, "-o", out, "-p", "fp32", "-e", "cpu"]
+    runpy.run_module(builder, run_name="__main__")
 
 
 if __name__ == "__main__":
