@@ -53,10 +53,10 @@ def canaries(form: Form, source: Source) -> dict[str, Any]:
         for text in CANARIES
     ]
     tokens: Tokens = [[] for _ in prompts]
+    logits: Logits = []
     for _ in range(CANARY_TOKENS):
-        nexts = form.logits(source, prompts, [[*row, 0] for row in tokens])
-        tokens = [[*row, int(found[-1].argmax())] for row, found in zip(tokens, nexts, strict=True)]
-    logits = form.logits(source, prompts, tokens)
+        logits = form.logits(source, prompts, [[*row, 0] for row in tokens])
+        tokens = [[*row, int(found[-1].argmax())] for row, found in zip(tokens, logits, strict=True)]
     ends = source.reference.generation_config.eos_token_id
     return {
         "canary_ids": prompts,
