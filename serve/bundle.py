@@ -1,6 +1,6 @@
 """The bundle: one folder with all that serving needs, whole or absent, opened only if every hash holds.
 
-bundle.json · model.onnx · model.onnx.data · tokenizer.json · config.json · adapters/NAME/…
+bundle.json · model.onnx · model.onnx.data · tokenizer.json · config.json · adapters/NAME/… · README.md
 """
 
 import os
@@ -20,6 +20,10 @@ MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 ADAPTERS = "adapters"
+README = "README.md"
+ATTRIBUTES = ".gitattributes"
+UNSEALED = (MANIFEST, README, ATTRIBUTES)
+"""The manifest seals itself; the other two are for people and the Hub, who may change them, and nothing reads them."""
 FORMAT_VERSION = 1
 SHAPES = ("merged", "bank")
 """merged: one adapter inside the base's graph; bank: the base's graph with adapters as inputs, one a row."""
@@ -51,7 +55,7 @@ class Manifest:
     """By adapter: the comparison with PyTorch that ended the export."""
     versions: dict[str, str]
     files: dict[str, str] = field(default_factory=dict)
-    """sha256 of every other file by its path in the bundle."""
+    """sha256 of every other file that is sealed, by its path in the bundle."""
     format_version: int = FORMAT_VERSION
 
 
@@ -138,9 +142,9 @@ def whole_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def seal_bundle(folder: Path, manifest: Manifest) -> None:
-    """Hash every file of `folder` and write the manifest: the last act of an export."""
+    """Hash every file of `folder` but those `UNSEALED`, and write the manifest: the last act of an export."""
     names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-    files = {name: file_sha256(folder / name) for name in names if name != MANIFEST}
+    files = {name: file_sha256(folder / name) for name in names if name not in UNSEALED}
     write_sealed(folder / MANIFEST, {**asdict(manifest), "files": files})
 
 
@@ -162,12 +166,24 @@ def _manifest(content: dict[str, Any], folder: Path) -> Manifest:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """Return the path `name` of a bundle; it may not leave it, be it by '..', from the root, or through a link."""
+    """Return the path `name` of a bundle; it may not leave it, be it by '..', from the root, or through a link.
+
+    A folder in the Hub's cache consists of links to the cache's blobs: these are followed.
+    """
     path = PurePosixPath(name)
     file = folder / path
-    if path.is_absolute() or ".." in path.parts or not file.resolve().is_relative_to(folder.resolve()):
+    real = file.resolve()
+    homes = (folder.resolve(), *_blobs(folder.resolve()))
+    if path.is_absolute() or ".." in path.parts or not any(real.is_relative_to(home) for home in homes):
         raise BundleError(f"{folder} names the path {name!r}, which leaves the bundle: do not use it")
     return file
+
+
+def _blobs(folder: Path) -> tuple[Path, ...]:
+    """Return where the Hub's cache keeps the files of CACHE/models--ORG--NAME/snapshots/REVISION; else nothing."""
+    if folder.parent.name != "snapshots" or not folder.parents[1].name.startswith("models--"):
+        return ()
+    return folder.parents[1] / "blobs", folder.parents[2] / "blobs"
 
 
 def _take_name(partial: Path, target: Path, *, force: bool) -> None:
