@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adamix_export.inspection import describe, inspect_bundle
+from adamix_export.targets.table import TARGETS, convert
 from adamix_export.verification import verify
 
 
@@ -82,6 +83,19 @@ def _verify(args: Namespace) -> Answer:
     return Answer(str(verdict), verdict.as_dict())
 
 
+def _convert_flags(parser: ArgumentParser) -> None:
+    _inspect_flags(parser)
+    parser.add_argument("out", type=Path, metavar="OUT", help="a new folder")
+    parser.add_argument("--to", required=True, choices=TARGETS, help="the format")
+    parser.add_argument("--adapter", help="one adapter of the bundle (default: all)")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+
+def _convert(args: Namespace) -> Answer:
+    hint = convert(args.bundle, args.out, args.to, adapter=args.adapter, force=args.force)
+    return Answer(f"wrote {args.out} ({args.to})\n{hint}", {"out": str(args.out), "target": args.to, "hint": hint})
+
+
 COMMANDS: dict[str, Command] = {
     "inspect": Command(
         description="Print what is in a bundle: adapters, inputs and outputs, operators, parity, sizes.",
@@ -99,6 +113,14 @@ COMMANDS: dict[str, Command] = {
         "  adamix-export verify bundles/topic --against runs/topic --data new.csv",
         add_flags=_verify_flags,
         run=_verify,
+    ),
+    "convert": Command(
+        description="Write a bundle in the format of another tool:\n"
+        + "\n".join(f"  {name:<14}{target.what}" for name, target in TARGETS.items()),
+        examples="  adamix-export convert bundles/topic peft/topic --to peft\n"
+        "  adamix-export convert bundles/both peft/tone --to peft --adapter tone",
+        add_flags=_convert_flags,
+        run=_convert,
     ),
 }
 """By the word; a checkpoint's folder of such a name is written ./NAME."""

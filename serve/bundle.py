@@ -122,12 +122,17 @@ def check_base(adapter: Adapter, manifest: Manifest) -> None:
 
 
 @contextmanager
-def whole_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside `target` that takes its name on success and is removed on any failure."""
+def whole_folder(target: Path, *, force: bool = False, marks: Sequence[str] = (MANIFEST, CARD)) -> Iterator[Path]:
+    """Yield a temporary folder beside `target` that takes its name on success and is removed on any failure.
+
+    With `force` it replaces a folder that is empty or has one of the files `marks`.
+    """
     if target.exists() and not force:
         raise BundleError(f"{target} exists: give another folder, or --force to replace it")
-    if target.exists() and not _replaceable(target):
-        raise BundleError(f"{target} is neither a bundle, nor an adapter, nor empty: it is not replaced")
+    if target.exists() and not _replaceable(target, marks):
+        raise BundleError(
+            f"{target} is neither empty nor what would be written, with {' or '.join(marks)} in it: it is not replaced"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -135,7 +140,7 @@ def whole_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
         mask = _umask()
         for path in (partial, *partial.rglob("*")):
             path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
-        _take_name(partial, target, force=force)
+        _take_name(partial, target, marks if force else ())
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -186,12 +191,12 @@ def _blobs(folder: Path) -> tuple[Path, ...]:
     return folder.parents[1] / "blobs", folder.parents[2] / "blobs"
 
 
-def _take_name(partial: Path, target: Path, *, force: bool) -> None:
-    """Rename `partial` to `target`; what is replaced is moved aside first and deleted last."""
+def _take_name(partial: Path, target: Path, marks: Sequence[str]) -> None:
+    """Rename `partial` to `target`; what is replaced, if it has one of `marks`, is moved aside and deleted last."""
     if not target.exists():
         partial.rename(target)
         return
-    if not force or not _replaceable(target):
+    if not marks or not _replaceable(target, marks):
         raise BundleError(f"{target} has come to exist meanwhile: it was kept, and nothing was written")
     aside = partial.with_name(partial.name + ".replaced")
     target.rename(aside)
@@ -199,8 +204,7 @@ def _take_name(partial: Path, target: Path, *, force: bool) -> None:
     shutil.rmtree(aside)
 
 
-def _replaceable(target: Path) -> bool:
-    marks = (MANIFEST, CARD)
+def _replaceable(target: Path, marks: Sequence[str]) -> bool:
     return target.is_dir() and (not any(target.iterdir()) or any((target / mark).is_file() for mark in marks))
 
 

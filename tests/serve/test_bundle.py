@@ -177,7 +177,7 @@ def test_what_is_not_a_bundle_is_not_replaced_by_force(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for name in ("home", "file"):
         with (
-            pytest.raises(BundleError, match="neither a bundle, nor an adapter, nor empty"),
+            pytest.raises(BundleError, match="neither empty nor what would be written"),
             whole_folder(tmp_path / name, force=True),
         ):
             pass
