@@ -125,7 +125,7 @@ def check_base(adapter: Adapter, manifest: Manifest) -> None:
 def whole_folder(target: Path, *, force: bool = False, marks: Sequence[str] = (MANIFEST, CARD)) -> Iterator[Path]:
     """Yield a temporary folder beside `target` that takes its name on success and is removed on any failure.
 
-    With `force` it replaces a folder that is empty or has one of the files `marks`.
+    With `force` it replaces a folder that is empty or has one of the files `marks`, which are names or patterns.
     """
     if target.exists() and not force:
         raise BundleError(f"{target} exists: give another folder, or --force to replace it")
@@ -205,7 +205,7 @@ def _take_name(partial: Path, target: Path, marks: Sequence[str]) -> None:
 
 
 def _replaceable(target: Path, marks: Sequence[str]) -> bool:
-    return target.is_dir() and (not any(target.iterdir()) or any((target / mark).is_file() for mark in marks))
+    return target.is_dir() and (not any(target.iterdir()) or any(next(target.glob(mark), None) for mark in marks))
 
 
 def _umask() -> int:

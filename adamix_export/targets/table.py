@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adamix_export.errors import ExportError
-from adamix_export.targets import peft_lora
+from adamix_export.targets import onnx_adapter, peft_lora
 from serve.adapter import Adapter
 from serve.bundle import Bundle, open_bundle, whole_folder
 
@@ -17,7 +17,7 @@ class Target:
     what: str
     """What it makes of which bundles, in a line."""
     mark: str
-    """A file by which a folder of it is known, so that --force replaces nothing else."""
+    """The name, or pattern, of a file by which a folder of it is known, so that --force replaces nothing else."""
     write: Callable[[Bundle, list[Adapter], Path], str]
     """Takes the bundle, those of its adapters that were asked for and a new folder; returns what to do with it."""
 
@@ -25,6 +25,11 @@ class Target:
 TARGETS: dict[str, Target] = {
     "peft": Target(
         what="a LoRA of any bundle as a checkpoint of PEFT", mark=peft_lora.MARK, write=peft_lora.write_peft
+    ),
+    "onnx-adapter": Target(
+        what="a bank as a graph and a file for each adapter, for ONNX Runtime's LoraAdapter",
+        mark=onnx_adapter.MARK,
+        write=onnx_adapter.write_onnx_adapters,
     ),
 }
 
