@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adamix_export.errors import ExportError
-from adamix_export.targets import onnx_adapter, peft_lora
+from adamix_export.targets import genai, onnx_adapter, peft_lora
 from serve.adapter import Adapter
 from serve.bundle import Bundle, open_bundle, whole_folder
 
@@ -30,6 +30,11 @@ TARGETS: dict[str, Target] = {
         what="a bank as a graph and a file for each adapter, for ONNX Runtime's LoraAdapter",
         mark=onnx_adapter.MARK,
         write=onnx_adapter.write_onnx_adapters,
+    ),
+    "genai": Target(
+        what="a decoder for onnxruntime-genai, a bank with an .onnx_adapter file for each adapter",
+        mark=genai.MARK,
+        write=genai.write_genai,
     ),
 }
 
