@@ -17,6 +17,7 @@ try:
     from adamix_export.parity import Check
     from adamix_export.report import parity_table
     from adamix_export.source import open_source
+    from adamix_export.weighing import COLLAPSES, weigh
     from adamix_train.errors import AdaMixError
     from serve.errors import ServeError
 except ImportError as error:
@@ -80,7 +81,8 @@ def _export(arguments: list[str]) -> None:
             bar.update()
 
         try:
-            sources = [open_source(checkpoint, base=args.base) for checkpoint in checkpoints]
+            opened = [open_source(checkpoint, base=args.base) for checkpoint in checkpoints]
+            sources = [weigh(source, args.collapse, args.collapse_data) for source in opened]
             reports = EXPORTS[shape](sources, Path(out), options, progress)
         except (AdaMixError, ServeError, OSError) as error:
             bar.close()
@@ -118,6 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tolerance", type=float, default=1e-4, help="largest difference of a logit (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--collapse",
+        choices=COLLAPSES,
+        help="weights of the modules in their mean: equal, those that the run learned, or the best mean of some of "
+        "them (default: what the run chose)",
+    )
+    parser.add_argument(
+        "--collapse-data",
+        type=Path,
+        help="labelled texts to choose a greedy soup on (default: what the run validated on)",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--json", action="store_true", help="print the parity report as one JSON object")

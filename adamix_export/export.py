@@ -137,7 +137,8 @@ def _write_adapter(task: ExportTask, source: Source, folder: Path, *, tokenizer_
         labels=source.card.labels,
         max_length=source.card.max_length,
         metric=source.card.metric,
-        metrics=source.card.metrics,
+        metrics=source.metrics,
+        shares=list(source.shares),
         **task.canaries(source),
     )
     write_card(folder, card)

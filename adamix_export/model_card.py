@@ -125,7 +125,7 @@ def _body(folder: Path, manifest: Manifest, sources: Sequence[Source]) -> str:
                     source.name,
                     source.config.kind,
                     source.config.r,
-                    source.config.num_modules,
+                    _averaged(source),
                     f"{source.card.max_length} tokens",
                     ", ".join(source.card.labels) or "-",
                 )
@@ -141,7 +141,7 @@ def _body(folder: Path, manifest: Manifest, sources: Sequence[Source]) -> str:
         "Of the checkpoints in PyTorch, before the export.",
         _table(
             ("adapter", "metric", "value"),
-            [(source.name, name, f"{value:.4f}") for source in sources for name, value in source.card.metrics.items()],
+            [(source.name, name, f"{value:.4f}") for source in sources for name, value in source.metrics.items()],
         ),
         "## Parity",
         f"The graph ({manifest.precision}) in ONNX Runtime against the checkpoint in PyTorch, on the same rows.",
@@ -156,6 +156,13 @@ def _body(folder: Path, manifest: Manifest, sources: Sequence[Source]) -> str:
         ", ".join(f"{name} {version}" for name, version in manifest.versions.items()) + ".",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _averaged(source: Source) -> str:
+    """Return how many modules are in the mean, and of how many where some were left out."""
+    count = source.config.num_modules
+    used = sum(share > 0 for share in source.shares) or count
+    return str(count) if used == count else f"{used} of {count}"
 
 
 def _data(source: Source) -> Iterator[tuple[str, ...]]:

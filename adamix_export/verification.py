@@ -87,7 +87,7 @@ def _source(argument: str, bundle: Bundle, base: str | None) -> Source:
         raise ExportError(f"{source.folder} was trained on another base than that of {bundle.folder}")
     if source.card.labels != bundle.adapters[source.name].card.labels:
         raise ExportError(f"{source.folder} has other labels than the adapter {source.name} of {bundle.folder}")
-    return source
+    return replace(source, shares=tuple(bundle.adapters[source.name].card.shares))
 
 
 def _compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[str, Parity]:

@@ -1,6 +1,6 @@
 """Classify with optimum: `optimum_logits.py FOLDER TEXTS OUT`; run by the interpreter of its peer.
 
-TEXTS is a list in JSON; OUT gets the logits, the labels, and the likeliest label of every text by transformers' pipeline.
+TEXTS is a list in JSON; OUT gets the logits, the labels, and every text's label by transformers' pipeline.
 """
 
 import json

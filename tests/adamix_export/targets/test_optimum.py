@@ -21,9 +21,7 @@ def classified(folder: Path, scratch: Path) -> dict[str, list]:
 
 
 @pytest.mark.parametrize("kind", ["lora", "houlsby"])
-def test_optimum_classifies_as_pytorch_does(
-    kind: str, make, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_optimum_classifies_as_pytorch_does(kind: str, make, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     checkpoint = request.getfixturevalue(kind)
     source = open_source(str(checkpoint))
     found = classified(make("merged", str(checkpoint)), tmp_path)
