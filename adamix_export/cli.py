@@ -12,9 +12,12 @@ try:
     import transformers
     from tqdm import tqdm
 
+    from adamix_export.commands import COMMANDS
     from adamix_export.export import EXPORTS, Options
-    from adamix_export.parity import Check, Parity
+    from adamix_export.parity import Check
+    from adamix_export.report import parity_table
     from adamix_export.source import open_source
+    from adamix_export.weighing import COLLAPSES, weigh
     from adamix_train.errors import AdaMixError
     from serve.errors import ServeError
 except ImportError as error:
@@ -28,14 +31,39 @@ examples:
 
 The export ends by running what it wrote in ONNX Runtime against PyTorch. If they differ, it exits with 1 and
 nothing is written.
+
+what there is can be looked at, checked again and taken elsewhere (each has its own --help):
+  adamix-export inspect BUNDLE
+  adamix-export verify BUNDLE
+  adamix-export convert BUNDLE OUT --to TARGET
 """
 STAGES = 4
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Export checkpoints."""
-    args = _parser().parse_args(argv)
+    """Export checkpoints, or do what the first word says."""
+    arguments = sys.argv[1:] if argv is None else argv
     _quieten()
+    if arguments and arguments[0] in COMMANDS:
+        _run_command(*arguments)
+    else:
+        _export(arguments)
+
+
+def _run_command(name: str, *arguments: str) -> None:
+    args = COMMANDS[name].parser(name).parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"adamix-export {name}: told to stop"))
+    try:
+        answer = COMMANDS[name].run(args)
+    except (AdaMixError, ServeError, OSError) as error:
+        sys.exit(f"adamix-export {name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"adamix-export {name}: interrupted")
+    print(json.dumps(answer.data) if args.json else answer.text)
+
+
+def _export(arguments: list[str]) -> None:
+    args = _parser().parse_args(arguments)
     if args.parity_rows is not None and args.parity_rows < 1:
         sys.exit(f"adamix-export: --parity-rows is {args.parity_rows}; it must be positive")
     if len(args.checkpoints) < 2:
@@ -53,7 +81,8 @@ def main(argv: list[str] | None = None) -> None:
             bar.update()
 
         try:
-            sources = [open_source(checkpoint, base=args.base) for checkpoint in checkpoints]
+            opened = [open_source(checkpoint, base=args.base) for checkpoint in checkpoints]
+            sources = [weigh(source, args.collapse, args.collapse_data) for source in opened]
             reports = EXPORTS[shape](sources, Path(out), options, progress)
         except (AdaMixError, ServeError, OSError) as error:
             bar.close()
@@ -66,20 +95,6 @@ def main(argv: list[str] | None = None) -> None:
         print(json.dumps({"out": out, "shape": shape, "parity": parity}))
     else:
         print(f"wrote {out} ({shape})\n" + parity_table(reports))
-
-
-def parity_table(reports: dict[str, Parity]) -> str:
-    """Return the reports as a table for people."""
-    lines = [f"{'adapter':<16} {'rows':>5} {'max diff':>9} {'equal':>8} {'PyTorch':>8} {'ONNX':>8}  metric, data"]
-    for name, report in reports.items():
-        metrics = [f"{'-' if value is None else format(value, '.4f'):>8}" for value in (report.pytorch, report.onnx)]
-        lines.append(
-            f"{name:<16} {report.rows:>5} {report.max_difference:>9.1e} {report.equal_labels:>8.2%} "
-            f"{' '.join(metrics)}  {report.metric}, {report.data}"
-        )
-    if any(report.pytorch is None for report in reports.values()):
-        lines.append("no labelled texts were found for '-': name a file with --data to compare the metric as well")
-    return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,6 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tolerance", type=float, default=1e-4, help="largest difference of a logit (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--collapse",
+        choices=COLLAPSES,
+        help="weights of the modules in their mean: equal, those that the run learned, or the best mean of some of "
+        "them (default: what the run chose)",
+    )
+    parser.add_argument(
+        "--collapse-data",
+        type=Path,
+        help="labelled texts to choose a greedy soup on (default: what the run validated on)",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--json", action="store_true", help="print the parity report as one JSON object")

@@ -1,8 +1,9 @@
 """Collapse a mixture into one adapter: per projection the mean over its modules (AdaMix, section 3.3)."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from adamix_export.errors import ExportError
@@ -14,6 +15,7 @@ from adamix_train.peft_method import AdaMixConfig
 
 PEFT_PREFIX = "base_model.model."
 SITE = ".adamix_modules."
+SCORES = ".scores"
 HEAD = "head"
 
 Weights = dict[str, Tensor]
@@ -47,6 +49,14 @@ def collapse_checkpoint(tensors: Mapping[str, Tensor], config: AdaMixConfig) -> 
         if not weight.isfinite().all():
             raise ExportError(f"{name} holds values that are not finite: train again, with a lower learning rate")
     return adapter
+
+
+def with_shares(tensors: Mapping[str, Tensor], shares: Sequence[float]) -> Weights:
+    """Return a checkpoint's tensors with `shares`, which sum to 1, as the weight of each module in every mean."""
+    return {
+        name: torch.tensor(shares).log() if name.endswith(SCORES) and len(weight) == len(shares) else weight
+        for name, weight in tensors.items()
+    }
 
 
 def site_adapter(

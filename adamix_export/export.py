@@ -17,7 +17,9 @@ from tokenizers import Tokenizer
 from adamix_export.errors import ExportError
 from adamix_export.graph.bank import make_bank
 from adamix_export.graph.merged import merge, weights_to
+from adamix_export.model_card import base_name, write_model_card
 from adamix_export.parity import Check, Parity, require
+from adamix_export.repository import TOKENIZER_CONFIG, write_attributes, write_tokenizer_config
 from adamix_export.source import Source
 from adamix_export.tasks.table import EXPORT_TASKS, ExportTask
 from serve.adapter import WEIGHTS, AdapterCard, read_adapter, write_card
@@ -79,6 +81,8 @@ def _export_bundle(
     with whole_folder(out, force=options.force) as folder:
         progress("collapsing")
         _write_tokenizer(sources, folder / TOKENIZER)
+        write_tokenizer_config(sources, folder / TOKENIZER_CONFIG)
+        write_attributes(folder)
         for source in sources:
             _write_adapter(
                 task, source, folder / ADAPTERS / source.name, tokenizer_sha256=file_sha256(folder / TOKENIZER)
@@ -91,8 +95,9 @@ def _export_bundle(
         check = replace(options.check, limit=options.check.limit or task.rows)
         reports = task.compare(sources, open_bundle(folder), check)
         require(reports)
-        parity = {name: report.as_dict() for name, report in reports.items()}
-        seal_bundle(folder, replace(manifest, parity=parity))
+        manifest = replace(manifest, parity={name: report.as_dict() for name, report in reports.items()})
+        seal_bundle(folder, manifest)
+        write_model_card(folder, manifest, sources)
         progress("done")
     return reports
 
@@ -132,7 +137,8 @@ def _write_adapter(task: ExportTask, source: Source, folder: Path, *, tokenizer_
         labels=source.card.labels,
         max_length=source.card.max_length,
         metric=source.card.metric,
-        metrics=source.card.metrics,
+        metrics=source.metrics,
+        shares=list(source.shares),
         **task.canaries(source),
     )
     write_card(folder, card)
@@ -173,7 +179,7 @@ def _manifest(task: ExportTask, shape: str, sources: Sequence[Source], folder: P
         shape=shape,
         precision="fp32",
         base={
-            "name": Path(first.card.base).name if Path(first.card.base).is_dir() else first.card.base,
+            "name": base_name(first),
             "sha256": first.card.base_sha256,
             "model_type": config["model_type"],
         },

@@ -8,7 +8,7 @@ import peft
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from adamix_export.collapse import Weights, collapse_checkpoint
+from adamix_export.collapse import Weights, collapse_checkpoint, with_shares
 from adamix_export.errors import ExportError
 from adamix_train.base import base_folder, base_sha256, config_sha256, load_base, load_config
 from adamix_train.checkpoint import WEIGHTS, Card, read_card
@@ -16,6 +16,7 @@ from adamix_train.errors import BaseError, CheckpointError
 from adamix_train.objectives import OBJECTIVES, Objective
 from adamix_train.peft_method import AdaMixConfig
 from adamix_train.tasks.table import TASKS
+from adamix_train.weighing import average, mixtures
 from serve.adapter import check_name
 
 
@@ -30,6 +31,13 @@ class Source:
     base: Path
     learned: str
     """The key of `adamix_train.objectives.OBJECTIVES` that it was trained for."""
+    shares: tuple[float, ...] = ()
+    """The weight of each module in every mean; () takes those of the checkpoint."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What was measured in training, where that is still what it was measured on."""
+        return {} if self.shares else self.card.metrics
 
     @property
     def objective(self) -> Objective:
@@ -39,12 +47,20 @@ class Source:
     @cached_property
     def adapter(self) -> Weights:
         """The collapsed adapter."""
-        return collapse_checkpoint(load_file(self.folder / WEIGHTS), self.config)
+        return collapse_checkpoint(self.tensors, self.config)
+
+    @property
+    def tensors(self) -> Weights:
+        """The checkpoint's tensors, weighed by `shares`."""
+        return with_shares(load_file(self.folder / WEIGHTS), self.shares)
 
     @cached_property
     def reference(self) -> peft.PeftModel:
         """The checkpoint as PEFT loads it, in evaluation mode: what an export must agree with."""
-        return peft.PeftModel.from_pretrained(self.base_model(), self.folder).eval()
+        model = peft.PeftModel.from_pretrained(self.base_model(), self.folder).eval()
+        if self.shares:
+            average(mixtures(model), self.shares)
+        return model
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

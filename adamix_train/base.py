@@ -23,8 +23,8 @@ from adamix_train.errors import BaseError
 
 logger = logging.getLogger(__name__)
 
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-"""What is fetched of a hub repository: never a pickle."""
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
+"""What is fetched of a hub repository, its card with the licence included: never a pickle."""
 PASSING = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 CHUNK = 1 << 24
 

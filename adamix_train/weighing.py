@@ -3,10 +3,10 @@
 Both leave the modules as they are and set the mixtures' `scores`, which a checkpoint keeps and a collapse uses.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from adamix_train.mixture.projection import MixtureLinear
@@ -15,10 +15,9 @@ from adamix_train.trainer import AdaMixTrainer
 LEARNING_RATE = 0.05
 
 
-def mixtures(trainer: AdaMixTrainer) -> list[MixtureLinear]:
-    """Return the mixtures of the trained model that have several modules."""
-    modules = trainer.model.modules()
-    return [module for module in modules if isinstance(module, MixtureLinear) and module.num_modules > 1]
+def mixtures(model: nn.Module) -> list[MixtureLinear]:
+    """Return the mixtures of a model that have several modules."""
+    return [module for module in model.modules() if isinstance(module, MixtureLinear) and module.num_modules > 1]
 
 
 def keep_uniform(trainer: AdaMixTrainer, metric: str) -> None:
@@ -31,7 +30,7 @@ def learn_scores(trainer: AdaMixTrainer, metric: str) -> None:
     The weights are the scores' softmax, as in the original; there the scores replaced the random routes from the first
     step, here they are learned for the trained modules.
     """
-    model, found = trainer.model, mixtures(trainer)
+    model, found = trainer.model, mixtures(trainer.model)
     if not found:
         return
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -59,29 +58,43 @@ def learn_scores(trainer: AdaMixTrainer, metric: str) -> None:
 
 
 def greedy_soup(trainer: AdaMixTrainer, metric: str) -> None:
-    """Average only modules that help on the validation data (Wortsman et al., 2022).
-
-    The ingredients are the modules by their number, the same in every mixture: best first, each is kept if the mean
-    with it is not worse than without.
-    """
-    found = mixtures(trainer)
+    """Average only modules that help on the validation data (Wortsman et al., 2022)."""
+    found = mixtures(trainer.model)
     if not found:
         return
     count, sign = found[0].num_modules, 1 if trainer.args.greater_is_better else -1
 
     def quality(chosen: list[int]) -> float:
-        for mixture in found:
-            mixture.scores = torch.full_like(mixture.scores, -math.inf)
-            mixture.scores[chosen] = 0.0
+        average(found, equal_shares(chosen, count))
         return sign * float(trainer.evaluate()[f"eval_{metric}"])
 
+    average(found, equal_shares(choose_soup(count, quality), count))
+
+
+def choose_soup(count: int, quality: Callable[[list[int]], float]) -> list[int]:
+    """Return which of `count` modules to average, by the `quality` of a mean of some of them: higher is better.
+
+    The ingredients are the modules by their number, the same in every mixture: best first, each is kept if the mean
+    with it is not worse than without.
+    """
     alone = {index: quality([index]) for index in range(count)}
     first, *others = sorted(alone, key=lambda index: -alone[index])
     soup, best = [first], alone[first]
     for index in others:
         if (found_quality := quality([*soup, index])) >= best:
             soup, best = [*soup, index], found_quality
-    quality(soup)
+    return soup
+
+
+def equal_shares(chosen: Sequence[int], count: int) -> list[float]:
+    """Return the weights of `count` modules in the mean of those `chosen`."""
+    return [1 / len(chosen) if index in chosen else 0.0 for index in range(count)]
+
+
+def average(found: Sequence[MixtureLinear], shares: Sequence[float]) -> None:
+    """Weigh the modules in every mean with `shares`, which sum to 1."""
+    for mixture in found:
+        mixture.scores = torch.tensor(shares).log().to(mixture.scores)
 
 
 WEIGHINGS: dict[str, Callable[[AdaMixTrainer, str], None]] = {

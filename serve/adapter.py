@@ -55,6 +55,8 @@ class AdapterCard:
     """Of an adapter that writes: the text before the one that it writes."""
     eos_token_ids: list[int] = field(default_factory=list)
     """Of an adapter that writes: the tokens that end a text."""
+    shares: list[float] = field(default_factory=list)
+    """The weight of each module in the mean, where the export chose it; otherwise it is that of the checkpoint."""
     parity: dict[str, Any] = field(default_factory=dict)
     """Of an adapter exported by itself: its comparison with PyTorch. A bundle keeps its own in its manifest."""
     format_version: int = FORMAT_VERSION

@@ -1,6 +1,6 @@
 """The bundle: one folder with all that serving needs, whole or absent, opened only if every hash holds.
 
-bundle.json · model.onnx · model.onnx.data · tokenizer.json · config.json · adapters/NAME/…
+bundle.json · model.onnx · model.onnx.data · tokenizer.json · config.json · adapters/NAME/… · README.md
 """
 
 import os
@@ -22,6 +22,10 @@ ENCODER = "encoder.onnx"
 """Of an encoder-decoder, whose model.onnx is the decoder."""
 TOKENIZER = "tokenizer.json"
 ADAPTERS = "adapters"
+README = "README.md"
+ATTRIBUTES = ".gitattributes"
+UNSEALED = (MANIFEST, README, ATTRIBUTES)
+"""The manifest seals itself; the other two are for people and the Hub, who may change them, and nothing reads them."""
 FORMAT_VERSION = 1
 SHAPES = ("merged", "bank")
 """merged: one adapter inside the base's graph; bank: the base's graph with adapters as inputs, one a row."""
@@ -58,7 +62,7 @@ class Manifest:
     """By adapter: the comparison with PyTorch that ended the export."""
     versions: dict[str, str]
     files: dict[str, str] = field(default_factory=dict)
-    """sha256 of every other file by its path in the bundle."""
+    """sha256 of every other file that is sealed, by its path in the bundle."""
     format_version: int = FORMAT_VERSION
 
 
@@ -130,12 +134,17 @@ def check_base(adapter: Adapter, manifest: Manifest) -> None:
 
 
 @contextmanager
-def whole_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside `target` that takes its name on success and is removed on any failure."""
+def whole_folder(target: Path, *, force: bool = False, marks: Sequence[str] = (MANIFEST, CARD)) -> Iterator[Path]:
+    """Yield a temporary folder beside `target` that takes its name on success and is removed on any failure.
+
+    With `force` it replaces a folder that is empty or has one of the files `marks`, which are names or patterns.
+    """
     if target.exists() and not force:
         raise BundleError(f"{target} exists: give another folder, or --force to replace it")
-    if target.exists() and not _replaceable(target):
-        raise BundleError(f"{target} is neither a bundle, nor an adapter, nor empty: it is not replaced")
+    if target.exists() and not _replaceable(target, marks):
+        raise BundleError(
+            f"{target} is neither empty nor what would be written, with {' or '.join(marks)} in it: it is not replaced"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -143,16 +152,16 @@ def whole_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
         mask = _umask()
         for path in (partial, *partial.rglob("*")):
             path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
-        _take_name(partial, target, force=force)
+        _take_name(partial, target, marks if force else ())
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
 def seal_bundle(folder: Path, manifest: Manifest) -> None:
-    """Hash every file of `folder` and write the manifest: the last act of an export."""
+    """Hash every file of `folder` but those `UNSEALED`, and write the manifest: the last act of an export."""
     names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-    files = {name: file_sha256(folder / name) for name in names if name != MANIFEST}
+    files = {name: file_sha256(folder / name) for name in names if name not in UNSEALED}
     write_sealed(folder / MANIFEST, {**asdict(manifest), "files": files})
 
 
@@ -174,20 +183,32 @@ def _manifest(content: dict[str, Any], folder: Path) -> Manifest:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """Return the path `name` of a bundle; it may not leave it, be it by '..', from the root, or through a link."""
+    """Return the path `name` of a bundle; it may not leave it, be it by '..', from the root, or through a link.
+
+    A folder in the Hub's cache consists of links to the cache's blobs: these are followed.
+    """
     path = PurePosixPath(name)
     file = folder / path
-    if path.is_absolute() or ".." in path.parts or not file.resolve().is_relative_to(folder.resolve()):
+    real = file.resolve()
+    homes = (folder.resolve(), *_blobs(folder.resolve()))
+    if path.is_absolute() or ".." in path.parts or not any(real.is_relative_to(home) for home in homes):
         raise BundleError(f"{folder} names the path {name!r}, which leaves the bundle: do not use it")
     return file
 
 
-def _take_name(partial: Path, target: Path, *, force: bool) -> None:
-    """Rename `partial` to `target`; what is replaced is moved aside first and deleted last."""
+def _blobs(folder: Path) -> tuple[Path, ...]:
+    """Return where the Hub's cache keeps the files of CACHE/models--ORG--NAME/snapshots/REVISION; else nothing."""
+    if folder.parent.name != "snapshots" or not folder.parents[1].name.startswith("models--"):
+        return ()
+    return folder.parents[1] / "blobs", folder.parents[2] / "blobs"
+
+
+def _take_name(partial: Path, target: Path, marks: Sequence[str]) -> None:
+    """Rename `partial` to `target`; what is replaced, if it has one of `marks`, is moved aside and deleted last."""
     if not target.exists():
         partial.rename(target)
         return
-    if not force or not _replaceable(target):
+    if not marks or not _replaceable(target, marks):
         raise BundleError(f"{target} has come to exist meanwhile: it was kept, and nothing was written")
     aside = partial.with_name(partial.name + ".replaced")
     target.rename(aside)
@@ -195,9 +216,8 @@ def _take_name(partial: Path, target: Path, *, force: bool) -> None:
     shutil.rmtree(aside)
 
 
-def _replaceable(target: Path) -> bool:
-    marks = (MANIFEST, CARD)
-    return target.is_dir() and (not any(target.iterdir()) or any((target / mark).is_file() for mark in marks))
+def _replaceable(target: Path, marks: Sequence[str]) -> bool:
+    return target.is_dir() and (not any(target.iterdir()) or any(next(target.glob(mark), None) for mark in marks))
 
 
 def _umask() -> int:

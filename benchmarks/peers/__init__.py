@@ -1,4 +1,4 @@
-"""The systems that benchmarks compare with, each in an environment of its own below `.venv-peers`.
+"""The systems that benchmarks compare with and tests hand bundles to, each in an environment below `.venv-peers`.
 
 A peer is an entry of the table and a requirements file with exact pins; `python -m benchmarks.peers` makes its
 environment.
@@ -88,7 +88,9 @@ class Peer:
 
 
 PEERS: dict[str, Peer] = {
+    "genai": Peer(name="genai", packages=("onnxruntime-genai", "onnxruntime")),
     "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
+    "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),
 }
 
 

@@ -1,12 +1,14 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from serve.bundle import open_bundle, seal_bundle, whole_folder, with_adapters
+from serve.classify import Classifier
 from serve.errors import BundleError
-from serve.seal import read_sealed, write_sealed
+from serve.seal import file_sha256, read_sealed, write_sealed
 from tests.serve.conftest import Reference, write_adapter, write_bundle
 
 
@@ -55,6 +57,48 @@ def test_no_link_leaves_the_bundle(bundle_folder: Path) -> None:
     (bundle_folder / "tokenizer.json").symlink_to(outside)
     with pytest.raises(BundleError, match="leaves the bundle"):
         open_bundle(bundle_folder)
+
+
+def pull(folder: Path, cache: Path, *, shared: bool) -> Path:
+    """The Hub's cache after a download: links to blobs, which may be links to blobs that repositories share."""
+    repository = cache / "models--org--name"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    for file in [file for file in folder.rglob("*") if file.is_file()]:
+        sha256 = file_sha256(file)
+        link, blob, store = snapshot / file.relative_to(folder), repository / "blobs" / sha256, cache / "blobs" / sha256
+        for parent in (link, blob, store):
+            parent.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, store if shared else blob)
+        if shared:
+            blob.symlink_to(os.path.relpath(store, blob.parent))
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return snapshot
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_bundle_opens_and_answers_in_the_cache_of_the_hub(
+    shared: bool, bundle_folder: Path, tmp_path: Path, reference: Reference
+) -> None:
+    snapshot = pull(bundle_folder, tmp_path / "cache", shared=shared)
+    assert (snapshot / "model.onnx").is_symlink()
+    (answer,) = Classifier(snapshot, provider="cpu", threads=1)("good", adapter="tone")
+    assert answer.logits.tolist() == pytest.approx(reference.logits([1, 4, 2], "tone").tolist(), abs=1e-5)
+
+
+def test_no_link_leaves_the_cache_of_the_hub(bundle_folder: Path, tmp_path: Path) -> None:
+    snapshot = pull(bundle_folder, tmp_path / "cache", shared=False)
+    (snapshot / "tokenizer.json").unlink()
+    (snapshot / "tokenizer.json").symlink_to(bundle_folder / "tokenizer.json")
+    with pytest.raises(BundleError, match="leaves the bundle"):
+        open_bundle(snapshot)
+
+
+@pytest.mark.parametrize("name", ["README.md", ".gitattributes"])
+def test_what_the_hub_and_people_change_is_not_sealed(name: str, bundle_folder: Path) -> None:
+    (bundle_folder / name).write_text("before")
+    seal_bundle(bundle_folder, open_bundle(bundle_folder).manifest)
+    (bundle_folder / name).write_text("after")
+    assert name not in open_bundle(bundle_folder).manifest.files
 
 
 def test_another_format_version_is_refused(bundle_folder: Path) -> None:
@@ -133,7 +177,7 @@ def test_what_is_not_a_bundle_is_not_replaced_by_force(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for name in ("home", "file"):
         with (
-            pytest.raises(BundleError, match="neither a bundle, nor an adapter, nor empty"),
+            pytest.raises(BundleError, match="neither empty nor what would be written"),
             whole_folder(tmp_path / name, force=True),
         ):
             pass

@@ -1,0 +1,42 @@
+"""Run an adapter's canary rows through a converted graph: what every conversion to ONNX ends with."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adamix_export.errors import ParityError
+from serve import classify, generate
+from serve.adapter import AdapterCard
+from serve.bank import PREFIX
+from serve.bundle import Edge
+
+Run = Callable[[dict[str, NDArray[Any]]], NDArray[Any]]
+"""Takes the inputs of one row, cache included, and returns its logits."""
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+
+
+def check_canaries(run: Run, edges: list[Edge], card: AdapterCard) -> None:
+    """Raise an error if `run`, over a graph with the inputs `edges`, does not give PyTorch's logits."""
+    tolerance = generate.CANARY_TOLERANCE if card.canary_tokens else classify.CANARY_TOLERANCE
+    for row, ids in enumerate(card.canary_ids):
+        found, expected = run(_feeds(edges, ids)).reshape(-1), np.array(card.canary_logits[row])
+        if card.canary_tokens:
+            found, expected = found[card.canary_tokens[row][:1]], expected[:1]
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=tolerance):
+            raise ParityError(
+                f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows (within "
+                f"{tolerance}): nothing was written"
+            )
+
+
+def _feeds(edges: list[Edge], ids: list[int]) -> dict[str, NDArray[Any]]:
+    """Return the inputs (1, …) of a row that begins: ones in the mask, zeros in the cache and elsewhere."""
+    tokens = {"input_ids": np.array([ids], np.int64), "attention_mask": np.ones((1, len(ids)), np.int64)}
+    sizes = {"batch": 1, "sequence": len(ids), "max_length": len(ids)}
+    others = [edge for edge in edges if edge.name not in tokens and not edge.name.startswith(PREFIX)]
+    return tokens | {
+        edge.name: np.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape], DTYPES[edge.dtype])
+        for edge in others
+    }
