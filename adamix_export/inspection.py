@@ -12,7 +12,7 @@ import onnx
 from adamix_export.report import columns, parity_table, size_text, stored_reports
 from serve.adapter import AdapterCard
 from serve.bank import PREFIX
-from serve.bundle import ADAPTERS, UNSEALED, Edge, Manifest, open_bundle
+from serve.bundle import ADAPTERS, EDGES, UNSEALED, Edge, Manifest, open_bundle
 
 INDENT = "  "
 
@@ -76,8 +76,12 @@ def describe(contents: Contents) -> str:
             f"{size_text(sum(contents.sizes.values()))}",
             f"base: {manifest.base['name']} ({manifest.base['model_type']}), sha256 {manifest.base['sha256']}",
             *_section("adapters", _adapters(contents)),
-            *_section("inputs", _edges(manifest.inputs)),
-            *_section("outputs", _edges(manifest.outputs)),
+            *(
+                line
+                for side in EDGES
+                if (edges := getattr(manifest, side))
+                for line in _section(side.replace("_", "'s "), _edges(edges))
+            ),
             *(line for graph in contents.graphs for line in _section(graph.file, _operators(graph))),
             *_section("parity with PyTorch", parity_table(stored_reports(manifest.parity)).splitlines()),
             *_section("files", columns([(name, size_text(size)) for name, size in contents.sizes.items()])),

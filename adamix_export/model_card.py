@@ -20,6 +20,14 @@ SHAPES = {
     "merged": "One adapter inside the base's graph.",
     "bank": "The base's graph once, with adapters as inputs: the input `adapter_ids` names one for every row.",
 }
+WRITE = """\
+```python
+from serve.generate import Generator
+
+write = Generator(".")
+print(write(["name[Blue Spice]"]{adapter})[0].text)
+```
+"""
 RUN = {
     "text-classification": """\
 ```python
@@ -29,14 +37,8 @@ classify = Classifier(".")
 print(classify(["It never arrived."]{adapter})[0].label)
 ```
 """,
-    "text-generation": """\
-```python
-from serve.generate import Generator
-
-write = Generator(".")
-print(write(["name[Blue Spice]"]{adapter})[0].text)
-```
-""",
+    "text-generation": WRITE,
+    "text2text-generation": WRITE,
 }
 """How Python runs a bundle, by its task."""
 

@@ -14,7 +14,11 @@ from serve.bundle import Bundle, open_bundle
 from serve.classify import Classifier
 from serve.generate import Generator
 
-ENGINES: dict[str, Callable[..., Any]] = {"text-classification": Classifier, "text-generation": Generator}
+ENGINES: dict[str, Callable[..., Any]] = {
+    "text-classification": Classifier,
+    "text-generation": Generator,
+    "text2text-generation": Generator,
+}
 """What runs a bundle, by its task; opening it compares the canary rows with what PyTorch gave for them."""
 
 

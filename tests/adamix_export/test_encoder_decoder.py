@@ -13,6 +13,8 @@ from transformers import AutoModelForSeq2SeqLM, BartConfig, BartForConditionalGe
 
 from adamix_export.errors import ExportError
 from adamix_export.graph import encoder_decoder
+from adamix_export.inspection import describe, inspect_bundle
+from adamix_export.verification import verify
 from adamix_train.checkpoint import read_card
 from serve.bundle import open_bundle
 from serve.errors import BundleError
@@ -186,6 +188,17 @@ def test_another_family_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="t5, mt5 are exported, not bart"):
         encoder_decoder.write_graphs(model, None, tmp_path / "encoder.onnx", tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_is_shown_and_checked_again_with_both_graphs(
+    checkpoints: dict[str, Path], export: Export, tmp_path: Path
+) -> None:
+    export("merged", f"task={checkpoints['lora']}")
+    shown = describe(inspect_bundle(tmp_path / "out"))
+    for part in ("encoder's inputs", "encoder's outputs", "encoder.onnx", "model.onnx"):
+        assert f"\n{part}\n" in shown
+    verdict = verify(tmp_path / "out", [str(checkpoints["lora"])])
+    assert verdict.parity["task"].passed
 
 
 def test_a_step_extends_the_cache_and_reads_the_source_once(
