@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adamix_export.errors import ExportError
-from adamix_export.targets import genai, onnx_adapter, peft_lora
+from adamix_export.targets import genai, onnx_adapter, peft_lora, triton
 from serve.adapter import Adapter
 from serve.bundle import Bundle, open_bundle, whole_folder
 
@@ -35,6 +35,11 @@ TARGETS: dict[str, Target] = {
         what="a decoder for onnxruntime-genai, a bank with an .onnx_adapter file for each adapter",
         mark=genai.MARK,
         write=genai.write_genai,
+    ),
+    "triton": Target(
+        what="a classifier as a model of a Triton repository, where OUT is the model's folder",
+        mark=triton.MARK,
+        write=triton.write_triton,
     ),
 }
 
