@@ -1,4 +1,6 @@
+import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -34,6 +36,16 @@ def test_what_is_in_a_bundle_is_what_is_on_disk(export: Export, houlsby: Path, l
     assert data["bytes"] == sum(on_disk.values())
 
 
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Give the signals back that a command takes for itself."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
 def test_people_read_adapters_edges_ops_parity_and_sizes(
     export: Export, houlsby: Path, lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

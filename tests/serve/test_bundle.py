@@ -1,6 +1,9 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from serve.classify import Classifier
 from serve.errors import BundleError
 from serve.seal import file_sha256, read_sealed, write_sealed
 from tests.serve.conftest import Reference, write_adapter, write_bundle
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_bundle_opens(bundle_folder: Path) -> None:
@@ -169,6 +174,35 @@ def test_an_existing_folder_is_kept_unless_forced(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "out", force=True) as folder:
         (folder / "new").write_text("")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["new"]
+
+
+WRITER = """
+import shutil, sys
+from pathlib import Path
+from serve.bundle import whole_folder
+
+bundle, target = map(Path, sys.argv[1:])
+print("begun", flush=True)
+while True:
+    with whole_folder(target, force=True) as folder:
+        shutil.copytree(bundle, folder, dirs_exist_ok=True)
+"""
+
+
+def test_a_bundle_is_whole_or_absent_whenever_its_writer_is_killed(bundle_folder: Path, tmp_path: Path) -> None:
+    """A writer that does nothing but replace a bundle, killed at moments of its choosing."""
+    seen = set()
+    for moment in range(12):
+        target = tmp_path / str(moment) / "out"
+        command = [sys.executable, "-c", WRITER, str(bundle_folder), str(target)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as writer:
+            writer.stdout.readline()
+            time.sleep(0.0007 * moment**2)
+            writer.kill()
+        if target.exists():
+            assert list(open_bundle(target).adapters) == ["tone", "intent"]
+        seen.add(target.exists())
+    assert True in seen, "no bundle was ever whole: the moments are too early"
 
 
 def test_what_is_not_a_bundle_is_not_replaced_by_force(tmp_path: Path) -> None:
