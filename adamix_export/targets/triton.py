@@ -6,6 +6,7 @@ The adapters of a bank become constants of the graph, and `adapter_ids` an input
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,9 +16,10 @@ from onnx import numpy_helper
 from adamix_export.errors import ExportError
 from adamix_export.targets.canaries import check_canaries
 from adamix_export.targets.onnx_adapter import IDS
-from serve.adapter import Adapter
+from serve.adapter import Adapter, AdapterCard
 from serve.bank import PREFIX, Bank
 from serve.bundle import MODEL, Bundle, Edge
+from serve.session import CPU, Choice, open_session
 
 MARK = "config.pbtxt"
 LABELS = "labels.txt"
@@ -44,14 +46,10 @@ def write_triton(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
     if DATA in bundle.manifest.files:
         shutil.copy(bundle.folder / DATA, version / DATA)
     (folder / MARK).write_text(_config(bundle, adapters), "utf-8")
-    session = ort.InferenceSession(version / MODEL, providers=["CPUExecutionProvider"])
+    session = open_session(version / MODEL, Choice(CPU, "to run canary rows"))
     for adapter in adapters:
         ids = {IDS: np.array([slots[adapter.card.name]])} if bundle.manifest.shape == "bank" else {}
-        check_canaries(
-            lambda feeds, ids=ids: session.run(["logits"], feeds | ids)[0],  # type: ignore[misc]
-            bundle.manifest.inputs,
-            adapter.card,
-        )
+        _check(session, ids, bundle.manifest.inputs, adapter.card)
     numbers = f"; {IDS} are {slots}" if bundle.manifest.shape == "bank" else ""
     return f"tritonserver --model-repository with the folder above it; rows of a request have one length{numbers}"
 
@@ -103,3 +101,8 @@ def _tensor(edge: Edge) -> str:
 def _parameter(name: str, value: str) -> str:
     quoted = json.dumps(value, ensure_ascii=False)
     return f'parameters {{ key: "{name}" value {{ string_value: {quoted} }} }}'
+
+
+def _check(session: ort.InferenceSession, ids: dict[str, Any], edges: list[Edge], card: AdapterCard) -> None:
+    """Run an adapter's canary rows with its number, if the graph takes one."""
+    check_canaries(lambda feeds: session.run(["logits"], feeds | ids)[0], edges, card)
