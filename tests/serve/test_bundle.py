@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,8 +10,9 @@ import pytest
 from serve.bundle import open_bundle, seal_bundle, whole_folder, with_adapters
 from serve.classify import Classifier
 from serve.errors import BundleError
-from serve.seal import file_sha256, read_sealed, write_sealed
+from serve.seal import read_sealed, write_sealed
 from tests.serve.conftest import Reference, write_adapter, write_bundle
+from tests.serve.hub_cache import pull
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,22 +64,6 @@ def test_no_link_leaves_the_bundle(bundle_folder: Path) -> None:
         open_bundle(bundle_folder)
 
 
-def pull(folder: Path, cache: Path, *, shared: bool) -> Path:
-    """The Hub's cache after a download: links to blobs, which may be links to blobs that repositories share."""
-    repository = cache / "models--org--name"
-    snapshot = repository / "snapshots" / ("0" * 40)
-    for file in [file for file in folder.rglob("*") if file.is_file()]:
-        sha256 = file_sha256(file)
-        link, blob, store = snapshot / file.relative_to(folder), repository / "blobs" / sha256, cache / "blobs" / sha256
-        for parent in (link, blob, store):
-            parent.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, store if shared else blob)
-        if shared:
-            blob.symlink_to(os.path.relpath(store, blob.parent))
-        link.symlink_to(os.path.relpath(blob, link.parent))
-    return snapshot
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_bundle_opens_and_answers_in_the_cache_of_the_hub(
     shared: bool, bundle_folder: Path, tmp_path: Path, reference: Reference
@@ -91,7 +75,7 @@ def test_a_bundle_opens_and_answers_in_the_cache_of_the_hub(
 
 
 def test_no_link_leaves_the_cache_of_the_hub(bundle_folder: Path, tmp_path: Path) -> None:
-    snapshot = pull(bundle_folder, tmp_path / "cache", shared=False)
+    snapshot = pull(bundle_folder, tmp_path / "cache")
     (snapshot / "tokenizer.json").unlink()
     (snapshot / "tokenizer.json").symlink_to(bundle_folder / "tokenizer.json")
     with pytest.raises(BundleError, match="leaves the bundle"):
