@@ -42,7 +42,7 @@ fix: setup ## format and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-peers: setup ## environments of the systems that benchmarks compare with
+peers: setup ## environments of the other tools that benchmarks and tests run
 	$(BIN)/python -m benchmarks.peers
 
 clean: ## remove the environments and the runs

@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -17,6 +16,7 @@ try:
     from adamix_export.parity import Check
     from adamix_export.report import parity_table
     from adamix_export.source import open_source
+    from adamix_export.stopping import Stopping
     from adamix_export.weighing import COLLAPSES, weigh
     from adamix_train.errors import AdaMixError
     from serve.errors import ServeError
@@ -52,13 +52,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run_command(name: str, *arguments: str) -> None:
     args = COMMANDS[name].parser(name).parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"adamix-export {name}: told to stop"))
+    Stopping()
     try:
         answer = COMMANDS[name].run(args)
     except (AdaMixError, ServeError, OSError) as error:
         sys.exit(f"adamix-export {name}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(f"adamix-export {name}: interrupted")
     print(json.dumps(answer.data) if args.json else answer.text)
 
 
@@ -68,8 +66,7 @@ def _export(arguments: list[str]) -> None:
         sys.exit(f"adamix-export: --parity-rows is {args.parity_rows}; it must be positive")
     if len(args.checkpoints) < 2:
         sys.exit("adamix-export: give one checkpoint or more, and then the folder to write")
-    # An exception rather than an end on the spot, so that what is half written is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("adamix-export: told to stop; nothing was written"))
+    stopping = Stopping()
     *checkpoints, out = args.checkpoints
     check = Check(data=args.data, limit=args.parity_rows, tolerance=args.tolerance)
     options = Options(check=check, force=args.force)
@@ -77,6 +74,7 @@ def _export(arguments: list[str]) -> None:
     with tqdm(total=STAGES, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
 
         def progress(stage: str) -> None:
+            stopping.check()
             bar.set_description(stage)
             bar.update()
 
@@ -87,9 +85,6 @@ def _export(arguments: list[str]) -> None:
         except (AdaMixError, ServeError, OSError) as error:
             bar.close()
             sys.exit(f"adamix-export: {error}")
-        except KeyboardInterrupt:
-            bar.close()
-            sys.exit("adamix-export: interrupted; nothing was written")
     if args.json:
         parity = {name: report.as_dict() for name, report in reports.items()}
         print(json.dumps({"out": out, "shape": shape, "parity": parity}))

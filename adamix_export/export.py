@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
+from adamix_export.disk import require_room, writing
 from adamix_export.errors import ExportError
 from adamix_export.graph.bank import make_bank
 from adamix_export.graph.merged import merge, weights_to
@@ -78,7 +79,8 @@ def _export_bundle(
     shape: str, sources: Sequence[Source], out: Path, options: Options, progress: Progress
 ) -> dict[str, Parity]:
     task = _check_together(sources)
-    with whole_folder(out, force=options.force) as folder:
+    require_room(sources[0].base, out)
+    with whole_folder(out, force=options.force) as folder, writing(out):
         progress("collapsing")
         _write_tokenizer(sources, folder / TOKENIZER)
         write_tokenizer_config(sources, folder / TOKENIZER_CONFIG)

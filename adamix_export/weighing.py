@@ -40,15 +40,14 @@ def weigh(source: Source, collapse: str | None, data: Path | None = None) -> Sou
 
 
 def mean_shares(source: Source, data: Path | None) -> Shares:
-    """Return equal weights: the mean of AdaMix, whatever the checkpoint learned."""
+    """Return equal weights: the mean of AdaMix, whatever the checkpoint learned; () where they are so already."""
     count = source.config.num_modules
-    return tuple(equal_shares(range(count), count))
+    return tuple(equal_shares(range(count), count)) if _has_weights(source) else ()
 
 
 def learned_shares(source: Source, data: Path | None) -> Shares:
     """Return (), the checkpoint's own weights, or an error if it has learned none."""
-    scores = [weight for name, weight in source.tensors.items() if name.endswith(SCORES)]
-    if not any(weight.any() for weight in scores):
+    if not _has_weights(source):
         raise ExportError(
             f"{source.folder} has no learned weights, all of its modules weigh the same: train with --collapse "
             "learned, or export with --collapse mean or greedy-soup"
@@ -75,6 +74,11 @@ COLLAPSES: dict[str, Callable[[Source, Path | None], Shares]] = {
     "weights": learned_shares,
     "greedy-soup": soup_shares,
 }
+
+
+def _has_weights(source: Source) -> bool:
+    """Return whether a checkpoint weighs some of its modules otherwise than others."""
+    return any(len(weight.unique()) > 1 for name, weight in source.tensors.items() if name.endswith(SCORES))
 
 
 def _validation(source: Source, data: Path | None) -> list[Example]:

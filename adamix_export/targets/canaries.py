@@ -24,6 +24,7 @@ def check_canaries(run: Run, edges: list[Edge], card: AdapterCard) -> None:
         found, expected = run(_feeds(edges, ids)).reshape(-1), np.array(card.canary_logits[row])
         if card.canary_tokens:
             found, expected = found[card.canary_tokens[row][:1]], expected[:1]
+        found = found[: len(expected)]  # the widest adapter of a bank may have more labels
         if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=tolerance):
             raise ParityError(
                 f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows (within "

@@ -15,9 +15,10 @@ from onnx import helper, numpy_helper
 
 from adamix_export.errors import ExportError
 from adamix_export.targets.canaries import check_canaries
-from serve.adapter import Adapter
+from serve.adapter import Adapter, AdapterCard
 from serve.bank import PREFIX, Bank
-from serve.bundle import MODEL, Bundle
+from serve.bundle import MODEL, Bundle, Edge
+from serve.session import CPU, Choice, open_session
 
 SUFFIX = ".onnx_adapter"
 MARK = "*" + SUFFIX
@@ -41,18 +42,10 @@ def write_onnx_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path) -
             shutil.copy(bundle.folder / name, folder / name)
     for adapter in adapters:
         write_adapter(parameters(bundle, adapter), folder / f"{adapter.card.name}{SUFFIX}")
-    session = _session(folder / MODEL)
+    session = open_session(folder / MODEL, Choice(CPU, "to run canary rows"))
+    edges = [edge for edge in bundle.manifest.inputs if edge.name != IDS]
     for adapter in adapters:
-        active = ort.LoraAdapter()
-        active.Load(str(folder / f"{adapter.card.name}{SUFFIX}"))
-        options = ort.RunOptions()
-        options.add_active_adapter(active)
-        edges = [edge for edge in bundle.manifest.inputs if edge.name != IDS]
-        check_canaries(
-            lambda feeds, options=options: session.run(["logits"], feeds, options)[0],  # type: ignore[misc]
-            edges,
-            adapter.card,
-        )
+        _check(session, folder / f"{adapter.card.name}{SUFFIX}", edges, adapter.card)
     return "adapter = onnxruntime.LoraAdapter(); adapter.Load(FILE); run_options.add_active_adapter(adapter)"
 
 
@@ -116,7 +109,9 @@ def _zeros(value: onnx.ValueInfoProto) -> onnx.TensorProto:
     return numpy_helper.from_array(np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind.elem_type)), value.name)
 
 
-def _session(model: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+def _check(session: ort.InferenceSession, file: Path, edges: list[Edge], card: AdapterCard) -> None:
+    """Run an adapter's canary rows with its file, as any program would."""
+    active, options = ort.LoraAdapter(), ort.RunOptions()
+    active.Load(str(file))
+    options.add_active_adapter(active)
+    check_canaries(lambda feeds: session.run(["logits"], feeds, options)[0], edges, card)

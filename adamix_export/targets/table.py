@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from adamix_export.disk import writing
 from adamix_export.errors import ExportError
-from adamix_export.targets import genai, onnx_adapter, peft_lora
+from adamix_export.targets import genai, onnx_adapter, peft_lora, triton
 from serve.adapter import Adapter
 from serve.bundle import Bundle, open_bundle, whole_folder
 
@@ -36,6 +37,11 @@ TARGETS: dict[str, Target] = {
         mark=genai.MARK,
         write=genai.write_genai,
     ),
+    "triton": Target(
+        what="a classifier as a model of a Triton repository, where OUT is the model's folder",
+        mark=triton.MARK,
+        write=triton.write_triton,
+    ),
 }
 
 
@@ -45,5 +51,5 @@ def convert(folder: Path, out: Path, target: str, *, adapter: str | None = None,
     if adapter is not None and adapter not in bundle.adapters:
         raise ExportError(f"{folder} has no adapter {adapter}; it has {', '.join(bundle.adapters)}")
     adapters = list(bundle.adapters.values()) if adapter is None else [bundle.adapters[adapter]]
-    with whole_folder(out, force=force, marks=(TARGETS[target].mark,)) as partial:
+    with whole_folder(out, force=force, marks=(TARGETS[target].mark,)) as partial, writing(out):
         return TARGETS[target].write(bundle, adapters, partial)

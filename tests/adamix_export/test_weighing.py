@@ -48,6 +48,11 @@ def test_mean_weighs_alike_what_the_run_learned_to_weigh(learned: Path) -> None:
     assert not torch.equal(found, first_down(source))
 
 
+def test_the_mean_of_a_run_that_weighed_alike_is_its_own(houlsby: Path) -> None:
+    source = weigh(open_source(str(houlsby)), "mean")
+    assert source.metrics == source.card.metrics != {}, "they were measured on the same weights"
+
+
 def test_weights_are_those_that_the_run_learned(learned: Path, houlsby: Path) -> None:
     source = open_source(str(learned))
     assert torch.equal(first_down(weigh(source, "weights")), first_down(source))

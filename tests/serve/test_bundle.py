@@ -1,6 +1,8 @@
 import json
-import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,11 @@ import pytest
 from serve.bundle import open_bundle, seal_bundle, whole_folder, with_adapters
 from serve.classify import Classifier
 from serve.errors import BundleError
-from serve.seal import file_sha256, read_sealed, write_sealed
+from serve.seal import read_sealed, write_sealed
 from tests.serve.conftest import Reference, write_adapter, write_bundle
+from tests.serve.hub_cache import pull
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_bundle_opens(bundle_folder: Path) -> None:
@@ -59,22 +64,6 @@ def test_no_link_leaves_the_bundle(bundle_folder: Path) -> None:
         open_bundle(bundle_folder)
 
 
-def pull(folder: Path, cache: Path, *, shared: bool) -> Path:
-    """The Hub's cache after a download: links to blobs, which may be links to blobs that repositories share."""
-    repository = cache / "models--org--name"
-    snapshot = repository / "snapshots" / ("0" * 40)
-    for file in [file for file in folder.rglob("*") if file.is_file()]:
-        sha256 = file_sha256(file)
-        link, blob, store = snapshot / file.relative_to(folder), repository / "blobs" / sha256, cache / "blobs" / sha256
-        for parent in (link, blob, store):
-            parent.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, store if shared else blob)
-        if shared:
-            blob.symlink_to(os.path.relpath(store, blob.parent))
-        link.symlink_to(os.path.relpath(blob, link.parent))
-    return snapshot
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_bundle_opens_and_answers_in_the_cache_of_the_hub(
     shared: bool, bundle_folder: Path, tmp_path: Path, reference: Reference
@@ -86,7 +75,7 @@ def test_a_bundle_opens_and_answers_in_the_cache_of_the_hub(
 
 
 def test_no_link_leaves_the_cache_of_the_hub(bundle_folder: Path, tmp_path: Path) -> None:
-    snapshot = pull(bundle_folder, tmp_path / "cache", shared=False)
+    snapshot = pull(bundle_folder, tmp_path / "cache")
     (snapshot / "tokenizer.json").unlink()
     (snapshot / "tokenizer.json").symlink_to(bundle_folder / "tokenizer.json")
     with pytest.raises(BundleError, match="leaves the bundle"):
@@ -169,6 +158,35 @@ def test_an_existing_folder_is_kept_unless_forced(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "out", force=True) as folder:
         (folder / "new").write_text("")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["new"]
+
+
+WRITER = """
+import shutil, sys
+from pathlib import Path
+from serve.bundle import whole_folder
+
+bundle, target = map(Path, sys.argv[1:])
+print("begun", flush=True)
+while True:
+    with whole_folder(target, force=True) as folder:
+        shutil.copytree(bundle, folder, dirs_exist_ok=True)
+"""
+
+
+def test_a_bundle_is_whole_or_absent_whenever_its_writer_is_killed(bundle_folder: Path, tmp_path: Path) -> None:
+    """A writer that does nothing but replace a bundle, killed at moments of its choosing."""
+    seen = set()
+    for moment in range(12):
+        target = tmp_path / str(moment) / "out"
+        command = [sys.executable, "-c", WRITER, str(bundle_folder), str(target)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as writer:
+            writer.stdout.readline()
+            time.sleep(0.0007 * moment**2)
+            writer.kill()
+        if target.exists():
+            assert list(open_bundle(target).adapters) == ["tone", "intent"]
+        seen.add(target.exists())
+    assert True in seen, "no bundle was ever whole: the moments are too early"
 
 
 def test_what_is_not_a_bundle_is_not_replaced_by_force(tmp_path: Path) -> None:
