@@ -105,7 +105,7 @@ def _check_together(sources: Sequence[Source]) -> ExportTask:
             f"{first.name} was trained for {first.learned}; exported are {', '.join(EXPORT_TASKS)} so far"
         )
     for source in sources[1:]:
-        if source.learned != first.learned:
+        if EXPORT_TASKS[source.learned].tag != EXPORT_TASKS[first.learned].tag:
             raise ExportError(
                 f"{source.name} was trained for {source.learned}, {first.name} for {first.learned}: not in one bank"
             )
@@ -129,8 +129,10 @@ def _write_adapter(task: ExportTask, source: Source, folder: Path, *, tokenizer_
         kind=source.config.kind,
         r=source.config.r,
         num_modules=source.config.num_modules,
-        labels=source.card.labels,
+        labels=source.labels,
         max_length=source.card.max_length,
+        pairs=source.pairs,
+        regression=source.regression,
         metric=source.card.metric,
         metrics=source.card.metrics,
         **task.canaries(source),
