@@ -44,7 +44,6 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("adamix-export: told to stop; nothing was written"))
     *checkpoints, out = args.checkpoints
     check = Check(data=args.data, limit=args.parity_rows, tolerance=args.tolerance)
-    options = Options(check=check, force=args.force)
     shape = args.shape or ("merged" if len(checkpoints) == 1 else "bank")
     with tqdm(total=STAGES, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
 
@@ -53,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
             bar.update()
 
         try:
+            options = Options(check=check, force=args.force, slots=args.slots)
             sources = [open_source(checkpoint, base=args.base) for checkpoint in checkpoints]
             reports = EXPORTS[shape](sources, Path(out), options, progress)
         except (AdaMixError, ServeError, OSError) as error:
@@ -105,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--tolerance", type=float, default=1e-4, help="largest difference of a logit (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--slots",
+        type=int,
+        default=0,
+        help="shape bank: spare slots for adapters that are loaded later (default: none)",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--json", action="store_true", help="print the parity report as one JSON object")

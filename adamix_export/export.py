@@ -37,12 +37,19 @@ class Options:
     check: Check = field(default_factory=Check)
     force: bool = False
     """Replace an existing folder."""
+    slots: int = 0
+    """Of a bank: room for this many adapters more, to be loaded later."""
+
+    def __post_init__(self) -> None:
+        if self.slots < 0:
+            raise ExportError(f"slots is {self.slots}; it must not be negative")
 
 
 def export_merged(sources: Sequence[Source], out: Path, options: Options, progress: Progress) -> dict[str, Parity]:
     """Write the bundle of one checkpoint: its adapter inside the base's graph."""
     if len(sources) != 1:
         raise ExportError(f"shape merged takes one checkpoint, not {len(sources)}; shape bank takes several")
+    _refuse_slots("merged", options)
     return _export_bundle("merged", sources, out, options, progress)
 
 
@@ -55,6 +62,7 @@ def export_adapter(sources: Sequence[Source], out: Path, options: Options, progr
     """Write one standalone adapter, checked in a bank of its own."""
     if len(sources) != 1:
         raise ExportError(f"shape adapter takes one checkpoint, not {len(sources)}")
+    _refuse_slots("adapter", options)
     (source,) = sources
     with whole_folder(out, force=options.force) as folder, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         bank = Path(scratch) / "bank"
@@ -72,6 +80,11 @@ EXPORTS: dict[str, Callable[[Sequence[Source], Path, Options, Progress], dict[st
 }
 
 
+def _refuse_slots(shape: str, options: Options) -> None:
+    if options.slots:
+        raise ExportError(f"shape {shape} has no slots: spare ones are for shape bank")
+
+
 def _export_bundle(
     shape: str, sources: Sequence[Source], out: Path, options: Options, progress: Progress
 ) -> dict[str, Parity]:
@@ -85,7 +98,7 @@ def _export_bundle(
             )
         progress("tracing")
         _write_model(task, shape, sources, folder)
-        manifest = _manifest(task, shape, sources, folder)
+        manifest = replace(_manifest(task, shape, sources, folder), spare_slots=options.slots)
         seal_bundle(folder, manifest)
         progress("comparing")
         check = replace(options.check, limit=options.check.limit or task.rows)

@@ -62,9 +62,14 @@ class Classifier:
         self.bank: Bank | None = None
         if self.bundle.manifest.shape == "bank":
             device = "cuda" if self.provider == CUDA else "cpu"
-            self.bank = Bank(self.bundle.manifest.inputs, list(self.bundle.adapters.values()), device=device)
+            self.bank = Bank(
+                self.bundle.manifest.inputs,
+                list(self.bundle.adapters.values()),
+                device=device,
+                spare=self.bundle.manifest.spare_slots,
+            )
         for card in self.cards.values():
-            self._check_canary(card)
+            self.check_canary(card)
 
     @property
     def provider(self) -> str:
@@ -112,6 +117,18 @@ class Classifier:
             for card, line in zip(cards, logits, strict=True)
         ]
 
+    def check_canary(self, card: AdapterCard) -> None:
+        """Raise an error if an adapter does not give the logits on its canary rows that it gave in PyTorch."""
+        types = card.canary_token_type_ids or [[0] * len(ids) for ids in card.canary_ids]
+        rows = [Row(ids, row_types, card.name) for ids, row_types in zip(card.canary_ids, types, strict=True)]
+        found = self._logits(rows)[:, : len(card.labels)]
+        expected = np.array(card.canary_logits, np.float32)
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=CANARY_TOLERANCE):
+            raise BundleError(
+                f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
+                f"(within {CANARY_TOLERANCE}): it is not served; export it again"
+            )
+
     def _logits(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """Return logits (rows, widest label list)."""
         arrays = {
@@ -124,17 +141,6 @@ class Classifier:
         feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items() if name in self.inputs}
         outputs = self.session.run_with_ort_values(None, feeds | (self.bank.feeds if self.bank else {}))
         return outputs[0].numpy()
-
-    def _check_canary(self, card: AdapterCard) -> None:
-        types = card.canary_token_type_ids or [[0] * len(ids) for ids in card.canary_ids]
-        rows = [Row(ids, row_types, card.name) for ids, row_types in zip(card.canary_ids, types, strict=True)]
-        found = np.stack([prediction.logits for prediction in self.run(rows)])
-        expected = np.array(card.canary_logits, np.float32)
-        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=CANARY_TOLERANCE):
-            raise BundleError(
-                f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
-                f"(within {CANARY_TOLERANCE}): it is not served; export it again"
-            )
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:

@@ -100,7 +100,7 @@ def make_bank(model: PreTrainedModel, adapters: Iterable[Weights]) -> Stacks:
             module,
             _bank_head(layer, module, stacks) if HEAD in kinds else _adapted(layer, module, kinds, stacks),
         )
-    _mark_labels(stacks, model.config.num_labels)
+    _mark_labels(model, stacks)
     return stacks
 
 
@@ -132,8 +132,10 @@ def _bank_linear(stacks: Stacks, name: str, width_in: int | str, width_out: int 
     return BankLinear(stacks, name, bias=bias)
 
 
-def _mark_labels(stacks: Stacks, num_labels: int) -> None:
+def _mark_labels(model: nn.Module, stacks: Stacks) -> None:
     """Make the width of the head's last layer, which is that of the logits, a symbol."""
+    heads = [f"{name}.{HEAD}" for name, module in model.named_modules() if isinstance(module, BankLinear)]
+    last = [head for head in heads if f"{head}.weight" in stacks.shapes][-1:]
     for name, shape in stacks.shapes.items():
-        if f".{HEAD}." in name and shape[-1] == num_labels:
+        if name.rpartition(".")[0] in last:
             stacks.shapes[name] = (*shape[:-1], LABELS)
