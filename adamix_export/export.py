@@ -1,6 +1,7 @@
 """From checkpoints to a bundle or an adapter, one function a shape."""
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime as ort
 import torch
 from safetensors.torch import save_file
@@ -25,6 +27,8 @@ from serve.bundle import ADAPTERS, ENCODER, MODEL, TOKENIZER, Edge, Manifest, op
 from serve.classify import session_edges
 from serve.seal import file_sha256
 from serve.session import CPU, Choice, open_session
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("adamix", "torch", "transformers", "peft", "onnx", "onnxscript")
 Progress = Callable[[str], None]
@@ -99,6 +103,12 @@ def _export_bundle(
         progress("tracing")
         _write_model(task, shape, sources, folder)
         manifest = replace(_manifest(task, shape, sources, folder), spare_slots=options.slots)
+        if not manifest.fused_attention:
+            logger.warning(
+                "%s's attention is not fused: it does not go through transformers' attention interface; the graph is "
+                "right, and slower",
+                manifest.base["model_type"],
+            )
         seal_bundle(folder, manifest)
         progress("comparing")
         check = replace(options.check, limit=options.check.limit or task.rows)
@@ -199,9 +209,15 @@ def _manifest(task: ExportTask, shape: str, sources: Sequence[Source], folder: P
         encoder_inputs=encoder_inputs,
         encoder_outputs=encoder_outputs,
         start_token_id=config.get("decoder_start_token_id"),
+        fused_attention=_fuses_attention(folder / MODEL),
         parity={},
         versions={**{package: version(package) for package in PACKAGES}, "onnxruntime": ort.__version__},
     )
+
+
+def _fuses_attention(graph: Path) -> bool:
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    return any(node.op_type.endswith("Attention") for node in nodes)
 
 
 def _edges(graph: Path) -> tuple[list[Edge], list[Edge]]:

@@ -25,7 +25,9 @@ OPPOSITES = ("negative", "positive")
 def make_encoder(folder: Path, family: str, **settings: object) -> Path:
     """Make a base without a head, whose weights are large enough for a wrong graph to show."""
     torch.manual_seed(0)
-    common = {name: value for name, value in ENCODERS[family].items() if name != "attn_implementation"}
+    common = {
+        name: value for name, value in ENCODERS[family].items() if name not in ("attn_implementation", "num_labels")
+    }
     config = AutoConfig.for_model(family, **{**common, "initializer_range": 0.3, **settings})
     AutoModel.from_config(config).save_pretrained(folder)
     make_tokenizer(typed=family in TYPED).save_pretrained(folder)
