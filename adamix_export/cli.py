@@ -69,7 +69,6 @@ def _export(arguments: list[str]) -> None:
     stopping = Stopping()
     *checkpoints, out = args.checkpoints
     check = Check(data=args.data, limit=args.parity_rows, tolerance=args.tolerance)
-    options = Options(check=check, force=args.force)
     shape = args.shape or ("merged" if len(checkpoints) == 1 else "bank")
     with tqdm(total=STAGES, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
 
@@ -79,6 +78,7 @@ def _export(arguments: list[str]) -> None:
             bar.update()
 
         try:
+            options = Options(check=check, force=args.force, slots=args.slots)
             opened = [open_source(checkpoint, base=args.base) for checkpoint in checkpoints]
             sources = [weigh(source, args.collapse, args.collapse_data) for source in opened]
             reports = EXPORTS[shape](sources, Path(out), options, progress)
@@ -126,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
         "--collapse-data",
         type=Path,
         help="labelled texts to choose a greedy soup on (default: what the run validated on)",
+    )
+    parser.add_argument(
+        "--slots",
+        type=int,
+        default=0,
+        help="shape bank: spare slots for adapters that are loaded later (default: none)",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--json", action="store_true", help="print the parity report as one JSON object")

@@ -1,6 +1,7 @@
 """From checkpoints to a bundle or an adapter, one function a shape."""
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime as ort
 import torch
 from safetensors.torch import save_file
@@ -29,6 +31,8 @@ from serve.classify import session_edges
 from serve.seal import file_sha256
 from serve.session import CPU, Choice, open_session
 
+logger = logging.getLogger(__name__)
+
 PACKAGES = ("adamix", "torch", "transformers", "peft", "onnx", "onnxscript")
 Progress = Callable[[str], None]
 
@@ -40,12 +44,19 @@ class Options:
     check: Check = field(default_factory=Check)
     force: bool = False
     """Replace an existing folder."""
+    slots: int = 0
+    """Of a bank: room for this many adapters more, to be loaded later."""
+
+    def __post_init__(self) -> None:
+        if self.slots < 0:
+            raise ExportError(f"slots is {self.slots}; it must not be negative")
 
 
 def export_merged(sources: Sequence[Source], out: Path, options: Options, progress: Progress) -> dict[str, Parity]:
     """Write the bundle of one checkpoint: its adapter inside the base's graph."""
     if len(sources) != 1:
         raise ExportError(f"shape merged takes one checkpoint, not {len(sources)}; shape bank takes several")
+    _refuse_slots("merged", options)
     return _export_bundle("merged", sources, out, options, progress)
 
 
@@ -58,6 +69,7 @@ def export_adapter(sources: Sequence[Source], out: Path, options: Options, progr
     """Write one standalone adapter, checked in a bank of its own."""
     if len(sources) != 1:
         raise ExportError(f"shape adapter takes one checkpoint, not {len(sources)}")
+    _refuse_slots("adapter", options)
     (source,) = sources
     with whole_folder(out, force=options.force) as folder, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         bank = Path(scratch) / "bank"
@@ -73,6 +85,11 @@ EXPORTS: dict[str, Callable[[Sequence[Source], Path, Options, Progress], dict[st
     "adapter": export_adapter,
     "bank": export_bank,
 }
+
+
+def _refuse_slots(shape: str, options: Options) -> None:
+    if options.slots:
+        raise ExportError(f"shape {shape} has no slots: spare ones are for shape bank")
 
 
 def _export_bundle(
@@ -91,7 +108,13 @@ def _export_bundle(
             )
         progress("tracing")
         _write_model(task, shape, sources, folder)
-        manifest = _manifest(task, shape, sources, folder)
+        manifest = replace(_manifest(task, shape, sources, folder), spare_slots=options.slots)
+        if not manifest.fused_attention:
+            logger.warning(
+                "%s's attention is not fused: it does not go through transformers' attention interface; the graph is "
+                "right, and slower",
+                manifest.base["model_type"],
+            )
         seal_bundle(folder, manifest)
         progress("comparing")
         check = replace(options.check, limit=options.check.limit or task.rows)
@@ -112,7 +135,7 @@ def _check_together(sources: Sequence[Source]) -> ExportTask:
             f"{first.name} was trained for {first.learned}; exported are {', '.join(EXPORT_TASKS)} so far"
         )
     for source in sources[1:]:
-        if source.learned != first.learned:
+        if EXPORT_TASKS[source.learned].tag != EXPORT_TASKS[first.learned].tag:
             raise ExportError(
                 f"{source.name} was trained for {source.learned}, {first.name} for {first.learned}: not in one bank"
             )
@@ -136,8 +159,10 @@ def _write_adapter(task: ExportTask, source: Source, folder: Path, *, tokenizer_
         kind=source.config.kind,
         r=source.config.r,
         num_modules=source.config.num_modules,
-        labels=source.card.labels,
+        labels=source.labels,
         max_length=source.card.max_length,
+        pairs=source.pairs,
+        regression=source.regression,
         metric=source.card.metric,
         metrics=source.metrics,
         shares=list(source.shares),
@@ -192,9 +217,15 @@ def _manifest(task: ExportTask, shape: str, sources: Sequence[Source], folder: P
         encoder_inputs=encoder_inputs,
         encoder_outputs=encoder_outputs,
         start_token_id=config.get("decoder_start_token_id"),
+        fused_attention=_fuses_attention(folder / MODEL),
         parity={},
         versions={**{package: version(package) for package in PACKAGES}, "onnxruntime": ort.__version__},
     )
+
+
+def _fuses_attention(graph: Path) -> bool:
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    return any(node.op_type.endswith("Attention") for node in nodes)
 
 
 def _edges(graph: Path) -> tuple[list[Edge], list[Edge]]:

@@ -19,6 +19,9 @@ from adamix_train.tasks.table import TASKS
 from adamix_train.weighing import average, mixtures
 from serve.adapter import check_name
 
+SCORE = "score"
+"""The name of a regression's output."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -43,6 +46,21 @@ class Source:
     def objective(self) -> Objective:
         """What it was trained for."""
         return OBJECTIVES[self.learned]
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of its outputs; none of a model that writes."""
+        return [SCORE] if self.regression else self.card.labels
+
+    @property
+    def regression(self) -> bool:
+        """Whether its one output is a value."""
+        return self.learned == "regression"
+
+    @property
+    def pairs(self) -> bool:
+        """Whether its rows are pairs of texts."""
+        return len(TASKS[self.card.task].inputs) > 1
 
     @cached_property
     def adapter(self) -> Weights:
@@ -81,8 +99,6 @@ def open_source(argument: str, *, base: str | None = None) -> Source:
         raise CheckpointError(f"there is no checkpoint folder {folder}")
     card = read_card(folder)
     task = TASKS[card.task]
-    if task.kind != "generation" and len(task.inputs) > 1:
-        raise ExportError(f"{folder} was trained for task {card.task}; export takes classifiers of single texts so far")
     if card.recipe["method"] != "adamix":
         raise ExportError(f"{folder} was trained with method {card.recipe['method']}; export takes AdaMix adapters")
     try:

@@ -49,6 +49,12 @@ class AdapterCard:
     """Token ids of a few rows…"""
     canary_logits: list[list[float]]
     """…and PyTorch's logits for them: what shows, wherever it is loaded, that this adapter answers."""
+    canary_token_type_ids: list[list[int]] = field(default_factory=list)
+    """Of the canary rows, where the tokenizer gives them; zeros otherwise."""
+    pairs: bool = False
+    """Whether a row is a pair of texts rather than one text."""
+    regression: bool = False
+    """Whether its one output is a value rather than the logit of a label."""
     canary_tokens: list[list[int]] = field(default_factory=list)
     """Of an adapter that writes: what it writes after the canary rows; the logits are those of these tokens."""
     prompt: str = "{input}"

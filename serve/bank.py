@@ -19,26 +19,65 @@ class Bank:
 
     A stack is as wide as the widest of its adapters: a smaller rank and a shorter list of labels are padded with zeros,
     which is exact, since a zero column of `down` stays zero through the activation and meets a zero row of `up`.
+    `spare` slots are left for adapters that are loaded later; one that is wider widens the stacks.
     """
 
-    def __init__(self, edges: Sequence[Edge], adapters: Sequence[Adapter], *, device: str = "cpu") -> None:
+    def __init__(
+        self, edges: Sequence[Edge], adapters: Sequence[Adapter], *, device: str = "cpu", spare: int = 0
+    ) -> None:
+        self.device = device
         self.edges = {edge.name.removeprefix(PREFIX): edge for edge in edges if edge.name.startswith(PREFIX)}
         self.slots = {adapter.card.name: slot for slot, adapter in enumerate(adapters, 1)}
-        widths = self._widths(adapters)
-        self.stacks: dict[str, NDArray[np.float32]] = {
-            name: np.zeros([dim if isinstance(dim, int) else widths.get(dim, 1) for dim in edge.shape], np.float32)
-            for name, edge in self.edges.items()
-        }
+        self.widths = self._widths(adapters, {SLOTS: 1 + len(adapters) + spare})
+        self.stacks = self._zeros()
         for adapter in adapters:
             self._write(self.slots[adapter.card.name], adapter)
-        self.feeds = {
-            PREFIX + name: ort.OrtValue.ortvalue_from_numpy(stack, device, 0) for name, stack in self.stacks.items()
-        }
+        self.feeds = self._on_device()
         """The inputs of every run, on the device."""
 
-    def _widths(self, adapters: Sequence[Adapter]) -> dict[str, int]:
-        """Return the sizes of the symbolic dimensions; a kind that no adapter has is missing and gets width 1."""
-        widths = {SLOTS: len(adapters) + 1}
+    def load(self, adapter: Adapter) -> None:
+        """Write an adapter into a free slot."""
+        taken = {0, *self.slots.values()}
+        free = [slot for slot in range(self.widths[SLOTS]) if slot not in taken]
+        if not free:
+            raise BundleError(
+                f"adapter {adapter.card.name} finds no free slot: all {self.widths[SLOTS] - 1} are taken; export the "
+                "bank with more --slots"
+            )
+        self._widen(self._widths([adapter], self.widths))
+        self._write(free[0], adapter)
+        self.feeds = self._on_device()
+        self.slots[adapter.card.name] = free[0]
+
+    def unload(self, name: str) -> None:
+        """Free the slot of an adapter."""
+        del self.slots[name]
+
+    def _widen(self, widths: dict[str, int]) -> None:
+        """Give the stacks other widths, padded with zeros."""
+        if widths == self.widths:
+            return
+        self.widths, narrow = widths, self.stacks
+        self.stacks = self._zeros()
+        for name, stack in narrow.items():
+            self.stacks[name][tuple(slice(size) for size in stack.shape)] = stack
+
+    def _zeros(self) -> dict[str, NDArray[np.float32]]:
+        """Return empty stacks; a kind that no adapter has gets width 1."""
+        return {
+            name: np.zeros([dim if isinstance(dim, int) else self.widths.get(dim, 1) for dim in edge.shape], np.float32)
+            for name, edge in self.edges.items()
+        }
+
+    def _on_device(self) -> dict[str, ort.OrtValue]:
+        return {
+            PREFIX + name: ort.OrtValue.ortvalue_from_numpy(stack, self.device, 0)
+            for name, stack in self.stacks.items()
+        }
+
+    def _widths(self, adapters: Sequence[Adapter], least: dict[str, int]) -> dict[str, int]:
+        """Return the sizes of the symbolic dimensions: those of `least`, or those that `adapters` need."""
+        widths = dict(least)
         for adapter in adapters:
             for name, tensor in adapter.tensors.items():
                 if name not in self.edges:

@@ -61,6 +61,10 @@ class Manifest:
     parity: dict[str, Any]
     """By adapter: the comparison with PyTorch that ended the export."""
     versions: dict[str, str]
+    fused_attention: bool = True
+    """Whether attention is one operator of ONNX Runtime's; slower otherwise."""
+    spare_slots: int = 0
+    """Of a bank: room for this many adapters more, to be loaded later."""
     files: dict[str, str] = field(default_factory=dict)
     """sha256 of every other file that is sealed, by its path in the bundle."""
     format_version: int = FORMAT_VERSION

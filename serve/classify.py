@@ -13,7 +13,7 @@ from serve.bank import PREFIX, Bank
 from serve.bundle import Bundle, Edge, open_bundle
 from serve.errors import BundleError, InputError, UnknownAdapter
 from serve.session import CUDA, choose_provider, open_session
-from serve.tokens import Row, Texts, pad
+from serve.tokens import Row, Text, Texts, pad
 
 BATCH_TOKENS = 2048
 """Padded tokens of a batch of a direct call."""
@@ -23,16 +23,19 @@ CANARY_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer for one text."""
+    """The answer for one text or pair."""
 
     adapter: str
     sha256: str
     labels: Sequence[str]
     logits: NDArray[np.float32]
+    regression: bool = False
 
     @property
     def scores(self) -> NDArray[np.float32]:
-        """Probabilities (labels,): the softmax of the logits."""
+        """Probabilities (labels,), the softmax of the logits; of a regression its value (1,)."""
+        if self.regression:
+            return self.logits
         powers = np.exp(self.logits - self.logits.max())
         return powers / powers.sum()
 
@@ -59,17 +62,22 @@ class Classifier:
         self.bank: Bank | None = None
         if self.bundle.manifest.shape == "bank":
             device = "cuda" if self.provider == CUDA else "cpu"
-            self.bank = Bank(self.bundle.manifest.inputs, list(self.bundle.adapters.values()), device=device)
+            self.bank = Bank(
+                self.bundle.manifest.inputs,
+                list(self.bundle.adapters.values()),
+                device=device,
+                spare=self.bundle.manifest.spare_slots,
+            )
         for card in self.cards.values():
-            self._check_canary(card)
+            self.check_canary(card)
 
     @property
     def provider(self) -> str:
         """The execution provider that runs the graph."""
         return self.session.get_providers()[0]
 
-    def __call__(self, texts: str | Sequence[str], *, adapter: str | Sequence[str] | None = None) -> list[Prediction]:
-        """Classify texts, truncating long ones; `adapter` is one name for all or one for each.
+    def __call__(self, texts: str | Sequence[Text], *, adapter: str | Sequence[str] | None = None) -> list[Prediction]:
+        """Classify texts or pairs, truncating long ones; `adapter` is one name for all or one for each.
 
         They run in batches of similar length; answers come in the order of the texts.
         """
@@ -81,9 +89,13 @@ class Classifier:
             predictions |= zip(batch, self.run([rows[index] for index in batch]), strict=True)
         return [predictions[index] for index in range(len(rows))]
 
-    def row(self, text: str, adapter: str | None, *, truncate: bool) -> Row:
-        """Return the row of a text for `adapter`; None is the bundle's only one."""
+    def row(self, text: Text, adapter: str | None, *, truncate: bool) -> Row:
+        """Return the row of a text or pair, whichever `adapter` takes; None is the bundle's only one."""
         card = self.card(adapter)
+        if card.pairs and isinstance(text, str):
+            raise InputError(f"adapter {card.name} takes pairs of texts: send two texts, not one")
+        if not card.pairs and not isinstance(text, str):
+            raise InputError(f"adapter {card.name} takes one text, not a pair")
         return self.texts.row(text, adapter=card.name, max_length=card.max_length, truncate=truncate)
 
     def card(self, adapter: str | None) -> AdapterCard:
@@ -101,9 +113,21 @@ class Classifier:
         logits = self._logits(rows)
         cards = [self.cards[row.adapter] for row in rows]
         return [
-            Prediction(card.name, card.sha256, card.labels, line[: len(card.labels)])
+            Prediction(card.name, card.sha256, card.labels, line[: len(card.labels)], card.regression)
             for card, line in zip(cards, logits, strict=True)
         ]
+
+    def check_canary(self, card: AdapterCard) -> None:
+        """Raise an error if an adapter does not give the logits on its canary rows that it gave in PyTorch."""
+        types = card.canary_token_type_ids or [[0] * len(ids) for ids in card.canary_ids]
+        rows = [Row(ids, row_types, card.name) for ids, row_types in zip(card.canary_ids, types, strict=True)]
+        found = self._logits(rows)[:, : len(card.labels)]
+        expected = np.array(card.canary_logits, np.float32)
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=CANARY_TOLERANCE):
+            raise BundleError(
+                f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
+                f"(within {CANARY_TOLERANCE}): it is not served; export it again"
+            )
 
     def _logits(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """Return logits (rows, widest label list)."""
@@ -117,16 +141,6 @@ class Classifier:
         feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items() if name in self.inputs}
         outputs = self.session.run_with_ort_values(None, feeds | (self.bank.feeds if self.bank else {}))
         return outputs[0].numpy()
-
-    def _check_canary(self, card: AdapterCard) -> None:
-        rows = [Row(ids, [0] * len(ids), card.name) for ids in card.canary_ids]
-        found = np.stack([prediction.logits for prediction in self.run(rows)])
-        expected = np.array(card.canary_logits, np.float32)
-        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=CANARY_TOLERANCE):
-            raise BundleError(
-                f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
-                f"(within {CANARY_TOLERANCE}): it is not served; export it again"
-            )
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:

@@ -74,9 +74,10 @@ class Generator:
         self.bank: Bank | None = None
         if manifest.shape == "bank":
             edges = [*manifest.inputs, *manifest.encoder_inputs]
-            self.bank = Bank(edges, list(self.bundle.adapters.values()), device=self.device)
+            adapters = list(self.bundle.adapters.values())
+            self.bank = Bank(edges, adapters, device=self.device, spare=manifest.spare_slots)
         for card in self.cards.values():
-            self._check_canary(card)
+            self.check_canary(card)
 
     @property
     def provider(self) -> str:
@@ -139,6 +140,20 @@ class Generator:
                 run.append([row[min(step, len(row) - 1)] for row in tokens])
         return [np.stack([logits[index] for logits in steps[: len(row)]]) for index, row in enumerate(tokens)]
 
+    def check_canary(self, card: AdapterCard) -> None:
+        """Raise an error if an adapter does not give the logits on its canary rows that it gave in PyTorch."""
+        prompts = [Prompt(ids, card.name) for ids in card.canary_ids]
+        logits = self.forced_logits(prompts, card.canary_tokens)
+        found = [row[range(len(tokens)), tokens] for row, tokens in zip(logits, card.canary_tokens, strict=True)]
+        if not all(
+            len(row) == len(expected) and np.allclose(row, expected, rtol=0, atol=CANARY_TOLERANCE)
+            for row, expected in zip(found, card.canary_logits, strict=True)
+        ):
+            raise BundleError(
+                f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
+                f"(within {CANARY_TOLERANCE}): it is not served; export it again"
+            )
+
     def _write(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Written]:
         cards = [self.cards[prompt.adapter] for prompt in prompts]
         rows = Rows(self, prompts, room=max_new_tokens)
@@ -158,19 +173,6 @@ class Generator:
             Written(card.name, card.sha256, row, text.strip(), end)
             for card, row, text, end in zip(cards, tokens, texts, ended, strict=True)
         ]
-
-    def _check_canary(self, card: AdapterCard) -> None:
-        prompts = [Prompt(ids, card.name) for ids in card.canary_ids]
-        logits = self.forced_logits(prompts, card.canary_tokens)
-        found = [row[range(len(tokens)), tokens] for row, tokens in zip(logits, card.canary_tokens, strict=True)]
-        if not all(
-            len(row) == len(expected) and np.allclose(row, expected, rtol=0, atol=CANARY_TOLERANCE)
-            for row, expected in zip(found, card.canary_logits, strict=True)
-        ):
-            raise BundleError(
-                f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
-                f"(within {CANARY_TOLERANCE}): it is not served; export it again"
-            )
 
 
 class Rows:

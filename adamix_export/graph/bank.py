@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from adamix_export.collapse import HEAD, Weights
@@ -64,6 +65,24 @@ class BankLinear(nn.Module):
         return y if x.ndim == 3 else y.squeeze(1)
 
 
+class BankNorm(nn.Module):
+    """A layer norm, as some heads have, with another weight for every row, gathered from a stack."""
+
+    def __init__(self, norm: nn.LayerNorm, stacks: Stacks, name: str) -> None:
+        super().__init__()
+        self.width, self.epsilon = norm.normalized_shape, norm.eps
+        self.stacks, self.name, self.bias = stacks, name, norm.bias is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (batch, sequence, width), or (batch, width), and scale it row by row."""
+        y = functional.layer_norm(x, self.width, eps=self.epsilon) * self._rows("weight", x)
+        return y + self._rows("bias", x) if self.bias else y
+
+    def _rows(self, parameter: str, x: Tensor) -> Tensor:
+        rows = self.stacks.rows(f"{self.name}.{parameter}")
+        return rows.unsqueeze(1) if x.ndim == 3 else rows
+
+
 class Adapted(nn.Module):
     """A layer of the base with the adapters of every kind that the bank holds for it; a row's own is not zero."""
 
@@ -90,21 +109,21 @@ def make_bank(model: PreTrainedModel, adapters: Iterable[Weights]) -> Stacks:
     sites = sorted({site for adapter in adapters for site in by_site(adapter)})
     for module in sorted({module for module, _ in sites}):
         layer = model.get_submodule(module)
+        kinds = [kind for other, kind in sites if other == module]
         try:
-            features(layer)
+            made = _bank_head(layer, module, stacks) if HEAD in kinds else _adapted(layer, module, kinds, stacks)
         except TypeError as error:
             raise ExportError(f"{module}: {error}") from error
-        kinds = [kind for other, kind in sites if other == module]
-        replace_module(
-            model,
-            module,
-            _bank_head(layer, module, stacks) if HEAD in kinds else _adapted(layer, module, kinds, stacks),
-        )
-    _mark_labels(stacks, model.config.num_labels)
+        replace_module(model, module, made)
+    _mark_labels(model, stacks)
     return stacks
 
 
-def _bank_head(layer: nn.Module, module: str, stacks: Stacks) -> BankLinear:
+def _bank_head(layer: nn.Module, module: str, stacks: Stacks) -> BankLinear | BankNorm:
+    if isinstance(layer, nn.LayerNorm):
+        for name, weight in layer.named_parameters():
+            stacks.shapes[f"{module}.{HEAD}.{name}"] = (SLOTS, *weight.shape)
+        return BankNorm(layer, stacks, f"{module}.{HEAD}")
     return _bank_linear(stacks, f"{module}.{HEAD}", *features(layer), bias=layer.bias is not None)
 
 
@@ -132,8 +151,10 @@ def _bank_linear(stacks: Stacks, name: str, width_in: int | str, width_out: int 
     return BankLinear(stacks, name, bias=bias)
 
 
-def _mark_labels(stacks: Stacks, num_labels: int) -> None:
+def _mark_labels(model: nn.Module, stacks: Stacks) -> None:
     """Make the width of the head's last layer, which is that of the logits, a symbol."""
+    heads = [f"{name}.{HEAD}" for name, module in model.named_modules() if isinstance(module, BankLinear)]
+    last = [head for head in heads if f"{head}.weight" in stacks.shapes][-1:]
     for name, shape in stacks.shapes.items():
-        if f".{HEAD}." in name and shape[-1] == num_labels:
+        if name.rpartition(".")[0] in last:
             stacks.shapes[name] = (*shape[:-1], LABELS)

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from adamix_export.graph.attention import register
 from adamix_export.graph.bank import Stacks
+from adamix_export.graph.disentangled import positions_by_row
 from adamix_export.graph.program import Shapes, write_program
 from serve.bank import PREFIX
 
@@ -34,4 +35,6 @@ def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks 
     shapes: Shapes = dict.fromkeys(token_inputs, ("batch", "sequence"))
     shapes |= stacks.inputs() if stacks else {}
     model.set_attn_implementation(register())
-    write_program(Encoder(model, token_inputs, stacks).eval(), shapes, outputs=["logits"], floats=(PREFIX,), file=file)
+    encoder = Encoder(model, token_inputs, stacks).eval()
+    with positions_by_row(model):
+        write_program(encoder, shapes, outputs=["logits"], floats=(PREFIX,), file=file)

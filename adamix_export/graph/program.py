@@ -13,6 +13,8 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 from torch.export import Dim
 
+from adamix_export.errors import ExportError
+
 Shapes = dict[str, tuple[int | str, ...]]
 SYMBOLS = {"batch": 3, "sequence": 7, "slots": 5, "labels": 4, "total": 9, "source": 8, "max_length": 17}
 """Example sizes: all different and above 1, so that tracing takes none for a constant or for another one."""
@@ -35,7 +37,7 @@ def write_program(
     """
     sizes = _sizes(shapes)
     dims = {symbol: Dim(symbol) for symbol in sizes}
-    with _quiet():
+    with _quiet(), _told():
         program = torch.onnx.export(
             module,
             kwargs={"tensors": {name: _example(name, shape, sizes, tuple(floats)) for name, shape in shapes.items()}},
@@ -56,6 +58,24 @@ def write_program(
         # The exporter notes the source lines, and so the paths, of the machine that it ran on.
         ClearMetadataAndDocStringPass()(program.model)
         program.save(file, external_data=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what went wrong in the exporter into one line: our own error inside it, or the first cause."""
+    try:
+        yield
+    except torch.onnx.OnnxExporterError as error:
+        causes = list(_causes(error))
+        ours = [cause for cause in causes if isinstance(cause, ExportError)]
+        first = (str(causes[-1]).strip() or type(causes[-1]).__name__).splitlines()[0]
+        raise ours[0] if ours else ExportError(f"torch cannot export this model's graph: {first}") from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _sizes(shapes: Mapping[str, tuple[int | str, ...]]) -> dict[str, int]:

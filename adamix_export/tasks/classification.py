@@ -1,6 +1,7 @@
-"""Export of classifiers."""
+"""Export of models that answer with a label or a score."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from adamix_export.graph.bank import Stacks
 from adamix_export.parity import Check, Parity, parity_examples
 from adamix_export.source import Source
 from adamix_train.metrics.table import METRICS
+from adamix_train.tasks.examples import Example
 from serve.bundle import Bundle
 from serve.classify import Classifier
+from serve.tokens import Text
 
 CANARIES = (
     "Everything arrived on time and works as it should, thank you.",
@@ -25,14 +28,36 @@ CANARIES = (
 )
 """Texts of our own: they go into every bundle, as token ids."""
 REFERENCE_ROWS = 32
+Array = NDArray[Any]
+Rows = Sequence[tuple[str, ...]]
+"""Single texts, or pairs, as the examples of training have them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the outputs of a model stand for."""
+
+    targets: Callable[[Source, Sequence[Example]], Array]
+    """Returns what the metric compares the outputs with: (examples,)."""
+    equal: Callable[[Array, Array, float], Array]
+    """Takes the outputs (rows, labels) of both sides and the tolerance; returns which rows have one answer."""
 
 
 def canaries(source: Source) -> dict[str, Any]:
-    """Return the token ids of a few texts and PyTorch's logits for them, each row run alone."""
-    ids = source.tokenizer(list(CANARIES), truncation=True, max_length=source.card.max_length)["input_ids"]
-    with torch.inference_mode():
-        logits = [source.reference(input_ids=torch.tensor([row])).logits[0].tolist() for row in ids]
-    return {"canary_ids": ids, "canary_logits": logits}
+    """Return the token ids of a few rows and PyTorch's logits for them, each row run alone."""
+    rows: Rows = canary_texts(source)
+    inputs = _encode(source, rows)
+    return {
+        "canary_ids": inputs["input_ids"],
+        "canary_token_type_ids": inputs.get("token_type_ids", []),
+        "canary_logits": [logits(source, [row])[0].tolist() for row in rows],
+    }
+
+
+def canary_texts(source: Source) -> list[tuple[str, ...]]:
+    """Return the canaries as `source` takes them: one by one, or each with the next."""
+    nexts = (*CANARIES[1:], CANARIES[0])
+    return list(zip(CANARIES, nexts, strict=True) if source.pairs else zip(CANARIES, strict=True))
 
 
 def write_graph(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stacks: Stacks | None, file: Path) -> None:
@@ -46,38 +71,66 @@ def compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[str
     cases = []
     for source in sources:
         examples, origin = parity_examples(source, check)
-        cases.append((source, [example.texts[0] for example in examples] + list(CANARIES), examples, origin))
-    texts = [text for _, texts, *_ in cases for text in texts]
-    names = [source.name for source, texts, *_ in cases for _ in texts]
-    predictions = iter(classifier(texts, adapter=names))
+        cases.append((source, [example.texts for example in examples] + canary_texts(source), examples, origin))
+    names = [source.name for source, rows, *_ in cases for _ in rows]
+    predictions = iter(classifier([_as_served(row) for _, rows, *_ in cases for row in rows], adapter=names))
     reports = {}
-    for source, texts, examples, origin in cases:
-        found = np.stack([next(predictions).logits for _ in texts])
-        expected = logits(source, texts)
-        labels = np.array([source.card.labels.index(example.target) for example in examples], np.int64)
+    for source, rows, examples, origin in cases:
+        found = np.stack([next(predictions).logits for _ in rows])
+        expected = logits(source, rows)
+        answers = ANSWERS[source.learned]
+        targets = answers.targets(source, examples)
         metric = METRICS[source.card.metric]
         reports[source.name] = Parity(
-            rows=len(texts),
+            rows=len(rows),
             data=origin,
             max_difference=float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf"),
             tolerance=check.tolerance,
-            equal_labels=float((found.argmax(-1) == expected.argmax(-1)).mean()),
+            equal_labels=float(answers.equal(found, expected, check.tolerance).mean()),
             metric=source.card.metric,
-            pytorch=metric(expected[: len(labels)], labels) if len(labels) else None,
-            onnx=metric(found[: len(labels)], labels) if len(labels) else None,
+            pytorch=metric(expected[: len(targets)], targets) if len(targets) else None,
+            onnx=metric(found[: len(targets)], targets) if len(targets) else None,
             provider=classifier.provider,
         )
     return reports
 
 
-def logits(source: Source, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return PyTorch's logits (texts, labels), tokenized by transformers."""
+def logits(source: Source, rows: Rows) -> NDArray[np.float32]:
+    """Return PyTorch's logits (rows, labels), tokenized by transformers."""
     batches = []
-    for start in range(0, len(texts), REFERENCE_ROWS):
-        batch = list(texts[start : start + REFERENCE_ROWS])
-        inputs = source.tokenizer(
-            batch, truncation=True, max_length=source.card.max_length, padding=True, return_tensors="pt"
-        )
+    for start in range(0, len(rows), REFERENCE_ROWS):
+        inputs = _encode(source, rows[start : start + REFERENCE_ROWS], padding=True, return_tensors="pt")
         with torch.inference_mode():
             batches.append(source.reference(**inputs).logits.numpy())
     return np.concatenate(batches)
+
+
+def _encode(source: Source, rows: Rows, **options: Any) -> Any:
+    """Tokenize as training does."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return source.tokenizer(*columns, truncation=True, max_length=source.card.max_length, **options)
+
+
+def _as_served(row: tuple[str, ...]) -> Text:
+    return row[0] if len(row) == 1 else (row[0], row[1])
+
+
+def _label_indices(source: Source, examples: Sequence[Example]) -> Array:
+    return np.array([source.card.labels.index(example.target) for example in examples], np.int64)
+
+
+def _scores(source: Source, examples: Sequence[Example]) -> Array:
+    return np.array([float(example.target) for example in examples])
+
+
+ANSWERS: dict[str, Answers] = {
+    "classification": Answers(
+        targets=_label_indices,
+        equal=lambda found, expected, tolerance: found.argmax(-1) == expected.argmax(-1),
+    ),
+    "regression": Answers(
+        targets=_scores,
+        equal=lambda found, expected, tolerance: np.abs(found - expected)[:, 0] <= tolerance,
+    ),
+}
+"""By what was learned."""

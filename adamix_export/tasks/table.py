@@ -39,6 +39,13 @@ EXPORT_TASKS: dict[str, ExportTask] = {
         rows=500,
         compare=classification.compare,
     ),
+    "regression": ExportTask(
+        tag="text-classification",
+        canaries=classification.canaries,
+        write_graph=classification.write_graph,
+        rows=500,
+        compare=classification.compare,
+    ),
     "generation": ExportTask(
         tag="text-generation",
         canaries=partial(generation.canaries, generation.CAUSAL),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve.classify import Classifier, Prediction
 from serve.errors import InputError
-from serve.tokens import Row
+from serve.tokens import Row, Text, parts
 
 router = APIRouter()
 LONG_TEXT = 20_000
@@ -17,11 +17,17 @@ LONG_TEXT = 20_000
 
 
 class PredictRequest(BaseModel):
-    """Texts to classify."""
+    """Texts or pairs to classify."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"inputs": "It works like a charm."}})
 
-    inputs: Annotated[str | list[str] | list[list[str]], Field(description='a text, or a batch: [["one"], ["two"]]')]
+    inputs: Annotated[
+        str | list[str] | list[list[str]],
+        Field(
+            description='a text; a pair: ["one", "two"]; or a batch: [["a text"], ["another"]], or of pairs '
+            '[["one", "two"], ["three", "four"]]'
+        ),
+    ]
     adapter: Annotated[
         str | list[str] | None, Field(description="the adapter of all texts, or of each; optional if there is one only")
     ] = None
@@ -30,7 +36,7 @@ class PredictRequest(BaseModel):
 
 
 class Score(BaseModel):
-    """A label and its probability (or logit)."""
+    """A label and its probability (or logit), or the value of a regression."""
 
     label: str
     score: float
@@ -38,10 +44,10 @@ class Score(BaseModel):
 
 @router.post("/predict")
 async def predict(body: PredictRequest, request: Request, response: Response) -> list[Score] | list[list[Score]]:
-    """Classify texts.
+    """Classify texts, or pairs of texts.
 
-    One text gives a list of labels, likeliest first; a batch gives a list of such lists. The headers `X-Adapter` and
-    `X-Adapter-Sha256` say which adapter answered, one entry a text.
+    One text or pair gives a list of labels, likeliest first; a batch gives a list of such lists. The headers
+    `X-Adapter` and `X-Adapter-Sha256` say which adapter answered, one entry a text.
     """
     state = request.app.state
     texts = _texts(body.inputs, limit=state.max_client_rows)
@@ -51,22 +57,36 @@ async def predict(body: PredictRequest, request: Request, response: Response) ->
     response.headers["X-Adapter"] = ",".join(prediction.adapter for prediction in predictions)
     response.headers["X-Adapter-Sha256"] = ",".join(prediction.sha256 for prediction in predictions)
     answers = [_scores(prediction, raw=body.raw_scores) for prediction in predictions]
-    return answers if isinstance(body.inputs, list) else answers[0]
+    return answers if _is_batch(body.inputs) else answers[0]
 
 
-def _texts(inputs: str | list[str] | list[list[str]], *, limit: int) -> list[str]:
+def _is_batch(inputs: str | list[str] | list[list[str]]) -> bool:
+    return isinstance(inputs, list) and not any(isinstance(item, str) for item in inputs)
+
+
+def _texts(inputs: str | list[str] | list[list[str]], *, limit: int) -> list[Text]:
+    """Return the texts and pairs of a request."""
     if isinstance(inputs, str):
         return [inputs]
     if not inputs:
         raise InputError("inputs is empty: send a text or a batch of texts")
+    if not _is_batch(inputs):
+        return [_text(inputs)]
     if len(inputs) > limit:
         raise InputError(f"inputs has {len(inputs)} texts; at most {limit} go into one request")
-    if any(isinstance(item, str) or len(item) != 1 for item in inputs):
-        raise InputError(
-            'a batch is a list of one-text lists, [["one"], ["two"]]; a list of plain strings would be a text pair, '
-            "and these adapters take one text"
-        )
-    return [item[0] for item in inputs]
+    return [_text(item) for item in inputs]
+
+
+def _text(item: Sequence[object]) -> Text:
+    match item:
+        case [str(text)]:
+            return text
+        case [str(first), str(second)]:
+            return first, second
+    raise InputError(
+        'a list of plain strings is a pair, ["one", "two"]; a batch is a list of one-text lists, [["one"], ["two"]], '
+        "or of pairs"
+    )
 
 
 def _adapters(adapter: str | list[str] | None, count: int) -> Sequence[str | None]:
@@ -78,12 +98,13 @@ def _adapters(adapter: str | list[str] | None, count: int) -> Sequence[str | Non
 
 
 async def _rows(
-    classifier: Classifier, texts: list[str], adapters: Sequence[str | None], *, truncate: bool
+    classifier: Classifier, texts: list[Text], adapters: Sequence[str | None], *, truncate: bool
 ) -> list[Row]:
     def tokenize() -> list[Row]:
         return [classifier.row(text, name, truncate=truncate) for text, name in zip(texts, adapters, strict=True)]
 
-    return await asyncio.to_thread(tokenize) if sum(map(len, texts)) > LONG_TEXT else tokenize()
+    characters = sum(len(part) for text in texts for part in parts(text))
+    return await asyncio.to_thread(tokenize) if characters > LONG_TEXT else tokenize()
 
 
 def _scores(prediction: Prediction, *, raw: bool) -> list[Score]:

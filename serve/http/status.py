@@ -35,6 +35,8 @@ async def info(request: Request) -> dict[str, Any]:
             name: {
                 "sha256": card.sha256,
                 "kind": card.kind,
+                "pairs": card.pairs,
+                "regression": card.regression,
                 "labels": card.labels,
                 "max_length": card.max_length,
                 "metrics": card.metrics,

@@ -31,8 +31,15 @@ WIDTH = 6
 BASE = "0" * 64
 SITE = "encoder"
 CANARY = [[1, 4, 2], [1, 5, 6, 9, 2]]
-LABELS = {"tone": ["negative", "positive"], "intent": ["billing", "delivery", "other"]}
-RANKS = {"tone": 2, "intent": 4}
+LABELS = {
+    "tone": ["negative", "positive"],
+    "intent": ["billing", "delivery", "other"],
+    "match": ["different", "same"],
+    "grade": ["score"],
+}
+RANKS = {"tone": 2, "intent": 4, "match": 1, "grade": 3}
+TAKES = {"match": {"pairs": True}, "grade": {"regression": True}}
+"""What else the cards of some adapters say."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def write_adapter(folder: Path, reference: Reference, name: str, **changes: obje
         "canary_ids": CANARY,
         "canary_logits": [reference.logits(ids, name).tolist() for ids in CANARY],
     }
-    write_card(folder, AdapterCard(**{**fields, **changes}))
+    write_card(folder, AdapterCard(**{**fields, **TAKES.get(name, {}), **changes}))
 
 
 def bank_graph(embeddings: NDArray[np.float32]) -> onnx.ModelProto:
@@ -209,6 +216,12 @@ def live_server(classifier: Classifier, limits: Limits | None = None, **options:
         yield client
     server.should_exit = True
     thread.join(timeout=30)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, reference: Reference) -> Classifier:
+    """A bank of texts, pairs and scores."""
+    return Classifier(write_bundle(tmp_path / "mixed", reference, list(LABELS)), provider="cpu", threads=1)
 
 
 @pytest.fixture

@@ -80,3 +80,13 @@ def test_a_graph_with_other_edges_than_the_manifest_is_refused(tmp_path: Path, r
     folder = write_bundle(tmp_path / "two", reference, ["tone"], inputs=whole.manifest.inputs[:-1])
     with pytest.raises(BundleError, match="does not have the inputs and outputs"):
         Classifier(folder, provider="cpu")
+
+
+def test_texts_pairs_and_scores_share_a_batch(mixed: Classifier, reference: Reference) -> None:
+    rows = {"tone": "good", "match": ("good", "the bill"), "grade": "bad", "intent": "the bill"}
+    answers = mixed(list(rows.values()), adapter=list(rows))
+    for (name, text), answer in zip(rows.items(), answers, strict=True):
+        ids = mixed.row(text, name, truncate=True).input_ids
+        np.testing.assert_allclose(answer.logits, reference.logits(ids, name), atol=1e-4)
+    assert answers[2].scores.tolist() == answers[2].logits.tolist()
+    assert answers[1].scores.sum() == pytest.approx(1)

@@ -47,7 +47,10 @@ def test_raw_scores_are_logits(client: httpx.Client, classifier: Classifier) -> 
         ({"inputs": [["good"], [" "]], "adapter": "tone"}, 422, "the text is empty"),
         ({"inputs": [], "adapter": "tone"}, 422, "inputs is empty"),
         ({"inputs": [[]], "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
-        ({"inputs": ["good", "bad"], "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
+        ({"inputs": ["good", "bad", "late"], "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
+        ({"inputs": ["good"] * 100, "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
+        ({"inputs": ["good", "bad"], "adapter": "tone"}, 422, "adapter tone takes one text, not a pair"),
+        ({"inputs": [["good", "bad"]], "adapter": "tone"}, 422, "adapter tone takes one text, not a pair"),
         ({"inputs": "very " * 20, "adapter": "tone"}, 422, "more than 8 tokens"),
         ({"inputs": [["good"]] * 100, "adapter": "tone"}, 422, "inputs has 100 texts; at most 64"),
         ({"inputs": [["good"]], "adapter": ["tone", "tone"]}, 422, "names 2 adapters for 1 texts"),
@@ -62,6 +65,26 @@ def test_bad_requests_are_told_what_is_wrong(
     response = client.post("/predict", json=body)
     assert response.status_code == status
     assert message in response.json()["error"]
+
+
+def test_pairs_come_alone_and_in_batches(mixed: Classifier) -> None:
+    with live_server(mixed) as client:
+        expected = mixed([("good", "the bill")], adapter="match")[0]
+        one = client.post("/predict", json={"inputs": ["good", "the bill"], "adapter": "match"}).json()
+        assert one[0] == {"label": expected.label, "score": pytest.approx(float(expected.scores.max()))}
+        body = {"inputs": [["good", "the bill"], ["bad"], ["late"]], "adapter": ["match", "grade", "tone"]}
+        batch = client.post("/predict", json=body).json()
+        assert batch[0] == one
+        grade = float(mixed("bad", adapter="grade")[0].logits[0])
+        assert batch[1] == [{"label": "score", "score": pytest.approx(grade)}]
+        lone = client.post("/predict", json={"inputs": [["good"]], "adapter": "match"})
+        assert (lone.status_code, lone.json()["error"]) == (
+            422,
+            "adapter match takes pairs of texts: send two texts, not one",
+        )
+        info = client.get("/info").json()["adapters"]
+        assert [info[name]["pairs"] for name in ("match", "grade")] == [True, False]
+        assert [info[name]["regression"] for name in ("match", "grade")] == [False, True]
 
 
 def test_a_body_that_is_not_json_is_400(client: httpx.Client) -> None:
