@@ -40,7 +40,7 @@ def run(folder: Path, adapter: str | None) -> np.ndarray:
 def test_an_active_adapter_gives_the_logits_of_pytorch(name: str, folder: Path, houlsby: Path, lora: Path) -> None:
     """A LoRA, for which ONNX Runtime has the format, and a Houlsby adapter, of which it knows as little."""
     source = open_source(str({"tone": houlsby, "start": lora}[name]))
-    np.testing.assert_allclose(run(folder, name), logits(source, TEXTS), atol=1e-5)
+    np.testing.assert_allclose(run(folder, name), logits(source, [(text,) for text in TEXTS]), atol=1e-5)
 
 
 def test_without_an_adapter_there_is_no_head(folder: Path) -> None:

@@ -25,7 +25,7 @@ def test_optimum_classifies_as_pytorch_does(kind: str, make, request: pytest.Fix
     checkpoint = request.getfixturevalue(kind)
     source = open_source(str(checkpoint))
     found = classified(make("merged", str(checkpoint)), tmp_path)
-    expected = logits(source, TEXTS)
+    expected = logits(source, [(text,) for text in TEXTS])
     np.testing.assert_allclose(found["logits"], expected, atol=1e-5)
     assert found["labels"] == source.card.labels
     assert found["chosen"] == [source.card.labels[index] for index in expected.argmax(-1)]

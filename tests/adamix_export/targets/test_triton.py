@@ -45,7 +45,9 @@ def test_a_merged_classifier_is_a_model_of_a_repository(merged: Path, lora: Path
     assert (output["name"], output["data_type"], output["dims"]) == ("logits", "TYPE_FP32", ["3"])
     labels = (tmp_path / "start" / output["label_filename"]).read_text().split()
     assert labels == open_source(str(lora)).card.labels
-    np.testing.assert_allclose(run(tmp_path / "start", merged), logits(open_source(str(lora)), TEXTS), atol=1e-5)
+    np.testing.assert_allclose(
+        run(tmp_path / "start", merged), logits(open_source(str(lora)), [(text,) for text in TEXTS]), atol=1e-5
+    )
 
 
 def test_a_bank_takes_a_number_for_every_row(bank: Path, houlsby: Path, lora: Path, tmp_path: Path) -> None:
@@ -57,7 +59,7 @@ def test_a_bank_takes_a_number_for_every_row(bank: Path, houlsby: Path, lora: Pa
     assert json.loads(parameters["start.labels"]) == ["a", "my", "the"]
     slots = [int(parameters[f"{name}.adapter_id"]) for name in ("tone", "start", "tone", "start")]
     found = run(tmp_path / "both", bank, adapter_ids=np.array(slots))
-    tone, start = (logits(open_source(str(checkpoint)), TEXTS) for checkpoint in (houlsby, lora))
+    tone, start = (logits(open_source(str(checkpoint)), [(text,) for text in TEXTS]) for checkpoint in (houlsby, lora))
     np.testing.assert_allclose(found[::2, :2], tone[::2], atol=1e-5)
     np.testing.assert_allclose(found[1::2], start[1::2], atol=1e-5)
 
