@@ -14,14 +14,15 @@ from serve.bundle import Edge
 
 Run = Callable[[dict[str, NDArray[Any]]], NDArray[Any]]
 """Takes the inputs of one row, cache included, and returns its logits."""
+TYPE_IDS = "token_type_ids"
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 
 def check_canaries(run: Run, edges: list[Edge], card: AdapterCard) -> None:
     """Raise an error if `run`, over a graph with the inputs `edges`, does not give PyTorch's logits."""
     tolerance = generate.CANARY_TOLERANCE if card.canary_tokens else classify.CANARY_TOLERANCE
-    for row, ids in enumerate(card.canary_ids):
-        found, expected = run(_feeds(edges, ids)).reshape(-1), np.array(card.canary_logits[row])
+    for row in range(len(card.canary_ids)):
+        found, expected = run(_feeds(edges, card, row)).reshape(-1), np.array(card.canary_logits[row])
         if card.canary_tokens:
             found, expected = found[card.canary_tokens[row][:1]], expected[:1]
         found = found[: len(expected)]  # the widest adapter of a bank may have more labels
@@ -32,9 +33,12 @@ def check_canaries(run: Run, edges: list[Edge], card: AdapterCard) -> None:
             )
 
 
-def _feeds(edges: list[Edge], ids: list[int]) -> dict[str, NDArray[Any]]:
+def _feeds(edges: list[Edge], card: AdapterCard, row: int) -> dict[str, NDArray[Any]]:
     """Return the inputs (1, …) of a row that begins: ones in the mask, zeros in the cache and elsewhere."""
+    ids = card.canary_ids[row]
     tokens = {"input_ids": np.array([ids], np.int64), "attention_mask": np.ones((1, len(ids)), np.int64)}
+    if card.canary_token_type_ids and any(edge.name == TYPE_IDS for edge in edges):
+        tokens[TYPE_IDS] = np.array([card.canary_token_type_ids[row]], np.int64)
     sizes = {"batch": 1, "sequence": len(ids), "max_length": len(ids)}
     others = [edge for edge in edges if edge.name not in tokens and not edge.name.startswith(PREFIX)]
     return tokens | {

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from adamix_export.errors import ParityError
 from adamix_export.export import Options, export_bank
 from adamix_export.source import open_source
+from adamix_export.targets.table import convert
 from adamix_export.tasks import classification
 from adamix_train.base import load_base
 from adamix_train.checkpoint import read_card
@@ -157,3 +158,11 @@ def test_a_score_that_is_off_fails_the_export(
     with pytest.raises(ParityError, match=r"differ by up to 2\.0.e-04 .* 0\.00% of 4 labels"):
         export("merged", runs["stars"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("target", ["onnx-adapter", "triton"])
+def test_a_converted_bank_answers_pairs_and_scores_on_its_canary_rows(
+    target: str, bank: Classifier, tmp_path: Path
+) -> None:
+    """Conversion runs them and refuses to write what does not answer as PyTorch."""
+    convert(bank.bundle.folder, tmp_path / "out", target)
