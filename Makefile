@@ -26,8 +26,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup ## train, export, serve and ask two small tasks; PAGE=no ends after the table
 	$(BIN)/adamix-demo $(if $(filter no,$(PAGE)),--no-page)
 
-test: setup ## run every test
-	$(BIN)/python -m pytest
+test: setup ## run every test, a file at a time on each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-quick: setup ## run the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'
