@@ -49,6 +49,7 @@ def measure_quality(args: argparse.Namespace) -> Findings:
         others=[*(Budget(shots=shots) for shots in args.shots), *(Budget(times=times) for times in args.longer)],
         scale=QUICK_SCALE if args.quick else 1.0,
         rates=1 if args.quick else None,
+        rate=args.rate,
         precision=args.precision,
         routes=not args.quick,
     )
@@ -79,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
     parser.add_argument("--shots", type=_numbers, default=[], help="K of few-shot runs, with commas (default: none)")
     parser.add_argument("--longer", type=_numbers, default=[], help="multiples of the passes, with commas")
+    parser.add_argument(
+        "--rate", type=float, help="the learning rate of every method (default: each one's is searched)"
+    )
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"), help="(default: bf16)")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="runs at a time (default: one a core)")
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where runs are kept")

@@ -24,6 +24,8 @@ class Grid:
     """Budgets besides the tasks' own, with the learning rates that were found for these."""
     rates: int | None = None
     """Try only so many learning rates of each method, from its middle one on; None tries all."""
+    rate: float | None = None
+    """Take this learning rate for every method rather than search."""
     precision: str = "bf16"
     routes: bool = True
     """Run trained mixtures in other ways than by their mean as well."""
@@ -44,6 +46,8 @@ class Grid:
 
     def rates_of(self, method: Method) -> Sequence[float]:
         """Return the learning rates that are tried for a method."""
+        if self.rate is not None:
+            return [self.rate]
         middle = len(method.rates) // 2
         return method.rates if self.rates is None else method.rates[middle : middle + self.rates]
 

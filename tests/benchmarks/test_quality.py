@@ -84,6 +84,11 @@ def test_the_rate_is_chosen_on_held_out_data() -> None:
     assert best_rate(runs, losses) == 3.0
 
 
+def test_a_given_rate_is_not_searched() -> None:
+    given = Grid(subjects=["sst2"], methods=None, seeds=1, rate=0.5)
+    assert {rate for method in CLASSIFIERS.values() for rate in given.rates_of(method)} == {0.5}
+
+
 def outcome(**accuracies: list[float]) -> Outcome:
     records = {
         ("sst2", Budget(), method): [
