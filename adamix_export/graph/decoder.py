@@ -51,18 +51,29 @@ class Decoder(nn.Module):
         begun = torch.scalar_tensor(mask.shape[1] - length, dtype=torch.int64).clamp(max=1)
         start = (last + 1 - length) * begun
         self.cache.positions = start.unsqueeze(1) + torch.arange(length)
-        states = self.run(tensors)
-        ends = torch.minimum(last, torch.full_like(last, length - 1))
-        index = ends.view(-1, 1, 1).expand(-1, 1, states.shape[2])
-        logits = self.model.get_output_embeddings()(states.gather(1, index))
+        ends = torch.minimum(last, torch.full_like(last, length - 1)).view(-1, 1, 1)
+
+        def keep_last(module: nn.Module, given: Any, output: Any) -> Any:
+            states = output.last_hidden_state
+            output.last_hidden_state = states.gather(1, ends.expand(-1, 1, states.shape[2]))
+            return output
+
+        hook = self.inner.register_forward_hook(keep_last)
+        try:
+            logits = self.run(tensors)
+        finally:
+            hook.remove()
         return logits, *(state for layer in range(len(self.states)) for state in self.cache.present[layer])
 
+    @property
+    def inner(self) -> nn.Module:
+        """What gives the last hidden states."""
+        return self.model.base_model
+
     def run(self, tensors: dict[str, Tensor]) -> Tensor:
-        """Return the last hidden states (batch, sequence, width)."""
+        """Return the logits of the states that `inner` gives: all that the model does to them, scale and soft-cap."""
         positions = self.cache.positions.clamp(min=0)
-        return self.model.base_model(
-            input_ids=tensors["input_ids"], position_ids=positions, use_cache=False
-        ).last_hidden_state
+        return self.model(input_ids=tensors["input_ids"], position_ids=positions, use_cache=False).logits
 
 
 def write_graph(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:

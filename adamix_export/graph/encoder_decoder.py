@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from adamix_export.errors import ExportError
 from adamix_export.graph.attention import register
@@ -70,21 +71,26 @@ class TargetDecoder(Decoder):
         super().__init__(model, cache, stacks, states)
         self.sources = sources
 
+    @property
+    def inner(self) -> nn.Module:
+        """What gives the last hidden states."""
+        return self.model.get_decoder()
+
     def run(self, tensors: dict[str, Tensor]) -> Tensor:
-        """Return the last hidden states (batch, sequence, width)."""
-        cache, model = self.cache, self.model
+        """Return the logits of the states that `inner` gives."""
+        cache = self.cache
         cache.source = {
             layer: (tensors[PAST + key], tensors[PAST + value]) for layer, (key, value) in enumerate(self.sources)
         }
         cache.source_mask = tensors[MASK].to(torch.int32)
-        states = model.get_decoder()(
-            input_ids=tensors["input_ids"],
-            encoder_hidden_states=tensors[PAST + self.sources[0][0]],  # its shape is looked at, its values are not
-            encoder_attention_mask=tensors[MASK],
+        # Of the source's states only the shape is looked at: what they give was projected before.
+        source = BaseModelOutput(last_hidden_state=tensors[PAST + self.sources[0][0]])
+        return self.model(
+            encoder_outputs=source,
+            attention_mask=tensors[MASK],
+            decoder_input_ids=tensors["input_ids"],
             use_cache=False,
-        ).last_hidden_state
-        config: Any = model.config
-        return states * config.d_model**-0.5 if getattr(config, "scale_decoder_outputs", False) else states
+        ).logits
 
 
 def write_graphs(model: PreTrainedModel, stacks: Stacks | None, encoder: Path, decoder: Path) -> None:
