@@ -17,6 +17,7 @@ from adamix_export.graph.attention import multi_head_attention
 
 NAME = "onnxruntime_group_query"
 ROTARY = "apply_rotary_pos_emb"
+MULTIPLE = 16
 STATIC = ("default", "linear", "llama3", "yarn")
 """Rotary types whose angles do not depend on the length of the sequence."""
 
@@ -43,6 +44,8 @@ class Cache:
     cosine: Tensor | None = None
     """(positions, head width / 2) of rotary embeddings; None where a model has none."""
     sine: Tensor | None = None
+    interleaved: bool = False
+    """Whether rotary embeddings turn neighbouring values of a head; else they turn one of each half together."""
 
 
 class CachedAttention:
@@ -80,7 +83,7 @@ class CachedAttention:
             "kv_num_heads": key.shape[1],
             "scale": float(scaling if scaling is not None else width**-0.5),
             "do_rotary": int(bool(rotary)),
-            "rotary_interleaved": 0,
+            "rotary_interleaved": int(cache.interleaved),
             "local_window_size": sliding_window or -1,
             "softcap": float(softcap or 0.0),
         }
@@ -109,11 +112,17 @@ def caching(model: PreTrainedModel, cache: Cache) -> Iterator[None]:
     AttentionInterface.register(NAME, CachedAttention(cache))
     AttentionMaskInterface.register(NAME, lambda *_, **__: None)
     model.set_attn_implementation(NAME)
+    if model.config._attn_implementation != NAME:
+        raise ExportError(
+            f"{model.config.model_type} has an attention of its own (ALiBi, for one), which does not go through "
+            "transformers' attention interface: it cannot be exported with a cache"
+        )
     cache.cosine, cache.sine = _angles(model)
     module = sys.modules[type(model).__module__]
     if not hasattr(module, ROTARY):
         yield
         return
+    cache.interleaved = _is_interleaved(module)
     with mock.patch.object(module, ROTARY, lambda query, key, *_, **__: (query, key)):
         yield
 
@@ -129,11 +138,23 @@ def _angles(model: PreTrainedModel) -> tuple[Tensor, Tensor] | tuple[None, None]
             f"rotary embeddings of type {rotary.rope_type} depend on the sequence's length, which "
             f"GroupQueryAttention's do not; exported are {', '.join(STATIC)}"
         )
-    if 2 * len(rotary.inv_freq) != head_width(model):
+    width = head_width(model)
+    if 2 * len(rotary.inv_freq) != width:
         raise ExportError("rotary embeddings of a part of each head are not exported")
+    if width % MULTIPLE:
+        raise ExportError(
+            f"heads are {width} wide; ONNX Runtime's rotary embeddings need a multiple of {MULTIPLE}: "
+            "it cannot be exported"
+        )
     positions = torch.arange(model.config.max_position_embeddings, dtype=torch.float32)
     angles = torch.outer(positions, rotary.inv_freq.float())
     return angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling
+
+
+def _is_interleaved(module: Any) -> bool:
+    """Return which values of a head a family turns together, by its own function."""
+    turned = module.rotate_half(torch.arange(4.0)).tolist()
+    return bool(turned == [-1.0, 0.0, -3.0, 2.0])
 
 
 def head_width(model: PreTrainedModel) -> int:

@@ -8,7 +8,7 @@ import onnx
 import peft
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig
 
 from adamix_export.errors import ExportError
 from adamix_export.graph import decoder
@@ -18,7 +18,7 @@ from serve.errors import BundleError, InputError, UnknownAdapter
 from serve.generate import Generator, Prompt, Rows
 from tests.adamix_export.conftest import Export, trained
 from tests.adamix_train.conftest import make_writer, writing_data
-from tests.adamix_train.tiny import DECODERS
+from tests.adamix_train.tiny import DECODER, DECODERS
 
 __all__ = ["writing_data"]
 
@@ -150,6 +150,41 @@ def test_scaled_rotary_embeddings_are_those_of_the_model(tmp_path: Path) -> None
     torch.manual_seed(0)
     scaling = {"rope_type": "linear", "factor": 4.0, "rope_theta": 100.0}
     assert_steps(AutoModelForCausalLM.from_config(LlamaConfig(**DECODERS["llama"], rope_parameters=scaling)), tmp_path)
+
+
+OTHERS = {
+    "gemma2": {"final_logit_softcapping": 5.0, "attn_logit_softcapping": 3.0, "sliding_window": 4},
+    "granite": {"logits_scaling": 3.0, "residual_multiplier": 0.5},
+    "cohere": {"logit_scale": 0.2},
+}
+"""What these have and the others have not: soft-caps, scales, rotary embeddings of neighbouring values."""
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_soft_caps_scales_and_other_rotations_are_those_of_the_model(family: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **{**DECODER, "initializer_range": 0.3, **OTHERS[family]})
+    assert_steps(AutoModelForCausalLM.from_config(config), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "message"),
+    [
+        ("bloom", {"n_layer": 2, "n_head": 2}, "bloom has an attention of its own"),
+        ("gpt_neox", {"num_hidden_layers": 2, "num_attention_heads": 2}, "a part of each head"),
+        (
+            "llama",
+            {**DECODER, "head_dim": 8},
+            "heads are 8 wide; ONNX Runtime's rotary embeddings need a multiple of 16",
+        ),
+    ],
+)
+def test_attention_that_the_operator_does_not_have_is_refused(
+    family: str, settings: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    config = AutoConfig.for_model(family, **{"vocab_size": 50, "hidden_size": 32, "pad_token_id": 0, **settings})
+    with pytest.raises(ExportError, match=message):
+        decoder.write_graph(AutoModelForCausalLM.from_config(config).eval(), None, tmp_path / "model.onnx")
 
 
 def assert_steps(model: torch.nn.Module, folder: Path) -> None:
