@@ -8,6 +8,7 @@ import pytest
 from adamix_export.export import EXPORTS, Options
 from adamix_export.parity import Check, Parity
 from adamix_export.source import open_source
+from adamix_export.verification import verify
 from adamix_train.recipe import Recipe
 from adamix_train.run import train
 from tests.adamix_train.conftest import tiny_base, tiny_data
@@ -48,9 +49,15 @@ Export = Callable[..., dict[str, Parity]]
 
 @pytest.fixture
 def export(tmp_path: Path) -> Export:
+    """Export as the command does; every bundle that is made is verified."""
+
     def run(shape: str, *checkpoints: Path | str, out: str = "out", **options: object) -> dict[str, Parity]:
         sources = [open_source(str(checkpoint)) for checkpoint in checkpoints]
         force = bool(options.pop("force", False))
-        return EXPORTS[shape](sources, tmp_path / out, Options(check=Check(**options), force=force), lambda stage: None)
+        settings = Options(check=Check(**options), force=force)
+        reports = EXPORTS[shape](sources, tmp_path / out, settings, lambda stage: None)
+        if shape != "adapter":
+            assert verify(tmp_path / out).adapters == list(reports)
+        return reports
 
     return run
