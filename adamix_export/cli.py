@@ -14,6 +14,7 @@ try:
     from adamix_export.commands import COMMANDS
     from adamix_export.export import EXPORTS, Options
     from adamix_export.parity import Check
+    from adamix_export.precision.table import PRECISIONS
     from adamix_export.report import parity_table
     from adamix_export.source import open_source
     from adamix_export.stopping import Stopping
@@ -27,6 +28,7 @@ EXAMPLE = """\
 examples:
   adamix-export runs/tone bundles/tone                                # one task in one plain graph
   adamix-export runs/tone runs/intent bundles/both --shape bank       # many tasks in one graph, one batch
+  adamix-export runs/tone bundles/small --precision int8              # smaller and faster on a processor
   adamix-export mood=runs/tone adapters/mood --shape adapter          # a file of some 100 KB for a bank elsewhere
 
 The export ends by running what it wrote in ONNX Runtime against PyTorch. If they differ, it exits with 1 and
@@ -68,9 +70,9 @@ def _export(arguments: list[str]) -> None:
         sys.exit("adamix-export: give one checkpoint or more, and then the folder to write")
     stopping = Stopping()
     *checkpoints, out = args.checkpoints
-    check = Check(data=args.data, limit=args.parity_rows, tolerance=args.tolerance)
+    check = Check(data=args.data, limit=args.parity_rows)
     shape = args.shape or ("merged" if len(checkpoints) == 1 else "bank")
-    with tqdm(total=STAGES, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
+    with tqdm(total=STAGES + (args.precision != "fp32"), desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
 
         def progress(stage: str) -> None:
             stopping.check()
@@ -78,7 +80,14 @@ def _export(arguments: list[str]) -> None:
             bar.update()
 
         try:
-            options = Options(check=check, force=args.force, slots=args.slots)
+            options = Options(
+                check=check,
+                tolerance=args.tolerance,
+                most_lost=args.most_lost,
+                force=args.force,
+                slots=args.slots,
+                precision=args.precision,
+            )
             opened = [open_source(checkpoint, base=args.base) for checkpoint in checkpoints]
             sources = [weigh(source, args.collapse, args.collapse_data) for source in opened]
             reports = EXPORTS[shape](sources, Path(out), options, progress)
@@ -87,9 +96,9 @@ def _export(arguments: list[str]) -> None:
             sys.exit(f"adamix-export: {error}")
     if args.json:
         parity = {name: report.as_dict() for name, report in reports.items()}
-        print(json.dumps({"out": out, "shape": shape, "parity": parity}))
+        print(json.dumps({"out": out, "shape": shape, "precision": args.precision, "parity": parity}))
     else:
-        print(f"wrote {out} ({shape})\n" + parity_table(reports))
+        print(f"wrote {out} ({shape}, {args.precision})\n" + parity_table(reports))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,7 +123,19 @@ def _parser() -> argparse.ArgumentParser:
         "--parity-rows", type=int, help="most texts to compare (default: 500 to classify, 48 to write from)"
     )
     parser.add_argument(
-        "--tolerance", type=float, default=1e-4, help="largest difference of a logit (default: %(default)s)"
+        "--tolerance", type=float, help="largest difference of a logit (default: the precision's; 1e-4 in fp32)"
+    )
+    parser.add_argument(
+        "--most-lost",
+        type=float,
+        help="most that the metric may lose by the precision: points (0.01 is one of a hundred), of perplexity a share "
+        "(default: the precision's)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of the base's weights: fp16 for GPUs, int8 for processors, int4 to write with (default: %(default)s)",
     )
     parser.add_argument(
         "--collapse",

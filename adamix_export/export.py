@@ -21,7 +21,9 @@ from adamix_export.errors import ExportError
 from adamix_export.graph.bank import make_bank
 from adamix_export.graph.merged import merge, weights_to
 from adamix_export.model_card import base_name, write_model_card
-from adamix_export.parity import Check, Parity, require
+from adamix_export.parity import Bounds, Check, Parity, require
+from adamix_export.precision.rewriting import rewrite_file
+from adamix_export.precision.table import setting_of
 from adamix_export.repository import TOKENIZER_CONFIG, write_attributes, write_tokenizer_config
 from adamix_export.source import Source
 from adamix_export.tasks.table import EXPORT_TASKS, ExportTask
@@ -34,6 +36,8 @@ from serve.session import CPU, Choice, open_session
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("adamix", "torch", "transformers", "peft", "onnx", "onnxscript")
+UNCHECKED = 1e9
+"""Canary tolerance of a bundle that the comparison is about to open, which says more than canary rows do."""
 Progress = Callable[[str], None]
 
 
@@ -42,8 +46,14 @@ class Options:
     """How an export is checked and where it may write."""
 
     check: Check = field(default_factory=Check)
+    tolerance: float | None = None
+    """Largest difference of a logit; None takes the precision's own."""
+    most_lost: float | None = None
+    """Most that the metric may lose, as in `Bounds`; None takes the precision's own."""
     force: bool = False
     """Replace an existing folder."""
+    precision: str = "fp32"
+    """A key of `PRECISIONS`."""
     slots: int = 0
     """Of a bank: room for this many adapters more, to be loaded later."""
 
@@ -96,6 +106,7 @@ def _export_bundle(
     shape: str, sources: Sequence[Source], out: Path, options: Options, progress: Progress
 ) -> dict[str, Parity]:
     task = _check_together(sources)
+    setting = setting_of(options.precision, sources[0].learned)
     require_room(sources[0].base, out)
     with whole_folder(out, force=options.force) as folder, writing(out):
         progress("collapsing")
@@ -108,23 +119,42 @@ def _export_bundle(
             )
         progress("tracing")
         _write_model(task, shape, sources, folder)
-        manifest = replace(_manifest(task, shape, sources, folder), spare_slots=options.slots)
+        if setting.rewrite is not None:
+            progress(f"rewriting in {options.precision}")
+            for file in (folder / MODEL, folder / ENCODER):
+                if file.exists():
+                    rewrite_file(file, setting.rewrite)
+        manifest = replace(
+            _manifest(task, shape, sources, folder), precision=options.precision, spare_slots=options.slots
+        )
         if not manifest.fused_attention:
             logger.warning(
                 "%s's attention is not fused: it does not go through transformers' attention interface; the graph is "
                 "right, and slower",
                 manifest.base["model_type"],
             )
-        seal_bundle(folder, manifest)
+        bounds = _bounds(setting.bounds, options)
+        check = replace(options.check, limit=options.check.limit or task.rows, bounds=bounds)
+        seal_bundle(folder, replace(manifest, canary_tolerance=UNCHECKED))
         progress("comparing")
-        check = replace(options.check, limit=options.check.limit or task.rows)
         reports = task.compare(sources, open_bundle(folder), check)
         require(reports)
-        manifest = replace(manifest, parity={name: report.as_dict() for name, report in reports.items()})
+        worst = max(report.max_difference for report in reports.values())
+        manifest = replace(
+            manifest,
+            parity={name: report.as_dict() for name, report in reports.items()},
+            canary_tolerance=setting.canary_tolerance(worst),
+        )
         seal_bundle(folder, manifest)
         write_model_card(folder, manifest, sources)
         progress("done")
     return reports
+
+
+def _bounds(bounds: Bounds, options: Options) -> Bounds:
+    """Return the bounds of a precision, but for those that were given."""
+    given = {"tolerance": options.tolerance, "most_lost": options.most_lost}
+    return replace(bounds, **{name: value for name, value in given.items() if value is not None})
 
 
 def _check_together(sources: Sequence[Source]) -> ExportTask:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from adamix_export.parity import Parity
+from adamix_export.parity import Bounds, Parity
 
 
 def parity_table(reports: Mapping[str, Parity]) -> str:
@@ -25,7 +25,10 @@ def stored_reports(parity: Mapping[str, Mapping[str, Any]]) -> dict[str, Parity]
     """Return the reports that a manifest keeps."""
     names = {field.name for field in fields(Parity)}
     return {
-        adapter: Parity(**{name: value for name, value in report.items() if name in names})
+        adapter: Parity(
+            **{name: value for name, value in report.items() if name in names - {"bounds"}},
+            bounds=Bounds(**report["bounds"]),
+        )
         for adapter, report in parity.items()
     }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adamix_export.errors import ExportError, ParityError
-from adamix_export.parity import Check, Parity
+from adamix_export.parity import Bounds, Check, Parity, difference
 from adamix_export.report import parity_table, stored_reports
 from adamix_export.source import Source, open_source
 from adamix_export.tasks.table import EXPORT_TASKS
@@ -58,8 +58,8 @@ def verify(
 ) -> Verdict:
     """Return what was checked, or raise the error of what differs.
 
-    `checkpoints` are `[NAME=]FOLDER`; a lone one is that of a lone adapter, whatever its name. `data`, `limit` and
-    `tolerance` are those of `Check`; the tolerance is that of the export unless another one is given.
+    `checkpoints` are `[NAME=]FOLDER`; a lone one is that of a lone adapter, whatever its name. `data` and
+    `limit` are those of `Check`; the bounds are those of the export, but for a `tolerance` that is given.
     """
     if data and not checkpoints:
         raise ExportError("labelled texts are compared with a checkpoint in PyTorch: name it with --against")
@@ -71,7 +71,7 @@ def verify(
         )
     sources = [_source(argument, bundle, base) for argument in checkpoints]
     ENGINES[bundle.manifest.task](bundle, provider="cpu")
-    check = Check(data=data, limit=limit, tolerance=_tolerance(bundle) if tolerance is None else tolerance)
+    check = Check(data=data, limit=limit, bounds=_bounds(bundle, tolerance))
     reports = _compare(sources, bundle, check) if sources else {}
     _require(reports)
     return Verdict(folder=folder, files=len(bundle.manifest.files), adapters=list(bundle.adapters), parity=reports)
@@ -89,7 +89,7 @@ def _source(argument: str, bundle: Bundle, base: str | None) -> Source:
         )
     if source.card.base_sha256 != bundle.manifest.base["sha256"]:
         raise ExportError(f"{source.folder} was trained on another base than that of {bundle.folder}")
-    if source.card.labels != bundle.adapters[source.name].card.labels:
+    if source.labels != bundle.adapters[source.name].card.labels:
         raise ExportError(f"{source.folder} has other labels than the adapter {source.name} of {bundle.folder}")
     return replace(source, shares=tuple(bundle.adapters[source.name].card.shares))
 
@@ -103,16 +103,16 @@ def _compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[st
     return task.compare(sources, bundle, replace(check, limit=check.limit or task.rows))
 
 
-def _tolerance(bundle: Bundle) -> float:
-    reports = stored_reports(bundle.manifest.parity).values()
-    return max((report.tolerance for report in reports), default=Check.tolerance)
+def _bounds(bundle: Bundle, tolerance: float | None) -> Bounds:
+    """Return the bounds of the export, with another tolerance if one is given."""
+    (report, *_) = stored_reports(bundle.manifest.parity).values()
+    return report.bounds if tolerance is None else replace(report.bounds, tolerance=tolerance)
 
 
 def _require(reports: Mapping[str, Parity]) -> None:
     for name, report in reports.items():
         if not report.passed:
             raise ParityError(
-                f"{name} does not agree with PyTorch: logits differ by up to {report.max_difference:.2e} (tolerance "
-                f"{report.tolerance:.0e}), {report.equal_labels:.2%} of {report.rows} labels are equal: the bundle is "
-                "of another checkpoint, or this machine computes otherwise"
+                f"{name} does not agree with PyTorch: {difference(report)}: the bundle is of another checkpoint, or "
+                "this machine computes otherwise"
             )

@@ -63,6 +63,8 @@ class Manifest:
     versions: dict[str, str]
     fused_attention: bool = True
     """Whether attention is one operator of ONNX Runtime's; slower otherwise."""
+    canary_tolerance: float = 0.0
+    """Largest difference of a canary row's logits from PyTorch's, where it is more than the engine's own."""
     spare_slots: int = 0
     """Of a bank: room for this many adapters more, to be loaded later."""
     files: dict[str, str] = field(default_factory=dict)

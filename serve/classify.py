@@ -18,7 +18,7 @@ from serve.tokens import Row, Text, Texts, pad
 BATCH_TOKENS = 2048
 """Padded tokens of a batch of a direct call."""
 CANARY_TOLERANCE = 1e-3
-"""Largest difference of a canary row's logits from PyTorch's, on any provider."""
+"""Largest difference of a canary row's logits from PyTorch's, on any provider, in fp32; a bundle may state more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +119,15 @@ class Classifier:
 
     def check_canary(self, card: AdapterCard) -> None:
         """Raise an error if an adapter does not give the logits on its canary rows that it gave in PyTorch."""
+        tolerance = max(CANARY_TOLERANCE, self.bundle.manifest.canary_tolerance)
         types = card.canary_token_type_ids or [[0] * len(ids) for ids in card.canary_ids]
         rows = [Row(ids, row_types, card.name) for ids, row_types in zip(card.canary_ids, types, strict=True)]
         found = self._logits(rows)[:, : len(card.labels)]
         expected = np.array(card.canary_logits, np.float32)
-        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=CANARY_TOLERANCE):
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=tolerance):
             raise BundleError(
                 f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
-                f"(within {CANARY_TOLERANCE}): it is not served; export it again"
+                f"(within {tolerance:g}): it is not served; export it again"
             )
 
     def _logits(self, rows: Sequence[Row]) -> NDArray[np.float32]:

@@ -25,7 +25,8 @@ PAST = "past_key_values."
 PRESENT = "present."
 SOURCE_MASK = "encoder_attention_mask"
 CANARY_TOLERANCE = 1e-2
-"""Largest difference of a canary token's logit from PyTorch's, on any provider."""
+"""Largest difference of a canary token's logit from PyTorch's, on any provider, in fp32; a bundle may state more."""
+CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 BATCH_ROWS = 32
 """Of a direct call."""
 
@@ -142,16 +143,17 @@ class Generator:
 
     def check_canary(self, card: AdapterCard) -> None:
         """Raise an error if an adapter does not give the logits on its canary rows that it gave in PyTorch."""
+        tolerance = max(CANARY_TOLERANCE, self.bundle.manifest.canary_tolerance)
         prompts = [Prompt(ids, card.name) for ids in card.canary_ids]
         logits = self.forced_logits(prompts, card.canary_tokens)
         found = [row[range(len(tokens)), tokens] for row, tokens in zip(logits, card.canary_tokens, strict=True)]
         if not all(
-            len(row) == len(expected) and np.allclose(row, expected, rtol=0, atol=CANARY_TOLERANCE)
+            len(row) == len(expected) and np.allclose(row, expected, rtol=0, atol=tolerance)
             for row, expected in zip(found, card.canary_logits, strict=True)
         ):
             raise BundleError(
                 f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
-                f"(within {CANARY_TOLERANCE}): it is not served; export it again"
+                f"(within {tolerance:g}): it is not served; export it again"
             )
 
     def _write(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Written]:
@@ -194,7 +196,7 @@ class Rows:
         sizes = {"batch": len(prompts), "max_length": int(self.lengths.max()) + room}
         self.cache = {
             edge.name.removeprefix(PAST): ort.OrtValue.ortvalue_from_numpy(
-                np.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape], np.float32),
+                np.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape], CACHE_TYPES[edge.dtype]),
                 generator.device,
                 0,
             )

@@ -10,7 +10,7 @@ from adamix_export.errors import ParityError
 from serve import classify, generate
 from serve.adapter import AdapterCard
 from serve.bank import PREFIX
-from serve.bundle import Edge
+from serve.bundle import Bundle, Edge
 
 Run = Callable[[dict[str, NDArray[Any]]], NDArray[Any]]
 """Takes the inputs of one row, cache included, and returns its logits."""
@@ -18,9 +18,10 @@ TYPE_IDS = "token_type_ids"
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 
-def check_canaries(run: Run, edges: list[Edge], card: AdapterCard) -> None:
-    """Raise an error if `run`, over a graph with the inputs `edges`, does not give PyTorch's logits."""
-    tolerance = generate.CANARY_TOLERANCE if card.canary_tokens else classify.CANARY_TOLERANCE
+def check_canaries(run: Run, edges: list[Edge], card: AdapterCard, bundle: Bundle) -> None:
+    """Raise an error if `run`, over a graph of `bundle` with the inputs `edges`, does not give PyTorch's logits."""
+    own = generate.CANARY_TOLERANCE if card.canary_tokens else classify.CANARY_TOLERANCE
+    tolerance = max(own, bundle.manifest.canary_tolerance)
     for row in range(len(card.canary_ids)):
         found, expected = run(_feeds(edges, card, row)).reshape(-1), np.array(card.canary_logits[row])
         if card.canary_tokens:
@@ -29,7 +30,7 @@ def check_canaries(run: Run, edges: list[Edge], card: AdapterCard) -> None:
         if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=tolerance):
             raise ParityError(
                 f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows (within "
-                f"{tolerance}): nothing was written"
+                f"{tolerance:g}): nothing was written"
             )
 
 

@@ -45,7 +45,7 @@ def write_onnx_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path) -
     session = open_session(folder / MODEL, Choice(CPU, "to run canary rows"))
     edges = [edge for edge in bundle.manifest.inputs if edge.name != IDS]
     for adapter in adapters:
-        _check(session, folder / f"{adapter.card.name}{SUFFIX}", edges, adapter.card)
+        _check(session, folder / f"{adapter.card.name}{SUFFIX}", edges, adapter.card, bundle)
     return "adapter = onnxruntime.LoraAdapter(); adapter.Load(FILE); run_options.add_active_adapter(adapter)"
 
 
@@ -109,9 +109,9 @@ def _zeros(value: onnx.ValueInfoProto) -> onnx.TensorProto:
     return numpy_helper.from_array(np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind.elem_type)), value.name)
 
 
-def _check(session: ort.InferenceSession, file: Path, edges: list[Edge], card: AdapterCard) -> None:
+def _check(session: ort.InferenceSession, file: Path, edges: list[Edge], card: AdapterCard, bundle: Bundle) -> None:
     """Run an adapter's canary rows with its file, as any program would."""
     active, options = ort.LoraAdapter(), ort.RunOptions()
     active.Load(str(file))
     options.add_active_adapter(active)
-    check_canaries(lambda feeds: session.run(["logits"], feeds, options)[0], edges, card)
+    check_canaries(lambda feeds: session.run(["logits"], feeds, options)[0], edges, card, bundle)

@@ -5,18 +5,20 @@ The adapters of a bank become constants of the graph, and `adapter_ids` an input
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from adamix_export.errors import ExportError
 from adamix_export.targets.canaries import check_canaries
 from adamix_export.targets.onnx_adapter import IDS
-from serve.adapter import Adapter, AdapterCard
+from serve.adapter import Adapter
 from serve.bank import PREFIX, Bank
 from serve.bundle import MODEL, Bundle, Edge
 from serve.session import CPU, Choice, open_session
@@ -49,7 +51,7 @@ def write_triton(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
     session = open_session(version / MODEL, Choice(CPU, "to run canary rows"))
     for adapter in adapters:
         ids = {IDS: np.array([slots[adapter.card.name]])} if bundle.manifest.shape == "bank" else {}
-        _check(session, ids, bundle.manifest.inputs, adapter.card)
+        check_canaries(partial(_logits, session, ids), bundle.manifest.inputs, adapter.card, bundle)
     numbers = f"; {IDS} are {slots}" if bundle.manifest.shape == "bank" else ""
     return f"tritonserver --model-repository with the folder above it; rows of a request have one length{numbers}"
 
@@ -103,6 +105,7 @@ def _parameter(name: str, value: str) -> str:
     return f'parameters {{ key: "{name}" value {{ string_value: {quoted} }} }}'
 
 
-def _check(session: ort.InferenceSession, ids: dict[str, Any], edges: list[Edge], card: AdapterCard) -> None:
-    """Run an adapter's canary rows with its number, if the graph takes one."""
-    check_canaries(lambda feeds: session.run(["logits"], feeds | ids)[0], edges, card)
+def _logits(session: ort.InferenceSession, ids: dict[str, Any], feeds: dict[str, Any]) -> NDArray[Any]:
+    """Run rows with the number of their adapter, if the graph takes one."""
+    logits: NDArray[Any] = session.run(["logits"], feeds | ids)[0]
+    return logits

@@ -85,12 +85,12 @@ def compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[str
             rows=len(rows),
             data=origin,
             max_difference=float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf"),
-            tolerance=check.tolerance,
-            equal_labels=float(answers.equal(found, expected, check.tolerance).mean()),
+            equal_labels=float(answers.equal(found, expected, check.bounds.tolerance).mean()),
             metric=source.card.metric,
             pytorch=metric(expected[: len(targets)], targets) if len(targets) else None,
             onnx=metric(found[: len(targets)], targets) if len(targets) else None,
             provider=classifier.provider,
+            bounds=check.bounds,
         )
     return reports
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adamix_export.graph import decoder, encoder_decoder
 from adamix_export.graph.bank import Stacks
-from adamix_export.parity import Check, Parity, parity_examples
+from adamix_export.parity import PERPLEXITY, Check, Parity, parity_examples
 from adamix_export.source import Source
 from adamix_train.recipe import Recipe
 from adamix_train.tasks.encoding import Encoding, shortened_prompt, shortened_source
@@ -26,7 +26,6 @@ CANARIES = ("name[Blue Spice], food[Italian]", "Where can I change the address o
 CANARY_TOKENS = 8
 ROWS = 8
 """Compared at a time: logits of every token are large."""
-PERPLEXITY = "perplexity"
 Tokens = list[list[int]]
 Logits = list[NDArray[np.float32]]
 
@@ -108,12 +107,12 @@ def _compare(form: Form, source: Source, generator: Generator, check: Check) -> 
         rows=len(prompts),
         data=origin,
         max_difference=max(differences),
-        tolerance=check.tolerance,
         equal_labels=sum(equal) / len(equal),
         metric=PERPLEXITY,
         pytorch=float(np.exp(losses[0])) if losses else None,
         onnx=float(np.exp(losses[1])) if losses else None,
         provider=generator.provider,
+        bounds=check.bounds,
     )
 
 

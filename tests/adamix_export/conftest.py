@@ -53,8 +53,8 @@ def export(tmp_path: Path) -> Export:
 
     def run(shape: str, *checkpoints: Path | str, out: str = "out", **options: object) -> dict[str, Parity]:
         sources = [open_source(str(checkpoint)) for checkpoint in checkpoints]
-        force = bool(options.pop("force", False))
-        settings = Options(check=Check(**options), force=force)
+        check = Check(**{name: options.pop(name) for name in ("data", "limit") if name in options})
+        settings = Options(check=check, **options)
         reports = EXPORTS[shape](sources, tmp_path / out, settings, lambda stage: None)
         if shape != "adapter":
             assert verify(tmp_path / out).adapters == list(reports)

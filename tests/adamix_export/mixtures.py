@@ -7,11 +7,11 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
-from adamix_train.base import base_sha256, config_sha256, load_base
+from adamix_train.base import base_sha256, config_sha256, load_base, load_config
 from adamix_train.checkpoint import Card, write_card
 from adamix_train.methods import make_trained
 from adamix_train.mixture.projection import MixtureLinear
-from adamix_train.objectives import OBJECTIVES
+from adamix_train.objectives import objective_of
 from adamix_train.recipe import Recipe
 from adamix_train.tasks.table import TASKS
 from tests.adamix_train.conftest import WORDS
@@ -61,7 +61,7 @@ def mixture(folder: Path, base: Path, *, labels: tuple[str, ...] = OPPOSITES, se
     common = {"base": str(base), "out": str(folder), "num_modules": 3, "r": 4, "max_length": 16, "seed": seed}
     recipe = Recipe(**{**common, **fields})
     task = TASKS[recipe.task]
-    objective = OBJECTIVES[task.kind]
+    objective = objective_of(task.kind, encoder_decoder=load_config(base).is_encoder_decoder)
     names = list(labels) if task.kind == "classification" else []
     torch.manual_seed(seed)
     model = make_trained(load_base(base, objective.model, **objective.settings(names)), recipe, objective)
@@ -75,7 +75,9 @@ def mixture(folder: Path, base: Path, *, labels: tuple[str, ...] = OPPOSITES, se
             if "modules_to_save" in name:
                 parameter.normal_(std=0.3)
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.save_pretrained(folder)
     card = Card(
         base=str(base),
         base_sha256=base_sha256(base),

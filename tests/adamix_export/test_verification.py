@@ -74,7 +74,7 @@ def test_the_data_that_are_given_are_compared(export: Export, lora: Path, noun_d
 
 def test_the_tolerance_is_that_of_the_export(export: Export, lora: Path, tmp_path: Path) -> None:
     export("merged", lora, tolerance=0.25)
-    assert verify(tmp_path / "out", [str(lora)]).parity["lora"].tolerance == 0.25
+    assert verify(tmp_path / "out", [str(lora)]).parity["lora"].bounds.tolerance == 0.25
     with pytest.raises(ParityError, match="tolerance 0e"):
         verify(tmp_path / "out", [str(lora)], tolerance=0.0)
 

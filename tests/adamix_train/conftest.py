@@ -66,9 +66,9 @@ def make_base(folder: Path, *, seed: int, dropout: float = 0.1) -> Path:
     return folder
 
 
-def make_writer(folder: Path, family: str) -> Path:
+def make_writer(folder: Path, family: str, **settings: object) -> Path:
     """Make a base that writes: a causal model, or an encoder with a decoder."""
-    model = tiny_model(family)
+    model = tiny_model(family, **settings)
     model.save_pretrained(folder)
     words = ["<pad>", "<unk>", "</s>", *WORDS[4:], "=", ">", "=>"]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))

@@ -74,11 +74,11 @@ CLASSES = {
 }
 
 
-def tiny_model(family: str, *, seed: int = 0) -> PreTrainedModel:
+def tiny_model(family: str, *, seed: int = 0, **settings: object) -> PreTrainedModel:
     """Return a random model of a family, without dropout."""
     torch.manual_seed(seed)
-    settings = {**ENCODERS, **DECODERS, **SEQUENCE_TO_SEQUENCE}[family]
-    config = AutoConfig.for_model(family, **settings)
+    common = {**ENCODERS, **DECODERS, **SEQUENCE_TO_SEQUENCE}[family]
+    config = AutoConfig.for_model(family, **{**common, **settings})
     model = CLASSES[TASK_TYPES[family]].from_config(config)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):

@@ -1,0 +1,1 @@
+"""Graphs in other precisions than the one they were traced in, fp32."""

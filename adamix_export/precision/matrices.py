@@ -1,0 +1,116 @@
+"""The matrices of a graph that are worth a smaller precision, and what their uses are replaced by."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+SMALLEST = 64
+"""A matrix with a side below this stays as it is: adapters and heads are such, and there is little to gain."""
+DOMAIN = "com.microsoft"
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of states and a matrix of the graph's own, the addition of its bias included where one follows."""
+
+    node: ir.Node
+    states: ir.Value
+    matrix: ir.Value
+    transposed: bool
+    """Whether the graph holds the matrix as (out, in); else it is (in, out)."""
+    addition: ir.Node | None
+    bias: ir.Value | None
+
+    @property
+    def nodes(self) -> list[ir.Node]:
+        """What computes it, the last node last."""
+        return [self.node] if self.addition is None else [self.node, self.addition]
+
+    @property
+    def weight(self) -> Array:
+        """The matrix (out, in)."""
+        array = _array(self.matrix)
+        return array if self.transposed else array.T
+
+
+def products(graph: ir.Graph) -> Iterator[Product]:
+    """Yield the products with a large matrix; a matrix that is fed or gathered is left alone."""
+    for node in list(graph):
+        if node.op_type != "MatMul":
+            continue
+        states, matrix = node.inputs
+        assert states is not None and matrix is not None
+        transpose = matrix.producer()
+        transposed = transpose is not None and transpose.op_type == "Transpose"
+        if transpose is not None and transposed:
+            (matrix,) = transpose.inputs
+        if matrix is not None and is_large(matrix):
+            yield Product(node, states, matrix, transposed, *_bias(node))
+
+
+def embeddings(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Yield the nodes that take rows of a large matrix by their ids."""
+    for node in list(graph):
+        if node.op_type == "Gather" and node.inputs[0] is not None and is_large(node.inputs[0]):
+            yield node
+
+
+def is_large(value: ir.Value) -> bool:
+    """Whether a value is a matrix of the graph's own, in fp32, of a size worth another precision."""
+    tensor = value.const_value
+    if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 2:
+        return False
+    return min(tensor.shape.numpy()) >= SMALLEST
+
+
+def table(node: ir.Node) -> Array:
+    """Return the matrix that an embedding takes its rows of."""
+    assert node.inputs[0] is not None
+    return _array(node.inputs[0])
+
+
+def replace(
+    graph: ir.Graph, nodes: Sequence[ir.Node], op_type: str, inputs: Sequence[ir.Value | None], **attributes: int
+) -> None:
+    """Put one of ONNX Runtime's own operators in the place of a chain of nodes."""
+    old = nodes[-1].outputs[0]
+    node = ir.node(op_type, inputs, attributes, domain=DOMAIN, name=f"{nodes[0].name}_{op_type}")
+    (new,) = node.outputs
+    new.type, new.shape = old.type, old.shape
+    graph.insert_before(nodes[-1], node)
+    name = old.name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    for gone in reversed(nodes):
+        graph.remove(gone, safe=True)
+    new.name = name
+
+
+def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """Return a new initializer of a graph."""
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
+    graph.initializers.add(value)
+    return value
+
+
+def _array(value: ir.Value) -> Array:
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def _bias(node: ir.Node) -> tuple[ir.Node, ir.Value] | tuple[None, None]:
+    """Return the addition of a constant vector to a node's output, and the vector."""
+    uses = node.outputs[0].uses()
+    if len(uses) != 1 or node.outputs[0].is_graph_output():
+        return None, None
+    ((addition, index),) = uses
+    if addition.op_type != "Add":
+        return None, None
+    bias = addition.inputs[1 - index]
+    if bias is None or bias.const_value is None or len(bias.const_value.shape) != 1:
+        return None, None
+    return addition, bias

@@ -1,0 +1,84 @@
+"""The precisions that can be exported; a new one is a line in the table, and a file beside this one where it is new.
+
+What is held to which bound depends on the kind of model: a batch of tokens is the fast case of an encoder, a single one
+that of a decoder, whose every error is fed back to it.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import onnx_ir as ir
+
+from adamix_export.errors import ExportError
+from adamix_export.parity import Bounds
+from adamix_export.precision import blocks, dynamic
+from adamix_export.precision.half import to_half
+from adamix_export.precision.rewriting import Rewrite
+
+BLOCK = 32
+CANARY_MARGIN = 2
+"""Tolerance of the canary rows, by the largest difference that a comparison found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How one kind of model is written in one precision, and how far it may then be from PyTorch."""
+
+    rewrite: Rewrite | None
+    """Applied to the graph as it was traced, in fp32; None leaves it."""
+    bounds: Bounds
+    least_canary: float = 0.0
+    """Least tolerance of the canary rows, for machines that compute otherwise than the one of the export."""
+
+    def canary_tolerance(self, found: float) -> float:
+        """Return the tolerance of canary rows when a comparison found a difference; exact graphs have the engine's."""
+        return 0.0 if self.rewrite is None else max(self.least_canary, CANARY_MARGIN * found)
+
+
+def setting_of(precision: str, learned: str) -> Setting:
+    """Return the setting of a precision for what was learned, or an error that lists those there are."""
+    if precision not in PRECISIONS:
+        raise ExportError(f"there is no precision {precision}; there are {', '.join(PRECISIONS)}")
+    if learned not in PRECISIONS[precision]:
+        fitting = ", ".join(name for name, kinds in PRECISIONS.items() if learned in kinds)
+        raise ExportError(f"{precision} is not for {learned}: choose {fitting}")
+    return PRECISIONS[precision][learned]
+
+
+def _int8_states(graph: ir.Graph) -> None:
+    blocks.quantise(graph, bits=None, size=BLOCK)
+    dynamic.quantise_products(graph)
+
+
+def _encoders(setting: Setting) -> dict[str, Setting]:
+    return dict.fromkeys(("classification", "regression"), setting)
+
+
+def _writers(setting: Setting) -> dict[str, Setting]:
+    return dict.fromkeys(("generation", "sequence-to-sequence"), setting)
+
+
+EXACT = Setting(rewrite=None, bounds=Bounds())
+PRECISIONS: dict[str, dict[str, Setting]] = {
+    "fp32": _encoders(EXACT) | _writers(EXACT),
+    "fp16": _encoders(
+        Setting(rewrite=to_half, bounds=Bounds(tolerance=0.05, least_equal=0.99, most_lost=0.005), least_canary=0.05)
+    )
+    | _writers(
+        Setting(rewrite=to_half, bounds=Bounds(tolerance=0.5, least_equal=0.8, most_lost=0.005), least_canary=0.5)
+    ),
+    "int8": _encoders(Setting(rewrite=_int8_states, bounds=Bounds(tolerance=1.0, least_equal=0.97, most_lost=0.005)))
+    | _writers(
+        Setting(
+            rewrite=partial(blocks.quantise, bits=8, size=BLOCK),
+            bounds=Bounds(tolerance=2.0, least_equal=0.5, most_lost=0.01),
+        )
+    ),
+    "int4": _writers(
+        Setting(
+            rewrite=partial(blocks.quantise, bits=4, size=BLOCK),
+            bounds=Bounds(tolerance=10.0, least_equal=0.0, most_lost=0.03),
+        )
+    ),
+}
+"""By the name of the precision and by what was learned."""
