@@ -18,10 +18,14 @@ BESIDES = 16_000_000
 """Bytes for everything but the base's weights: graph, tokenizer, adapters."""
 
 
-def require_room(base: Path, out: Path) -> None:
-    """Raise an error if the bundle of the model in `base` will not fit where `out` is to be."""
+def require_room(base: Path, out: Path, *, rewritten: bool = False) -> None:
+    """Raise an error if the bundle of the model in `base` will not fit where `out` is to be.
+
+    A graph that is `rewritten` in another precision is there twice for a moment.
+    """
     where = _existing(out)
-    needed, free = bundle_size(base), shutil.disk_usage(where).free
+    needed = bundle_size(base) * (3 if rewritten else 2) // 2
+    free = shutil.disk_usage(where).free
     if free < needed:
         raise ExportError(
             f"{out} will take about {size_text(needed)}, and {where} has {size_text(free)} left: make room, or name a "

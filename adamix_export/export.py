@@ -107,7 +107,7 @@ def _export_bundle(
 ) -> dict[str, Parity]:
     task = _check_together(sources)
     setting = setting_of(options.precision, sources[0].learned)
-    require_room(sources[0].base, out)
+    require_room(sources[0].base, out, rewritten=setting.rewrite is not None)
     with whole_folder(out, force=options.force) as folder, writing(out):
         progress("collapsing")
         _write_tokenizer(sources, folder / TOKENIZER)
@@ -119,6 +119,8 @@ def _export_bundle(
             )
         progress("tracing")
         _write_model(task, shape, sources, folder)
+        if setting.remark:
+            logger.warning("%s: %s", options.precision, setting.remark)
         if setting.rewrite is not None:
             progress(f"rewriting in {options.precision}")
             for file in (folder / MODEL, folder / ENCODER):

@@ -27,7 +27,7 @@ def stored_reports(parity: Mapping[str, Mapping[str, Any]]) -> dict[str, Parity]
     return {
         adapter: Parity(
             **{name: value for name, value in report.items() if name in names - {"bounds"}},
-            bounds=Bounds(**report["bounds"]),
+            bounds=Bounds(**report.get("bounds", {})),
         )
         for adapter, report in parity.items()
     }

@@ -105,8 +105,8 @@ def _compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[st
 
 def _bounds(bundle: Bundle, tolerance: float | None) -> Bounds:
     """Return the bounds of the export, with another tolerance if one is given."""
-    (report, *_) = stored_reports(bundle.manifest.parity).values()
-    return report.bounds if tolerance is None else replace(report.bounds, tolerance=tolerance)
+    bounds = next((report.bounds for report in stored_reports(bundle.manifest.parity).values()), Bounds())
+    return bounds if tolerance is None else replace(bounds, tolerance=tolerance)
 
 
 def _require(reports: Mapping[str, Parity]) -> None:

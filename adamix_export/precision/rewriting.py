@@ -3,6 +3,7 @@
 Weights are mapped from the file rather than read: only those that change take memory.
 """
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,4 +23,9 @@ def rewrite_file(file: Path, rewrite: Rewrite) -> None:
     rewrite(model.graph)
     RemoveUnusedNodesPass()(model)
     model.graph.opset_imports.setdefault(DOMAIN, 1)
-    ir.save(model, file, external_data=f"{file.name}.data", max_in_flight_bytes=IN_FLIGHT)
+    data = f"{file.name}.data"
+    # Beside the old weights first: those that do not change are still read from there.
+    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+        ir.save(model, Path(scratch) / file.name, external_data=data, max_in_flight_bytes=IN_FLIGHT)
+        for name in (file.name, data):
+            (Path(scratch) / name).replace(file.with_name(name))

@@ -27,6 +27,8 @@ class Setting:
     rewrite: Rewrite | None
     """Applied to the graph as it was traced, in fp32; None leaves it."""
     bounds: Bounds
+    remark: str = ""
+    """What whoever asks for it should know."""
     least_canary: float = 0.0
     """Least tolerance of the canary rows, for machines that compute otherwise than the one of the export."""
 
@@ -43,6 +45,9 @@ def setting_of(precision: str, learned: str) -> Setting:
         fitting = ", ".join(name for name, kinds in PRECISIONS.items() if learned in kinds)
         raise ExportError(f"{precision} is not for {learned}: choose {fitting}")
     return PRECISIONS[precision][learned]
+
+
+HALF = "made for GPUs, and not yet run on one here; a processor answers right and slowly"
 
 
 def _int8_states(graph: ir.Graph) -> None:
@@ -62,10 +67,20 @@ EXACT = Setting(rewrite=None, bounds=Bounds())
 PRECISIONS: dict[str, dict[str, Setting]] = {
     "fp32": _encoders(EXACT) | _writers(EXACT),
     "fp16": _encoders(
-        Setting(rewrite=to_half, bounds=Bounds(tolerance=0.05, least_equal=0.99, most_lost=0.005), least_canary=0.05)
+        Setting(
+            rewrite=to_half,
+            remark=HALF,
+            bounds=Bounds(tolerance=0.05, least_equal=0.99, most_lost=0.005),
+            least_canary=0.05,
+        )
     )
     | _writers(
-        Setting(rewrite=to_half, bounds=Bounds(tolerance=0.5, least_equal=0.8, most_lost=0.005), least_canary=0.5)
+        Setting(
+            rewrite=to_half,
+            remark=HALF,
+            bounds=Bounds(tolerance=0.5, least_equal=0.8, most_lost=0.005),
+            least_canary=0.5,
+        )
     ),
     "int8": _encoders(Setting(rewrite=_int8_states, bounds=Bounds(tolerance=1.0, least_equal=0.97, most_lost=0.005)))
     | _writers(

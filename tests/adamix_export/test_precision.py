@@ -76,6 +76,13 @@ def test_an_encoder_is_smaller_and_close_to_pytorch(
     assert 0 < np.abs(found - expected).max() < 0.2 * np.abs(expected).max()
 
 
+def test_what_is_not_yet_known_of_fp16_is_said(
+    runs: dict[str, Path], export: Export, caplog: pytest.LogCaptureFixture
+) -> None:
+    export("merged", runs["classification"], precision="fp16")
+    assert "fp16: made for GPUs, and not yet run on one here" in caplog.text
+
+
 def data_size(folder: Path) -> int:
     return (folder / "model.onnx.data").stat().st_size
 
