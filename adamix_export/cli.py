@@ -40,6 +40,8 @@ what there is can be looked at, checked again and taken elsewhere (each has its 
   adamix-export convert BUNDLE OUT --to TARGET
 """
 STAGES = 4
+MORE_STAGES = {"fp32": 0, "int4": 2}
+"""By precision; others have one more: the graph is rewritten. int4 is calibrated before."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -72,7 +74,9 @@ def _export(arguments: list[str]) -> None:
     *checkpoints, out = args.checkpoints
     check = Check(data=args.data, limit=args.parity_rows)
     shape = args.shape or ("merged" if len(checkpoints) == 1 else "bank")
-    with tqdm(total=STAGES + (args.precision != "fp32"), desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
+    with tqdm(
+        total=STAGES + MORE_STAGES.get(args.precision, 1), desc="opening", bar_format="{l_bar}{bar}| {elapsed}"
+    ) as bar:
 
         def progress(stage: str) -> None:
             stopping.check()
@@ -84,6 +88,7 @@ def _export(arguments: list[str]) -> None:
                 check=check,
                 tolerance=args.tolerance,
                 most_lost=args.most_lost,
+                calibration=args.calibration_data,
                 force=args.force,
                 slots=args.slots,
                 precision=args.precision,
@@ -130,6 +135,11 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help="most that the metric may lose by the precision: points (0.01 is one of a hundred), of perplexity a share "
         "(default: the precision's)",
+    )
+    parser.add_argument(
+        "--calibration-data",
+        type=Path,
+        help="int4: labelled texts that decide how weights are rounded (default: what the run was trained on)",
     )
     parser.add_argument(
         "--precision",

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ from adamix_export.graph.bank import make_bank
 from adamix_export.graph.merged import merge, weights_to
 from adamix_export.model_card import base_name, write_model_card
 from adamix_export.parity import Bounds, Check, Parity, require
+from adamix_export.precision.calibration import Passage, collect
 from adamix_export.precision.rewriting import rewrite_file
 from adamix_export.precision.table import setting_of
+from adamix_export.precision.weight_only import Grams
 from adamix_export.repository import TOKENIZER_CONFIG, write_attributes, write_tokenizer_config
 from adamix_export.source import Source
 from adamix_export.tasks.table import EXPORT_TASKS, ExportTask
 from serve.adapter import WEIGHTS, AdapterCard, read_adapter, write_card
+from serve.bank import Bank
 from serve.bundle import ADAPTERS, ENCODER, MODEL, TOKENIZER, Edge, Manifest, open_bundle, seal_bundle, whole_folder
 from serve.classify import session_edges
 from serve.seal import file_sha256
@@ -36,6 +40,8 @@ from serve.session import CPU, Choice, open_session
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("adamix", "torch", "transformers", "peft", "onnx", "onnxscript")
+PASSAGES = 48
+"""Texts of a calibration."""
 UNCHECKED = 1e9
 """Canary tolerance of a bundle that the comparison is about to open, which says more than canary rows do."""
 Progress = Callable[[str], None]
@@ -50,6 +56,8 @@ class Options:
     """Largest difference of a logit; None takes the precision's own."""
     most_lost: float | None = None
     """Most that the metric may lose, as in `Bounds`; None takes the precision's own."""
+    calibration: Path | None = None
+    """Texts that decide how 4-bit weights are rounded; None takes those that the run was trained on."""
     force: bool = False
     """Replace an existing folder."""
     precision: str = "fp32"
@@ -122,10 +130,11 @@ def _export_bundle(
         if setting.remark:
             logger.warning("%s: %s", options.precision, setting.remark)
         if setting.rewrite is not None:
+            grams = _calibrate(task, shape, sources, folder, options, progress) if setting.calibrated else {}
             progress(f"rewriting in {options.precision}")
             for file in (folder / MODEL, folder / ENCODER):
                 if file.exists():
-                    rewrite_file(file, setting.rewrite)
+                    rewrite_file(file, partial(setting.rewrite, grams))
         manifest = replace(
             _manifest(task, shape, sources, folder), precision=options.precision, spare_slots=options.slots
         )
@@ -226,6 +235,28 @@ def _write_model(task: ExportTask, shape: str, sources: Sequence[Source], folder
         merge(model, first.adapter)
     task.write_graph(model, first.tokenizer, stacks, folder / MODEL)
     (folder / "config.json").write_text(json.dumps(model.config.to_diff_dict(), indent=2, sort_keys=True) + "\n")
+
+
+def _calibrate(
+    task: ExportTask, shape: str, sources: Sequence[Source], folder: Path, options: Options, progress: Progress
+) -> Grams:
+    """Return what the matrices of the graph meet on texts of every source, each through its adapter."""
+    progress("calibrating")
+    passages = [
+        Passage(ids, slot)
+        for slot, source in enumerate(sources, 1)
+        for ids in task.passages(source, options.calibration, PASSAGES // len(sources) or 1)
+    ]
+    if not passages:
+        logger.warning(
+            "%s without texts to calibrate on rounds to the nearest values, which costs more: name some with "
+            "--calibration-data",
+            options.precision,
+        )
+        return {}
+    adapters = [read_adapter(folder / ADAPTERS / source.name) for source in sources]
+    edges, _ = _edges(folder / MODEL)
+    return collect(folder / MODEL, passages, Bank(edges, adapters) if shape == "bank" else None)
 
 
 def _manifest(task: ExportTask, shape: str, sources: Sequence[Source], folder: Path) -> Manifest:

@@ -82,7 +82,7 @@ def parity_examples(source: Source, check: Check) -> tuple[list[Example], str]:
     """Return examples and where they are from: the check's, else the run's test or validation file, else none."""
     recipe = Recipe(**source.card.recipe)
     own = [files for files in (recipe.test_file, recipe.validation_file) if files]
-    known = [str(check.data)] if check.data else [files for files in own if _are_there(files)]
+    known = [str(check.data)] if check.data else [files for files in own if are_there(files)]
     if not known:
         return [], "canary texts"
     examples = read_all(known[0], task_of(recipe))[: check.limit]
@@ -91,7 +91,8 @@ def parity_examples(source: Source, check: Check) -> tuple[list[Example], str]:
     return examples, ",".join(Path(file).name for file in known[0].split(","))
 
 
-def _are_there(files: str) -> bool:
+def are_there(files: str) -> bool:
+    """Return whether every file of a list with commas is there."""
     return all(Path(file).is_file() for file in files.split(","))
 
 

@@ -12,11 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adamix_export.graph import decoder, encoder_decoder
 from adamix_export.graph.bank import Stacks
-from adamix_export.parity import PERPLEXITY, Check, Parity, parity_examples
+from adamix_export.parity import PERPLEXITY, Check, Parity, are_there, parity_examples
 from adamix_export.source import Source
 from adamix_train.recipe import Recipe
 from adamix_train.tasks.encoding import Encoding, shortened_prompt, shortened_source
-from adamix_train.tasks.splits import task_of
+from adamix_train.tasks.splits import read_all, task_of
 from adamix_train.writing import make_prompts
 from serve.bundle import ENCODER, Bundle
 from serve.generate import Generator, Prompt
@@ -89,6 +89,18 @@ def compare(form: Form, sources: Sequence[Source], bundle: Bundle, check: Check)
     """
     generator = Generator(bundle, provider="cpu")
     return {source.name: _compare(form, source, generator, check) for source in sources}
+
+
+def passages(source: Source, file: Path | None, count: int) -> list[list[int]]:
+    """Return `count` prompts with their texts, from all over a file, or over the one that the run was trained on."""
+    recipe = Recipe(**source.card.recipe)
+    files = str(file) if file else recipe.train_file
+    if not files or not (file or are_there(files)):
+        return []
+    encoding = Encoding(tokenizer=source.tokenizer, max_length=source.card.max_length, prompt=task_of(recipe).prompt)
+    prompts = make_prompts(read_all(files, task_of(recipe)), encoding, encoder_decoder=False)
+    chosen = prompts[:: -(-len(prompts) // count)]
+    return [[*one.ids, *CAUSAL.target(source.tokenizer, one.references[0])] for one in chosen]
 
 
 def _compare(form: Form, source: Source, generator: Generator, check: Check) -> Parity:

@@ -29,6 +29,8 @@ class ExportTask:
     """Most rows of the comparison, unless another number is asked for."""
     compare: Callable[[Sequence[Source], Bundle, Check], dict[str, Parity]]
     """Runs the bundle in ONNX Runtime against PyTorch; returns a report for every source."""
+    passages: Callable[[Source, Path | None, int], list[list[int]]] = lambda source, file, count: []
+    """Returns token ids of so many labelled texts, of a file or of what the run was trained on, to calibrate on."""
 
 
 EXPORT_TASKS: dict[str, ExportTask] = {
@@ -52,6 +54,7 @@ EXPORT_TASKS: dict[str, ExportTask] = {
         write_graph=generation.write_decoder,
         rows=48,
         compare=partial(generation.compare, generation.CAUSAL),
+        passages=generation.passages,
     ),
     "sequence-to-sequence": ExportTask(
         tag="text2text-generation",

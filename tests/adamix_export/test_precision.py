@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from adamix_export.errors import ExportError, ParityError
-from adamix_export.precision import dynamic
-from adamix_export.precision.blocks import quantise_blocks
+from adamix_export.precision import dynamic, weight_only
+from adamix_export.precision.blocks import Blocks, quantise_blocks
+from adamix_export.precision.calibrated import round_blocks
 from adamix_export.precision.dynamic import quantise_columns
 from adamix_export.precision.table import PRECISIONS
 from adamix_export.source import open_source
@@ -179,6 +180,48 @@ def test_blocks_hold_every_value_to_one_step(weight: np.ndarray, bits: int) -> N
     cut = {4: 2.5, 8: 1.0}[bits]
     assert (np.abs(found - wanted) <= cut * steps + 1e-5).all()
     assert blocks.scales.shape == (len(weight), -(-weight.shape[1] // 32))
+
+
+def test_calibrated_rounding_answers_closer_for_the_states_it_knows() -> None:
+    """States that move together, as those of a layer do: rounding to the nearest values does not look at them."""
+    random = np.random.default_rng(0)
+    states = (random.normal(size=(400, 8)) @ random.normal(size=(8, 64)) + 0.1 * random.normal(size=(400, 64))).astype(
+        np.float32
+    )
+    weight = random.normal(size=(48, 64)).astype(np.float32)
+    expected = states @ weight.T
+
+    def error(blocks: Blocks) -> float:
+        values = np.stack([blocks.values & 15, blocks.values >> 4], -1).reshape(48, 2, 32).astype(np.float32) - 8
+        return float(np.square(states @ (values * blocks.scales[..., None]).reshape(48, 64).T - expected).mean())
+
+    calibrated = error(round_blocks(weight, states.T @ states, bits=4, size=32))
+    assert calibrated < 0.4 * error(quantise_blocks(weight, bits=4, size=32))
+
+
+def test_int4_is_calibrated_on_the_texts_that_are_given(
+    runs: dict[str, Path],
+    export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen = []
+
+    def observed(weight: np.ndarray, gram: np.ndarray, **options: int) -> Blocks:
+        seen.append(gram)
+        return round_blocks(weight, gram, **options)
+
+    monkeypatch.setattr(weight_only, "round_blocks", observed)
+    data = tmp_path / "texts.csv"
+    data.write_text("input,target\n" + "".join(f"parcel {word},the parcel was {word}\n" for word in ("good", "bad")))
+    export("bank", runs["generation"], precision="int4", calibration=data)
+    assert len(seen) == 2 * 3
+    assert all(gram.shape[0] == gram.shape[1] and np.trace(gram) > 0 for gram in seen)
+    assert "name some with --calibration-data" not in caplog.text
+    export("bank", runs["generation"], precision="int4", out="nearest")
+    assert len(seen) == 2 * 3
+    assert "name some with --calibration-data" in caplog.text
 
 
 @settings(deadline=None, max_examples=60)

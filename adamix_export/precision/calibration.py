@@ -1,0 +1,70 @@
+"""What the matrices of a decoder's graph are multiplied with, on texts that a run was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from adamix_export.precision.matrices import Array, products
+from adamix_export.precision.weight_only import Grams
+from serve.bank import Bank
+from serve.classify import session_edges
+from serve.session import CPU, Choice, open_session
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text to calibrate on: token ids, and the slot of the adapter that they go through."""
+
+    ids: list[int]
+    slot: int
+
+
+def collect(file: Path, passages: Sequence[Passage], bank: Bank | None) -> Grams:
+    """Return the Gram matrix of the states before every product, over all tokens of all passages.
+
+    The graph runs as it is written, in fp32, on one passage at a time.
+    """
+    names = sorted({product.states.name or "" for product in products(ir.load(file).graph)})
+    grams: dict[str, Array] = {}
+    session = _observed(file, names)
+    inputs, _ = session_edges(session)
+    for passage in passages:
+        length = len(passage.ids)
+        sizes = {"batch": 1, "sequence": length, "total": length, "max_length": length}
+        given: dict[str, NDArray[np.int64]] = {
+            "input_ids": np.array([passage.ids], np.int64),
+            "attention_mask": np.ones((1, length), np.int64),
+            "adapter_ids": np.array([passage.slot], np.int64),
+        }
+        fixed = bank.feeds if bank else {}
+        feeds = {
+            edge.name: ort.OrtValue.ortvalue_from_numpy(given[edge.name])
+            if edge.name in given
+            else ort.OrtValue.ortvalue_from_numpy(
+                np.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape], np.float32)
+            )
+            for edge in inputs
+            if edge.name not in fixed
+        }
+        for name, found in zip(names, session.run_with_ort_values(names, feeds | fixed), strict=True):
+            states = found.numpy().reshape(-1, found.shape()[-1])
+            grams[name] = grams.get(name, np.float32(0)) + states.T @ states
+    return grams
+
+
+def _observed(file: Path, names: Sequence[str]) -> ort.InferenceSession:
+    """Return a session of the graph in `file` that gives these values as well."""
+    model = onnx.load(file, load_external_data=False)
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    observed = file.with_name(f"observed.{file.name}")
+    try:
+        onnx.save(model, observed)
+        return open_session(observed, Choice(CPU, "to see what the matrices meet"))
+    finally:
+        observed.unlink(missing_ok=True)

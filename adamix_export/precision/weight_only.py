@@ -1,0 +1,66 @@
+"""Weights alone in 4 or 8 bits, as `MatMulNBits` and, for embeddings, `GatherBlockQuantized`.
+
+States are quantised block by block as well while they are multiplied, so that rows of a batch do not touch each other.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from adamix_export.precision.blocks import Blocks, quantise_blocks
+from adamix_export.precision.calibrated import round_blocks
+from adamix_export.precision.matrices import Array, constant, embeddings, products, replace, table
+
+INT8_STATES = 4
+"""The operator's `accuracy_level`."""
+Grams = Mapping[str, Array]
+"""Sums of the outer products (in, in) of the states that a matrix meets, by the name of the states in the graph."""
+
+
+def quantise(
+    grams: Grams, graph: ir.Graph, *, bits: int | None, size: int, head_bits: int = 8, embedding_bits: int = 8
+) -> None:
+    """Put the products (None leaves them) and the embeddings of a graph into blocks of `size`.
+
+    The product that ends in the logits has bits of its own; if its matrix is the embedding's, it is kept once. A matrix
+    of 4 bits is rounded for the states that it meets, where `grams` has them, and else to the nearest values.
+    """
+    kept: dict[tuple[ir.Value, int], tuple[ir.Value, ir.Value]] = {}
+    for product in products(graph) if bits else ():
+        own = head_bits if product.nodes[-1].outputs[0].is_graph_output() else bits
+        assert own is not None
+        blocks = _round(product.weight, grams.get(product.states.name or "") if own == 4 else None, own, size)
+        values, scales = kept[product.matrix, own] = _store(graph, product.node.name, blocks)
+        rows, columns = product.weight.shape
+        inputs = [product.states, values, scales, None, None, product.bias]
+        settings = {"bits": own, "block_size": size, "accuracy_level": INT8_STATES}
+        replace(graph, product.nodes, "MatMulNBits", inputs, K=columns, N=rows, **settings)
+    for node in embeddings(graph):
+        matrix = node.inputs[0]
+        assert matrix is not None
+        stored = kept.get((matrix, embedding_bits))
+        values, scales = stored or _store(graph, node.name, _round(table(node), None, embedding_bits, size))
+        inputs = [_flat(graph, values, before=node), node.inputs[1], scales]
+        settings = {"bits": embedding_bits, "block_size": size, "gather_axis": 0, "quantize_axis": 1}
+        replace(graph, [node], "GatherBlockQuantized", inputs, **settings)
+
+
+def _round(weight: Array, gram: Array | None, bits: int, size: int) -> Blocks:
+    if gram is None or weight.shape[1] % size:
+        return quantise_blocks(weight, bits=bits, size=size)
+    return round_blocks(weight, gram, bits=bits, size=size)
+
+
+def _store(graph: ir.Graph, name: str | None, blocks: Blocks) -> tuple[ir.Value, ir.Value]:
+    return constant(graph, f"{name}.weight", blocks.values), constant(graph, f"{name}.scale", blocks.scales)
+
+
+def _flat(graph: ir.Graph, values: ir.Value, *, before: ir.Node) -> ir.Value:
+    """Return blocks (out, blocks, bytes) as (out, bytes), in the graph rather than in the file."""
+    assert values.shape is not None
+    shape = constant(graph, f"{values.name}.shape", np.array([values.shape[0], -1], np.int64))
+    node = ir.node("Reshape", [values, shape], name=f"{values.name}.flat")
+    node.outputs[0].type = values.type
+    graph.insert_before(before, node)
+    return node.outputs[0]
