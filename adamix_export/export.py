@@ -1,5 +1,6 @@
 """From checkpoints to a bundle or an adapter, one function a shape."""
 
+import gc
 import json
 import logging
 import shutil
@@ -125,8 +126,10 @@ def _export_bundle(
             _write_adapter(
                 task, source, folder / ADAPTERS / source.name, tokenizer_sha256=file_sha256(folder / TOKENIZER)
             )
+            source.forget_reference()
         progress("tracing")
         _write_model(task, shape, sources, folder)
+        gc.collect()  # what was traced refers to itself, and to the base
         if setting.remark:
             logger.warning("%s: %s", options.precision, setting.remark)
         if setting.rewrite is not None:

@@ -85,6 +85,10 @@ class Source:
         """The checkpoint's own tokenizer."""
         return AutoTokenizer.from_pretrained(self.folder)
 
+    def forget_reference(self) -> None:
+        """Give back the memory of `reference`, which is loaded again when it is asked for."""
+        self.__dict__.pop("reference", None)
+
     def base_model(self) -> PreTrainedModel:
         """Return the base with a new head, in evaluation mode, without gradients."""
         model = load_base(self.base, self.objective.model, **self.objective.settings(self.card.labels)).model
