@@ -66,4 +66,4 @@ def test_a_checkpoint_may_be_called_like_a_command(
     (tmp_path / "inspect").symlink_to(houlsby)
     monkeypatch.chdir(tmp_path)
     main(["./inspect", "out", "--parity-rows", "4"])
-    assert "wrote out (merged)" in capsys.readouterr().out
+    assert "wrote out (merged, fp32)" in capsys.readouterr().out
