@@ -8,8 +8,13 @@ from transformers import PreTrainedModel
 from adamix_export.graph.attention import register
 from adamix_export.graph.bank import Stacks
 from adamix_export.graph.disentangled import positions_by_row
+from adamix_export.graph.first_token import narrow_to_first_token
+from adamix_export.graph.packing import pack_projections
 from adamix_export.graph.program import Shapes, write_program
 from serve.bank import PREFIX
+
+STEPS = (narrow_to_first_token, pack_projections)
+"""What makes the graph of a classifier faster still."""
 
 
 class Encoder(nn.Module):
@@ -37,4 +42,4 @@ def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks 
     model.set_attn_implementation(register())
     encoder = Encoder(model, token_inputs, stacks).eval()
     with positions_by_row(model):
-        write_program(encoder, shapes, outputs=["logits"], floats=(PREFIX,), file=file)
+        write_program(encoder, shapes, outputs=["logits"], floats=(PREFIX,), file=file, further=STEPS)

@@ -2,38 +2,22 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-import onnxscript.optimizer
-import onnxscript.rewriter
 import torch
-from onnx_ir.passes import common
-from onnxscript.rewriter.rules import common as rules
 from torch import Tensor, nn
 from torch.export import Dim
 
 from adamix_export.errors import ExportError
+from adamix_export.graph.simplify import simplify
 
 Shapes = dict[str, tuple[int | str, ...]]
 SYMBOLS = {"batch": 3, "sequence": 7, "slots": 5, "labels": 4, "total": 9, "source": 8, "max_length": 17}
 """Example sizes: all different and above 1, so that tracing takes none for a constant or for another one."""
-RULES = (
-    rules.transpose_transpose_rule,
-    rules.no_op_transpose_rule,
-    rules.no_op_cast_rule,
-    rules.no_op_expand_rule,
-    rules.cast_cast_rule,
-    rules.reshape_reshape_rule,
-    rules.unsqueeze_unsqueeze_rule,
-    rules.squeeze_reshape_1d_rule,
-    rules.collapse_slice_rule,
-    rules.collapse_slice2_rule,
-)
-"""Chains of nodes that are one, or none."""
 RANK = 11
 """Example rank of the first kind; further kinds count on by two."""
 
@@ -45,11 +29,12 @@ def write_program(
     outputs: Sequence[str],
     floats: Sequence[str],
     file: Path,
+    further: Sequence[Callable[[ir.Model], None]] = (),
 ) -> None:
     """Write the ONNX graph of `module`, which takes a dict of tensors, weights beside it as external data.
 
     `shapes` are those of its inputs, a symbol for a dimension that may change; inputs are int64 unless their name
-    starts with one of `floats`.
+    starts with one of `floats`. `further` are steps that the graph is simplified by.
     """
     sizes = _sizes(shapes)
     dims = {symbol: Dim(symbol) for symbol in sizes}
@@ -70,33 +55,8 @@ def write_program(
             output_names=list(outputs),
         )
         assert program is not None
-        _simplify(program.model)
+        simplify(program.model, further)
         program.save(file, external_data=True)
-
-
-def _simplify(model: ir.Model) -> None:
-    """Fold what is constant and drop what is unused or there twice.
-
-    `onnxscript.optimizer.optimize` has more rules, of which those with two outputs are tried on all pairs of nodes: a
-    fifth of an export, and nothing that our graphs have.
-    """
-    for fold_or_tidy in (
-        common.InlinePass(),
-        onnxscript.optimizer.fold_constants,
-        onnxscript.rewriter.RewritePass(RULES),
-        onnxscript.optimizer.fold_constants,
-        common.RemoveUnusedNodesPass(),
-        common.RemoveUnusedFunctionsPass(),
-        common.RemoveUnusedOpsetsPass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.DeduplicateInitializersPass(),
-        common.CommonSubexpressionEliminationPass(),
-        common.OutputFixPass(),
-        common.NameFixPass(),
-        # The exporter notes the source lines, and so the paths, of the machine that it ran on.
-        common.ClearMetadataAndDocStringPass(),
-    ):
-        fold_or_tidy(model)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""8-bit products whose states are quantised as they come, as `DynamicQuantizeMatMul`.
+"""8-bit products whose states are quantised as they come, as `DynamicQuantizeMatMul` and `QAttention`.
 
 Matrices are int8 with a scale for every column. States are uint8 with one scale and zero point for a whole batch, so
 that a row's answer depends a little on the rows beside it; in return it is the fastest operator for many tokens.
@@ -8,9 +8,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from adamix_export.precision.matrices import Array, constant, products, replace
+from adamix_export.graph.nodes import constant, replace
+from adamix_export.precision.matrices import Array, is_large, products
 
 LARGEST = 127
+SCORES = 5
+"""What is added to the scores, among the inputs of `Attention`."""
 
 
 def quantise_columns(weight: Array) -> tuple[NDArray[np.int8], Array]:
@@ -18,6 +21,33 @@ def quantise_columns(weight: Array) -> tuple[NDArray[np.int8], Array]:
     scales = np.abs(weight).max(1) / np.float32(LARGEST)
     scales[scales == 0] = 1
     return np.ascontiguousarray(np.rint(weight / scales[:, None]).astype(np.int8).T), scales
+
+
+def quantise_attention(graph: ir.Graph) -> None:
+    """Replace attention with its projections inside by `QAttention`, where nothing is added to its scores."""
+    quantised: dict[ir.Value, ir.Node] = {}
+    for node in list(graph):
+        if node.op_type != "Attention" or not is_large(node.inputs[1]) or any(node.inputs[SCORES:]):
+            continue
+        states, weight, bias, mask = node.inputs[:4]
+        assert states is not None and weight is not None and weight.const_value is not None
+        if states not in quantised:
+            quantised[states] = ir.node("DynamicQuantizeLinear", [states], num_outputs=3, name=f"{node.name}.states")
+            graph.insert_before(node, quantised[states])
+        levels, scale, zero = quantised[states].outputs
+        values, scales = quantise_columns(weight.const_value.numpy().T)
+        inputs = [
+            levels,
+            constant(graph, f"{node.name}.weight", values),
+            bias,
+            scale,
+            constant(graph, f"{node.name}.scale", scales),
+            mask,
+            zero,
+            constant(graph, f"{node.name}.zero", np.zeros(len(scales), np.int8)),
+        ]
+        settings = {name: node.attributes[name].value for name in ("num_heads", "scale")}
+        replace(graph, [node], "QAttention", inputs, **settings)
 
 
 def quantise_products(graph: ir.Graph) -> None:

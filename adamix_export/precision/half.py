@@ -7,7 +7,7 @@ and softmax are computed in fp32 by ONNX Runtime whatever their edges are. Cache
 import numpy as np
 import onnx_ir as ir
 
-from adamix_export.precision.matrices import constant
+from adamix_export.graph.nodes import constant
 from serve.bank import PREFIX
 
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16

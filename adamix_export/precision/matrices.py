@@ -1,6 +1,6 @@
-"""The matrices of a graph that are worth a smaller precision, and what their uses are replaced by."""
+"""The matrices of a graph that are worth a smaller precision."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 SMALLEST = 64
 """A matrix with a side below this stays as it is: adapters and heads are such, and there is little to gain."""
-DOMAIN = "com.microsoft"
 Array = NDArray[np.float32]
 
 
@@ -59,9 +58,9 @@ def embeddings(graph: ir.Graph) -> Iterator[ir.Node]:
             yield node
 
 
-def is_large(value: ir.Value) -> bool:
+def is_large(value: ir.Value | None) -> bool:
     """Whether a value is a matrix of the graph's own, in fp32, of a size worth another precision."""
-    tensor = value.const_value
+    tensor = value.const_value if value is not None else None
     if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 2:
         return False
     return min(tensor.shape.numpy()) >= SMALLEST
@@ -71,30 +70,6 @@ def table(node: ir.Node) -> Array:
     """Return the matrix that an embedding takes its rows of."""
     assert node.inputs[0] is not None
     return _array(node.inputs[0])
-
-
-def replace(
-    graph: ir.Graph, nodes: Sequence[ir.Node], op_type: str, inputs: Sequence[ir.Value | None], **attributes: int
-) -> None:
-    """Put one of ONNX Runtime's own operators in the place of a chain of nodes."""
-    old = nodes[-1].outputs[0]
-    node = ir.node(op_type, inputs, attributes, domain=DOMAIN, name=f"{nodes[0].name}_{op_type}")
-    (new,) = node.outputs
-    new.type, new.shape = old.type, old.shape
-    graph.insert_before(nodes[-1], node)
-    name = old.name
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    for gone in reversed(nodes):
-        graph.remove(gone, safe=True)
-    new.name = name
-
-
-def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
-    """Return a new initializer of a graph."""
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
-    graph.initializers.add(value)
-    return value
 
 
 def _array(value: ir.Value) -> Array:

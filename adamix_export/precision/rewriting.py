@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from adamix_export.precision.matrices import DOMAIN
+from adamix_export.graph.nodes import DOMAIN
 
 Rewrite = Callable[[ir.Graph], None]
 IN_FLIGHT = 64 * 2**20

@@ -59,6 +59,7 @@ def _half(_: Grams, graph: ir.Graph) -> None:
 
 def _int8_states(_: Grams, graph: ir.Graph) -> None:
     weight_only.quantise({}, graph, bits=None, size=BLOCK)
+    dynamic.quantise_attention(graph)
     dynamic.quantise_products(graph)
 
 

@@ -91,7 +91,8 @@ def data_size(folder: Path) -> int:
 def test_what_is_quantised_runs_in_operators_of_its_own(runs: dict[str, Path], export: Export, tmp_path: Path) -> None:
     export("bank", runs["classification"], precision="int8")
     ops = operators(tmp_path / "out" / "model.onnx")
-    assert ops["DynamicQuantizeMatMul"] == 2 * 6, "four projections and two halves of a feed-forward, in two layers"
+    assert ops["QAttention"] == 1
+    assert ops["DynamicQuantizeMatMul"] == 2 * 6 - 3, "four projections and two halves of a feed-forward, in two layers"
     assert ops["GatherBlockQuantized"] == 1, "64 positions; a vocabulary of 50 is too small to be worth it"
     export("merged", runs["generation"], precision="int4", out="writer")
     ops = operators(tmp_path / "writer" / "model.onnx")
