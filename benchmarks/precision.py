@@ -56,11 +56,8 @@ class Side:
 
     bundle: Path
     parity: Parity
-
-    @property
-    def mib(self) -> float:
-        """The size of the graph with its weights."""
-        return sum(file.stat().st_size for file in self.bundle.glob("*.onnx*")) / MIB
+    mib: float
+    """The size of the graph with its weights."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -121,11 +118,11 @@ def exports_of(source: Source, precisions: Sequence[str], limit: int | None, scr
             bar.set_postfix_str(name)
             out = scratch / name
             if name == PEER:
-                sides[name] = Side(out, _quantised_by_peer(source, scratch / EXACT, out, check))
+                report = _quantised_by_peer(source, scratch / EXACT, out, check)
             else:
                 options = Options(check=check, precision=name, tolerance=UNCHECKED, most_lost=UNCHECKED)
                 (report,) = EXPORTS["merged"]([source], out, options, lambda stage: None).values()
-                sides[name] = Side(out, report)
+            sides[name] = Side(out, report, sum(file.stat().st_size for file in out.glob("*.onnx*")) / MIB)
             source.forget_reference()
     return sides
 

@@ -141,6 +141,18 @@ class Generator:
                 run.append([row[min(step, len(row) - 1)] for row in tokens])
         return [np.stack([logits[index] for logits in steps[: len(row)]]) for index, row in enumerate(tokens)]
 
+    def greedy_logits(
+        self, prompts: Sequence[Prompt], *, max_new_tokens: int
+    ) -> tuple[list[list[int]], list[NDArray[np.float32]]]:
+        """Return what is written after prompts, in one batch, and the logits (tokens, vocabulary) before each token.
+
+        The token that ends a text is among them.
+        """
+        steps: list[NDArray[np.float32]] = []
+        tokens, ended = self._greedy(prompts, max_new_tokens, steps)
+        rows = [row if end is None else [*row, end] for row, end in zip(tokens, ended, strict=True)]
+        return rows, [np.stack([step[index] for step in steps[: len(row)]]) for index, row in enumerate(rows)]
+
     def check_canary(self, card: AdapterCard) -> None:
         """Raise an error if an adapter does not give the logits on its canary rows that it gave in PyTorch."""
         tolerance = max(CANARY_TOLERANCE, self.bundle.manifest.canary_tolerance)
@@ -158,23 +170,34 @@ class Generator:
 
     def _write(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Written]:
         cards = [self.cards[prompt.adapter] for prompt in prompts]
-        rows = Rows(self, prompts, room=max_new_tokens)
-        tokens: list[list[int]] = [[] for _ in prompts]
-        ended = [False] * len(prompts)
-        for step in range(max_new_tokens):
-            chosen = rows.logits.argmax(-1).tolist()
-            for index, token in enumerate(chosen):
-                ended[index] = ended[index] or token in cards[index].eos_token_ids
-                if not ended[index]:
-                    tokens[index].append(token)
-            if all(ended) or step + 1 == max_new_tokens:
-                break
-            rows.append(chosen)
+        tokens, ended = self._greedy(prompts, max_new_tokens)
         texts = self.tokenizer.decode_batch(tokens)
         return [
-            Written(card.name, card.sha256, row, text.strip(), end)
+            Written(card.name, card.sha256, row, text.strip(), end is not None)
             for card, row, text, end in zip(cards, tokens, texts, ended, strict=True)
         ]
+
+    def _greedy(
+        self, prompts: Sequence[Prompt], max_new_tokens: int, steps: list[NDArray[np.float32]] | None = None
+    ) -> tuple[list[list[int]], list[int | None]]:
+        """Return the tokens after each prompt and the one that ended them; the logits of every step go to `steps`."""
+        ends = [self.cards[prompt.adapter].eos_token_ids for prompt in prompts]
+        rows = Rows(self, prompts, room=max_new_tokens)
+        tokens: list[list[int]] = [[] for _ in prompts]
+        ended: list[int | None] = [None] * len(prompts)
+        for step in range(max_new_tokens):
+            if steps is not None:
+                steps.append(rows.logits)
+            chosen = rows.logits.argmax(-1).tolist()
+            for index, token in enumerate(chosen):
+                if ended[index] is None and token in ends[index]:
+                    ended[index] = token
+                if ended[index] is None:
+                    tokens[index].append(token)
+            if None not in ended or step + 1 == max_new_tokens:
+                break
+            rows.append(chosen)
+        return tokens, ended
 
 
 class Rows:

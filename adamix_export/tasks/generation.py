@@ -1,9 +1,9 @@
 """Export of models that write, be it in one stack (causal) or from an encoder (sequence to sequence)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ CANARIES = ("name[Blue Spice], food[Italian]", "Where can I change the address o
 CANARY_TOKENS = 8
 ROWS = 8
 """Compared at a time: logits of every token are large."""
+T = TypeVar("T")
 Tokens = list[list[int]]
 Logits = list[NDArray[np.float32]]
 
@@ -110,9 +111,7 @@ def _compare(form: Form, source: Source, generator: Generator, check: Check) -> 
     data = make_prompts(examples, encoding, encoder_decoder=form.encoder_decoder)[: check.limit]
     card = generator.cards[source.name]
     prompts = [Prompt(ids, source.name) for ids in (*(one.ids for one in data), *card.canary_ids)]
-    written = generator.write(prompts, max_new_tokens=recipe.max_new_tokens)
-    tokens = [[*row.tokens, *card.eos_token_ids[: int(row.ended)]] for row in written]
-    differences, equal = _differences(form, source, generator, prompts, tokens, card.eos_token_ids)
+    differences, equal = _differences(form, source, generator, prompts, recipe.max_new_tokens)
     texts = [form.target(source.tokenizer, one.references[0])[: recipe.max_new_tokens] for one in data]
     losses = _losses(form, source, generator, prompts[: len(data)], texts) if data else None
     return Parity(
@@ -129,18 +128,25 @@ def _compare(form: Form, source: Source, generator: Generator, check: Check) -> 
 
 
 def _differences(
-    form: Form, source: Source, generator: Generator, prompts: Sequence[Prompt], tokens: Tokens, ends: Sequence[int]
+    form: Form, source: Source, generator: Generator, prompts: Sequence[Prompt], max_new_tokens: int
 ) -> tuple[list[float], list[bool]]:
-    """Return, for each row, the largest difference of a logit and whether PyTorch would have written the same."""
+    """Return, for each prompt, the largest difference of a logit and whether PyTorch would have written the same."""
     differences, equal = [], []
-    for start in range(0, len(prompts), ROWS):
-        batch, rows = prompts[start : start + ROWS], tokens[start : start + ROWS]
-        expected = form.logits(source, [prompt.input_ids for prompt in batch], rows)
-        for row, here, there in zip(rows, generator.forced_logits(batch, rows), expected, strict=True):
+    ends = set(generator.cards[source.name].eos_token_ids)
+    for batch in _batches(sorted(prompts, key=lambda prompt: len(prompt.input_ids))):
+        tokens, found = generator.greedy_logits(batch, max_new_tokens=max_new_tokens)
+        expected = form.logits(source, [prompt.input_ids for prompt in batch], tokens)
+        for row, here, there in zip(tokens, found, expected, strict=True):
             differences.append(float(np.abs(here - there).max()) if np.isfinite(here).all() else float("inf"))
             chosen = there.argmax(-1).tolist()
-            equal.append(all(one == other or {one, other} <= {*ends} for one, other in zip(chosen, row, strict=True)))
+            equal.append(all(one == other or {one, other} <= ends for one, other in zip(chosen, row, strict=True)))
     return differences, equal
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield as many as are compared at a time."""
+    for start in range(0, len(items), ROWS):
+        yield items[start : start + ROWS]
 
 
 def _losses(
@@ -148,8 +154,9 @@ def _losses(
 ) -> tuple[float, float]:
     """Return the mean cross-entropy of the tokens of `texts` in PyTorch and in the bundle."""
     sums = np.zeros(2)
-    for start in range(0, len(prompts), ROWS):
-        batch, rows = prompts[start : start + ROWS], texts[start : start + ROWS]
+    pairs = sorted(zip(prompts, texts, strict=True), key=lambda pair: len(pair[0].input_ids) + len(pair[1]))
+    for some in _batches(pairs):
+        batch, rows = [prompt for prompt, _ in some], [text for _, text in some]
         sides = (
             form.logits(source, [prompt.input_ids for prompt in batch], rows),
             generator.forced_logits(batch, rows),
@@ -165,10 +172,13 @@ def _losses(
 def _causal_logits(source: Source, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> Logits:
     rows = [[*prompt, *row] for prompt, row in zip(prompts, tokens, strict=True)]
     with torch.inference_mode():
-        logits = source.reference(**_padded(source, rows)).logits
-    pairs = zip(prompts, tokens, strict=True)
+        first = min(len(prompt) for prompt in prompts) - 1
+        kept = torch.arange(first, max(map(len, rows)))  # logits of a whole vocabulary are large
+        logits = source.reference(**_padded(source, rows), logits_to_keep=kept).logits
+    starts = [len(prompt) - 1 - first for prompt in prompts]
     return [
-        logits[index, len(prompt) - 1 : len(prompt) - 1 + len(row)].numpy() for index, (prompt, row) in enumerate(pairs)
+        logits[index, start : start + len(row)].numpy()
+        for index, (start, row) in enumerate(zip(starts, tokens, strict=True))
     ]
 
 
