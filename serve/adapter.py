@@ -79,12 +79,36 @@ class AdapterCard:
             raise BundleError(f"adapter {self.name}: its card has no labels or no canary rows")
 
 
-@dataclass(frozen=True)
-class Adapter:
-    """An adapter in memory."""
+Tensors = dict[str, NDArray[np.float32]]
 
-    card: AdapterCard
-    tensors: dict[str, NDArray[np.float32]]
+
+class Adapter:
+    """An adapter: its card and its weights.
+
+    One that was read from a folder can forget its weights, and reads them again, checked again, when they are used.
+    """
+
+    def __init__(self, card: AdapterCard, tensors: Tensors, folder: Path | None = None) -> None:
+        self.card, self.folder = card, folder
+        self._tensors: Tensors | None = tensors
+
+    @property
+    def tensors(self) -> Tensors:
+        """Its weights by name."""
+        if self._tensors is None:
+            assert self.folder is not None
+            self._tensors = _read_weights(self.folder, self.card)
+        return self._tensors
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its weights are in memory."""
+        return self._tensors is not None
+
+    def forget(self) -> None:
+        """Give back the memory of the weights, if they can be read again."""
+        if self.folder is not None:
+            self._tensors = None
 
 
 def check_name(name: str) -> str:
@@ -106,12 +130,16 @@ def read_adapter(folder: Path) -> Adapter:
         card = AdapterCard(**content)
     except TypeError as error:
         raise BundleError(f"{folder / CARD} is of another version: {error}") from error
+    return Adapter(card, _read_weights(folder, card), folder)
+
+
+def _read_weights(folder: Path, card: AdapterCard) -> Tensors:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise BundleError(f"adapter {card.name} is incomplete: {weights} is missing")
     if file_sha256(weights) != card.sha256:
         raise BundleError(f"{weights} is damaged: its sha256 does not match; export or copy it again")
     try:
-        return Adapter(card, load_file(weights))
+        return load_file(weights)
     except SafetensorError as error:
         raise BundleError(f"{weights} is not a safetensors file: {error}") from error

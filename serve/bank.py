@@ -1,6 +1,12 @@
-"""The stacked weights of many adapters, bound to the bank graph's inputs; slot 0 is all zeros: the base model."""
+"""The stacked weights of adapters, bound to the bank graph's inputs; slot 0 is all zeros: the base model.
 
-from collections.abc import Sequence
+Slots are a cache. Any number of adapters can be served: those of a batch are placed before it runs, into the slots that
+were used least recently, from host memory or from disk.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -12,64 +18,133 @@ from serve.errors import BundleError
 
 PREFIX = "bank."
 SLOTS = "slots"
+CPU_DEVICE = "cpu"
 
 
 class Bank:
-    """One stack (slots, …) an input of the graph.
+    """One stack (1 + slots, …) an input of the graph.
 
     A stack is as wide as the widest of its adapters: a smaller rank and a shorter list of labels are padded with zeros,
-    which is exact, since a zero column of `down` stays zero through the activation and meets a zero row of `up`.
-    `spare` slots are left for adapters that are loaded later; one that is wider widens the stacks.
+    which is exact, since a zero column of `down` stays zero through the activation and meets a zero row of `up`. One
+    that comes later and is wider widens the stacks.
+
+    Whoever places adapters holds `lock` until the graph has run.
     """
 
     def __init__(
-        self, edges: Sequence[Edge], adapters: Sequence[Adapter], *, device: str = "cpu", spare: int = 0
+        self,
+        edges: Sequence[Edge],
+        adapters: Sequence[Adapter],
+        *,
+        device: str = CPU_DEVICE,
+        slots: int | None = None,
+        held: int | None = None,
     ) -> None:
-        self.device = device
+        """Make room for `slots` adapters, by default all of `adapters`, and place as many of them as fit.
+
+        The weights of the `held` that were placed last stay in host memory (None: of all); the others are read again.
+        """
+        self.device, self.held = device, held
+        self.lock = threading.RLock()
         self.edges = {edge.name.removeprefix(PREFIX): edge for edge in edges if edge.name.startswith(PREFIX)}
-        self.slots = {adapter.card.name: slot for slot, adapter in enumerate(adapters, 1)}
-        self.widths = self._widths(adapters, {SLOTS: 1 + len(adapters) + spare})
-        self.stacks = self._zeros()
-        for adapter in adapters:
-            self._write(self.slots[adapter.card.name], adapter)
+        self.slots: OrderedDict[str, int] = OrderedDict()
+        """The slot of each adapter that is placed, by its sha256, the one used least recently first."""
+        self.placed = 0
+        """How often an adapter was written into a slot."""
+        self.in_host: OrderedDict[str, Adapter] = OrderedDict()
+        count = len(adapters) if slots is None else slots
+        self.widths = self._widths(adapters, {SLOTS: 1 + count})
+        self.stacks = self._zeros(self.widths)
         self.feeds = self._on_device()
         """The inputs of every run, on the device."""
+        for adapter in adapters[count:]:
+            self._hold(adapter)
+        for adapter in adapters[:count]:
+            self.place([adapter])
 
-    def load(self, adapter: Adapter) -> None:
-        """Write an adapter into a free slot."""
-        taken = {0, *self.slots.values()}
-        free = [slot for slot in range(self.widths[SLOTS]) if slot not in taken]
-        if not free:
-            raise BundleError(
-                f"adapter {adapter.card.name} finds no free slot: all {self.widths[SLOTS] - 1} are taken; export the "
-                "bank with more --slots"
-            )
+    @property
+    def room(self) -> int:
+        """How many adapters are placed at a time."""
+        return self.widths[SLOTS] - 1
+
+    def place(self, adapters: Sequence[Adapter]) -> NDArray[np.int64]:
+        """Return the slot of each adapter (adapters,), after writing those that have none.
+
+        There may be at most `room` different ones; `batches` cuts a list so.
+        """
+        wanted = {adapter.card.sha256: adapter for adapter in adapters}
+        for sha256 in wanted.keys() & self.slots.keys():
+            self.slots.move_to_end(sha256)
+        for sha256 in wanted.keys() - self.slots.keys():
+            self._place(wanted[sha256])
+        return np.array([self.slots[adapter.card.sha256] for adapter in adapters], np.int64)
+
+    def batches(self, adapters: Sequence[Adapter]) -> Iterator[list[int]]:
+        """Yield indices of `adapters`, cut so that each part has slots for all of its own."""
+        if len({adapter.card.sha256 for adapter in adapters}) <= self.room:
+            yield list(range(len(adapters)))
+            return
+        if not self.room:
+            raise BundleError("the bank has no slot: serve it with at least one")
+        part: list[int] = []
+        different: set[str] = set()
+        for index in sorted(range(len(adapters)), key=lambda index: adapters[index].card.sha256):
+            sha256 = adapters[index].card.sha256
+            if sha256 not in different and len(different) == self.room:
+                yield part
+                part, different = [], set()
+            part.append(index)
+            different.add(sha256)
+        yield part
+
+    def remove(self, adapter: Adapter) -> None:
+        """Forget an adapter that is not served any more; its slot is the next that is taken."""
+        with self.lock:
+            self.in_host.pop(adapter.card.sha256, None)
+            if adapter.card.sha256 in self.slots:
+                self.slots.move_to_end(adapter.card.sha256, last=False)
+
+    def _place(self, adapter: Adapter) -> None:
+        """Write an adapter into a free slot, or into that of the one that was used least recently."""
         self._widen(self._widths([adapter], self.widths))
-        self._write(free[0], adapter)
-        self.feeds = self._on_device()
-        self.slots[adapter.card.name] = free[0]
+        free = set(range(1, self.widths[SLOTS])) - set(self.slots.values())
+        slot = min(free) if free else self.slots.popitem(last=False)[1]
+        self._write(slot, adapter)
+        self.slots[adapter.card.sha256] = slot
+        self.placed += 1
+        self._hold(adapter)
 
-    def unload(self, name: str) -> None:
-        """Free the slot of an adapter."""
-        del self.slots[name]
+    def _hold(self, adapter: Adapter) -> None:
+        """Keep the weights of the adapters that were placed last in host memory, and no more than `held`."""
+        before = self.in_host.pop(adapter.card.sha256, adapter)
+        if before is not adapter:
+            before.forget()  # the same weights by another name
+        self.in_host[adapter.card.sha256] = adapter
+        while self.held is not None and len(self.in_host) > self.held:
+            self.in_host.popitem(last=False)[1].forget()
 
     def _widen(self, widths: dict[str, int]) -> None:
-        """Give the stacks other widths, padded with zeros."""
+        """Give the stacks other widths, padded with zeros; without memory for that they stay as they are."""
         if widths == self.widths:
             return
-        self.widths, narrow = widths, self.stacks
-        self.stacks = self._zeros()
-        for name, stack in narrow.items():
-            self.stacks[name][tuple(slice(size) for size in stack.shape)] = stack
+        wide = self._zeros(widths)
+        for name, stack in self.stacks.items():
+            wide[name][tuple(slice(size) for size in stack.shape)] = stack
+        self.widths, self.stacks = widths, wide
+        self.feeds = self._on_device()
 
-    def _zeros(self) -> dict[str, NDArray[np.float32]]:
+    def _zeros(self, widths: dict[str, int]) -> dict[str, NDArray[np.float32]]:
         """Return empty stacks; a kind that no adapter has gets width 1."""
-        return {
-            name: np.zeros([dim if isinstance(dim, int) else self.widths.get(dim, 1) for dim in edge.shape], np.float32)
-            for name, edge in self.edges.items()
-        }
+        try:
+            return {
+                name: np.zeros([dim if isinstance(dim, int) else widths.get(dim, 1) for dim in edge.shape], np.float32)
+                for name, edge in self.edges.items()
+            }
+        except MemoryError as error:
+            raise BundleError(f"there is not enough memory for {widths[SLOTS] - 1} slots: take fewer") from error
 
     def _on_device(self) -> dict[str, ort.OrtValue]:
+        """Return the stacks as inputs; on a processor these are the arrays themselves."""
         return {
             PREFIX + name: ort.OrtValue.ortvalue_from_numpy(stack, self.device, 0)
             for name, stack in self.stacks.items()
@@ -95,12 +170,15 @@ class Bank:
         return widths
 
     def _write(self, slot: int, adapter: Adapter) -> None:
+        tensors = adapter.tensors
         for name, stack in self.stacks.items():
             stack[slot] = 0
-            if name in adapter.tensors:
-                values = _as_fed(adapter.tensors[name])
+            if name in tensors:
+                values = _as_fed(tensors[name])
                 corner = tuple(slice(size) for size in values.shape)
                 stack[slot][corner] = values
+            if self.device != CPU_DEVICE:
+                self.feeds[PREFIX + name].update_inplace(stack)
 
 
 def _as_fed(tensor: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,22 +1,25 @@
 """The classification engine: texts in, scores out, rows of a batch through adapters of their own."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serve.adapter import AdapterCard
+from serve.adapter import Adapter, AdapterCard
 from serve.bank import PREFIX, Bank
 from serve.bundle import Bundle, Edge, open_bundle
-from serve.errors import BundleError, InputError, UnknownAdapter
+from serve.errors import BundleError, InputError
+from serve.registry import Registry
 from serve.session import CUDA, choose_provider, open_session
 from serve.tokens import Row, Text, Texts, pad
 
 BATCH_TOKENS = 2048
 """Padded tokens of a batch of a direct call."""
+CANARIES = 16
+"""Adapters whose canary rows run together."""
 CANARY_TOLERANCE = 1e-3
 """Largest difference of a canary row's logits from PyTorch's, on any provider, in fp32; a bundle may state more."""
 
@@ -46,102 +49,195 @@ class Prediction:
 
 
 class Classifier:
-    """A bundle, ready to answer.
+    """A bundle, ready to answer; any number of threads may call it.
 
     Opening it runs every adapter's canary rows and compares: an adapter that does not give what it gave in PyTorch is
     not served.
     """
 
-    def __init__(self, bundle: Bundle | Path | str, *, provider: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle | Path | str,
+        *,
+        provider: str = "auto",
+        threads: int | None = None,
+        slots: int | None = None,
+        held: int | None = None,
+    ) -> None:
+        """Open a bundle, or the one in a folder.
+
+        `slots` adapters of a bank are on the device at a time (default: those of the bundle and its spare ones), and
+        the weights of `held` in host memory (default: of all); the others are brought back when they are asked for.
+        """
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+        manifest = self.bundle.manifest
         self.session = open_session(self.bundle.model, choose_provider(provider), threads=threads)
         check_edges(self.session, self.bundle)
-        self.inputs = {edge.name for edge in self.bundle.manifest.inputs if not edge.name.startswith(PREFIX)}
+        self.inputs = {edge.name for edge in manifest.inputs if not edge.name.startswith(PREFIX)}
         self.texts = Texts(self.bundle.tokenizer)
-        self.cards: dict[str, AdapterCard] = {name: adapter.card for name, adapter in self.bundle.adapters.items()}
         self.bank: Bank | None = None
-        if self.bundle.manifest.shape == "bank":
-            device = "cuda" if self.provider == CUDA else "cpu"
+        if manifest.shape == "bank":
+            adapters = list(self.bundle.adapters.values())
             self.bank = Bank(
-                self.bundle.manifest.inputs,
-                list(self.bundle.adapters.values()),
-                device=device,
-                spare=self.bundle.manifest.spare_slots,
+                manifest.inputs,
+                adapters,
+                device="cuda" if self.provider == CUDA else "cpu",
+                slots=len(adapters) + manifest.spare_slots if slots is None else slots,
+                held=held,
             )
-        for card in self.cards.values():
-            self.check_canary(card)
+        self.registry = Registry(self.bundle, self.bank, self.check_canaries)
 
     @property
     def provider(self) -> str:
         """The execution provider that runs the graph."""
         return self.session.get_providers()[0]
 
-    def __call__(self, texts: str | Sequence[Text], *, adapter: str | Sequence[str] | None = None) -> list[Prediction]:
-        """Classify texts or pairs, truncating long ones; `adapter` is one name for all or one for each.
+    @property
+    def cards(self) -> dict[str, AdapterCard]:
+        """The cards of the adapters that are served, by name."""
+        return self.registry.cards
 
-        They run in batches of similar length; answers come in the order of the texts.
+    def __call__(
+        self,
+        texts: str | Sequence[Text],
+        *,
+        adapter: str | Sequence[str] | None = None,
+        windows: bool = False,
+        overlap: int | None = None,
+    ) -> list[Prediction]:
+        """Classify texts or pairs; `adapter` is one name for all or one for each.
+
+        Long texts are cut as in training or, with `windows`, read in windows that overlap by `overlap` tokens, whose
+        scores are averaged. They run in batches of similar length; answers come in the order of the texts.
         """
         texts = [texts] if isinstance(texts, str) else texts
         names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
-        rows = [self.row(text, name, truncate=True) for text, name in zip(texts, names, strict=True)]
-        predictions: dict[int, Prediction] = {}
-        for batch in _batches(rows):
-            predictions |= zip(batch, self.run([rows[index] for index in batch]), strict=True)
-        return [predictions[index] for index in range(len(rows))]
+        parts = [
+            self.windows(text, name, overlap=overlap) if windows else [self.row(text, name, truncate=True)]
+            for text, name in zip(texts, names, strict=True)
+        ]
+        answers = iter(self._answers([row for part in parts for row in part]))
+        return [average([next(answers) for _ in part]) for part in parts]
+
+    def load(self, folder: Path | str, *, replace: bool = False) -> AdapterCard:
+        """Serve the standalone adapter in `folder` as well, as `Registry.load` says."""
+        return self.registry.load(Path(folder), replace=replace)
+
+    def unload(self, name: str) -> None:
+        """Serve an adapter no more."""
+        self.registry.unload(name)
 
     def row(self, text: Text, adapter: str | None, *, truncate: bool) -> Row:
         """Return the row of a text or pair, whichever `adapter` takes; None is the bundle's only one."""
-        card = self.card(adapter)
-        if card.pairs and isinstance(text, str):
-            raise InputError(f"adapter {card.name} takes pairs of texts: send two texts, not one")
-        if not card.pairs and not isinstance(text, str):
-            raise InputError(f"adapter {card.name} takes one text, not a pair")
-        return self.texts.row(text, adapter=card.name, max_length=card.max_length, truncate=truncate)
+        found = self.registry.find(adapter)
+        if found.card.pairs and isinstance(text, str):
+            raise InputError(f"adapter {found.card.name} takes pairs of texts: send two texts, not one")
+        if not found.card.pairs and not isinstance(text, str):
+            raise InputError(f"adapter {found.card.name} takes one text, not a pair")
+        return self.texts.row(text, found, truncate=truncate)
 
-    def card(self, adapter: str | None) -> AdapterCard:
-        """Return the card of an adapter, or an error that lists those there are."""
-        if adapter is None and len(self.cards) == 1:
-            return next(iter(self.cards.values()))
-        if adapter is None:
-            raise InputError(f"name an adapter: {', '.join(self.cards)}")
-        if adapter not in self.cards:
-            raise UnknownAdapter(f"there is no adapter {adapter!r} here; there are {', '.join(self.cards)}")
-        return self.cards[adapter]
+    def windows(self, text: Text, adapter: str | None, *, overlap: int | None = None) -> list[Row]:
+        """Return rows that cover a text of any length."""
+        found = self.registry.find(adapter)
+        if found.card.pairs or not isinstance(text, str):
+            raise InputError("windows are read of one text, not of a pair: which of the two is long is not known")
+        return self.texts.windows(text, found, overlap=overlap)
 
-    def run(self, rows: Sequence[Row]) -> list[Prediction]:
-        """Run rows as one batch, each through its adapter; answers come in their order."""
-        logits = self._logits(rows)
-        cards = [self.cards[row.adapter] for row in rows]
+    def run(self, rows: Sequence[Row]) -> list[Prediction | BundleError]:
+        """Run rows together, each through its adapter; answers come in their order.
+
+        A row whose adapter cannot be brought back from disk has that error for an answer, and the others go on.
+        """
+        errors = self._unreadable(rows)
+        good = [index for index, row in enumerate(rows) if row.adapter.card.sha256 not in errors]
+        logits = dict(zip(good, self._logits([rows[index] for index in good]), strict=True))
         return [
-            Prediction(card.name, card.sha256, card.labels, line[: len(card.labels)], card.regression)
-            for card, line in zip(cards, logits, strict=True)
+            _prediction(row.adapter.card, logits[index]) if index in logits else errors[row.adapter.card.sha256]
+            for index, row in enumerate(rows)
         ]
 
-    def check_canary(self, card: AdapterCard) -> None:
+    def check_canaries(self, adapters: Sequence[Adapter]) -> None:
         """Raise an error if an adapter does not give the logits on its canary rows that it gave in PyTorch."""
         tolerance = max(CANARY_TOLERANCE, self.bundle.manifest.canary_tolerance)
-        types = card.canary_token_type_ids or [[0] * len(ids) for ids in card.canary_ids]
-        rows = [Row(ids, row_types, card.name) for ids, row_types in zip(card.canary_ids, types, strict=True)]
-        found = self._logits(rows)[:, : len(card.labels)]
-        expected = np.array(card.canary_logits, np.float32)
-        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=tolerance):
-            raise BundleError(
-                f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
-                f"(within {tolerance:g}): it is not served; export it again"
-            )
+        for start in range(0, len(adapters), CANARIES):
+            some = adapters[start : start + CANARIES]
+            rows = [row for adapter in some for row in _canaries(adapter)]
+            logits = iter(self._logits(rows))
+            for adapter in some:
+                expected = np.array(adapter.card.canary_logits, np.float32)
+                found = np.stack([next(logits)[: len(adapter.card.labels)] for _ in expected])
+                if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=tolerance):
+                    raise BundleError(
+                        f"adapter {adapter.card.name} does not give the logits that it gave in PyTorch on its canary "
+                        f"rows (within {tolerance:g}): it is not served; export it again"
+                    )
 
-    def _logits(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+    def _answers(self, rows: Sequence[Row]) -> list[Prediction]:
+        """Run rows in batches of similar length; raise the error of the first that has one."""
+        answers: dict[int, Prediction] = {}
+        for batch in _batches(rows):
+            for index, answer in zip(batch, self.run([rows[index] for index in batch]), strict=True):
+                if isinstance(answer, BundleError):
+                    raise answer
+                answers[index] = answer
+        return [answers[index] for index in range(len(rows))]
+
+    def _unreadable(self, rows: Sequence[Row]) -> dict[str, BundleError]:
+        """Return the errors of adapters whose weights are neither placed nor can be read, by sha256."""
+        if self.bank is None:
+            return {}
+        errors = {}
+        for sha256, adapter in {row.adapter.card.sha256: row.adapter for row in rows}.items():
+            if sha256 not in self.bank.slots and not adapter.in_memory:
+                try:
+                    _ = adapter.tensors
+                except BundleError as error:
+                    errors[sha256] = error
+        return errors
+
+    def _logits(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        """Return the logits (widest label list,) of each row."""
+        if self.bank is None:
+            return list(self._run(rows, {})) if rows else []
+        logits: dict[int, NDArray[np.float32]] = {}
+        with self.bank.lock:
+            for part in self.bank.batches([row.adapter for row in rows]) if rows else ():
+                some = [rows[index] for index in part]
+                slots = {"adapter_ids": self.bank.place([row.adapter for row in some])}
+                logits |= zip(part, self._run(some, slots), strict=True)
+        return [logits[index] for index in range(len(rows))]
+
+    def _run(self, rows: Sequence[Row], others: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Return logits (rows, widest label list)."""
         arrays = {
             "input_ids": pad([row.input_ids for row in rows], self.bundle.manifest.pad_token_id),
             "attention_mask": pad([[1] * len(row) for row in rows], 0),
             "token_type_ids": pad([row.token_type_ids for row in rows], 0),
+            **others,
         }
-        if self.bank is not None:
-            arrays["adapter_ids"] = np.array([self.bank.slots[row.adapter] for row in rows], np.int64)
         feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items() if name in self.inputs}
         outputs = self.session.run_with_ort_values(None, feeds | (self.bank.feeds if self.bank else {}))
-        return outputs[0].numpy()
+        logits: NDArray[np.float32] = outputs[0].numpy()
+        return logits
+
+
+def average(predictions: Sequence[Prediction]) -> Prediction:
+    """Return the prediction whose scores are the mean of those of a text's windows."""
+    first = predictions[0]
+    if len(predictions) == 1:
+        return first
+    mean = np.mean([prediction.scores for prediction in predictions], axis=0)
+    return replace(first, logits=mean if first.regression else np.log(mean))
+
+
+def _prediction(card: AdapterCard, logits: NDArray[np.float32]) -> Prediction:
+    return Prediction(card.name, card.sha256, card.labels, logits[: len(card.labels)], card.regression)
+
+
+def _canaries(adapter: Adapter) -> list[Row]:
+    card = adapter.card
+    types = card.canary_token_type_ids or [[0] * len(ids) for ids in card.canary_ids]
+    return [Row(ids, row_types, adapter) for ids, row_types in zip(card.canary_ids, types, strict=True)]
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:

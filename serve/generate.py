@@ -4,7 +4,8 @@ Prompts of any lengths start together and are written together, greedily; the ca
 extends in place. An encoder-decoder reads each prompt once and writes from its start token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from serve.adapter import AdapterCard
+from serve.adapter import Adapter, AdapterCard
 from serve.bank import Bank
 from serve.bundle import Bundle, open_bundle
 from serve.classify import check_edges, session_edges
-from serve.errors import BundleError, InputError, UnknownAdapter
+from serve.errors import BundleError, InputError
+from serve.registry import Registry
 from serve.session import CUDA, choose_provider, open_session
 from serve.tokens import pad
 
@@ -36,7 +38,7 @@ class Prompt:
     """What a row is written from, and the adapter that writes it."""
 
     input_ids: list[int]
-    adapter: str
+    adapter: Adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,16 @@ class Generator:
     not served.
     """
 
-    def __init__(self, bundle: Bundle | Path | str, *, provider: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle | Path | str,
+        *,
+        provider: str = "auto",
+        threads: int | None = None,
+        slots: int | None = None,
+        held: int | None = None,
+    ) -> None:
+        """Open a bundle, or the one in a folder; `slots` and `held` are those of a `Classifier`."""
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         manifest, choice = self.bundle.manifest, choose_provider(provider)
         self.session = open_session(self.bundle.model, choice, threads=threads)
@@ -71,14 +82,26 @@ class Generator:
                 raise BundleError(f"{self.bundle.encoder} does not have the edges that the manifest lists")
         self.device = "cuda" if self.provider == CUDA else "cpu"
         self.tokenizer = Tokenizer.from_file(str(self.bundle.tokenizer))
-        self.cards: dict[str, AdapterCard] = {name: adapter.card for name, adapter in self.bundle.adapters.items()}
         self.bank: Bank | None = None
         if manifest.shape == "bank":
             edges = [*manifest.inputs, *manifest.encoder_inputs]
             adapters = list(self.bundle.adapters.values())
-            self.bank = Bank(edges, adapters, device=self.device, spare=manifest.spare_slots)
-        for card in self.cards.values():
-            self.check_canary(card)
+            count = len(adapters) + manifest.spare_slots if slots is None else slots
+            self.bank = Bank(edges, adapters, device=self.device, slots=count, held=held)
+        self.registry = Registry(self.bundle, self.bank, self.check_canaries)
+
+    @property
+    def cards(self) -> dict[str, AdapterCard]:
+        """The cards of the adapters that are served, by name."""
+        return self.registry.cards
+
+    def load(self, folder: Path | str, *, replace: bool = False) -> AdapterCard:
+        """Serve the standalone adapter in `folder` as well, as `Registry.load` says."""
+        return self.registry.load(Path(folder), replace=replace)
+
+    def unload(self, name: str) -> None:
+        """Serve an adapter no more."""
+        self.registry.unload(name)
 
     @property
     def provider(self) -> str:
@@ -100,7 +123,8 @@ class Generator:
 
         One that is too long loses its beginning; if an encoder reads it, the end of its text.
         """
-        card = self.card(adapter)
+        found = self.registry.find(adapter)
+        card = found.card
         if not text.strip():
             raise InputError("the text is empty")
         try:
@@ -109,17 +133,7 @@ class Generator:
             raise InputError("the text is not valid Unicode: it holds a lone surrogate") from error
         if len(ids) > card.max_length:
             ids = [*ids[: card.max_length - 1], ids[-1]] if self.encoder else ids[-card.max_length :]
-        return Prompt(ids, card.name)
-
-    def card(self, adapter: str | None) -> AdapterCard:
-        """Return the card of an adapter, or an error that lists those there are."""
-        if adapter is None and len(self.cards) == 1:
-            return next(iter(self.cards.values()))
-        if adapter is None:
-            raise InputError(f"name an adapter: {', '.join(self.cards)}")
-        if adapter not in self.cards:
-            raise UnknownAdapter(f"there is no adapter {adapter!r} here; there are {', '.join(self.cards)}")
-        return self.cards[adapter]
+        return Prompt(ids, found)
 
     def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> list[Written]:
         """Write after each prompt, greedily, until its end-of-sequence token or for `max_new_tokens`."""
@@ -127,18 +141,21 @@ class Generator:
         written: dict[int, Written] = {}
         for start in range(0, len(order), BATCH_ROWS):
             batch = order[start : start + BATCH_ROWS]
-            written |= zip(batch, self._write([prompts[index] for index in batch], max_new_tokens), strict=True)
+            for part in self._parts([prompts[index].adapter for index in batch]):
+                some = [batch[index] for index in part]
+                written |= zip(some, self._write([prompts[index] for index in some], max_new_tokens), strict=True)
         return [written[index] for index in range(len(prompts))]
 
     def forced_logits(self, prompts: Sequence[Prompt], tokens: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         """Return the logits (tokens, vocabulary) before each of `tokens`, which are taken as if they were written."""
         longest = max(map(len, tokens))
-        run = Rows(self, prompts, room=longest)
         steps = []
-        for step in range(longest):
-            steps.append(run.logits)
-            if step + 1 < longest:
-                run.append([row[min(step, len(row) - 1)] for row in tokens])
+        with self._alone():
+            run = Rows(self, prompts, room=longest)
+            for step in range(longest):
+                steps.append(run.logits)
+                if step + 1 < longest:
+                    run.append([row[min(step, len(row) - 1)] for row in tokens])
         return [np.stack([logits[index] for logits in steps[: len(row)]]) for index, row in enumerate(tokens)]
 
     def greedy_logits(
@@ -153,23 +170,25 @@ class Generator:
         rows = [row if end is None else [*row, end] for row, end in zip(tokens, ended, strict=True)]
         return rows, [np.stack([step[index] for step in steps[: len(row)]]) for index, row in enumerate(rows)]
 
-    def check_canary(self, card: AdapterCard) -> None:
+    def check_canaries(self, adapters: Sequence[Adapter]) -> None:
         """Raise an error if an adapter does not give the logits on its canary rows that it gave in PyTorch."""
         tolerance = max(CANARY_TOLERANCE, self.bundle.manifest.canary_tolerance)
-        prompts = [Prompt(ids, card.name) for ids in card.canary_ids]
-        logits = self.forced_logits(prompts, card.canary_tokens)
-        found = [row[range(len(tokens)), tokens] for row, tokens in zip(logits, card.canary_tokens, strict=True)]
-        if not all(
-            len(row) == len(expected) and np.allclose(row, expected, rtol=0, atol=tolerance)
-            for row, expected in zip(found, card.canary_logits, strict=True)
-        ):
-            raise BundleError(
-                f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
-                f"(within {tolerance:g}): it is not served; export it again"
-            )
+        for adapter in adapters:
+            card = adapter.card
+            prompts = [Prompt(ids, adapter) for ids in card.canary_ids]
+            logits = self.forced_logits(prompts, card.canary_tokens)
+            found = [row[range(len(tokens)), tokens] for row, tokens in zip(logits, card.canary_tokens, strict=True)]
+            if not all(
+                len(row) == len(expected) and np.allclose(row, expected, rtol=0, atol=tolerance)
+                for row, expected in zip(found, card.canary_logits, strict=True)
+            ):
+                raise BundleError(
+                    f"adapter {card.name} does not give the logits that it gave in PyTorch on its canary rows "
+                    f"(within {tolerance:g}): it is not served; export it again"
+                )
 
     def _write(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Written]:
-        cards = [self.cards[prompt.adapter] for prompt in prompts]
+        cards = [prompt.adapter.card for prompt in prompts]
         tokens, ended = self._greedy(prompts, max_new_tokens)
         texts = self.tokenizer.decode_batch(tokens)
         return [
@@ -181,7 +200,13 @@ class Generator:
         self, prompts: Sequence[Prompt], max_new_tokens: int, steps: list[NDArray[np.float32]] | None = None
     ) -> tuple[list[list[int]], list[int | None]]:
         """Return the tokens after each prompt and the one that ended them; the logits of every step go to `steps`."""
-        ends = [self.cards[prompt.adapter].eos_token_ids for prompt in prompts]
+        with self._alone():
+            return self._greedily(prompts, max_new_tokens, steps)
+
+    def _greedily(
+        self, prompts: Sequence[Prompt], max_new_tokens: int, steps: list[NDArray[np.float32]] | None
+    ) -> tuple[list[list[int]], list[int | None]]:
+        ends = [prompt.adapter.card.eos_token_ids for prompt in prompts]
         rows = Rows(self, prompts, room=max_new_tokens)
         tokens: list[list[int]] = [[] for _ in prompts]
         ended: list[int | None] = [None] * len(prompts)
@@ -199,6 +224,17 @@ class Generator:
             rows.append(chosen)
         return tokens, ended
 
+    def _alone(self) -> AbstractContextManager[object]:
+        """Keep the adapters of a batch in their slots until it is written."""
+        return self.bank.lock if self.bank else nullcontext()
+
+    def _parts(self, adapters: Sequence[Adapter]) -> Iterator[list[int]]:
+        """Yield indices of adapters that have slots together."""
+        if self.bank is None:
+            yield list(range(len(adapters)))
+        else:
+            yield from self.bank.batches(adapters)
+
 
 class Rows:
     """Prompts that are written together: their cache and the logits (rows, vocabulary) of the newest tokens."""
@@ -207,10 +243,10 @@ class Rows:
         self.generator = generator
         manifest = generator.bundle.manifest
         ids = [prompt.input_ids for prompt in prompts]
-        self.fixed: dict[str, ort.OrtValue] = dict(generator.bank.feeds) if generator.bank else {}
+        self.fixed: dict[str, ort.OrtValue] = {}
         if generator.bank:
-            slots = np.array([generator.bank.slots[prompt.adapter] for prompt in prompts], np.int64)
-            self.fixed["adapter_ids"] = ort.OrtValue.ortvalue_from_numpy(slots)
+            slots = generator.bank.place([prompt.adapter for prompt in prompts])
+            self.fixed = {**generator.bank.feeds, "adapter_ids": ort.OrtValue.ortvalue_from_numpy(slots)}
         if generator.encoder is not None:
             self.fixed |= self._encode(generator.encoder, ids)
             ids = [[manifest.start_token_id or 0] for _ in prompts]

@@ -46,11 +46,14 @@ class Waiting(Generic[RowType, Answer]):
 
 
 class Batcher(Generic[RowType, Answer]):
-    """A bounded queue before `run`, which answers a batch of rows and is called from one worker thread at a time."""
+    """A bounded queue before `run`, which answers a batch of rows and is called from one worker thread at a time.
+
+    An answer that is an exception is raised for its row.
+    """
 
     def __init__(
         self,
-        run: Callable[[Sequence[RowType]], Sequence[Answer]],
+        run: Callable[[Sequence[RowType]], Sequence[Answer | Exception]],
         limits: Limits,
         *,
         on_batch: Callable[[Sequence[RowType], float, float], None] = lambda rows, waited, took: None,
@@ -151,5 +154,9 @@ class Batcher(Generic[RowType, Answer]):
             return
         self.on_batch(rows, started - batch[0].since, time.monotonic() - started)
         for item, answer in zip(batch, answers, strict=True):
-            if not item.answer.done():
+            if item.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                item.answer.set_exception(answer)
+            else:
                 item.answer.set_result(answer)

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
+from serve.adapter import Adapter
 from serve.errors import InputError
 
 Text = str | tuple[str, str]
 """One text, or a pair."""
+OVERLAP = 4
+"""Windows over a long text share one part in this many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class Row:
 
     input_ids: list[int]
     token_type_ids: list[int]
-    adapter: str
+    adapter: Adapter
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -33,29 +36,50 @@ class Texts:
         definition = file.read_text("utf-8")
 
         @cache
-        def tokenizer(max_length: int) -> Tokenizer:
+        def tokenizer(max_length: int, overlap: int = 0) -> Tokenizer:
             made = Tokenizer.from_str(definition)
             made.no_padding()
-            made.enable_truncation(max_length)
+            made.enable_truncation(max_length, stride=overlap)
             return made
 
         self._tokenizer = tokenizer
 
-    def row(self, text: Text, *, adapter: str, max_length: int, truncate: bool) -> Row:
-        """Return the row of `text`, or an error if it is empty or, unless `truncate`, longer than `max_length`.
+    def row(self, text: Text, adapter: Adapter, *, truncate: bool) -> Row:
+        """Return the row of `text`, or an error if it is empty or, unless `truncate`, longer than the adapter takes.
 
         A pair that is too long loses tokens of its longer text first, as in training.
         """
+        encoding = self._encode(text, self._tokenizer(adapter.card.max_length))
+        if encoding.overflowing and not truncate:
+            raise InputError(
+                f"the text has more than {adapter.card.max_length} tokens: shorten it, or set truncate to true"
+            )
+        return Row(encoding.ids, encoding.type_ids, adapter)
+
+    def windows(self, text: str, adapter: Adapter, *, overlap: int | None = None) -> list[Row]:
+        """Return rows that cover a text of any length, each with `overlap` tokens of the one before.
+
+        The overlap is a quarter of what an adapter takes unless another one is given.
+        """
+        longest = adapter.card.max_length
+        overlap = longest // OVERLAP if overlap is None else overlap
+        special = self._tokenizer(longest).num_special_tokens_to_add(False)
+        if not 0 <= overlap < longest - special:
+            raise InputError(
+                f"windows cannot overlap by {overlap} tokens: adapter {adapter.card.name} takes {longest}, "
+                f"{special} of which are special"
+            )
+        first = self._encode(text, self._tokenizer(longest, overlap))
+        return [Row(found.ids, found.type_ids, adapter) for found in (first, *first.overflowing)]
+
+    def _encode(self, text: Text, tokenizer: Tokenizer) -> Encoding:
         if not all(part.strip() for part in parts(text)):
             raise InputError("the text is empty")
         try:
             first, second = (text, None) if isinstance(text, str) else text
-            encoding = self._tokenizer(max_length).encode(first, second)
+            return tokenizer.encode(first, second)
         except (TypeError, UnicodeEncodeError) as error:
             raise InputError("the text is not valid Unicode: it holds a lone surrogate") from error
-        if encoding.overflowing and not truncate:
-            raise InputError(f"the text has more than {max_length} tokens: shorten it, or set truncate to true")
-        return Row(encoding.ids, encoding.type_ids, adapter)
 
 
 def parts(text: Text) -> tuple[str, ...]:

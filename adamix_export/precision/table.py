@@ -96,7 +96,7 @@ PRECISIONS: dict[str, dict[str, Setting]] = {
     | _writers(
         Setting(
             rewrite=partial(weight_only.quantise, bits=8, size=BLOCK),
-            bounds=Bounds(tolerance=2.0, least_equal=0.5, most_lost=0.03),
+            bounds=Bounds(tolerance=2.0, least_equal=0.0, most_lost=0.03),
         )
     ),
     "int4": _writers(

@@ -109,8 +109,9 @@ def _compare(form: Form, source: Source, generator: Generator, check: Check) -> 
     examples, origin = parity_examples(source, replace(check, limit=None))
     encoding = Encoding(tokenizer=source.tokenizer, max_length=source.card.max_length, prompt=task_of(recipe).prompt)
     data = make_prompts(examples, encoding, encoder_decoder=form.encoder_decoder)[: check.limit]
-    card = generator.cards[source.name]
-    prompts = [Prompt(ids, source.name) for ids in (*(one.ids for one in data), *card.canary_ids)]
+    adapter = generator.registry.find(source.name)
+    card = adapter.card
+    prompts = [Prompt(ids, adapter) for ids in (*(one.ids for one in data), *card.canary_ids)]
     differences, equal = _differences(form, source, generator, prompts, recipe.max_new_tokens)
     texts = [form.target(source.tokenizer, one.references[0])[: recipe.max_new_tokens] for one in data]
     losses = _losses(form, source, generator, prompts[: len(data)], texts) if data else None

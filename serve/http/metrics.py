@@ -34,9 +34,9 @@ class Metrics:
         self.queue_seconds.observe(waited)
         self.inference_seconds.observe(took)
         self.batch_rows.observe(len(rows))
-        self.batch_adapters.observe(len({row.adapter for row in rows}))
+        self.batch_adapters.observe(len({row.adapter.card.sha256 for row in rows}))
         tokens = sum(map(len, rows))
         self.tokens.labels("text").inc(tokens)
         self.tokens.labels("padding").inc(len(rows) * max(map(len, rows)) - tokens)
         for row in rows:
-            self.rows.labels(row.adapter).inc()
+            self.rows.labels(row.adapter.card.name).inc()

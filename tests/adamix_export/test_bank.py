@@ -18,7 +18,6 @@ from adamix_export.source import open_source
 from serve.adapter import Adapter, AdapterCard
 from serve.bundle import Bundle, open_bundle
 from serve.classify import Classifier
-from serve.loading import load_adapter
 from tests.adamix_export.conftest import Export
 from tests.adamix_export.mixtures import make_encoder, mixture
 
@@ -120,7 +119,7 @@ def test_an_adapter_exported_by_itself_goes_into_a_spare_slot(
     export("merged", run, out="merged")
     classifier = Classifier(bank, provider="cpu")
     before = classifier(TEXTS, adapter="houlsby")
-    load_adapter(classifier, tmp_path / "out")
+    classifier.load(tmp_path / "out")
     found = classifier([*TEXTS, *TEXTS], adapter=["later"] * 3 + ["houlsby"] * 3)
     merged = Classifier(tmp_path / "merged", provider="cpu")(TEXTS)
     for one, other in zip(found, [*merged, *before], strict=True):

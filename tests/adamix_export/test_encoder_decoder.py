@@ -87,7 +87,9 @@ def test_a_bank_writes_each_row_through_its_own_adapter(
     tokens = drawn(len(prompts))
     found = generator.forced_logits(prompts, tokens)
     for prompt, row, logits in zip(prompts, tokens, found, strict=True):
-        np.testing.assert_allclose(logits, forced(checkpoints[prompt.adapter], prompt.input_ids, row), atol=1e-4)
+        np.testing.assert_allclose(
+            logits, forced(checkpoints[prompt.adapter.card.name], prompt.input_ids, row), atol=1e-4
+        )
     manifest = open_bundle(tmp_path / "out").manifest
     banks = [
         {edge.name for edge in edges if edge.name.startswith("bank.")}
@@ -206,7 +208,8 @@ def test_a_step_extends_the_cache_and_reads_the_source_once(
 ) -> None:
     export("merged", f"task={checkpoints['lora']}")
     generator = Generator(tmp_path / "out", provider="cpu")
-    rows = Rows(generator, [Prompt([3, 4, 2], "task"), Prompt([5, 2], "task")], room=4)
+    task = generator.registry.find("task")
+    rows = Rows(generator, [Prompt([3, 4, 2], task), Prompt([5, 2], task)], room=4)
     before = {name: value for name, value in rows.fixed.items() if ".encoder." in name}
     rows.append([5, 6])
     assert before and all(rows.fixed[name] is value for name, value in before.items())

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from adamix_export.source import open_source
 from adamix_train.base import load_classifier
 from adamix_train.checkpoint import read_card
 from adamix_train.errors import BaseError, CheckpointError, DataError
+from serve.adapter import Adapter
 from serve.bundle import open_bundle, with_adapters
 from serve.classify import Classifier
 from serve.errors import BundleError
@@ -69,16 +71,17 @@ def test_the_zero_slot_of_a_bank_is_the_base(export: Export, houlsby: Path, tiny
     export("bank", f"tone={houlsby}")
     classifier = Classifier(tmp_path / "out", provider="cpu")
     assert classifier.bank is not None
-    slot = classifier.bank.slots["tone"]
+    tone = classifier.bundle.adapters["tone"]
+    slot = classifier.bank.slots[tone.card.sha256]
     for name, stack in classifier.bank.stacks.items():
         if ".head." in name:
             stack[0] = stack[slot]
+    base = Adapter(replace(tone.card, sha256="base"), {})
     classifier.bank.slots["base"] = 0
-    classifier.cards["base"] = classifier.cards["tone"]
-    rows = [classifier.texts.row(text, adapter="base", max_length=16, truncate=True) for text in TEXTS]
-    found = classifier._logits(rows)
+    rows = [classifier.texts.row(text, base, truncate=True) for text in TEXTS]
+    found = np.stack(classifier._logits(rows))
     model = load_classifier(tiny_base, ["negative", "positive"]).eval()
-    adapter = classifier.bundle.adapters["tone"].tensors
+    adapter = tone.tensors
     with torch.no_grad():
         model.classifier.weight.copy_(torch.from_numpy(adapter["classifier.head.weight"]))
         model.classifier.bias.copy_(torch.from_numpy(adapter["classifier.head.bias"]))

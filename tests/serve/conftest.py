@@ -75,7 +75,7 @@ def reference() -> Reference:
     return Reference(tensor(len(WORDS), WIDTH), adapters)
 
 
-def write_adapter(folder: Path, reference: Reference, name: str, **changes: object) -> None:
+def write_adapter(folder: Path, reference: Reference, name: str, /, **changes: object) -> None:
     folder.mkdir(parents=True)
     save_file(reference.adapters[name], folder / WEIGHTS)
     fields = {
@@ -94,6 +94,26 @@ def write_adapter(folder: Path, reference: Reference, name: str, **changes: obje
         "canary_logits": [reference.logits(ids, name).tolist() for ids in CANARY],
     }
     write_card(folder, AdapterCard(**{**fields, **TAKES.get(name, {}), **changes}))
+
+
+def card(name: str, **changes: object) -> AdapterCard:
+    """The card of an adapter that is nowhere."""
+    fields = {
+        "name": name,
+        "sha256": name,
+        "base_sha256": BASE,
+        "tokenizer_sha256": "0",
+        "kind": "lora",
+        "r": 1,
+        "num_modules": 1,
+        "labels": LABELS["tone"],
+        "max_length": 8,
+        "metric": "accuracy",
+        "metrics": {},
+        "canary_ids": [[1]],
+        "canary_logits": [[0.0, 0.0]],
+    }
+    return AdapterCard(**{**fields, **changes})
 
 
 def bank_graph(embeddings: NDArray[np.float32]) -> onnx.ModelProto:

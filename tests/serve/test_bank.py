@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from serve.adapter import Adapter
+from serve.adapter import WEIGHTS, Adapter
 from serve.bank import Bank
 from serve.bundle import Bundle
+from serve.classify import Classifier
 from serve.errors import BundleError
-from tests.serve.conftest import SITE
+from tests.serve.conftest import LABELS, SITE, card
 
 
 def test_stacks_are_as_wide_as_the_widest(bundle: Bundle) -> None:
@@ -31,7 +34,7 @@ def test_slot_zero_is_the_base(bundle: Bundle) -> None:
 
 def test_a_smaller_adapter_is_padded_with_zeros(bundle: Bundle) -> None:
     bank = Bank(bundle.manifest.inputs, list(bundle.adapters.values()))
-    stack = bank.stacks[f"{SITE}.lora.down.weight"][bank.slots["tone"]]
+    stack = bank.stacks[f"{SITE}.lora.down.weight"][bank.slots[bundle.adapters["tone"].card.sha256]]
     np.testing.assert_array_equal(stack[:, :2], bundle.adapters["tone"].tensors[f"{SITE}.lora.down.weight"].T)
     assert (stack[:, 2:] == 0).all()
 
@@ -50,12 +53,18 @@ def test_an_adapter_of_another_width_is_refused(bundle: Bundle) -> None:
         Bank(bundle.manifest.inputs, [foreign])
 
 
+def slots(bank: Bank, bundle: Bundle) -> dict[str, int]:
+    """The slots by the names of their adapters, the one used least recently first."""
+    names = {adapter.card.sha256: name for name, adapter in bundle.adapters.items()}
+    return {names[sha256]: slot for sha256, slot in bank.slots.items()}
+
+
 def test_a_spare_slot_takes_an_adapter_later(bundle: Bundle) -> None:
     tone, intent = bundle.adapters["tone"], bundle.adapters["intent"]
-    bank = Bank(bundle.manifest.inputs, [intent], spare=2)
-    bank.load(tone)
-    whole = Bank(bundle.manifest.inputs, [intent, tone], spare=1)
-    assert bank.slots == whole.slots
+    bank = Bank(bundle.manifest.inputs, [intent], slots=3)
+    assert bank.place([tone, intent, tone]).tolist() == [2, 1, 2]
+    whole = Bank(bundle.manifest.inputs, [intent, tone], slots=3)
+    assert slots(bank, bundle) == {"intent": 1, "tone": 2}
     for name, stack in whole.stacks.items():
         np.testing.assert_array_equal(bank.stacks[name], stack)
         np.testing.assert_array_equal(bank.feeds[f"bank.{name}"].numpy(), stack)
@@ -63,28 +72,88 @@ def test_a_spare_slot_takes_an_adapter_later(bundle: Bundle) -> None:
 
 def test_a_wider_adapter_widens_the_stacks_and_changes_none_of_the_others(bundle: Bundle) -> None:
     tone, intent = bundle.adapters["tone"], bundle.adapters["intent"]
-    bank = Bank(bundle.manifest.inputs, [tone], spare=1)
+    bank = Bank(bundle.manifest.inputs, [tone], slots=2)
     assert bank.stacks[f"{SITE}.lora.down.weight"].shape == (3, 6, 2)
-    bank.load(intent)
+    bank.place([intent])
     whole = Bank(bundle.manifest.inputs, [tone, intent])
     for name, stack in whole.stacks.items():
         np.testing.assert_array_equal(bank.feeds[f"bank.{name}"].numpy(), stack)
 
 
-def test_a_full_bank_takes_no_adapter(bundle: Bundle) -> None:
-    tone, intent = bundle.adapters["tone"], bundle.adapters["intent"]
-    bank = Bank(bundle.manifest.inputs, [tone])
-    with pytest.raises(BundleError, match="intent finds no free slot: all 1 are taken; export the bank with more --sl"):
-        bank.load(intent)
-    assert bank.slots == {"tone": 1}
+def test_the_slot_that_was_used_least_recently_is_taken(mixed: Classifier) -> None:
+    bundle = mixed.bundle
+    tone, intent, match = (bundle.adapters[name] for name in ("tone", "intent", "match"))
+    bank = Bank(bundle.manifest.inputs, list(bundle.adapters.values()), slots=2)
+    assert slots(bank, bundle) == {"tone": 1, "intent": 2}
+    bank.place([tone])
+    bank.place([match])
+    assert slots(bank, bundle) == {"tone": 1, "match": 2}
+    bank.place([intent, match])
+    assert slots(bank, bundle) == {"match": 2, "intent": 1}
+    assert bank.placed == 4
+    bank.remove(intent)
+    bank.place([tone])
+    assert slots(bank, bundle) == {"match": 2, "tone": 1}, "one that is gone leaves first"
 
 
-def test_a_freed_slot_keeps_nothing_of_the_adapter_before(bundle: Bundle) -> None:
+def test_a_slot_keeps_nothing_of_the_adapter_before(bundle: Bundle) -> None:
     tone, intent = bundle.adapters["tone"], bundle.adapters["intent"]
-    bank = Bank(bundle.manifest.inputs, [intent])
-    bank.unload("intent")
-    bank.load(tone)
-    assert bank.slots == {"tone": 1}
+    bank = Bank(bundle.manifest.inputs, [intent], slots=1)
+    bank.place([tone])
+    assert slots(bank, bundle) == {"tone": 1}
     down = bank.stacks[f"{SITE}.lora.down.weight"][1]
     np.testing.assert_array_equal(down[:, :2], tone.tensors[f"{SITE}.lora.down.weight"].T)
     assert not down[:, 2:].any()
+
+
+@given(st.lists(st.sampled_from(list(LABELS)), max_size=12), st.integers(1, 4))
+def test_rows_are_cut_so_that_their_adapters_have_slots_together(names: list[str], room: int) -> None:
+    adapters = [Adapter(card(name), {}) for name in names]
+    bank = Bank([], [], slots=room)
+    parts = list(bank.batches(adapters))
+    assert sorted(index for part in parts for index in part) == list(range(len(names)))
+    assert all(len({names[index] for index in part}) <= room for part in parts)
+    assert len([part for part in parts if part]) <= -(-len(set(names)) // room) or not names
+
+
+def test_a_bank_without_slots_says_so(bundle: Bundle) -> None:
+    bank = Bank(bundle.manifest.inputs, [], slots=0)
+    with pytest.raises(BundleError, match="the bank has no slot"):
+        list(bank.batches([bundle.adapters["tone"]]))
+
+
+def test_weights_beyond_those_held_are_read_again_and_checked_again(mixed: Classifier) -> None:
+    bundle = mixed.bundle
+    tone, intent, match = (bundle.adapters[name] for name in ("tone", "intent", "match"))
+    bank = Bank(bundle.manifest.inputs, [tone, intent, match], slots=1, held=1)
+    assert [adapter.in_memory for adapter in (tone, intent, match)] == [True, False, False]
+    bank.place([match])
+    assert [adapter.in_memory for adapter in (tone, intent, match)] == [False, False, True]
+    bank.place([tone])
+    np.testing.assert_array_equal(
+        bank.stacks[f"{SITE}.lora.down.weight"][1][:, :2], tone.tensors[f"{SITE}.lora.down.weight"].T
+    )
+    assert intent.folder is not None
+    with (intent.folder / WEIGHTS).open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(BundleError, match="is damaged"):
+        bank.place([intent])
+    assert slots(bank, bundle) == {"tone": 1}, "the slot that would have been taken is kept"
+
+
+def test_without_memory_for_wider_stacks_the_old_ones_stay(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    tone, intent = bundle.adapters["tone"], bundle.adapters["intent"]
+    bank = Bank(bundle.manifest.inputs, [tone], slots=2)
+    before = {name: stack.copy() for name, stack in bank.stacks.items()}
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "zeros", fail)
+        with pytest.raises(BundleError, match="not enough memory for 2 slots: take fewer"):
+            bank.place([intent])
+    assert slots(bank, bundle) == {"tone": 1}
+    for name, stack in before.items():
+        np.testing.assert_array_equal(bank.stacks[name], stack)
+    assert bank.place([intent]).tolist() == [2]

@@ -27,8 +27,9 @@ def theirs(folder: Path, rows: list[list[list[int]]], adapter: str | None = None
 
 def ours(bundle: Path, adapter: str) -> list[list[int]]:
     """What our engine writes, as genai gives it: without the token that ends a text."""
-    written = Generator(bundle, provider="cpu").write([Prompt(ids, adapter) for ids in PROMPTS], max_new_tokens=NEW)
-    return [row.tokens for row in written]
+    generator = Generator(bundle, provider="cpu")
+    prompts = [Prompt(ids, generator.registry.find(adapter)) for ids in PROMPTS]
+    return [row.tokens for row in generator.write(prompts, max_new_tokens=NEW)]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
