@@ -42,7 +42,7 @@ class Bank:
     ) -> None:
         """Make room for `slots` adapters, by default all of `adapters`, and place as many of them as fit.
 
-        The weights of the `held` that were placed last stay in host memory (None: of all); the others are read again.
+        The weights of the `held` that were used last stay in host memory (None: of all); the others are read again.
         """
         self.device, self.held = device, held
         self.lock = threading.RLock()
@@ -75,6 +75,8 @@ class Bank:
         wanted = {adapter.card.sha256: adapter for adapter in adapters}
         for sha256 in wanted.keys() & self.slots.keys():
             self.slots.move_to_end(sha256)
+            if wanted[sha256].in_memory:
+                self._hold(wanted[sha256])
         for sha256 in wanted.keys() - self.slots.keys():
             self._place(wanted[sha256])
         return np.array([self.slots[adapter.card.sha256] for adapter in adapters], np.int64)
@@ -115,7 +117,7 @@ class Bank:
         self._hold(adapter)
 
     def _hold(self, adapter: Adapter) -> None:
-        """Keep the weights of the adapters that were placed last in host memory, and no more than `held`."""
+        """Keep the weights of the adapters that were used last in host memory, and no more than `held`."""
         before = self.in_host.pop(adapter.card.sha256, adapter)
         if before is not adapter:
             before.forget()  # the same weights by another name
