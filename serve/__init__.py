@@ -1,1 +1,26 @@
-"""Serve bundles on ONNX Runtime; this package imports neither torch nor transformers nor the rest of the project."""
+"""Serve bundles on ONNX Runtime; this package imports neither torch nor transformers nor the rest of the project.
+
+import serve
+
+classifier = serve.Classifier("bundles/demo")
+classifier(["It never arrived.", "Lovely!"], adapter=["intent", "tone"])
+"""
+
+from importlib import import_module
+from typing import Any
+
+HOMES = {
+    "AsyncClassifier": "serve.live",
+    "Classifier": "serve.classify",
+    "Generator": "serve.generate",
+    "Limits": "serve.scheduler",
+    "Prediction": "serve.classify",
+}
+"""What a program imports from here, and the module that it comes from, which is imported when it is asked for."""
+__all__ = sorted(HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(HOMES[name]), name)

@@ -39,7 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         listener = _listen(args.host, args.port)
         bundle = with_adapters(open_bundle(args.bundle), args.adapter)
-        classifier = Classifier(bundle, provider=args.provider, threads=args.threads)
+        classifier = Classifier(
+            bundle, provider=args.provider, threads=args.threads, slots=args.slots, held=args.host_adapters
+        )
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
     limits = Limits(
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
-        if abandoned := app.state.batcher.abandoned:
+        if abandoned := app.state.engine.batcher.abandoned:
             logger.error("stopped; %d texts were not answered within the time to exit", abandoned)
         else:
             logger.info("stopped; everything that was taken is answered")
@@ -84,6 +86,16 @@ def _parser() -> argparse.ArgumentParser:
         "--provider", choices=PROVIDERS, default="auto", help="where to run (default: a GPU if there is one)"
     )
     parser.add_argument("--threads", type=_positive, help="threads of a run on the CPU (default: the cores at hand)")
+    parser.add_argument(
+        "--slots",
+        type=_positive,
+        help="adapters on the device at a time; the others are brought in when they are asked for (default: all)",
+    )
+    parser.add_argument(
+        "--host-adapters",
+        type=_positive,
+        help="adapters with their weights in host memory; the others are read from disk again (default: all)",
+    )
     for flag, default, text in (
         ("--max-batch-tokens", defaults.max_batch_tokens, "padded tokens of a batch"),
         ("--max-batch-requests", defaults.max_batch_rows, "texts of a batch"),

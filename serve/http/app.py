@@ -5,30 +5,29 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from serve.classify import Classifier, Prediction
+from serve.classify import Classifier
 from serve.http import errors, predict, status
 from serve.http.limits import CountRequests, PayloadLimit
 from serve.http.metrics import Metrics
-from serve.scheduler import Batcher, Limits
-from serve.tokens import Row
+from serve.live import AsyncClassifier
+from serve.scheduler import Limits
 
 
 def make_app(
     classifier: Classifier, limits: Limits, *, max_client_rows: int = 64, payload_limit: int = 2_000_000
 ) -> FastAPI:
     """Return the application that serves `classifier`; it starts its queue on startup and drains it on shutdown."""
-    batcher: Batcher[Row, Prediction] = Batcher(classifier.run, limits)
-    metrics = Metrics(lambda: len(batcher.queue))
-    batcher.on_batch = metrics.batch
+    engine = AsyncClassifier(classifier, limits)
+    metrics = Metrics(engine)
+    engine.batcher.on_batch = metrics.batch
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        batcher.start()
-        yield
-        await batcher.drain()
+        async with engine:
+            yield
 
     app = FastAPI(title="AdaMix", description="Many adapters on one base, in one batch.", lifespan=lifespan)
-    app.state.classifier, app.state.batcher, app.state.metrics = classifier, batcher, metrics
+    app.state.engine, app.state.metrics = engine, metrics
     app.state.max_client_rows = max_client_rows
     app.include_router(predict.router)
     app.include_router(status.router)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from serve.live import AsyncClassifier
 from serve.tokens import Row
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -13,7 +14,8 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 class Metrics:
     """The counters of one server."""
 
-    def __init__(self, queued: Callable[[], float]) -> None:
+    def __init__(self, engine: AsyncClassifier) -> None:
+        bank, queue = engine.classifier.bank, engine.batcher
         self.registry = CollectorRegistry()
 
         def histogram(name: str, text: str, buckets: Sequence[float]) -> Histogram:
@@ -27,7 +29,18 @@ class Metrics:
         self.batch_rows = histogram("batch_rows", "Rows of a batch", ROWS)
         self.batch_adapters = histogram("batch_adapters", "Different adapters in a batch", ROWS)
         self.tokens = Counter("adamix_tokens", "Tokens run, padding apart", ["kind"], registry=self.registry)
-        Gauge("adamix_queue_rows", "Rows waiting", registry=self.registry).set_function(queued)
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "queue_rows": ("Rows waiting", lambda: len(queue.queue)),
+            "adapters": ("Adapters served", lambda: len(engine.classifier.cards)),
+        }
+        if bank is not None:
+            gauges |= {
+                "slots": ("Adapters that have room on the device at a time", lambda: bank.room),
+                "placed": ("How often an adapter was written into a slot", lambda: bank.placed),
+                "adapters_in_host": ("Adapters with their weights in host memory", lambda: len(bank.in_host)),
+            }
+        for name, (text, value) in gauges.items():
+            Gauge(f"adamix_{name}", text, registry=self.registry).set_function(value)
 
     def batch(self, rows: Sequence[Row], waited: float, took: float) -> None:
         """Count a batch that ran: seconds waited by its oldest row, seconds taken by the graph."""

@@ -1,19 +1,17 @@
 """POST /predict, as text-embeddings-inference has it, with an adapter for every row."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.classify import Classifier, Prediction
+from serve.classify import Prediction
 from serve.errors import InputError
-from serve.tokens import Row, Text, parts
+from serve.live import AsyncClassifier
+from serve.tokens import Text
 
 router = APIRouter()
-LONG_TEXT = 20_000
-"""Characters above which a request is tokenized outside the event loop."""
 
 
 class PredictRequest(BaseModel):
@@ -32,6 +30,12 @@ class PredictRequest(BaseModel):
         str | list[str] | None, Field(description="the adapter of all texts, or of each; optional if there is one only")
     ] = None
     truncate: Annotated[bool, Field(description="cut texts that are too long instead of refusing them")] = False
+    windows: Annotated[
+        bool, Field(description="read long texts in windows that overlap, and average the windows' scores")
+    ] = False
+    overlap: Annotated[
+        int | None, Field(description="tokens that a window shares with the one before; a quarter of it by default")
+    ] = None
     raw_scores: Annotated[bool, Field(description="return logits instead of probabilities")] = False
 
 
@@ -52,8 +56,15 @@ async def predict(body: PredictRequest, request: Request, response: Response) ->
     state = request.app.state
     texts = _texts(body.inputs, limit=state.max_client_rows)
     adapters = _adapters(body.adapter, len(texts))
-    rows = await _rows(state.classifier, texts, adapters, truncate=body.truncate)
-    predictions: list[Prediction] = await state.batcher.submit(rows)
+    engine: AsyncClassifier = state.engine
+    predictions = await engine(
+        texts,
+        adapter=adapters,
+        truncate=body.truncate,
+        windows=body.windows,
+        overlap=body.overlap,
+        most_rows=state.max_client_rows,
+    )
     response.headers["X-Adapter"] = ",".join(prediction.adapter for prediction in predictions)
     response.headers["X-Adapter-Sha256"] = ",".join(prediction.sha256 for prediction in predictions)
     answers = [_scores(prediction, raw=body.raw_scores) for prediction in predictions]
@@ -95,16 +106,6 @@ def _adapters(adapter: str | list[str] | None, count: int) -> Sequence[str | Non
     if len(adapter) != count:
         raise InputError(f"adapter names {len(adapter)} adapters for {count} texts: give one name, or one for each")
     return adapter
-
-
-async def _rows(
-    classifier: Classifier, texts: list[Text], adapters: Sequence[str | None], *, truncate: bool
-) -> list[Row]:
-    def tokenize() -> list[Row]:
-        return [classifier.row(text, name, truncate=truncate) for text, name in zip(texts, adapters, strict=True)]
-
-    characters = sum(len(part) for text in texts for part in parts(text))
-    return await asyncio.to_thread(tokenize) if characters > LONG_TEXT else tokenize()
 
 
 def _scores(prediction: Prediction, *, raw: bool) -> list[Score]:

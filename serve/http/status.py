@@ -14,7 +14,7 @@ router = APIRouter()
 @router.get("/health")
 async def health(request: Request) -> dict[str, str]:
     """Say that the server takes requests; 503 once it is stopping."""
-    if request.app.state.batcher.draining:
+    if request.app.state.engine.batcher.draining:
         raise Draining("the server is stopping")
     return {"status": "ok"}
 
@@ -22,13 +22,14 @@ async def health(request: Request) -> dict[str, str]:
 @router.get("/info")
 async def info(request: Request) -> dict[str, Any]:
     """Describe the bundle and its adapters."""
-    classifier: Classifier = request.app.state.classifier
+    classifier: Classifier = request.app.state.engine.classifier
     manifest = classifier.bundle.manifest
     return {
         "task": manifest.task,
         "shape": manifest.shape,
         "precision": manifest.precision,
         "provider": classifier.provider,
+        "slots": classifier.bank.room if classifier.bank else None,
         "base": manifest.base,
         "versions": manifest.versions,
         "adapters": {

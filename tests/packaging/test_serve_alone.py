@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TEST_TOOLS = ["httpx", "onnx", "pytest", "pytest-timeout"]
+TEST_TOOLS = ["httpx", "hypothesis", "onnx", "pytest", "pytest-timeout"]
 """What the tests of serve need besides serve itself; onnx builds their little models."""
 
 

@@ -116,26 +116,6 @@ def card(name: str, **changes: object) -> AdapterCard:
     return AdapterCard(**{**fields, **changes})
 
 
-def card(name: str, **changes: object) -> AdapterCard:
-    """The card of an adapter that is nowhere."""
-    fields = {
-        "name": name,
-        "sha256": name,
-        "base_sha256": BASE,
-        "tokenizer_sha256": "0",
-        "kind": "lora",
-        "r": 1,
-        "num_modules": 1,
-        "labels": LABELS["tone"],
-        "max_length": 8,
-        "metric": "accuracy",
-        "metrics": {},
-        "canary_ids": [[1]],
-        "canary_logits": [[0.0, 0.0]],
-    }
-    return AdapterCard(**{**fields, **changes})
-
-
 def bank_graph(embeddings: NDArray[np.float32]) -> onnx.ModelProto:
     tokens, stacks = ["batch", "sequence"], "slots"
     inputs = {

@@ -2,13 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis import given
-from hypothesis import strategies as st
 
 from serve.adapter import WEIGHTS, Adapter
 from serve.bank import Bank
 from serve.bundle import Bundle
-from serve.classify import Classifier
 from serve.classify import Classifier
 from serve.errors import BundleError
 from tests.serve.conftest import LABELS, SITE, card
@@ -54,12 +51,6 @@ def test_an_adapter_of_another_width_is_refused(bundle: Bundle) -> None:
     foreign = Adapter(tone.card, {f"{SITE}.lora.down.weight": np.zeros((2, 7), np.float32)})
     with pytest.raises(BundleError, match=r"is \(2, 7\), the graph takes 6"):
         Bank(bundle.manifest.inputs, [foreign])
-
-
-def slots(bank: Bank, bundle: Bundle) -> dict[str, int]:
-    """The slots by the names of their adapters, the one used least recently first."""
-    names = {adapter.card.sha256: name for name, adapter in bundle.adapters.items()}
-    return {names[sha256]: slot for sha256, slot in bank.slots.items()}
 
 
 def slots(bank: Bank, bundle: Bundle) -> dict[str, int]:

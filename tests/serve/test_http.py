@@ -198,3 +198,22 @@ def test_health_info_and_metrics(client: httpx.Client, classifier: Classifier) -
 def test_openapi_describes_predict(client: httpx.Client) -> None:
     assert "/predict" in client.get("/openapi.json").json()["paths"]
     assert client.get("/nothing").status_code == 404
+
+
+def test_long_texts_are_read_in_windows_when_asked(client: httpx.Client, classifier: Classifier) -> None:
+    text = "good bad late bill the is very good bad the bill is late"
+    body = {"inputs": text, "adapter": "intent", "windows": True, "overlap": 2}
+    found = {one["label"]: one["score"] for one in client.post("/predict", json=body).json()}
+    (expected,) = classifier(text, adapter="intent", windows=True, overlap=2)
+    assert found == pytest.approx(dict(zip(expected.labels, expected.scores.tolist(), strict=True)), abs=1e-5)
+    response = client.post("/predict", json={**body, "inputs": text * 90})
+    assert response.status_code == 422
+    assert "windows; at most 64 go into one request" in response.json()["error"]
+
+
+def test_metrics_tell_of_the_slots(client: httpx.Client) -> None:
+    client.post("/predict", json={"inputs": "good", "adapter": "tone"})
+    text = client.get("/metrics").text
+    for line in ("adamix_slots 2.0", "adamix_placed 2.0", "adamix_adapters 2.0", "adamix_adapters_in_host 2.0"):
+        assert line in text
+    assert client.get("/info").json()["slots"] == 2

@@ -3,15 +3,9 @@ from pathlib import Path
 import pytest
 
 from serve.adapter import Adapter
-from serve.adapter import Adapter
 from serve.errors import InputError
 from serve.tokens import Texts, pad
 from tests.serve.conftest import card, write_tokenizer
-
-
-def taking(max_length: int) -> Adapter:
-    """An adapter that takes so many tokens."""
-    return Adapter(card("one", max_length=max_length), {})
 
 
 def taking(max_length: int) -> Adapter:
@@ -65,27 +59,6 @@ def test_a_pair_has_token_types_and_loses_tokens_of_its_longer_text(texts: Texts
 def test_a_pair_with_an_empty_text_is_refused(texts: Texts, pair: tuple[str, str]) -> None:
     with pytest.raises(InputError, match="is empty"):
         texts.row(pair, taking(8), truncate=True)
-
-
-def test_windows_cover_a_long_text_and_overlap(texts: Texts) -> None:
-    words = [4, 5, 6, 7, 8, 9, 10, 4, 5]
-    text = "good bad late bill the is very good bad"
-    rows = texts.windows(text, taking(6), overlap=1)
-    inner = [row.input_ids[1:-1] for row in rows]
-    assert all(row.input_ids[0] == 1 and row.input_ids[-1] == 2 and len(row) <= 6 for row in rows)
-    assert inner == [[4, 5, 6, 7], [7, 8, 9, 10], [10, 4, 5]]
-    assert inner[0] + [token for part in inner[1:] for token in part[1:]] == words
-
-
-def test_a_short_text_is_one_window(texts: Texts) -> None:
-    (row,) = texts.windows("good", taking(6))
-    assert row.input_ids == texts.row("good", taking(6), truncate=False).input_ids
-
-
-@pytest.mark.parametrize("overlap", [-1, 4, 100])
-def test_windows_that_cannot_overlap_so_are_refused(texts: Texts, overlap: int) -> None:
-    with pytest.raises(InputError, match=f"cannot overlap by {overlap} tokens: adapter one takes 6, 2 of which are sp"):
-        texts.windows("good", taking(6), overlap=overlap)
 
 
 def test_windows_cover_a_long_text_and_overlap(texts: Texts) -> None:
