@@ -29,6 +29,9 @@ OURS, TORCH, COMPILED, OPTIMUM, TRANSFORMERS = "adamix", "pytorch", "torch.compi
 INT8 = "-int8"
 """What the names of the sides in int8 end in."""
 
+QUANTISED = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+"""What the function must be told of O2's graph, whose operators it has no shapes for."""
+
 Feed = dict[str, NDArray[np.int64]]
 """Token inputs (batch, sequence) by name."""
 Logits = NDArray[np.float32]
@@ -87,15 +90,14 @@ def pytorch_side(model: Path, scratch: Path, *, compiled: bool) -> Side:
 
 def optimum_side(model: Path, scratch: Path) -> Side:
     """Return optimum's export at its optimisation level O2, in our ONNX Runtime."""
-    return _onnx_side(_plain_session(_optimum(model)))
+    return _onnx_side(plain_session(_optimum(model)))
 
 
 def optimum_int8_side(model: Path, scratch: Path) -> Side:
     """Return the same in int8, dynamic and per channel, by the function of ONNX Runtime's that optimum calls."""
     file = scratch / "optimum-int8.onnx"
-    options = {"DefaultTensorType": onnx.TensorProto.FLOAT}
-    quantize_dynamic(_optimum(model), file, per_channel=True, weight_type=QuantType.QInt8, extra_options=options)
-    return _onnx_side(_plain_session(file))
+    quantize_dynamic(_optimum(model), file, per_channel=True, weight_type=QuantType.QInt8, extra_options=QUANTISED)
+    return _onnx_side(plain_session(file))
 
 
 def transformers_side(model: Path, scratch: Path) -> Side:
@@ -105,7 +107,7 @@ def transformers_side(model: Path, scratch: Path) -> Side:
     try:
         OnnxExporter().export(_load(model), feed, config).save_pretrained(scratch / "transformers")
         (file,) = (scratch / "transformers").rglob("*.onnx")
-        return _onnx_side(_plain_session(file))
+        return _onnx_side(plain_session(file))
     except Exception as error:
         raise PeerError(f"its export failed: {str(error).strip().splitlines()[0]}") from error
 
@@ -127,7 +129,7 @@ def _optimum(model: Path) -> Path:
     return PEERS[OPTIMUM].convert("optimum_export.py", model) / "model_optimized.onnx"
 
 
-def _plain_session(file: Path) -> ort.InferenceSession:
+def plain_session(file: Path) -> ort.InferenceSession:
     """Return a session as ONNX Runtime opens it by default, but for the number of threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = usable_cores()

@@ -27,12 +27,13 @@ class Benchmark:
     """The module below `benchmarks`."""
     claim: str
     measure: Measurement
+    rounds: int = ROUNDS
 
 
 def main(benchmark: Benchmark, argv: list[str] | None = None) -> None:
     """Measure, print the table and write the JSON object as the command line asks."""
     args = _parser(benchmark).parse_args(argv)
-    pace = Pace(rounds=QUICK_ROUNDS if args.quick else ROUNDS)
+    pace = Pace(rounds=QUICK_ROUNDS if args.quick else benchmark.rounds)
     command = f"python -m benchmarks.{benchmark.name}" + (" --quick" if args.quick else "")
     publish(benchmark.name, command, lambda: benchmark.measure(pace), json_to=args.json)
 

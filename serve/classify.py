@@ -161,16 +161,21 @@ class Classifier:
         tolerance = max(CANARY_TOLERANCE, self.bundle.manifest.canary_tolerance)
         for start in range(0, len(adapters), CANARIES):
             some = adapters[start : start + CANARIES]
-            rows = [row for adapter in some for row in _canaries(adapter)]
-            logits = iter(self._logits(rows))
-            for adapter in some:
+            for adapter, found in zip(some, self.canary_logits(some), strict=True):
                 expected = np.array(adapter.card.canary_logits, np.float32)
-                found = np.stack([next(logits)[: len(adapter.card.labels)] for _ in expected])
                 if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=tolerance):
                     raise BundleError(
                         f"adapter {adapter.card.name} does not give the logits that it gave in PyTorch on its canary "
                         f"rows (within {tolerance:g}): it is not served; export it again"
                     )
+
+    def canary_logits(self, adapters: Sequence[Adapter]) -> list[NDArray[np.float32]]:
+        """Return the logits (canary rows, labels) of each adapter, all in one batch."""
+        logits = iter(self._logits([row for adapter in adapters for row in _canaries(adapter)]))
+        return [
+            np.stack([next(logits)[: len(adapter.card.labels)] for _ in adapter.card.canary_ids])
+            for adapter in adapters
+        ]
 
     def _answers(self, rows: Sequence[Row]) -> list[Prediction]:
         """Run rows in batches of similar length; raise the error of the first that has one."""
