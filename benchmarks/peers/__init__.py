@@ -89,6 +89,7 @@ class Peer:
 
 PEERS: dict[str, Peer] = {
     "genai": Peer(name="genai", packages=("onnxruntime-genai", "onnxruntime")),
+    "litserve": Peer(name="litserve", packages=("litserve", "onnxruntime")),
     "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
     "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),
 }

@@ -1,0 +1,160 @@
+"""From the command to the first answer: adamix-serve on a bundle that it has never opened, and on one that it has.
+
+A start is a process of its own: imports, hashes, the session, canary rows, the port, one request. The bundles are
+MiniLM's: merged, and a bank of eight adapters, in fp32 and int8. LitServe over optimum's O2 graph of the same model is
+started the same way; it checks nothing.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.bundles import exported, like, merged_model, trained
+from benchmarks.classifiers import OPTIMUM
+from benchmarks.errors import BenchmarkError, PeerError
+from benchmarks.harness import publish
+from benchmarks.machine import versions_of
+from benchmarks.peers import HERE, PEERS, last_line
+from benchmarks.report import Absent, Findings, Goal
+from benchmarks.rounds import Timing
+from benchmarks.server import PEER, free_port
+
+ROUNDS = 5
+ADAPTERS = 8
+TEXT = "It never arrived."
+FIRST, AGAIN = 3.0, 1.5
+"""Seconds: the goals."""
+PATIENCE = 60.0
+PACKAGES = ("fastapi", "uvicorn", "onnxruntime", "tokenizers")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure what the command line asks for, print the table and write the JSON object."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cold_start",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="starts of each (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one start of each")
+    parser.add_argument("--json", metavar="FILE|-", help="write one JSON object; with - to stdout")
+    args = parser.parse_args(argv)
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    command = "python -m benchmarks.cold_start " + " ".join(sys.argv[1:] if argv is None else argv)
+    publish("cold_start", command.strip(), lambda: measure_starts(1 if args.quick else args.rounds), json_to=args.json)
+
+
+def measure_starts(rounds: int) -> Findings:
+    """Start everything in turns."""
+    absent = []
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        source = trained("lora", scratch / "run")
+        bank = exported([source], "bank", scratch / "bank")
+        adapters = like(bank, ADAPTERS, scratch / "adapters")
+        beside = [word for adapter in adapters for word in ("--adapter", str(adapter))]
+        exported([source], "merged", scratch / "merged")
+        exported([source], "merged", scratch / "int8", precision="int8")
+        ours: dict[str, tuple[Path, list[str]]] = {
+            "merged": (scratch / "merged", []),
+            "merged int8": (scratch / "int8", []),
+            f"bank of {1 + ADAPTERS}": (scratch / "bank", beside),
+        }
+        timings: dict[str, Timing] = {}
+        peer: list[str] = []
+        try:
+            PEERS[PEER].require()
+            model = merged_model(source, scratch / "model")
+            graph = PEERS[OPTIMUM].convert("optimum_export.py", model) / "model_optimized.onnx"
+            peer = [str(PEERS[PEER].python), "-I", str(HERE / "litserve_server.py"), str(graph), str(bank.tokenizer)]
+        except PeerError as error:
+            absent.append(Absent(peer=PEER, reason=str(error)))
+        with tqdm(total=rounds * (2 * len(ours) + bool(peer)), desc="starting", unit="start") as bar:
+            for _ in range(rounds):
+                for name, (bundle, words) in ours.items():
+                    fresh = scratch / "fresh"
+                    shutil.copytree(bundle, fresh)
+                    for state in ("first", "again"):
+                        seconds = start(_ours(fresh, words), {"inputs": TEXT, "adapter": bank_name(name, source.name)})
+                        timings.setdefault(f"{name}, {state}", Timing()).turns.append(seconds)
+                        bar.update()
+                    shutil.rmtree(fresh)
+                if peer:
+                    seconds = start(lambda port: [*peer, str(port)], {"input": TEXT})
+                    timings.setdefault(PEER, Timing()).turns.append(seconds)
+                    bar.update()
+    return findings_of(timings, absent)
+
+
+def bank_name(name: str, only: str) -> str:
+    """Return the adapter that is asked: in a bank the last that was added."""
+    return f"a{ADAPTERS - 1}" if name.startswith("bank") else only
+
+
+def start(command: Any, body: Any) -> float:
+    """Return the seconds from starting a server to its first answer; `command` takes the port."""
+    port = free_port()
+    with tempfile.TemporaryFile("w+") as log:
+        begun = time.perf_counter()
+        process = subprocess.Popen(command(port), stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while not _answered(port, body):
+                if process.poll() is not None or time.perf_counter() - begun > PATIENCE:
+                    log.seek(0)
+                    raise BenchmarkError(f"{' '.join(command(port)[:4])} … did not answer: {last_line(log.read())}")
+                time.sleep(0.005)
+            return time.perf_counter() - begun
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def findings_of(timings: dict[str, Timing], absent: Sequence[Absent]) -> Findings:
+    """Return the table and the goals, of the slowest of our bundles."""
+    slowest = {
+        state: max((timing.seconds, name) for name, timing in timings.items() if name.endswith(state))
+        for state in ("first", "again")
+    }
+    return Findings(
+        goals=[
+            Goal(what=f"seconds to the first answer, {name}", value=seconds, goal=goal, better="lower")
+            for (seconds, name), goal in zip(slowest.values(), (FIRST, AGAIN), strict=True)
+        ],
+        rows=[{"server": name, "seconds": timing.seconds, "noise": timing.noise} for name, timing in timings.items()],
+        versions=versions_of(PACKAGES) | (PEERS[PEER].versions() if PEER in timings else {}),
+        worst=f"{slowest['again'][0] / timings[PEER].seconds:.3f} of LitServe's start"
+        if PEER in timings
+        else "no peer",
+        absent=absent,
+    )
+
+
+def _ours(bundle: Path, words: list[str]) -> Any:
+    command = [sys.executable, "-m", "serve.cli", str(bundle), "--provider", "cpu", *words]
+    return lambda port: [*command, "--port", str(port)]
+
+
+def _answered(port: int, body: Any) -> bool:
+    url = f"http://127.0.0.1:{port}/predict"
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Servers over loopback HTTP, in closed loops of 1, 8 and 64 clients: adamix-serve against LitServe.
+
+adamix-serve has a bank of eight adapters, and each request is a sentence of SST-2 for one of them; LitServe has
+optimum's O2 graph of one of them, merged, and its own batching (32 texts or 5 ms), and gets the same sentences. Both
+are fp32. Each turn sends the same requests to one server while the other is idle; clients are a process of their own.
+"""
+
+import argparse
+import contextlib
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.bundles import exported, like, merged_model, sentences, trained
+from benchmarks.classifiers import OPTIMUM, OURS
+from benchmarks.errors import BenchmarkError, PeerError
+from benchmarks.harness import publish
+from benchmarks.machine import versions_of
+from benchmarks.peers import HERE, PEERS, last_line
+from benchmarks.report import Absent, Findings, Goal, Row
+from serve.bundle import Bundle, with_adapters
+from serve.classify import Classifier
+
+CLIENTS = (1, 8, 64)
+REQUESTS = {1: 150, 8: 400, 64: 1000}
+"""Of a turn, by the number of clients."""
+ADAPTERS = 8
+ROUNDS = 5
+PACKAGES = ("fastapi", "uvicorn", "onnxruntime", "aiohttp")
+PEER = "litserve"
+STARTUP = 60.0
+"""Seconds that a server may take to answer."""
+ABSENT = (
+    Absent(
+        peer="infinity-emb",
+        reason="0.0.78 does not open a local folder with an ONNX classifier (tried by hand)",
+    ),
+    Absent(peer="MLServer", reason="it has no ONNX runtime of its own for classifiers: not tried"),
+)
+
+
+@dataclass
+class Turns:
+    """What the turns of a server with a number of clients took."""
+
+    rates: list[float] = field(default_factory=list)
+    """Requests a second."""
+    latencies: list[list[float]] = field(default_factory=list)
+    """Seconds, of each turn's requests."""
+
+    @property
+    def rate(self) -> float:
+        """Median over the turns."""
+        return statistics.median(self.rates)
+
+    def percentile(self, percent: int) -> float:
+        """Return seconds: the median over the turns of a percentile of each."""
+        return statistics.median(statistics.quantiles(turn, n=100)[percent - 1] for turn in self.latencies)
+
+
+Measured = dict[tuple[str, int], Turns]
+"""By server and number of clients."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure what the command line asks for, print the table and write the JSON object."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each server (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one turn of each")
+    parser.add_argument("--json", metavar="FILE|-", help="write one JSON object; with - to stdout")
+    args = parser.parse_args(argv)
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    command = "python -m benchmarks.server " + " ".join(sys.argv[1:] if argv is None else argv)
+    publish("server", command.strip(), lambda: compare_servers(1 if args.quick else args.rounds), json_to=args.json)
+
+
+def compare_servers(rounds: int) -> Findings:
+    """Start the servers, send them requests in turns, and measure the engine without one."""
+    texts = sentences(max(REQUESTS.values()))
+    names = [f"a{index % ADAPTERS}" for index in range(len(texts))]
+    absent = list(ABSENT)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
+        scratch = Path(folder)
+        source = trained("lora", scratch / "run")
+        bank = exported([source], "bank", scratch / "bank")
+        folders = like(bank, ADAPTERS, scratch / "adapters")
+        bodies: dict[str, list[Any]] = {
+            OURS: [
+                {"inputs": text, "adapter": name, "truncate": True} for text, name in zip(texts, names, strict=True)
+            ],
+            PEER: [{"input": text} for text in texts],
+        }
+        urls = {OURS: running.enter_context(adamix(bank, folders, scratch, bodies[OURS][0]))}
+        try:
+            urls[PEER] = running.enter_context(
+                litserve(bank, merged_model(source, scratch / "merged"), bodies[PEER][0])
+            )
+        except PeerError as error:
+            absent.append(Absent(peer=PEER, reason=str(error)))
+        engine = Engine(with_adapters(bank, folders), texts, names)
+        measured = take_turns(urls, bodies, rounds, scratch, engine)
+    return findings_of(measured, engine, absent)
+
+
+class Engine:
+    """The engine in this process, without a server: what the server's figures are held against."""
+
+    def __init__(self, bundle: Bundle, texts: Sequence[str], names: Sequence[str]) -> None:
+        adapters = {name: bundle.adapters[name] for name in dict.fromkeys(names)}
+        self.classifier = Classifier(replace(bundle, adapters=adapters), provider="cpu")
+        self.texts, self.names = texts, names
+        self.rates: list[float] = []
+        self.alone: list[float] = []
+
+    def turn(self) -> None:
+        """Answer all texts at once, and some one by one."""
+        start = time.perf_counter()
+        self.classifier(self.texts, adapter=self.names)
+        self.rates.append(len(self.texts) / (time.perf_counter() - start))
+        latencies = []
+        for text, name in list(zip(self.texts, self.names, strict=True))[: REQUESTS[1]]:
+            start = time.perf_counter()
+            self.classifier(text, adapter=name)
+            latencies.append(time.perf_counter() - start)
+        self.alone.append(statistics.median(latencies))
+
+
+def take_turns(
+    urls: dict[str, str], bodies: dict[str, list[Any]], rounds: int, scratch: Path, engine: Engine
+) -> Measured:
+    """Give every server a turn with every number of clients in each round, another server first each time."""
+    measured: Measured = {}
+    with tqdm(total=rounds * (len(urls) * len(CLIENTS) + 1), desc="measuring", unit="turn") as bar:
+        for number in range(rounds):
+            engine.turn()
+            bar.update()
+            servers = list(urls)
+            for clients in CLIENTS:
+                for server in servers[number % len(servers) :] + servers[: number % len(servers)]:
+                    found = load(urls[server], clients, bodies[server][: REQUESTS[clients]], scratch / "bodies.json")
+                    turns = measured.setdefault((server, clients), Turns())
+                    turns.rates.append(REQUESTS[clients] / found["seconds"])
+                    turns.latencies.append(found["latencies"])
+                    bar.update()
+    return measured
+
+
+def load(url: str, clients: int, bodies: list[Any], file: Path) -> dict[str, Any]:
+    """Return what `benchmarks.load` found."""
+    file.write_text(json.dumps(bodies))
+    command = [sys.executable, "-m", "benchmarks.load", url, str(clients), str(file)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise BenchmarkError(f"{clients} clients failed: {last_line(result.stderr)}")
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def adamix(bundle: Bundle, folders: Sequence[Path], scratch: Path, body: Any) -> contextlib.AbstractContextManager[str]:
+    """Serve a bank with adapters beside it."""
+    adapters = [word for folder in folders for word in ("--adapter", str(folder))]
+    port = free_port()
+    command = [sys.executable, "-m", "serve.cli", str(bundle.folder), *adapters, "--port", str(port)]
+    return _serving([*command, "--provider", "cpu"], f"http://127.0.0.1:{port}/predict", body)
+
+
+def litserve(bundle: Bundle, model: Path, body: Any) -> contextlib.AbstractContextManager[str]:
+    """Serve optimum's O2 graph with LitServe."""
+    PEERS[PEER].require()
+    graph = PEERS[OPTIMUM].convert("optimum_export.py", model) / "model_optimized.onnx"
+    port = free_port()
+    script = [str(PEERS[PEER].python), "-I", str(HERE / "litserve_server.py")]
+    return _serving([*script, str(graph), str(bundle.tokenizer), str(port)], f"http://127.0.0.1:{port}/predict", body)
+
+
+def findings_of(measured: Measured, engine: Engine, absent: Sequence[Absent]) -> Findings:
+    """Return the table and the goals."""
+    many, alone = measured[OURS, CLIENTS[-1]], measured[OURS, 1]
+    offline, single = statistics.median(engine.rates), statistics.median(engine.alone)
+    peer = measured.get((PEER, CLIENTS[-1]))
+    ratio = many.rate / peer.rate if peer else None
+    return Findings(
+        goals=[
+            Goal(what="throughput at 64 clients by that of the engine offline", value=many.rate / offline, goal=0.9),
+            Goal(what="throughput at 64 clients by that of LitServe over optimum's O2", value=ratio, goal=2.0),
+            Goal(
+                what="milliseconds over the engine at one client, medians",
+                value=(alone.percentile(50) - single) * 1e3,
+                goal=2.0,
+                better="lower",
+            ),
+            Goal(
+                what="p99 by p50 at 64 clients",
+                value=many.percentile(99) / many.percentile(50),
+                goal=3.0,
+                better="lower",
+            ),
+        ],
+        rows=[
+            *(_row(server, clients, turns) for (server, clients), turns in measured.items()),
+            {
+                "server": "engine offline",
+                "clients": "",
+                "requests_per_second": offline,
+                "p50_ms": single * 1e3,
+                "p99_ms": "",
+            },
+        ],
+        versions=versions_of(("fastapi", "uvicorn", "onnxruntime", "aiohttp"))
+        | (PEERS[PEER].versions() if peer else {}),
+        worst=f"{ratio:.3f} at 64 clients against {PEER}" if ratio else "no peer was there",
+        absent=absent,
+    )
+
+
+def _row(server: str, clients: int, turns: Turns) -> Row:
+    return {
+        "server": server,
+        "clients": clients,
+        "requests_per_second": turns.rate,
+        "p50_ms": turns.percentile(50) * 1e3,
+        "p99_ms": turns.percentile(99) * 1e3,
+    }
+
+
+@contextlib.contextmanager
+def _serving(command: list[str], url: str, body: Any) -> Iterator[str]:
+    """Run a server until the block ends; yield its URL once it has answered."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + STARTUP
+            while not _answers(url, body):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise PeerError(f"{' '.join(command[:4])} … did not answer: {last_line(log.read())}")
+                time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _answers(url: str, body: Any) -> bool:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+if __name__ == "__main__":
+    main()
