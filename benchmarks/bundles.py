@@ -1,17 +1,21 @@
 """Bundles of a small run on the sample base, and many adapters like its own, for the benchmarks of the engine."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from adamix_export.export import EXPORTS, Options
+from adamix_export.export import EXPORTS, UNCHECKED, Options
 from adamix_export.graph.merged import merge
 from adamix_export.parity import Check
+from adamix_export.precision.rewriting import rewrite_file
+from adamix_export.precision.table import PRECISIONS
 from adamix_export.source import Source, open_source
 from adamix_train.recipe import Recipe
 from adamix_train.run import train
@@ -19,7 +23,7 @@ from benchmarks.errors import BenchmarkError
 from demos.models import sample_model
 from demos.tasks import DATA
 from serve.adapter import WEIGHTS, Adapter, read_adapter, write_card
-from serve.bundle import Bundle, open_bundle
+from serve.bundle import MODEL, Bundle, open_bundle, seal_bundle
 from serve.classify import Classifier
 from serve.seal import file_sha256
 
@@ -44,9 +48,19 @@ def trained(kind: str, out: Path) -> Source:
     return open_source(str(out))
 
 
-def exported(sources: Sequence[Source], shape: str, out: Path, **options: Any) -> Bundle:
+def exported(sources: Sequence[Source], shape: str, out: Path) -> Bundle:
     """Return a bundle that adamix-export wrote, after its comparison with PyTorch on a few rows."""
-    EXPORTS[shape](sources, out, Options(check=Check(limit=32), **options), lambda stage: None)
+    EXPORTS[shape](sources, out, Options(check=Check(limit=32)), lambda stage: None)
+    return open_bundle(out)
+
+
+def in_int8(bundle: Bundle, out: Path) -> Bundle:
+    """Return the same bundle in int8; what that costs the metric is for `benchmarks.precision` to say."""
+    rewrite = PRECISIONS["int8"]["classification"].rewrite
+    assert rewrite is not None
+    shutil.copytree(bundle.folder, out)
+    rewrite_file(out / MODEL, partial(rewrite, {}))
+    seal_bundle(out, replace(bundle.manifest, precision="int8", canary_tolerance=UNCHECKED))
     return open_bundle(out)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.bundles import exported, like, merged_model, trained
+from benchmarks.bundles import exported, in_int8, like, merged_model, trained
 from benchmarks.classifiers import OPTIMUM
 from benchmarks.errors import BenchmarkError, PeerError
 from benchmarks.harness import publish
@@ -65,8 +65,7 @@ def measure_starts(rounds: int) -> Findings:
         bank = exported([source], "bank", scratch / "bank")
         adapters = like(bank, ADAPTERS, scratch / "adapters")
         beside = [word for adapter in adapters for word in ("--adapter", str(adapter))]
-        exported([source], "merged", scratch / "merged")
-        exported([source], "merged", scratch / "int8", precision="int8")
+        in_int8(exported([source], "merged", scratch / "merged"), scratch / "int8")
         ours: dict[str, tuple[Path, list[str]]] = {
             "merged": (scratch / "merged", []),
             "merged int8": (scratch / "int8", []),

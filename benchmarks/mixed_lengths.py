@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
-from benchmarks.bundles import RUN, exported, merged_model, sentences, trained
+from benchmarks.bundles import RUN, exported, in_int8, merged_model, sentences, trained
 from benchmarks.classifiers import OPTIMUM, OURS, QUANTISED, plain_session
 from benchmarks.errors import DisagreementError, PeerError
 from benchmarks.harness import Benchmark, main
@@ -47,7 +47,7 @@ def compare_throughput(pace: Pace) -> Findings:
         bundle = exported([source], "merged", scratch / "fp32")
         sides = {
             OURS: ours(bundle, texts),
-            INT8: ours(exported([source], "merged", scratch / "int8", precision="int8"), texts),
+            INT8: ours(in_int8(bundle, scratch / "int8"), texts),
         }
         absent = []
         try:
