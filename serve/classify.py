@@ -63,12 +63,15 @@ class Classifier:
         threads: int | None = None,
         slots: int | None = None,
         held: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
     ) -> None:
         """Open a bundle, or the one in a folder.
 
         `slots` adapters of a bank are on the device at a time (default: those of the bundle and its spare ones), and
         the weights of `held` in host memory (default: of all); the others are brought back when they are asked for.
+        A direct call runs batches of at most `batch_tokens` padded tokens.
         """
+        self.batch_tokens = batch_tokens
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         manifest = self.bundle.manifest
         self.session = open_session(self.bundle.model, choose_provider(provider), threads=threads)
@@ -180,7 +183,7 @@ class Classifier:
     def _answers(self, rows: Sequence[Row]) -> list[Prediction]:
         """Run rows in batches of similar length; raise the error of the first that has one."""
         answers: dict[int, Prediction] = {}
-        for batch in _batches(rows):
+        for batch in _batches(rows, self.batch_tokens):
             for index, answer in zip(batch, self.run([rows[index] for index in batch]), strict=True):
                 if isinstance(answer, BundleError):
                     raise answer
@@ -245,11 +248,11 @@ def _canaries(adapter: Adapter) -> list[Row]:
     return [Row(ids, row_types, adapter) for ids, row_types in zip(card.canary_ids, types, strict=True)]
 
 
-def _batches(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Yield the indices of rows in batches of similar length, by token budget."""
+def _batches(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
+    """Yield the indices of rows in batches of similar length, of at most so many padded tokens."""
     batch: list[int] = []
     for index in sorted(range(len(rows)), key=lambda index: len(rows[index])):
-        if len(rows[index]) * (len(batch) + 1) > BATCH_TOKENS and batch:
+        if len(rows[index]) * (len(batch) + 1) > tokens and batch:
             yield batch
             batch = []
         batch.append(index)

@@ -20,8 +20,9 @@ from adamix_export.source import open_source
 from adamix_export.targets.table import convert
 from adamix_export.tasks.classification import logits
 from adamix_export.verification import verify
-from serve.bundle import open_bundle
+from serve.bundle import open_bundle, seal_bundle
 from serve.classify import Classifier
+from serve.errors import BundleError
 from serve.generate import Generator
 from tests.adamix_export.conftest import Export
 from tests.adamix_export.mixtures import make_encoder, mixture
@@ -230,3 +231,37 @@ def test_int4_is_calibrated_on_the_texts_that_are_given(
 def test_columns_hold_every_value_to_half_a_step(weight: np.ndarray) -> None:
     values, scales = quantise_columns(weight)
     assert np.abs(values.T * scales[:, None] - weight).max() <= scales.max() / 2 + 1e-5
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("int8", "classification"), ("int4", "generation")])
+def test_a_quantised_graph_with_wrong_weights_is_not_served(
+    precision: str, kind: str, runs: dict[str, Path], export: Export, tmp_path: Path
+) -> None:
+    """Its hashes hold, as if it had been made so: the canary rows tell."""
+    export("merged", runs[kind], precision=precision)
+    folder = tmp_path / "out"
+    manifest = open_bundle(folder).manifest
+    model = onnx.load(folder / "model.onnx")
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("scale") and "first" not in tensor.name:
+            values = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(-3 * values), tensor.name))
+    for file in folder.glob("model.onnx*"):
+        file.unlink()
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data")
+    seal_bundle(folder, manifest)
+    engine = {"classification": Classifier, "generation": Generator}[kind]
+    with pytest.raises(BundleError, match="does not give the logits that it gave in PyTorch on its canary rows"):
+        engine(open_bundle(folder), provider="cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", ["merged", "bank"])
+def test_fp16_on_a_gpu_answers_as_fp32_on_a_processor(
+    shape: str, runs: dict[str, Path], export: Export, tmp_path: Path
+) -> None:
+    export(shape, runs["classification"], precision="fp16")
+    export(shape, runs["classification"], out="exact")
+    found = Classifier(tmp_path / "out", provider="cuda")(TEXTS)
+    for one, other in zip(found, Classifier(tmp_path / "exact", provider="cpu")(TEXTS), strict=True):
+        np.testing.assert_allclose(one.logits, other.logits, atol=0.05)
