@@ -30,6 +30,8 @@ class Limits:
 
     max_batch_tokens: int = 4096
     """Of rows times the longest row; a single longer row still runs, alone."""
+    max_padding: float = 0.15
+    """Share of a batch's tokens that may be padding: the rows that would make it more wait for the next batch."""
     max_batch_rows: int = 64
     max_queued_rows: int = 1024
     timeout: float = 30.0
@@ -126,18 +128,17 @@ class Batcher(Generic[RowType, Answer]):
         """Take the row that waits longest and, while the budget lasts, those nearest to it in length."""
         if not self.queue:
             return []
-        length = len(self.queue[0].row)
-        batch: list[Waiting[RowType, Answer]] = []
-        longest = 0
-        for item in sorted(
-            self.queue, key=lambda item: abs(len(item.row) - length) if item is not self.queue[0] else -1
-        ):
-            longest = max(longest, len(item.row))
-            if batch and longest * (len(batch) + 1) > self.limits.max_batch_tokens:
-                break
-            batch.append(item)
+        oldest = self.queue[0]
+        batch = [oldest]
+        longest = tokens = len(oldest.row)
+        for item in sorted(self.queue[1:], key=lambda item: abs(len(item.row) - len(oldest.row))):
             if len(batch) == self.limits.max_batch_rows:
                 break
+            padded = max(longest, len(item.row)) * (len(batch) + 1)
+            fits = padded <= self.limits.max_batch_tokens
+            if fits and padded - tokens - len(item.row) <= self.limits.max_padding * padded:
+                batch.append(item)
+                longest, tokens = max(longest, len(item.row)), tokens + len(item.row)
         taken = set(map(id, batch))
         self.queue = [item for item in self.queue if id(item) not in taken]
         return batch

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.classify import Prediction
@@ -46,8 +47,8 @@ class Score(BaseModel):
     score: float
 
 
-@router.post("/predict")
-async def predict(body: PredictRequest, request: Request, response: Response) -> list[Score] | list[list[Score]]:
+@router.post("/predict", response_model=list[Score] | list[list[Score]])
+async def predict(body: PredictRequest, request: Request) -> Response:
     """Classify texts, or pairs of texts.
 
     One text or pair gives a list of labels, likeliest first; a batch gives a list of such lists. The headers
@@ -55,20 +56,21 @@ async def predict(body: PredictRequest, request: Request, response: Response) ->
     """
     state = request.app.state
     texts = _texts(body.inputs, limit=state.max_client_rows)
-    adapters = _adapters(body.adapter, len(texts))
     engine: AsyncClassifier = state.engine
     predictions = await engine(
         texts,
-        adapter=adapters,
+        adapter=_adapters(body.adapter, len(texts)),
         truncate=body.truncate,
         windows=body.windows,
         overlap=body.overlap,
         most_rows=state.max_client_rows,
     )
-    response.headers["X-Adapter"] = ",".join(prediction.adapter for prediction in predictions)
-    response.headers["X-Adapter-Sha256"] = ",".join(prediction.sha256 for prediction in predictions)
+    headers = {
+        "X-Adapter": ",".join(prediction.adapter for prediction in predictions),
+        "X-Adapter-Sha256": ",".join(prediction.sha256 for prediction in predictions),
+    }
     answers = [_scores(prediction, raw=body.raw_scores) for prediction in predictions]
-    return answers if _is_batch(body.inputs) else answers[0]
+    return JSONResponse(answers if _is_batch(body.inputs) else answers[0], headers=headers)
 
 
 def _is_batch(inputs: str | list[str] | list[list[str]]) -> bool:
@@ -108,7 +110,8 @@ def _adapters(adapter: str | list[str] | None, count: int) -> Sequence[str | Non
     return adapter
 
 
-def _scores(prediction: Prediction, *, raw: bool) -> list[Score]:
+def _scores(prediction: Prediction, *, raw: bool) -> list[dict[str, object]]:
+    """Return scores by label, the highest first, as `Score` describes them."""
     values = prediction.logits if raw else prediction.scores
     pairs = zip(prediction.labels, values.tolist(), strict=True)
-    return [Score(label=label, score=score) for label, score in sorted(pairs, key=lambda pair: -pair[1])]
+    return [{"label": label, "score": score} for label, score in sorted(pairs, key=lambda pair: -pair[1])]

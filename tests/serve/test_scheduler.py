@@ -72,12 +72,29 @@ def test_a_batch_keeps_the_budget_of_padded_tokens() -> None:
     async def scenario() -> None:
         engine = Engine()
         rows = ["x" * length for length in (3, 9, 3, 8, 2, 30, 3)]
-        queue = batcher(engine, max_batch_tokens=20)
+        queue = batcher(engine, max_batch_tokens=20, max_padding=1.0)
         assert await queue.submit(rows) == [row.upper() for row in rows]
         assert sorted(row for batch in engine.batches for row in batch) == sorted(rows)
         for batch in engine.batches:
             assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= 20
         assert engine.batches[0][0] == rows[0], "who waits longest is served first"
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_would_be_padding_for_the_others_waits_for_its_own_batch() -> None:
+    async def scenario() -> None:
+        engine = Engine(gated=True)
+        queue = batcher(engine, max_padding=0.2)
+        first = asyncio.create_task(queue.submit(["x"]))
+        await until(engine.busy.is_set)
+        rows = ["x" * length for length in (10, 40, 9, 38, 11, 10, 2)]
+        others = asyncio.create_task(queue.submit(rows))
+        await until(lambda: len(queue.queue) == len(rows))
+        engine.gate.set()
+        await first
+        assert await others == [row.upper() for row in rows]
+        assert [sorted(map(len, batch)) for batch in engine.batches[1:]] == [[9, 10, 10, 11], [38, 40], [2]]
 
     asyncio.run(scenario())
 
