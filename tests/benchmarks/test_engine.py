@@ -71,7 +71,7 @@ def test_the_slowest_bundle_is_held_against_the_goals_of_a_start() -> None:
         ("seconds to the first answer, bank, first", 3.5, False),
         ("seconds to the first answer, bank, again", 1.2, True),
     ]
-    assert findings.worst == "0.500 of litserve's"
+    assert findings.worst == "0.500 of LitServe's start"
 
 
 def test_a_server_that_ends_is_an_error_with_its_last_line() -> None:
