@@ -6,15 +6,10 @@ started the same way; it checks nothing.
 """
 
 import argparse
-import json
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +17,20 @@ from tqdm import tqdm
 
 from benchmarks.bundles import exported, in_int8, like, merged_model, trained
 from benchmarks.classifiers import OPTIMUM
-from benchmarks.errors import BenchmarkError, PeerError
+from benchmarks.errors import PeerError
 from benchmarks.harness import publish
 from benchmarks.machine import versions_of
-from benchmarks.peers import HERE, PEERS, last_line
+from benchmarks.peers import HERE, PEERS
+from benchmarks.processes import free_port, serving
 from benchmarks.report import Absent, Findings, Goal
 from benchmarks.rounds import Timing
-from benchmarks.server import PEER, free_port
+from benchmarks.server import PEER
 
 ROUNDS = 5
 ADAPTERS = 8
 TEXT = "It never arrived."
 FIRST, AGAIN = 3.0, 1.5
 """Seconds: the goals."""
-PATIENCE = 60.0
 PACKAGES = ("fastapi", "uvicorn", "onnxruntime", "tokenizers")
 
 
@@ -102,22 +97,11 @@ def bank_name(name: str, only: str) -> str:
     return f"a{ADAPTERS - 1}" if name.startswith("bank") else only
 
 
-def start(command: Any, body: Any) -> float:
+def start(command: Callable[[int], list[str]], body: Any) -> float:
     """Return the seconds from starting a server to its first answer; `command` takes the port."""
     port = free_port()
-    with tempfile.TemporaryFile("w+") as log:
-        begun = time.perf_counter()
-        process = subprocess.Popen(command(port), stdout=log, stderr=subprocess.STDOUT)
-        try:
-            while not _answered(port, body):
-                if process.poll() is not None or time.perf_counter() - begun > PATIENCE:
-                    log.seek(0)
-                    raise BenchmarkError(f"{' '.join(command(port)[:4])} … did not answer: {last_line(log.read())}")
-                time.sleep(0.005)
-            return time.perf_counter() - begun
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+    with serving(command(port), port, body) as server:
+        return server.seconds
 
 
 def findings_of(timings: dict[str, Timing], absent: Sequence[Absent]) -> Findings:
@@ -140,19 +124,9 @@ def findings_of(timings: dict[str, Timing], absent: Sequence[Absent]) -> Finding
     )
 
 
-def _ours(bundle: Path, words: list[str]) -> Any:
+def _ours(bundle: Path, words: list[str]) -> Callable[[int], list[str]]:
     command = [sys.executable, "-m", "serve.cli", str(bundle), "--provider", "cpu", *words]
     return lambda port: [*command, "--port", str(port)]
-
-
-def _answered(port: int, body: Any) -> bool:
-    url = f"http://127.0.0.1:{port}/predict"
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 if __name__ == "__main__":

@@ -2,21 +2,19 @@
 
 adamix-serve has a bank of eight adapters, and each request is a sentence of SST-2 for one of them; LitServe has
 optimum's O2 graph of one of them, merged, and its own batching (32 texts or 5 ms), and gets the same sentences. Both
-are fp32. Each turn sends the same requests to one server while the other is idle; clients are a process of their own.
+are fp32. Each turn sends the same requests to one server while the other is stopped; clients are a process of their
+own.
 """
 
 import argparse
 import contextlib
 import json
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from benchmarks.errors import BenchmarkError, PeerError
 from benchmarks.harness import publish
 from benchmarks.machine import versions_of
 from benchmarks.peers import HERE, PEERS, last_line
+from benchmarks.processes import Server, free_port, serving
 from benchmarks.report import Absent, Findings, Goal, Row
 from serve.bundle import Bundle, with_adapters
 from serve.classify import Classifier
@@ -40,8 +39,6 @@ ADAPTERS = 8
 ROUNDS = 5
 PACKAGES = ("fastapi", "uvicorn", "onnxruntime", "aiohttp")
 PEER = "litserve"
-STARTUP = 60.0
-"""Seconds that a server may take to answer."""
 ABSENT = (
     Absent(
         peer="infinity-emb",
@@ -105,15 +102,15 @@ def compare_servers(rounds: int) -> Findings:
             ],
             PEER: [{"input": text} for text in texts],
         }
-        urls = {OURS: running.enter_context(adamix(bank, folders, scratch, bodies[OURS][0]))}
+        servers = {OURS: running.enter_context(adamix(bank, folders, bodies[OURS][0]))}
         try:
-            urls[PEER] = running.enter_context(
+            servers[PEER] = running.enter_context(
                 litserve(bank, merged_model(source, scratch / "merged"), bodies[PEER][0])
             )
         except PeerError as error:
             absent.append(Absent(peer=PEER, reason=str(error)))
         engine = Engine(with_adapters(bank, folders), texts, names)
-        measured = take_turns(urls, bodies, rounds, scratch, engine)
+        measured = take_turns(servers, bodies, rounds, scratch, engine)
     return findings_of(measured, engine, absent)
 
 
@@ -141,19 +138,24 @@ class Engine:
 
 
 def take_turns(
-    urls: dict[str, str], bodies: dict[str, list[Any]], rounds: int, scratch: Path, engine: Engine
+    servers: dict[str, Server], bodies: dict[str, list[Any]], rounds: int, scratch: Path, engine: Engine
 ) -> Measured:
     """Give every server a turn with every number of clients in each round, another server first each time."""
     measured: Measured = {}
-    with tqdm(total=rounds * (len(urls) * len(CLIENTS) + 1), desc="measuring", unit="turn") as bar:
+    for server in servers.values():
+        server.pause()
+    with tqdm(total=rounds * (len(servers) * len(CLIENTS) + 1), desc="measuring", unit="turn") as bar:
         for number in range(rounds):
             engine.turn()
             bar.update()
-            servers = list(urls)
+            names = list(servers)
             for clients in CLIENTS:
-                for server in servers[number % len(servers) :] + servers[: number % len(servers)]:
-                    found = load(urls[server], clients, bodies[server][: REQUESTS[clients]], scratch / "bodies.json")
-                    turns = measured.setdefault((server, clients), Turns())
+                for name in names[number % len(names) :] + names[: number % len(names)]:
+                    servers[name].resume()
+                    url, file = servers[name].url, scratch / "bodies.json"
+                    found = load(url, clients, bodies[name][: REQUESTS[clients]], file)
+                    servers[name].pause()
+                    turns = measured.setdefault((name, clients), Turns())
                     turns.rates.append(REQUESTS[clients] / found["seconds"])
                     turns.latencies.append(found["latencies"])
                     bar.update()
@@ -171,21 +173,23 @@ def load(url: str, clients: int, bodies: list[Any], file: Path) -> dict[str, Any
     return found
 
 
-def adamix(bundle: Bundle, folders: Sequence[Path], scratch: Path, body: Any) -> contextlib.AbstractContextManager[str]:
+def adamix(
+    bundle: Bundle, folders: Sequence[Path], scratch: Path, body: Any
+) -> contextlib.AbstractContextManager[Server]:
     """Serve a bank with adapters beside it."""
     adapters = [word for folder in folders for word in ("--adapter", str(folder))]
     port = free_port()
     command = [sys.executable, "-m", "serve.cli", str(bundle.folder), *adapters, "--port", str(port)]
-    return _serving([*command, "--provider", "cpu"], f"http://127.0.0.1:{port}/predict", body)
+    return serving([*command, "--provider", "cpu"], port, body)
 
 
-def litserve(bundle: Bundle, model: Path, body: Any) -> contextlib.AbstractContextManager[str]:
+def litserve(bundle: Bundle, model: Path, body: Any) -> contextlib.AbstractContextManager[Server]:
     """Serve optimum's O2 graph with LitServe."""
     PEERS[PEER].require()
     graph = PEERS[OPTIMUM].convert("optimum_export.py", model) / "model_optimized.onnx"
     port = free_port()
     script = [str(PEERS[PEER].python), "-I", str(HERE / "litserve_server.py")]
-    return _serving([*script, str(graph), str(bundle.tokenizer), str(port)], f"http://127.0.0.1:{port}/predict", body)
+    return serving([*script, str(graph), str(bundle.tokenizer), str(port)], port, body)
 
 
 def findings_of(measured: Measured, engine: Engine, absent: Sequence[Absent]) -> Findings:
@@ -236,41 +240,6 @@ def _row(server: str, clients: int, turns: Turns) -> Row:
         "p50_ms": turns.percentile(50) * 1e3,
         "p99_ms": turns.percentile(99) * 1e3,
     }
-
-
-@contextlib.contextmanager
-def _serving(command: list[str], url: str, body: Any) -> Iterator[str]:
-    """Run a server until the block ends; yield its URL once it has answered."""
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            deadline = time.monotonic() + STARTUP
-            while not _answers(url, body):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    raise PeerError(f"{' '.join(command[:4])} … did not answer: {last_line(log.read())}")
-                time.sleep(0.1)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
-def _answers(url: str, body: Any) -> bool:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=5) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from adamix_export.source import open_source
 from benchmarks import bank, bundles, cold_start, mixed_lengths, server
 from benchmarks.bundles import exported, like, sentences
-from benchmarks.errors import BenchmarkError, DisagreementError
+from benchmarks.errors import BenchmarkError, DisagreementError, PeerError
 from benchmarks.load import closed_loop
 from benchmarks.rounds import Timing
 from benchmarks.server import OURS, PEER, Turns
@@ -75,7 +75,7 @@ def test_the_slowest_bundle_is_held_against_the_goals_of_a_start() -> None:
 
 
 def test_a_server_that_ends_is_an_error_with_its_last_line() -> None:
-    with pytest.raises(BenchmarkError, match="no such bundle"):
+    with pytest.raises(PeerError, match="no such bundle"):
         cold_start.start(lambda port: ["python3", "-c", "import sys; sys.exit('no such bundle')"], {})
 
 
