@@ -173,9 +173,7 @@ def load(url: str, clients: int, bodies: list[Any], file: Path) -> dict[str, Any
     return found
 
 
-def adamix(
-    bundle: Bundle, folders: Sequence[Path], scratch: Path, body: Any
-) -> contextlib.AbstractContextManager[Server]:
+def adamix(bundle: Bundle, folders: Sequence[Path], body: Any) -> contextlib.AbstractContextManager[Server]:
     """Serve a bank with adapters beside it."""
     adapters = [word for folder in folders for word in ("--adapter", str(folder))]
     port = free_port()
