@@ -79,6 +79,7 @@ def as_adapter(like: Bundle, name: str, weights: Weights, logits: np.ndarray, id
     card: AdapterCard = replace(
         next(iter(like.adapters.values())).card,
         name=name,
+        sha256=name,
         labels=[str(label) for label in range(logits.shape[1])],
         canary_ids=ids,
         canary_token_type_ids=[],

@@ -104,7 +104,7 @@ def test_a_bank_writes_each_row_through_its_own_adapter(
     tokens = [[3 + (number * step) % 20 for step in range(NEW)] for number in range(len(prompts))]
     found = stepped(generator, prompts, tokens)
     for prompt, row, logits in zip(prompts, tokens, found, strict=True):
-        expected = forced(checkpoints[family, prompt.adapter], prompt.input_ids, row)
+        expected = forced(checkpoints[family, prompt.adapter.card.name], prompt.input_ids, row)
         np.testing.assert_allclose(logits, expected, atol=1e-4)
     assert all(not np.allclose(one[0], other[0], atol=1e-2) for one, other in zip(found[::2], found[1::2], strict=True))
 

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from adamix_export.graph.merged import merge
 from adamix_export.source import open_source
 from adamix_export.targets.peft_lora import write_peft
 from adamix_export.targets.table import convert
+from serve.adapter import Adapter
 from serve.bundle import open_bundle
 from serve.errors import BundleError
 
@@ -70,7 +70,7 @@ def test_ranks_may_differ_from_module_to_module(merged: Path, lora: Path, tmp_pa
         name: np.pad(adapter.tensors[name], ((0, 3), (0, 0))),
         up: np.pad(adapter.tensors[up], ((0, 0), (0, 3))),
     }
-    write_peft(bundle, [replace(adapter, tensors={**adapter.tensors, **padded})], tmp_path)
+    write_peft(bundle, [Adapter(adapter.card, {**adapter.tensors, **padded})], tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert list(config["rank_pattern"].values()) == [9]
     assert_as_collapsed(lora, tmp_path)
