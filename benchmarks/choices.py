@@ -1,13 +1,11 @@
 """What the engine's own choices are worth on this machine: the budget of a batch, and how cores are shared out.
 
 Real sentences of all lengths, offline, through the engine on a merged MiniLM in fp32 and int8: budgets of padded tokens
-for a batch, with one session on all cores; and, at the default budget, a session a core, each with half of the texts.
+for a batch, one after another on all cores and side by side on one core each.
 """
 
-import os
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.bundles import exported, in_int8, sentences, trained
@@ -17,10 +15,10 @@ from benchmarks.report import Findings
 from benchmarks.rounds import Pace, measure
 from serve.bundle import Bundle
 from serve.classify import BATCH_TOKENS, Classifier
+from serve.session import cores
 
 COUNT = 1000
 BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
-EACH = "a session a core"
 
 
 def compare_choices(pace: Pace) -> Findings:
@@ -32,7 +30,7 @@ def compare_choices(pace: Pace) -> Findings:
         bundles = {"fp32": exact, "int8": in_int8(exact, scratch / "int8")}
         timings = measure({name: sides_of(bundle, texts) for name, bundle in bundles.items()}, pace)
     ratios = {
-        (precision, choice): sides[str(BATCH_TOKENS)].seconds / timing.seconds
+        (precision, choice): sides[name_of(BATCH_TOKENS, 1)].seconds / timing.seconds
         for precision, sides in timings.items()
         for choice, timing in sides.items()
     }
@@ -56,14 +54,16 @@ def compare_choices(pace: Pace) -> Findings:
 
 def sides_of(bundle: Bundle, texts: list[str]) -> dict[str, Callable[[], object]]:
     """Return the call of every choice."""
-    sides: dict[str, Callable[[], object]] = {
-        str(budget): call(Classifier(bundle, provider="cpu", batch_tokens=budget), texts) for budget in BUDGETS
+    return {
+        name_of(budget, streams): call(Classifier(bundle, provider="cpu", batch_tokens=budget, streams=streams), texts)
+        for streams in (1, cores())
+        for budget in BUDGETS
     }
-    cores = len(os.sched_getaffinity(0))
-    engines = [Classifier(bundle, provider="cpu", threads=1) for _ in range(cores)]
-    pool = ThreadPoolExecutor(cores)
-    parts = [texts[index::cores] for index in range(cores)]
-    return {**sides, EACH: lambda: list(pool.map(lambda engine, part: engine(part), engines, parts))}
+
+
+def name_of(budget: int, streams: int) -> str:
+    """Return what a choice is called."""
+    return f"{budget} tokens, " + ("one after another" if streams == 1 else f"{streams} side by side")
 
 
 def call(engine: Classifier, texts: list[str]) -> Callable[[], object]:

@@ -25,6 +25,7 @@ from benchmarks.report import Absent, Findings, Goal
 from benchmarks.rounds import Pace, measure
 from serve.bundle import Bundle
 from serve.classify import Classifier
+from serve.session import cores
 
 COUNT = 2000
 BATCH = 32
@@ -75,7 +76,7 @@ def compare_throughput(pace: Pace) -> Findings:
 
 def ours(bundle: Bundle, texts: Sequence[str]) -> Side:
     """Return the engine's call."""
-    classifier = Classifier(bundle, provider="cpu")
+    classifier = Classifier(bundle, provider="cpu", streams=cores())
     return lambda: np.stack([prediction.logits for prediction in classifier(texts)])
 
 

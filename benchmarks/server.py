@@ -3,7 +3,7 @@
 adamix-serve has a bank of eight adapters, and each request is a sentence of SST-2 for one of them; LitServe has
 optimum's O2 graph of one of them, merged, and its own batching (32 texts or 5 ms), and gets the same sentences. Both
 are fp32. Each turn sends the same requests to one server while the other is stopped; clients are a process of their
-own.
+own. The engine by itself has as many streams as the server's.
 """
 
 import argparse
@@ -31,13 +31,14 @@ from benchmarks.processes import Server, free_port, serving
 from benchmarks.report import Absent, Findings, Goal, Row
 from serve.bundle import Bundle, with_adapters
 from serve.classify import Classifier
+from serve.session import cores
 
 CLIENTS = (1, 8, 64)
 REQUESTS = {1: 150, 8: 400, 64: 1000}
 """Of a turn, by the number of clients."""
 ADAPTERS = 8
 ROUNDS = 5
-PACKAGES = ("fastapi", "uvicorn", "onnxruntime", "aiohttp")
+PACKAGES = ("fastapi", "uvicorn", "uvloop", "onnxruntime")
 PEER = "litserve"
 ABSENT = (
     Absent(
@@ -102,7 +103,7 @@ def compare_servers(rounds: int) -> Findings:
             ],
             PEER: [{"input": text} for text in texts],
         }
-        servers = {OURS: running.enter_context(adamix(bank, folders, bodies[OURS][0]))}
+        servers = {OURS: running.enter_context(adamix(bank, folders, bodies[OURS][0], cache=scratch / "cache"))}
         try:
             servers[PEER] = running.enter_context(
                 litserve(bank, merged_model(source, scratch / "merged"), bodies[PEER][0])
@@ -119,7 +120,7 @@ class Engine:
 
     def __init__(self, bundle: Bundle, texts: Sequence[str], names: Sequence[str]) -> None:
         adapters = {name: bundle.adapters[name] for name in dict.fromkeys(names)}
-        self.classifier = Classifier(replace(bundle, adapters=adapters), provider="cpu")
+        self.classifier = Classifier(replace(bundle, adapters=adapters), provider="cpu", streams=cores())
         self.texts, self.names = texts, names
         self.rates: list[float] = []
         self.alone: list[float] = []
@@ -173,12 +174,14 @@ def load(url: str, clients: int, bodies: list[Any], file: Path) -> dict[str, Any
     return found
 
 
-def adamix(bundle: Bundle, folders: Sequence[Path], body: Any) -> contextlib.AbstractContextManager[Server]:
+def adamix(
+    bundle: Bundle, folders: Sequence[Path], body: Any, *, cache: Path
+) -> contextlib.AbstractContextManager[Server]:
     """Serve a bank with adapters beside it."""
     adapters = [word for folder in folders for word in ("--adapter", str(folder))]
     port = free_port()
     command = [sys.executable, "-m", "serve.cli", str(bundle.folder), *adapters, "--port", str(port)]
-    return serving([*command, "--provider", "cpu"], port, body)
+    return serving([*command, "--provider", "cpu", "--cache", str(cache)], port, body)
 
 
 def litserve(bundle: Bundle, model: Path, body: Any) -> contextlib.AbstractContextManager[Server]:
@@ -223,8 +226,7 @@ def findings_of(measured: Measured, engine: Engine, absent: Sequence[Absent]) ->
                 "p99_ms": "",
             },
         ],
-        versions=versions_of(("fastapi", "uvicorn", "onnxruntime", "aiohttp"))
-        | (PEERS[PEER].versions() if peer else {}),
+        versions=versions_of(PACKAGES) | (PEERS[PEER].versions() if peer else {}),
         worst=f"{ratio:.3f} at 64 clients against {PEER}" if ratio else "no peer was there",
         absent=absent,
     )

@@ -5,8 +5,9 @@ were used least recently, from host memory or from disk.
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 
 import numpy as np
 import onnxruntime as ort
@@ -28,7 +29,8 @@ class Bank:
     which is exact, since a zero column of `down` stays zero through the activation and meets a zero row of `up`. One
     that comes later and is wider widens the stacks.
 
-    Whoever places adapters holds `lock` until the graph has run.
+    Runs may overlap: `using` keeps the adapters of a batch in their slots until it has run, and waits for a slot if all
+    are in use.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class Bank:
         The weights of the `held` that were used last stay in host memory (None: of all); the others are read again.
         """
         self.device, self.held = device, held
-        self.lock = threading.RLock()
+        self.change = threading.Condition()
+        self.in_use: Counter[str] = Counter()
+        """How many runs need an adapter to stay in its slot, by its sha256."""
         self.edges = {edge.name.removeprefix(PREFIX): edge for edge in edges if edge.name.startswith(PREFIX)}
         self.slots: OrderedDict[str, int] = OrderedDict()
         """The slot of each adapter that is placed, by its sha256, the one used least recently first."""
@@ -67,19 +71,38 @@ class Bank:
         """How many adapters are placed at a time."""
         return self.widths[SLOTS] - 1
 
-    def place(self, adapters: Sequence[Adapter]) -> NDArray[np.int64]:
-        """Return the slot of each adapter (adapters,), after writing those that have none.
+    @contextmanager
+    def using(self, adapters: Sequence[Adapter]) -> Iterator[tuple[NDArray[np.int64], dict[str, ort.OrtValue]]]:
+        """Yield the slot of each adapter (adapters,) and the inputs that hold them, which stay so until the block ends.
 
         There may be at most `room` different ones; `batches` cuts a list so.
         """
         wanted = {adapter.card.sha256: adapter for adapter in adapters}
+        with self.change:
+            self.change.wait_for(lambda: len(self.in_use.keys() | wanted.keys()) <= self.room)
+            self._place(wanted)
+            self.in_use.update(wanted.keys())
+            slots, feeds = [self.slots[adapter.card.sha256] for adapter in adapters], self.feeds
+        try:
+            yield np.array(slots, np.int64), feeds
+        finally:
+            with self.change:
+                self.in_use -= Counter(wanted.keys())
+                self.change.notify_all()
+
+    def place(self, adapters: Sequence[Adapter]) -> NDArray[np.int64]:
+        """Return the slot of each adapter (adapters,), after writing those that have none."""
+        with self.using(adapters) as (slots, _):
+            return slots
+
+    def _place(self, wanted: Mapping[str, Adapter]) -> None:
+        """Give all of `wanted` a slot; those in use keep theirs."""
         for sha256 in wanted.keys() & self.slots.keys():
             self.slots.move_to_end(sha256)
             if wanted[sha256].in_memory:
                 self._hold(wanted[sha256])
         for sha256 in wanted.keys() - self.slots.keys():
-            self._place(wanted[sha256])
-        return np.array([self.slots[adapter.card.sha256] for adapter in adapters], np.int64)
+            self._write_new(wanted[sha256], kept=wanted.keys() | self.in_use.keys())
 
     def batches(self, adapters: Sequence[Adapter]) -> Iterator[list[int]]:
         """Yield indices of `adapters`, cut so that each part has slots for all of its own."""
@@ -101,16 +124,16 @@ class Bank:
 
     def remove(self, adapter: Adapter) -> None:
         """Forget an adapter that is not served any more; its slot is the next that is taken."""
-        with self.lock:
+        with self.change:
             self.in_host.pop(adapter.card.sha256, None)
             if adapter.card.sha256 in self.slots:
                 self.slots.move_to_end(adapter.card.sha256, last=False)
 
-    def _place(self, adapter: Adapter) -> None:
-        """Write an adapter into a free slot, or into that of the one that was used least recently."""
+    def _write_new(self, adapter: Adapter, *, kept: Set[str]) -> None:
+        """Write an adapter into a free slot, or into that of the one used least recently that need not be kept."""
         self._widen(self._widths([adapter], self.widths))
         free = set(range(1, self.widths[SLOTS])) - set(self.slots.values())
-        slot = min(free) if free else self.slots.popitem(last=False)[1]
+        slot = min(free) if free else self.slots.pop(next(sha256 for sha256 in self.slots if sha256 not in kept))
         self._write(slot, adapter)
         self.slots[adapter.card.sha256] = slot
         self.placed += 1

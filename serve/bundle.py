@@ -90,6 +90,10 @@ class Bundle:
         """The ONNX file of an encoder-decoder's encoder."""
         return self.folder / ENCODER if self.manifest.encoder_inputs else None
 
+    def hashes(self, graph: Path) -> list[str]:
+        """Return the sha256 of every file of one of the graphs."""
+        return [sha256 for name, sha256 in self.manifest.files.items() if name.startswith(graph.name)]
+
     @property
     def tokenizer(self) -> Path:
         """The tokenizer's file."""

@@ -1,6 +1,8 @@
 """The classification engine: texts in, scores out, rows of a batch through adapters of their own."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from serve.bank import PREFIX, Bank
 from serve.bundle import Bundle, Edge, open_bundle
 from serve.errors import BundleError, InputError
 from serve.registry import Registry
-from serve.session import CUDA, choose_provider, open_session
+from serve.session import CPU, CUDA, choose_provider, open_session
 from serve.tokens import Row, Text, Texts, pad
 
 BATCH_TOKENS = 2048
@@ -64,18 +66,31 @@ class Classifier:
         slots: int | None = None,
         held: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
+        streams: int = 1,
+        cache: Path | None = None,
     ) -> None:
         """Open a bundle, or the one in a folder.
 
         `slots` adapters of a bank are on the device at a time (default: those of the bundle and its spare ones), and
         the weights of `held` in host memory (default: of all); the others are brought back when they are asked for.
         A direct call runs batches of at most `batch_tokens` padded tokens.
+
+        On a processor, `streams` batches run side by side, one thread each, when more than one is at hand. That takes a
+        second session, with weights of its own unless there is a `cache`, a folder where the optimised graph is kept
+        for the next start.
         """
         self.batch_tokens = batch_tokens
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         manifest = self.bundle.manifest
-        self.session = open_session(self.bundle.model, choose_provider(provider), threads=threads)
+        model, choice = self.bundle.model, choose_provider(provider)
+        hashes = self.bundle.hashes(model)
+        self.session = self.share = open_session(model, choice, threads=threads, cache=cache, hashes=hashes)
         check_edges(self.session, self.bundle)
+        self.streams = streams if self.provider == CPU else 1
+        """How many batches run side by side, on `share`; one that is alone runs on `session`."""
+        if self.streams > 1:
+            beside = replace(choice, reason=f"one thread a batch, where up to {self.streams} run side by side")
+            self.share = open_session(model, beside, threads=1, cache=cache, hashes=hashes)
         self.inputs = {edge.name for edge in manifest.inputs if not edge.name.startswith(PREFIX)}
         self.texts = Texts(self.bundle.tokenizer)
         self.bank: Bank | None = None
@@ -146,14 +161,16 @@ class Classifier:
             raise InputError("windows are read of one text, not of a pair: which of the two is long is not known")
         return self.texts.windows(text, found, overlap=overlap)
 
-    def run(self, rows: Sequence[Row]) -> list[Prediction | BundleError]:
+    def run(self, rows: Sequence[Row], alone: bool = True) -> list[Prediction | BundleError]:
         """Run rows together, each through its adapter; answers come in their order.
 
+        They take all threads if they are `alone`, and otherwise one, beside the other batches.
         A row whose adapter cannot be brought back from disk has that error for an answer, and the others go on.
         """
+        session = self.session if alone else self.share
         errors = self._unreadable(rows)
         good = [index for index, row in enumerate(rows) if row.adapter.card.sha256 not in errors]
-        logits = dict(zip(good, self._logits([rows[index] for index in good]), strict=True))
+        logits = dict(zip(good, self._logits([rows[index] for index in good], session), strict=True))
         return [
             _prediction(row.adapter.card, logits[index]) if index in logits else errors[row.adapter.card.sha256]
             for index, row in enumerate(rows)
@@ -174,20 +191,27 @@ class Classifier:
 
     def canary_logits(self, adapters: Sequence[Adapter]) -> list[NDArray[np.float32]]:
         """Return the logits (canary rows, labels) of each adapter, all in one batch."""
-        logits = iter(self._logits([row for adapter in adapters for row in _canaries(adapter)]))
+        logits = iter(self._logits([row for adapter in adapters for row in _canaries(adapter)], self.session))
         return [
             np.stack([next(logits)[: len(adapter.card.labels)] for _ in adapter.card.canary_ids])
             for adapter in adapters
         ]
 
     def _answers(self, rows: Sequence[Row]) -> list[Prediction]:
-        """Run rows in batches of similar length; raise the error of the first that has one."""
+        """Run rows in batches of similar length, side by side; raise the error of the first that has one."""
+        batches = list(_batches(rows, self.batch_tokens))
+        alone = self.streams == 1 or len(batches) == 1
         answers: dict[int, Prediction] = {}
-        for batch in _batches(rows, self.batch_tokens):
-            for index, answer in zip(batch, self.run([rows[index] for index in batch]), strict=True):
-                if isinstance(answer, BundleError):
-                    raise answer
-                answers[index] = answer
+
+        def run(batch: list[int]) -> list[Prediction | BundleError]:
+            return self.run([rows[index] for index in batch], alone)
+
+        with ThreadPoolExecutor(self.streams) if not alone else nullcontext() as pool:
+            for batch, found in zip(batches, pool.map(run, batches) if pool else map(run, batches), strict=True):
+                for index, answer in zip(batch, found, strict=True):
+                    if isinstance(answer, BundleError):
+                        raise answer
+                    answers[index] = answer
         return [answers[index] for index in range(len(rows))]
 
     def _unreadable(self, rows: Sequence[Row]) -> dict[str, BundleError]:
@@ -203,28 +227,29 @@ class Classifier:
                     errors[sha256] = error
         return errors
 
-    def _logits(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+    def _logits(self, rows: Sequence[Row], session: ort.InferenceSession) -> list[NDArray[np.float32]]:
         """Return the logits (widest label list,) of each row."""
         if self.bank is None:
-            return list(self._run(rows, {})) if rows else []
+            return list(self._run(rows, session, {})) if rows else []
         logits: dict[int, NDArray[np.float32]] = {}
-        with self.bank.lock:
-            for part in self.bank.batches([row.adapter for row in rows]) if rows else ():
-                some = [rows[index] for index in part]
-                slots = {"adapter_ids": self.bank.place([row.adapter for row in some])}
-                logits |= zip(part, self._run(some, slots), strict=True)
+        for part in self.bank.batches([row.adapter for row in rows]) if rows else ():
+            some = [rows[index] for index in part]
+            with self.bank.using([row.adapter for row in some]) as (slots, feeds):
+                ids = ort.OrtValue.ortvalue_from_numpy(slots)
+                logits |= zip(part, self._run(some, session, {**feeds, "adapter_ids": ids}), strict=True)
         return [logits[index] for index in range(len(rows))]
 
-    def _run(self, rows: Sequence[Row], others: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    def _run(
+        self, rows: Sequence[Row], session: ort.InferenceSession, others: dict[str, ort.OrtValue]
+    ) -> NDArray[np.float32]:
         """Return logits (rows, widest label list)."""
         arrays = {
             "input_ids": pad([row.input_ids for row in rows], self.bundle.manifest.pad_token_id),
             "attention_mask": pad([[1] * len(row) for row in rows], 0),
             "token_type_ids": pad([row.token_type_ids for row in rows], 0),
-            **others,
         }
         feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items() if name in self.inputs}
-        outputs = self.session.run_with_ort_values(None, feeds | (self.bank.feeds if self.bank else {}))
+        outputs = session.run_with_ort_values(None, feeds | others)
         logits: NDArray[np.float32] = outputs[0].numpy()
         return logits
 
@@ -249,10 +274,10 @@ def _canaries(adapter: Adapter) -> list[Row]:
 
 
 def _batches(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
-    """Yield the indices of rows in batches of similar length, of at most so many padded tokens."""
+    """Yield the indices of rows in batches of similar length, the longest first, of at most so many padded tokens."""
     batch: list[int] = []
-    for index in sorted(range(len(rows)), key=lambda index: len(rows[index])):
-        if len(rows[index]) * (len(batch) + 1) > tokens and batch:
+    for index in sorted(range(len(rows)), key=lambda index: -len(rows[index])):
+        if batch and len(rows[batch[0]]) * (len(batch) + 1) > tokens:
             yield batch
             batch = []
         batch.append(index)

@@ -13,9 +13,10 @@ try:
     from serve.bundle import open_bundle, with_adapters
     from serve.classify import Classifier
     from serve.errors import ServeError
+    from serve.graph_cache import default_cache
     from serve.http.app import make_app
     from serve.scheduler import Limits
-    from serve.session import PROVIDERS
+    from serve.session import PROVIDERS, cores
 except ImportError as error:
     sys.exit(f"adamix-serve needs ONNX Runtime ({error}): pip install 'adamix[cpu]' or, with a GPU, 'adamix[gpu]'")
 
@@ -40,7 +41,13 @@ def main(argv: list[str] | None = None) -> None:
         listener = _listen(args.host, args.port)
         bundle = with_adapters(open_bundle(args.bundle), args.adapter)
         classifier = Classifier(
-            bundle, provider=args.provider, threads=args.threads, slots=args.slots, held=args.host_adapters
+            bundle,
+            provider=args.provider,
+            threads=args.threads,
+            streams=args.streams or args.threads or cores(),
+            slots=args.slots,
+            held=args.host_adapters,
+            cache=None if args.no_cache else args.cache or default_cache(),
         )
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
@@ -86,6 +93,19 @@ def _parser() -> argparse.ArgumentParser:
         "--provider", choices=PROVIDERS, default="auto", help="where to run (default: a GPU if there is one)"
     )
     parser.add_argument("--threads", type=_positive, help="threads of a run on the CPU (default: the cores at hand)")
+    parser.add_argument(
+        "--streams",
+        type=_positive,
+        help="batches side by side under load, one thread each, on the CPU (default: the threads)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="where optimised graphs are kept for the next start and other servers; each takes one and a half times "
+        "its bundle (default: $ADAMIX_CACHE/graphs or ~/.cache/adamix/graphs)",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="keep no optimised graph")
     parser.add_argument(
         "--slots",
         type=_positive,

@@ -5,7 +5,7 @@ extends in place. An encoder-decoder reads each prompt once and writes from its 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,12 +150,11 @@ class Generator:
         """Return the logits (tokens, vocabulary) before each of `tokens`, which are taken as if they were written."""
         longest = max(map(len, tokens))
         steps = []
-        with self._alone():
-            run = Rows(self, prompts, room=longest)
+        with self._rows(prompts, longest) as rows:
             for step in range(longest):
-                steps.append(run.logits)
+                steps.append(rows.logits)
                 if step + 1 < longest:
-                    run.append([row[min(step, len(row) - 1)] for row in tokens])
+                    rows.append([row[min(step, len(row) - 1)] for row in tokens])
         return [np.stack([logits[index] for logits in steps[: len(row)]]) for index, row in enumerate(tokens)]
 
     def greedy_logits(
@@ -200,33 +199,33 @@ class Generator:
         self, prompts: Sequence[Prompt], max_new_tokens: int, steps: list[NDArray[np.float32]] | None = None
     ) -> tuple[list[list[int]], list[int | None]]:
         """Return the tokens after each prompt and the one that ended them; the logits of every step go to `steps`."""
-        with self._alone():
-            return self._greedily(prompts, max_new_tokens, steps)
-
-    def _greedily(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, steps: list[NDArray[np.float32]] | None
-    ) -> tuple[list[list[int]], list[int | None]]:
         ends = [prompt.adapter.card.eos_token_ids for prompt in prompts]
-        rows = Rows(self, prompts, room=max_new_tokens)
         tokens: list[list[int]] = [[] for _ in prompts]
         ended: list[int | None] = [None] * len(prompts)
-        for step in range(max_new_tokens):
-            if steps is not None:
-                steps.append(rows.logits)
-            chosen = rows.logits.argmax(-1).tolist()
-            for index, token in enumerate(chosen):
-                if ended[index] is None and token in ends[index]:
-                    ended[index] = token
-                if ended[index] is None:
-                    tokens[index].append(token)
-            if None not in ended or step + 1 == max_new_tokens:
-                break
-            rows.append(chosen)
+        with self._rows(prompts, max_new_tokens) as rows:
+            for step in range(max_new_tokens):
+                if steps is not None:
+                    steps.append(rows.logits)
+                chosen = rows.logits.argmax(-1).tolist()
+                for index, token in enumerate(chosen):
+                    if ended[index] is None and token in ends[index]:
+                        ended[index] = token
+                    if ended[index] is None:
+                        tokens[index].append(token)
+                if None not in ended or step + 1 == max_new_tokens:
+                    break
+                rows.append(chosen)
         return tokens, ended
 
-    def _alone(self) -> AbstractContextManager[object]:
-        """Keep the adapters of a batch in their slots until it is written."""
-        return self.bank.lock if self.bank else nullcontext()
+    @contextmanager
+    def _rows(self, prompts: Sequence[Prompt], room: int) -> Iterator["Rows"]:
+        """Yield the rows of prompts, whose adapters stay in their slots until they are written."""
+        if self.bank is None:
+            yield Rows(self, prompts, room=room)
+            return
+        with self.bank.using([prompt.adapter for prompt in prompts]) as (slots, feeds):
+            ids = ort.OrtValue.ortvalue_from_numpy(slots)
+            yield Rows(self, prompts, room=room, adapters={**feeds, "adapter_ids": ids})
 
     def _parts(self, adapters: Sequence[Adapter]) -> Iterator[list[int]]:
         """Yield indices of adapters that have slots together."""
@@ -239,14 +238,19 @@ class Generator:
 class Rows:
     """Prompts that are written together: their cache and the logits (rows, vocabulary) of the newest tokens."""
 
-    def __init__(self, generator: Generator, prompts: Sequence[Prompt], *, room: int) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        prompts: Sequence[Prompt],
+        *,
+        room: int,
+        adapters: dict[str, ort.OrtValue] | None = None,
+    ) -> None:
+        """Read the prompts, with room for so many tokens after each; `adapters` are the inputs that a bank adds."""
         self.generator = generator
         manifest = generator.bundle.manifest
         ids = [prompt.input_ids for prompt in prompts]
-        self.fixed: dict[str, ort.OrtValue] = {}
-        if generator.bank:
-            slots = generator.bank.place([prompt.adapter for prompt in prompts])
-            self.fixed = {**generator.bank.feeds, "adapter_ids": ort.OrtValue.ortvalue_from_numpy(slots)}
+        self.fixed = dict(adapters or {})
         if generator.encoder is not None:
             self.fixed |= self._encode(generator.encoder, ids)
             ids = [[manifest.start_token_id or 0] for _ in prompts]

@@ -22,7 +22,7 @@ class AsyncClassifier:
 
     def __init__(self, classifier: Classifier, limits: Limits | None = None) -> None:
         self.classifier = classifier
-        self.batcher: Batcher[Row, Prediction] = Batcher(classifier.run, limits or Limits())
+        self.batcher: Batcher[Row, Prediction] = Batcher(classifier.run, limits or Limits(), streams=classifier.streams)
 
     async def __aenter__(self) -> Self:
         self.batcher.start()

@@ -3,12 +3,14 @@
 import ctypes
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnxruntime as ort
 
 from serve.errors import BundleError, ProviderError
+from serve.graph_cache import cached_session, key_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,18 +60,44 @@ def _cuda_obstacle() -> str | None:
     return None
 
 
-def open_session(model: Path, choice: Choice, *, threads: int | None = None) -> ort.InferenceSession:
-    """Return a session for `model`; `threads` defaults to the cores this process may use."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    options.log_severity_level = ERRORS_ONLY if choice.provider == CPU else NOTHING
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def open_session(
+    model: Path,
+    choice: Choice,
+    *,
+    threads: int | None = None,
+    cache: Path | None = None,
+    hashes: Sequence[str] = (),
+) -> ort.InferenceSession:
+    """Return a session for `model`; `threads` defaults to `cores()`.
+
+    With the folder `cache`, on a processor, the optimised graph is taken from there or kept there, by the `hashes` of
+    the model's files.
+    """
+    disabled = SLOWER.get(choice.provider, [])
+
+    def options() -> ort.SessionOptions:
+        made = ort.SessionOptions()
+        made.intra_op_num_threads = threads or cores()
+        made.log_severity_level = ERRORS_ONLY if choice.provider == CPU else NOTHING
+        return made
+
+    def open_graph(graph: Path, settings: ort.SessionOptions) -> ort.InferenceSession:
+        providers = [choice.provider] if choice.provider == CPU else [choice.provider, CPU]
+        return ort.InferenceSession(graph, settings, providers=providers, disabled_optimizers=disabled)
+
     if choice.provider == CUDA:
         ort.preload_dlls()
-    providers = [choice.provider] if choice.provider == CPU else [choice.provider, CPU]
     try:
-        session = ort.InferenceSession(
-            model, options, providers=providers, disabled_optimizers=SLOWER.get(choice.provider, [])
-        )
+        if cache is None or choice.provider != CPU:
+            session = open_graph(model, options())
+        else:
+            key = key_of(hashes, choice.provider, disabled)
+            session = cached_session(model, cache, key, options, open_graph)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise BundleError(f"ONNX Runtime does not take {model}: {_line(error)}") from error
     chosen = session.get_providers()[0]

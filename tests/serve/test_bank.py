@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -157,3 +159,36 @@ def test_without_memory_for_wider_stacks_the_old_ones_stay(bundle: Bundle, monke
     for name, stack in before.items():
         np.testing.assert_array_equal(bank.stacks[name], stack)
     assert bank.place([intent]).tolist() == [2]
+
+
+def test_a_run_keeps_its_adapters_in_their_slots_while_others_are_placed(mixed: Classifier) -> None:
+    bundle = mixed.bundle
+    tone, intent, match = (bundle.adapters[name] for name in ("tone", "intent", "match"))
+    bank = Bank(bundle.manifest.inputs, [], slots=2)
+    ended = threading.Event()
+
+    def wait_for_a_slot() -> None:
+        bank.place([match])
+        ended.set()
+
+    with bank.using([tone]) as (first, _):
+        bank.place([intent])
+        bank.place([match])
+        assert slots(bank, bundle) == {"tone": first[0], "match": 3 - first[0]}, "intent gave way, though used later"
+        bank.place([intent])
+        with bank.using([intent]):
+            other = threading.Thread(target=wait_for_a_slot)
+            other.start()
+            assert not ended.wait(0.1), "both slots are in use"
+            assert set(slots(bank, bundle)) == {"tone", "intent"}
+        assert ended.wait(10)
+        other.join()
+        assert set(slots(bank, bundle)) == {"tone", "match"}
+    assert not bank.in_use
+
+
+def test_a_run_that_fails_gives_its_slots_back(bundle: Bundle) -> None:
+    bank = Bank(bundle.manifest.inputs, [], slots=1)
+    with pytest.raises(RuntimeError), bank.using([bundle.adapters["tone"]]):
+        raise RuntimeError
+    assert bank.place([bundle.adapters["intent"]]).tolist() == [1]

@@ -35,6 +35,15 @@ def test_many_texts_come_back_in_order(classifier: Classifier) -> None:
         np.testing.assert_allclose(prediction.logits, classifier(text, adapter=name)[0].logits, atol=1e-4)
 
 
+def test_batches_side_by_side_answer_as_one_after_another(bundle: Bundle, classifier: Classifier) -> None:
+    texts = ["good", "the bill is late", "bad " * 7, "very good", "late"] * 8
+    names = ["tone", "intent"] * 20
+    beside = Classifier(bundle, provider="cpu", streams=3, batch_tokens=16)
+    for found, expected in zip(beside(texts, adapter=names), classifier(texts, adapter=names), strict=True):
+        np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
+        assert found.adapter == expected.adapter
+
+
 def test_scores_are_probabilities_over_the_adapters_own_labels(classifier: Classifier) -> None:
     tone, intent = classifier(["good", "good"], adapter=["tone", "intent"])
     assert (len(tone.scores), len(intent.scores)) == (2, 3)

@@ -1,3 +1,4 @@
+import os
 import signal
 import socket
 import subprocess
@@ -20,10 +21,13 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def server(bundle_folder: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def server(bundle_folder: Path, tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     port = free_port()
     process = subprocess.Popen(
-        [*SERVE, str(bundle_folder), "--port", str(port), "--provider", "cpu"], stderr=subprocess.PIPE, text=True
+        [*SERVE, str(bundle_folder), "--port", str(port), "--provider", "cpu"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "ADAMIX_CACHE": str(tmp_path / "cache")},
     )
     address = f"http://127.0.0.1:{port}"
     for _ in range(300):
@@ -79,12 +83,16 @@ def test_sigterm_answers_what_was_taken_and_exits_with_zero(
     assert "Traceback" not in log
 
 
-def test_the_log_says_where_it_runs_and_why(server: tuple["subprocess.Popen[str]", str]) -> None:
+def test_the_log_says_where_it_runs_and_why_and_what_it_keeps(
+    server: tuple["subprocess.Popen[str]", str], tmp_path: Path
+) -> None:
     process, _ = server
     process.send_signal(signal.SIGINT)
     _, log = process.communicate(timeout=30)
     assert process.returncode == 0
     assert log.count("running on CPUExecutionProvider: as asked") == 1
+    assert log.count("kept the optimised graph in") == 1
+    assert len(list((tmp_path / "cache" / "graphs").iterdir())) == 1
 
 
 def test_a_port_in_use_is_one_line(bundle_folder: Path) -> None:

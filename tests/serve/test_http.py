@@ -130,10 +130,10 @@ def gate(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> Gate:
     made = Gate(threading.Event(), threading.Event())
     run = classifier.run
 
-    def gated(rows: Sequence[Row]) -> list[Prediction]:
+    def gated(rows: Sequence[Row], alone: bool) -> list[Prediction]:
         made.reached.set()
         assert made.opened.wait(10)
-        return run(rows)
+        return run(rows, alone)
 
     monkeypatch.setattr(classifier, "run", gated)
     return made

@@ -18,9 +18,9 @@ CALLS = st.lists(st.lists(st.tuples(TEXT, st.sampled_from(NAMES)), min_size=1, m
 
 @pytest.fixture(scope="module")
 def few_slots(tmp_path_factory: pytest.TempPathFactory, reference: Reference) -> Classifier:
-    """Three adapters and two slots."""
+    """Three adapters, two slots, and two batches side by side."""
     folder = write_bundle(tmp_path_factory.mktemp("bank") / "bundle", reference, NAMES)
-    return Classifier(folder, provider="cpu", threads=1, slots=2)
+    return Classifier(folder, provider="cpu", threads=1, slots=2, streams=2)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
