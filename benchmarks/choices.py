@@ -15,7 +15,7 @@ from benchmarks.report import Findings
 from benchmarks.rounds import Pace, measure
 from serve.bundle import Bundle
 from serve.classify import BATCH_TOKENS, Classifier
-from serve.session import cores
+from serve.session import CPU, cores
 
 COUNT = 1000
 BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
@@ -30,7 +30,7 @@ def compare_choices(pace: Pace) -> Findings:
         bundles = {"fp32": exact, "int8": in_int8(exact, scratch / "int8")}
         timings = measure({name: sides_of(bundle, texts) for name, bundle in bundles.items()}, pace)
     ratios = {
-        (precision, choice): sides[name_of(BATCH_TOKENS, 1)].seconds / timing.seconds
+        (precision, choice): sides[name_of(BATCH_TOKENS[CPU], 1)].seconds / timing.seconds
         for precision, sides in timings.items()
         for choice, timing in sides.items()
     }

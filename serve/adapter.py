@@ -6,6 +6,7 @@ torch's layouts: weight (out, in), bias (out).
 
 import re
 from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,10 @@ class AdapterCard:
 
 
 Tensors = dict[str, NDArray[np.float32]]
+Layout = tuple[tuple[str, tuple[int, ...]], ...]
+"""Names and shapes of an adapter's weights, in order."""
+_layouts: dict[Layout, Layout] = {}
+"""Adapters of one kind share theirs: a thousand are a thousand arrays, not fifty thousand."""
 
 
 class Adapter:
@@ -90,25 +95,40 @@ class Adapter:
 
     def __init__(self, card: AdapterCard, tensors: Tensors, folder: Path | None = None) -> None:
         self.card, self.folder = card, folder
-        self._tensors: Tensors | None = tensors
+        self._values: NDArray[np.float32] | None
+        self._layout: Layout
+        self._pack(tensors)
 
     @property
     def tensors(self) -> Tensors:
-        """Its weights by name."""
-        if self._tensors is None:
+        """Its weights by name, as views of its memory."""
+        values = self._values  # another thread may forget them meanwhile
+        if values is None:
             assert self.folder is not None
-            self._tensors = _read_weights(self.folder, self.card)
-        return self._tensors
+            values = self._pack(_read_weights(self.folder, self.card))
+        ends = np.cumsum([0, *(prod(shape) for _, shape in self._layout)]).tolist()
+        return {
+            name: values[start:end].reshape(shape)
+            for (name, shape), start, end in zip(self._layout, ends, ends[1:], strict=False)
+        }
 
     @property
     def in_memory(self) -> bool:
         """Whether its weights are in memory."""
-        return self._tensors is not None
+        return self._values is not None
 
     def forget(self) -> None:
         """Give back the memory of the weights, if they can be read again."""
         if self.folder is not None:
-            self._tensors = None
+            self._values = None
+
+    def _pack(self, tensors: Tensors) -> NDArray[np.float32]:
+        """Keep weights as one array."""
+        layout = tuple((name, tensor.shape) for name, tensor in tensors.items())
+        self._layout = _layouts.setdefault(layout, layout)
+        values = np.concatenate([np.empty(0, np.float32), *map(np.ravel, tensors.values())], dtype=np.float32)
+        self._values = values
+        return values
 
 
 def check_name(name: str) -> str:

@@ -18,8 +18,8 @@ from serve.registry import Registry
 from serve.session import CPU, CUDA, choose_provider, open_session
 from serve.tokens import Row, Text, Texts, pad
 
-BATCH_TOKENS = 2048
-"""Padded tokens of a batch of a direct call."""
+BATCH_TOKENS = {CPU: 512, CUDA: 8192}
+"""Padded tokens of a batch: on a processor what its caches hold, on a GPU what should fill it (not yet measured)."""
 CANARIES = 16
 """Adapters whose canary rows run together."""
 CANARY_TOLERANCE = 1e-3
@@ -65,7 +65,7 @@ class Classifier:
         threads: int | None = None,
         slots: int | None = None,
         held: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         streams: int = 1,
         cache: Path | None = None,
     ) -> None:
@@ -73,19 +73,19 @@ class Classifier:
 
         `slots` adapters of a bank are on the device at a time (default: those of the bundle and its spare ones), and
         the weights of `held` in host memory (default: of all); the others are brought back when they are asked for.
-        A direct call runs batches of at most `batch_tokens` padded tokens.
+        Batches have at most `batch_tokens` padded tokens (default: BATCH_TOKENS of the provider).
 
         On a processor, `streams` batches run side by side, one thread each, when more than one is at hand. That takes a
         second session, with weights of its own unless there is a `cache`, a folder where the optimised graph is kept
         for the next start.
         """
-        self.batch_tokens = batch_tokens
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         manifest = self.bundle.manifest
         model, choice = self.bundle.model, choose_provider(provider)
         hashes = self.bundle.hashes(model)
         self.session = self.share = open_session(model, choice, threads=threads, cache=cache, hashes=hashes)
         check_edges(self.session, self.bundle)
+        self.batch_tokens = batch_tokens or BATCH_TOKENS[self.provider]
         self.streams = streams if self.provider == CPU else 1
         """How many batches run side by side, on `share`; one that is alone runs on `session`."""
         if self.streams > 1:

@@ -11,12 +11,12 @@ try:
     import uvicorn
 
     from serve.bundle import open_bundle, with_adapters
-    from serve.classify import Classifier
+    from serve.classify import BATCH_TOKENS, Classifier
     from serve.errors import ServeError
     from serve.graph_cache import default_cache
     from serve.http.app import make_app
     from serve.scheduler import Limits
-    from serve.session import PROVIDERS, cores
+    from serve.session import CPU, CUDA, PROVIDERS, cores
 except ImportError as error:
     sys.exit(f"adamix-serve needs ONNX Runtime ({error}): pip install 'adamix[cpu]' or, with a GPU, 'adamix[gpu]'")
 
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
             bundle,
             provider=args.provider,
             threads=args.threads,
+            batch_tokens=args.max_batch_tokens,
             streams=args.streams or args.threads or cores(),
             slots=args.slots,
             held=args.host_adapters,
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
     limits = Limits(
-        max_batch_tokens=args.max_batch_tokens,
+        max_batch_tokens=classifier.batch_tokens,
         max_batch_rows=args.max_batch_requests,
         max_queued_rows=args.max_queued_requests,
         timeout=args.timeout,
@@ -64,7 +65,12 @@ def main(argv: list[str] | None = None) -> None:
     host, port = listener.getsockname()[:2]
     logger.info("serving %s (%s) on http://%s:%d", args.bundle, ", ".join(classifier.cards), host, port)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=args.exit_timeout_secs, lifespan="on"
+        app,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=args.exit_timeout_secs,
+        lifespan="on",
     )
     try:
         uvicorn.Server(config).run(sockets=[listener])
@@ -107,6 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-cache", action="store_true", help="keep no optimised graph")
     parser.add_argument(
+        "--max-batch-tokens",
+        type=_positive,
+        help=f"padded tokens of a batch (default: {BATCH_TOKENS[CPU]} on the CPU, {BATCH_TOKENS[CUDA]} on a GPU)",
+    )
+    parser.add_argument(
         "--slots",
         type=_positive,
         help="adapters on the device at a time; the others are brought in when they are asked for (default: all)",
@@ -117,7 +128,6 @@ def _parser() -> argparse.ArgumentParser:
         help="adapters with their weights in host memory; the others are read from disk again (default: all)",
     )
     for flag, default, text in (
-        ("--max-batch-tokens", defaults.max_batch_tokens, "padded tokens of a batch"),
         ("--max-batch-requests", defaults.max_batch_rows, "texts of a batch"),
         ("--max-queued-requests", defaults.max_queued_rows, "texts that wait; beyond that the answer is 429"),
         ("--max-client-batch-size", 64, "texts in one request"),

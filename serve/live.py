@@ -22,7 +22,8 @@ class AsyncClassifier:
 
     def __init__(self, classifier: Classifier, limits: Limits | None = None) -> None:
         self.classifier = classifier
-        self.batcher: Batcher[Row, Prediction] = Batcher(classifier.run, limits or Limits(), streams=classifier.streams)
+        limits = limits or Limits(max_batch_tokens=classifier.batch_tokens)
+        self.batcher: Batcher[Row, Prediction] = Batcher(classifier.run, limits, streams=classifier.streams)
 
     async def __aenter__(self) -> Self:
         self.batcher.start()

@@ -32,7 +32,7 @@ RowType = TypeVar("RowType", bound=Sized)
 class Limits:
     """The bounds of a queue and of a batch."""
 
-    max_batch_tokens: int = 4096
+    max_batch_tokens: int = 512
     """Of rows times the longest row; a single longer row still runs, alone."""
     run_tokens: int = 16
     """What a run takes beyond its tokens, as so many tokens: the more, the more padding a larger batch is worth.

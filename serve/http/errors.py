@@ -3,8 +3,8 @@
 import logging
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from serve.errors import DeadlineExceeded, Draining, InputError, Overloaded, ServeError, UnknownAdapter
@@ -26,7 +26,7 @@ RETRY_AFTER = {429: "1", 503: "1"}
 def install(app: FastAPI) -> None:
     """Answer every error as {"error": …, "error_type": …}."""
     app.add_exception_handler(ServeError, _serve_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(ValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
 
@@ -43,7 +43,7 @@ async def _serve_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, ValidationError)
     first = error.errors()[0]
     if first["type"].startswith("json"):
         return answer(400, f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}", "validation")

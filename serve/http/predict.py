@@ -47,13 +47,19 @@ class Score(BaseModel):
     score: float
 
 
-@router.post("/predict", response_model=list[Score] | list[list[Score]])
-async def predict(body: PredictRequest, request: Request) -> Response:
+BODY = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
+}
+
+
+@router.post("/predict", response_model=list[Score] | list[list[Score]], openapi_extra=BODY)
+async def predict(request: Request) -> Response:
     """Classify texts, or pairs of texts.
 
     One text or pair gives a list of labels, likeliest first; a batch gives a list of such lists. The headers
     `X-Adapter` and `X-Adapter-Sha256` say which adapter answered, one entry a text.
     """
+    body = PredictRequest.model_validate_json(await request.body())
     state = request.app.state
     texts = _texts(body.inputs, limit=state.max_client_rows)
     engine: AsyncClassifier = state.engine

@@ -15,7 +15,7 @@ from adamix_export.graph import decoder
 from adamix_train.checkpoint import read_card
 from serve.bundle import open_bundle
 from serve.errors import BundleError, InputError, UnknownAdapter
-from serve.generate import Generator, Prompt, Rows
+from serve.generate import Generator
 from tests.adamix_export.conftest import Export, trained
 from tests.adamix_train.conftest import make_writer, writing_data
 from tests.adamix_train.tiny import DECODER, DECODERS
@@ -69,15 +69,6 @@ def greedy(checkpoint: Path, ids: list[int], count: int) -> list[int]:
     return tokens
 
 
-def stepped(generator: Generator, prompts: list[Prompt], tokens: list[list[int]]) -> list[np.ndarray]:
-    rows = Rows(generator, prompts, room=NEW)
-    steps = [rows.logits]
-    for step in range(len(tokens[0]) - 1):
-        rows.append([row[step] for row in tokens])
-        steps.append(rows.logits)
-    return [np.stack([logits[index] for logits in steps]) for index in range(len(prompts))]
-
-
 @pytest.mark.parametrize("kind", ["lora", "houlsby"])
 @pytest.mark.parametrize("family", DECODERS)
 def test_rows_of_any_length_go_on_as_pytorch_goes_on_with_each_alone(
@@ -88,7 +79,7 @@ def test_rows_of_any_length_go_on_as_pytorch_goes_on_with_each_alone(
     generator = Generator(tmp_path / "out", provider="cpu")
     prompts = [generator.prompt(text) for text in WORDS]
     tokens = torch.randint(3, 30, (len(prompts), NEW), generator=torch.Generator().manual_seed(0)).tolist()
-    for prompt, row, found in zip(prompts, tokens, stepped(generator, prompts, tokens), strict=True):
+    for prompt, row, found in zip(prompts, tokens, generator.forced_logits(prompts, tokens), strict=True):
         np.testing.assert_allclose(found, forced(checkpoint, prompt.input_ids, row), atol=1e-4)
 
 
@@ -102,7 +93,7 @@ def test_a_bank_writes_each_row_through_its_own_adapter(
     generator = Generator(tmp_path / "out", provider="cpu")
     prompts = [generator.prompt(text, kind) for text in WORDS for kind in kinds]
     tokens = [[3 + (number * step) % 20 for step in range(NEW)] for number in range(len(prompts))]
-    found = stepped(generator, prompts, tokens)
+    found = generator.forced_logits(prompts, tokens)
     for prompt, row, logits in zip(prompts, tokens, found, strict=True):
         expected = forced(checkpoints[family, prompt.adapter.card.name], prompt.input_ids, row)
         np.testing.assert_allclose(logits, expected, atol=1e-4)
@@ -221,8 +212,8 @@ def test_a_decoder_that_answers_otherwise_is_not_served(
 ) -> None:
     export("bank", f"one={checkpoints['llama', 'lora']}", f"other={checkpoints['llama', 'houlsby']}")
     bundle = open_bundle(tmp_path / "out")
-    for name, tensor in bundle.adapters["one"].tensors.items():
-        bundle.adapters["one"].tensors[name] = np.zeros_like(tensor)
+    for tensor in bundle.adapters["one"].tensors.values():
+        tensor[...] = 0
     with pytest.raises(BundleError, match="adapter one does not give the logits that it gave in PyTorch"):
         Generator(bundle, provider="cpu")
 

@@ -119,10 +119,13 @@ def test_clients_send_every_body_once_and_an_error_ends_them() -> None:
     seen: list[object] = []
 
     class Answers(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             seen.append(body)
             self.send_response(500 if body == "bad" else 200)
+            self.send_header("content-length", "2")
             self.end_headers()
             self.wfile.write(b"{}")
 

@@ -102,7 +102,8 @@ def test_invalid_utf8_is_a_400(client: httpx.Client) -> None:
 def test_a_lone_surrogate_is_refused(client: httpx.Client) -> None:
     body = b'{"inputs": "good \\ud800", "adapter": "tone"}'
     response = client.post("/predict", content=body, headers={"content-type": "application/json"})
-    assert response.status_code == 422
+    assert response.status_code == 400
+    assert "the body is not JSON: unexpected end of hex escape at line 1 column" in response.json()["error"]
 
 
 def test_a_long_text_is_cut_where_that_is_asked_for(client: httpx.Client) -> None:
