@@ -11,10 +11,14 @@ from typing import Any
 
 HOMES = {
     "AsyncClassifier": "serve.live",
+    "AsyncGenerator": "serve.live",
     "Classifier": "serve.classify",
     "Generator": "serve.generate",
     "Limits": "serve.scheduler",
+    "Pool": "serve.continuous",
     "Prediction": "serve.classify",
+    "Sampling": "serve.sampling",
+    "Written": "serve.generate",
 }
 """What a program imports from here, and the module that it comes from, which is imported when it is asked for."""
 __all__ = sorted(HOMES)

@@ -90,6 +90,11 @@ class Bank:
                 self.in_use -= Counter(wanted.keys())
                 self.change.notify_all()
 
+    def has_room(self, adapter: Adapter) -> bool:
+        """Return whether `using` an adapter would not have to wait."""
+        with self.change:
+            return len(self.in_use.keys() | {adapter.card.sha256}) <= self.room
+
     def place(self, adapters: Sequence[Adapter]) -> NDArray[np.int64]:
         """Return the slot of each adapter (adapters,), after writing those that have none."""
         with self.using(adapters) as (slots, _):

@@ -6,6 +6,7 @@ ServeError
 ├── UnknownAdapter     a request names an adapter that is not loaded
 ├── InputError         a text is empty, too long, or not a text
 ├── Overloaded         the queue is full
+├── Failed             a text cannot be written on: its adapter gives no numbers
 ├── DeadlineExceeded   a request waited too long
 └── Draining           the server is stopping
 """
@@ -33,6 +34,10 @@ class InputError(ServeError):
 
 class Overloaded(ServeError):
     """The queue is full."""
+
+
+class Failed(ServeError):
+    """A text cannot be written on: its adapter gives no numbers."""
 
 
 class DeadlineExceeded(ServeError):

@@ -1,12 +1,14 @@
-"""The generation engine: prompts in, texts out, rows of a batch through adapters of their own.
+"""The generation engine: prompts in, texts out, each through an adapter of its own.
 
-Prompts of any lengths start together and are written together, greedily; the cache is one buffer that every step
-extends in place. An encoder-decoder reads each prompt once and writes from its start token.
+Texts are written by the `Engine` of continuous batching, which all callers share. `Rows` is the plain way, a batch of
+prompts from the first token to the last: what an export and the canary rows look at.
 """
 
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +20,19 @@ from serve.adapter import Adapter, AdapterCard
 from serve.bank import Bank
 from serve.bundle import Bundle, open_bundle
 from serve.classify import check_edges, session_edges
+from serve.continuous import PAST, PRESENT, SOURCE_MASK, Engine, Generation, Pool, mask_of
 from serve.errors import BundleError, InputError
+from serve.guide import Guides
 from serve.registry import Registry
+from serve.sampling import Logprobs, Sampling
 from serve.session import CUDA, choose_provider, open_session
+from serve.text_stream import TextStream
 from serve.tokens import pad
 
-PAST = "past_key_values."
-PRESENT = "present."
-SOURCE_MASK = "encoder_attention_mask"
 CANARY_TOLERANCE = 1e-2
 """Largest difference of a canary token's logit from PyTorch's, on any provider, in fp32; a bundle may state more."""
 CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-BATCH_ROWS = 32
-"""Of a direct call."""
+GREEDY = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,13 @@ class Written:
     """Without the end-of-sequence token."""
     text: str
     ended: bool
-    """Whether the model ended the text itself."""
+    """Whether the model, or a text to stop at, ended it."""
+    logprobs: list[Logprobs] = field(default_factory=list)
+    """Of each token, and of the one that ended the text, if they were asked for."""
 
 
 class Generator:
-    """A bundle, ready to write.
+    """A bundle, ready to write; any number of threads may call it, and their texts are written together.
 
     Opening it runs every adapter's canary rows and compares: an adapter that does not give what it gave in PyTorch is
     not served.
@@ -69,15 +73,23 @@ class Generator:
         threads: int | None = None,
         slots: int | None = None,
         held: int | None = None,
+        cache: Path | None = None,
+        pool: Pool | None = None,
     ) -> None:
-        """Open a bundle, or the one in a folder; `slots` and `held` are those of a `Classifier`."""
+        """Open a bundle, or the one in a folder; `slots`, `held` and `cache` are those of a `Classifier`.
+
+        `pool` bounds what is in flight.
+        """
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         manifest, choice = self.bundle.manifest, choose_provider(provider)
-        self.session = open_session(self.bundle.model, choice, threads=threads)
+        self.session = open_session(
+            self.bundle.model, choice, threads=threads, cache=cache, hashes=self.bundle.hashes(self.bundle.model)
+        )
         check_edges(self.session, self.bundle)
         self.encoder: ort.InferenceSession | None = None
         if self.bundle.encoder is not None:
-            self.encoder = open_session(self.bundle.encoder, choice, threads=threads)
+            hashes = self.bundle.hashes(self.bundle.encoder)
+            self.encoder = open_session(self.bundle.encoder, choice, threads=threads, cache=cache, hashes=hashes)
             if session_edges(self.encoder) != (manifest.encoder_inputs, manifest.encoder_outputs):
                 raise BundleError(f"{self.bundle.encoder} does not have the edges that the manifest lists")
         self.device = "cuda" if self.provider == CUDA else "cpu"
@@ -89,6 +101,10 @@ class Generator:
             count = len(adapters) + manifest.spare_slots if slots is None else slots
             self.bank = Bank(edges, adapters, device=self.device, slots=count, held=held)
         self.registry = Registry(self.bundle, self.bank, self.check_canaries)
+        self.engine = Engine(self.bundle, self.session, self.bank, pool, self.encoder)
+        self.guides = Guides(self.tokenizer, _vocabulary(self.bundle))
+        self.turn = threading.Lock()
+        """Held by the thread that steps."""
 
     @property
     def cards(self) -> dict[str, AdapterCard]:
@@ -109,14 +125,58 @@ class Generator:
         return self.session.get_providers()[0]
 
     def __call__(
-        self, texts: str | Sequence[str], *, adapter: str | Sequence[str] | None = None, max_new_tokens: int = 64
+        self,
+        texts: str | Sequence[str],
+        *,
+        adapter: str | Sequence[str] | None = None,
+        sampling: Sampling = GREEDY,
+        max_new_tokens: int | None = None,
     ) -> list[Written]:
-        """Write a text for each of `texts`, inputs as the adapter's task has them; answers come in their order."""
+        """Write a text for each of `texts`, inputs as the adapter's task has them; answers come in their order.
+
+        With `sampling.n` there are so many for the first text, then as many for the next.
+        """
+        return self.write(self.prompts(texts, adapter), max_new_tokens=max_new_tokens, sampling=sampling)
+
+    def stream(self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY) -> Iterator[str]:
+        """Yield a text as it is written; whoever stops listening stops the writing."""
+        pieces: deque[str] = deque()
+        (generation,) = self.generations([self.prompt(text, adapter)], one_answer(sampling))
+        generation.on_text = pieces.append
+        self.engine.submit(generation)
+        try:
+            while generation.ended is None or pieces:
+                self._step(generation)
+                while pieces:
+                    yield pieces.popleft()
+        finally:
+            generation.cancelled = True
+            self._step(generation)
+        if generation.error is not None:
+            raise generation.error
+
+    def generations(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Generation]:
+        """Return texts that have not been begun, for an `Engine`: `sampling.n` for each prompt."""
+        seeds = [None if sampling.seed is None else sampling.seed + index for index in range(sampling.n)]
+        return [self._generation(prompt, replace(sampling, seed=seed)) for prompt in prompts for seed in seeds]
+
+    def _generation(self, prompt: Prompt, sampling: Sampling) -> Generation:
+        start = self.bundle.manifest.start_token_id or 0
+        ids, ends = prompt.input_ids, prompt.adapter.card.eos_token_ids
+        return Generation(
+            ids if self.encoder is None else [start],
+            prompt.adapter,
+            sampling,
+            TextStream(self.tokenizer, sampling.stop),
+            source=() if self.encoder is None else ids,
+            guide=None if sampling.json_schema is None else self.guides.guide(sampling.json_schema, ends),
+        )
+
+    def prompts(self, texts: str | Sequence[str], adapter: str | Sequence[str | None] | None = None) -> list[Prompt]:
+        """Return the prompts of inputs, through one adapter or each through its own."""
         texts = [texts] if isinstance(texts, str) else texts
         names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
-        return self.write(
-            [self.prompt(text, name) for text, name in zip(texts, names, strict=True)], max_new_tokens=max_new_tokens
-        )
+        return [self.prompt(text, name) for text, name in zip(texts, names, strict=True)]
 
     def prompt(self, text: str, adapter: str | None = None) -> Prompt:
         """Return the prompt of an input as in training.
@@ -135,16 +195,32 @@ class Generator:
             ids = [*ids[: card.max_length - 1], ids[-1]] if self.encoder else ids[-card.max_length :]
         return Prompt(ids, found)
 
-    def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int) -> list[Written]:
-        """Write after each prompt, greedily, until its end-of-sequence token or for `max_new_tokens`."""
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].input_ids))
-        written: dict[int, Written] = {}
-        for start in range(0, len(order), BATCH_ROWS):
-            batch = order[start : start + BATCH_ROWS]
-            for part in self._parts([prompts[index].adapter for index in batch]):
-                some = [batch[index] for index in part]
-                written |= zip(some, self._write([prompts[index] for index in some], max_new_tokens), strict=True)
-        return [written[index] for index in range(len(prompts))]
+    def write(
+        self, prompts: Sequence[Prompt], *, max_new_tokens: int | None = None, sampling: Sampling = GREEDY
+    ) -> list[Written]:
+        """Write after each prompt, as `sampling` says, until its end-of-sequence token or for `max_new_tokens`."""
+        if max_new_tokens is not None:
+            sampling = replace(sampling, max_new_tokens=max_new_tokens)
+        generations = self.generations(prompts, sampling)
+        waiting = deque(generations)
+        try:
+            for generation in generations:
+                while generation.ended is None:
+                    while waiting and self.engine.queued < self.engine.pool.queued:
+                        self.engine.submit(waiting.popleft())
+                    self._step(generation)
+                if generation.error is not None:
+                    raise generation.error
+        finally:
+            for generation in generations:
+                generation.cancelled = True
+        return [written(generation) for generation in generations]
+
+    def _step(self, generation: Generation) -> None:
+        """Do a step for all that are in flight, unless another thread has ended this one meanwhile."""
+        with self.turn:
+            if generation.ended is None:
+                self.engine.step()
 
     def forced_logits(self, prompts: Sequence[Prompt], tokens: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         """Return the logits (tokens, vocabulary) before each of `tokens`, which are taken as if they were written."""
@@ -186,15 +262,6 @@ class Generator:
                     f"(within {tolerance:g}): it is not served; export it again"
                 )
 
-    def _write(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Written]:
-        cards = [prompt.adapter.card for prompt in prompts]
-        tokens, ended = self._greedy(prompts, max_new_tokens)
-        texts = self.tokenizer.decode_batch(tokens)
-        return [
-            Written(card.name, card.sha256, row, text.strip(), end is not None)
-            for card, row, text, end in zip(cards, tokens, texts, ended, strict=True)
-        ]
-
     def _greedy(
         self, prompts: Sequence[Prompt], max_new_tokens: int, steps: list[NDArray[np.float32]] | None = None
     ) -> tuple[list[list[int]], list[int | None]]:
@@ -227,12 +294,25 @@ class Generator:
             ids = ort.OrtValue.ortvalue_from_numpy(slots)
             yield Rows(self, prompts, room=room, adapters={**feeds, "adapter_ids": ids})
 
-    def _parts(self, adapters: Sequence[Adapter]) -> Iterator[list[int]]:
-        """Yield indices of adapters that have slots together."""
-        if self.bank is None:
-            yield list(range(len(adapters)))
-        else:
-            yield from self.bank.batches(adapters)
+
+def one_answer(sampling: Sampling) -> Sampling:
+    """Return what is asked for, unless it is more than one answer, which cannot be streamed."""
+    if sampling.n > 1:
+        raise InputError(f"n is {sampling.n}: a stream has one answer")
+    return sampling
+
+
+def written(generation: Generation) -> Written:
+    """Return what a generation that has ended came to."""
+    card = generation.adapter.card
+    return Written(
+        card.name,
+        card.sha256,
+        generation.tokens,
+        generation.text.strip(),
+        generation.ended == "stop",
+        generation.logprobs,
+    )
 
 
 class Rows:
@@ -276,7 +356,7 @@ class Rows:
     def _encode(self, encoder: ort.InferenceSession, ids: list[list[int]]) -> dict[str, ort.OrtValue]:
         """Return what the decoder reads of the sources, by the names of its inputs."""
         manifest = self.generator.bundle.manifest
-        mask = _mask(np.array([len(row) for row in ids]))
+        mask = mask_of([len(row) for row in ids])
         binding = encoder.io_binding()
         binding.bind_cpu_input("input_ids", pad(ids, manifest.pad_token_id))
         binding.bind_cpu_input("attention_mask", mask)
@@ -291,7 +371,7 @@ class Rows:
         return read | {SOURCE_MASK: ort.OrtValue.ortvalue_from_numpy(mask)}
 
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        mask = _mask(self.lengths)
+        mask = mask_of(self.lengths)
         binding = self.generator.session.io_binding()
         binding.bind_cpu_input("input_ids", ids)
         binding.bind_cpu_input("attention_mask", mask)
@@ -306,6 +386,7 @@ class Rows:
         return logits[:, 0]
 
 
-def _mask(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return 1 for each row's tokens and 0 for the padding on its right: (rows, longest)."""
-    return (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+def _vocabulary(bundle: Bundle) -> int:
+    """Return how many tokens there are logits for."""
+    (shape,) = [edge.shape for edge in bundle.manifest.outputs if edge.name == "logits"]
+    return int(shape[-1])

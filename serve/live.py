@@ -1,12 +1,17 @@
-"""A classifier for programs that serve: calls that come together run together."""
+"""Engines for programs that serve: calls that come together run together."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 from serve.classify import Classifier, Prediction, average
-from serve.errors import InputError
+from serve.continuous import Generation
+from serve.errors import Draining, InputError
+from serve.generate import GREEDY, Generator, Written, one_answer, written
+from serve.sampling import Sampling
 from serve.scheduler import Batcher, Limits
 from serve.tokens import Row, Text, parts
 
@@ -66,3 +71,88 @@ class AsyncClassifier:
             raise InputError(f"the texts come to {len(flat)} windows; at most {most_rows} go into one request")
         answers = iter(await self.batcher.submit(flat))
         return [average([next(answers) for _ in part]) for part in rows]
+
+
+class AsyncGenerator:
+    """A generator for the tasks of one event loop, stepped by a thread; `async with` starts and drains it."""
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator, self.engine = generator, generator.engine
+        self.change = threading.Condition()
+        self.draining = False
+        self.worker = threading.Thread(target=self._work, name="adamix-steps", daemon=True)
+
+    async def __aenter__(self) -> Self:
+        self.worker.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain()
+
+    async def __call__(
+        self,
+        texts: str | Sequence[str],
+        *,
+        adapter: str | Sequence[str | None] | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> list[Written]:
+        """Write a text for each of `texts`, as `Generator` does."""
+        generations = self.generator.generations(self.generator.prompts(texts, adapter), sampling)
+        try:
+            await asyncio.gather(*map(self._written, generations))
+        finally:
+            for generation in generations:
+                generation.cancelled = True
+        return [written(generation) for generation in generations]
+
+    async def stream(self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY) -> AsyncIterator[str]:
+        """Yield a text as it is written; whoever stops listening stops the writing."""
+        (generation,) = self.generator.generations([self.generator.prompt(text, adapter)], one_answer(sampling))
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str]()
+        generation.on_text = lambda piece: _call(loop, pieces.put_nowait, piece)
+        ended = asyncio.create_task(self._written(generation))
+        ended.add_done_callback(lambda _: pieces.put_nowait(""))
+        try:
+            while piece := await pieces.get():
+                yield piece
+            await ended
+        finally:
+            generation.cancelled = True
+            ended.cancel()
+
+    async def drain(self) -> None:
+        """Take no more texts and return when all that were taken are written."""
+        with self.change:
+            self.draining = True
+            self.change.notify_all()
+        await asyncio.to_thread(self.worker.join)
+
+    async def _written(self, generation: Generation) -> None:
+        """Have a text written, or raise its error."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        generation.on_end = lambda: _call(loop, ended.set)
+        if self.draining:
+            raise Draining("the server is stopping; send the request to another one")
+        self.engine.submit(generation)
+        with self.change:
+            self.change.notify_all()
+        await ended.wait()
+        if generation.error is not None:
+            raise generation.error
+
+    def _work(self) -> None:
+        while True:
+            with self.change:
+                self.change.wait_for(lambda: self.draining or self.engine.busy)
+            if not self.engine.busy:
+                return
+            with self.generator.turn:
+                self.engine.step()
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
+    """Call a function in a loop, which may have ended meanwhile: then nobody waits for it."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *arguments)

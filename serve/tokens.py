@@ -1,5 +1,6 @@
 """Turn texts into rows of token ids, exactly as in training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -87,7 +88,7 @@ def parts(text: Text) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else text
 
 
-def pad(sequences: list[list[int]], value: int) -> NDArray[np.int64]:
+def pad(sequences: Sequence[Sequence[int]], value: int) -> NDArray[np.int64]:
     """Return the sequences as one array (rows, longest), padded on the right with `value`."""
     padded = np.full((len(sequences), max(map(len, sequences))), value, np.int64)
     for line, sequence in zip(padded, sequences, strict=True):

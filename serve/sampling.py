@@ -1,0 +1,177 @@
+"""How the next token is chosen from logits (vocabulary,): what a request asks for, in the order that transformers has.
+
+Penalties, bias and banned n-grams come first, on the logits; then temperature, top-k, top-p and min-p. Presence and
+frequency penalties are OpenAI's: they count what was written, not the prompt; the repetition penalty counts both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.errors import InputError
+
+MOST_STOPS = 64
+MOST_LOGPROBS = 20
+MOST_BEAMS = 64
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """What a request asks for; by default the likeliest token at every step."""
+
+    max_new_tokens: int | None = None
+    """By default 64, or fewer if the model's context leaves less room."""
+    temperature: float = 0.0
+    """0 takes the likeliest token; the others below are then without effect."""
+    top_k: int = 0
+    """Only so many of the likeliest tokens; 0 is all."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that have this probability together."""
+    min_p: float = 0.0
+    """Only tokens of at least this share of the likeliest one's probability."""
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    """No run of so many tokens twice, the prompt's included; 0 is off."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    stop: Sequence[str] = ()
+    """Texts that end the answer, and are not part of it."""
+    logprobs: int | None = None
+    """With each token its logarithmic probability, and that of so many of the likeliest."""
+    seed: int | None = None
+    n: int = 1
+    """Answers to each prompt; the second is drawn with the seed after the first's."""
+    json_schema: Mapping[str, Any] | None = None
+    """The text is JSON of this schema, if it ends by itself."""
+    beams: int = 1
+    """More than one searches for the likeliest text rather than the likeliest token."""
+    length_penalty: float = 1.0
+    """Of a beam search: the power of its length that a text's score is divided by."""
+
+    def __post_init__(self) -> None:
+        for name, good, rule in (
+            ("max_new_tokens", self.max_new_tokens is None or self.max_new_tokens >= 1, "at least 1"),
+            ("temperature", 0 <= self.temperature < np.inf, "0 or more"),
+            ("top_k", self.top_k >= 0, "0 (all) or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
+            ("repetition_penalty", 0 < self.repetition_penalty < np.inf, "above 0"),
+            ("presence_penalty", np.isfinite(self.presence_penalty), "a number"),
+            ("frequency_penalty", np.isfinite(self.frequency_penalty), "a number"),
+            ("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "0 (off) or more"),
+            ("logprobs", self.logprobs is None or 0 <= self.logprobs <= MOST_LOGPROBS, f"0 to {MOST_LOGPROBS}"),
+            ("seed", self.seed is None or self.seed >= 0, "0 or more"),
+            ("n", 1 <= self.n <= MOST_BEAMS, f"1 to {MOST_BEAMS}"),
+            ("beams", 1 <= self.beams <= MOST_BEAMS, f"1 to {MOST_BEAMS}"),
+            ("length_penalty", np.isfinite(self.length_penalty), "a number"),
+        ):
+            if not good:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be {rule}")
+        if len(self.stop) > MOST_STOPS or not all(self.stop):
+            raise InputError(f"stop has {len(self.stop)} texts: give at most {MOST_STOPS}, none of them empty")
+        if any(not np.isfinite(bias) for bias in self.logit_bias.values()):
+            raise InputError("logit_bias has a value that is not a number")
+        if self.beams > 1 and (self.temperature or self.stop or self.logprobs is not None or self.n > 1 or self.guided):
+            raise InputError("a beam search goes without temperature, stop, logprobs, n and json_schema")
+
+    @property
+    def guided(self) -> bool:
+        """Whether not every token may come next."""
+        return self.json_schema is not None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the likeliest token is taken, whatever was written before."""
+        return (
+            not self.temperature
+            and self.repetition_penalty == 1
+            and not self.presence_penalty
+            and not self.frequency_penalty
+            and not self.no_repeat_ngram_size
+            and not self.logit_bias
+            and not self.guided
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Of one token: its logarithmic probability as the model has it, before any penalty, and the likeliest tokens'."""
+
+    chosen: float
+    likeliest: list[tuple[int, float]]
+
+
+def processed(
+    logits: Logits,
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    sampling: Sampling,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Logits:
+    """Return logits after all that `sampling` does to them; tokens that are not `allowed` have minus infinity."""
+    scores = logits.astype(np.float32, copy=True)
+    seen = np.unique(np.array([*prompt, *tokens], np.int64))
+    if sampling.repetition_penalty != 1 and seen.size:
+        some = scores[seen]
+        scores[seen] = np.where(some < 0, some * sampling.repetition_penalty, some / sampling.repetition_penalty)
+    if tokens and (sampling.presence_penalty or sampling.frequency_penalty):
+        written, counts = np.unique(np.array(tokens, np.int64), return_counts=True)
+        scores[written] -= sampling.presence_penalty + sampling.frequency_penalty * counts.astype(np.float32)
+    for token, bias in sampling.logit_bias.items():
+        scores[token] += bias
+    scores[_repeating([*prompt, *tokens], sampling.no_repeat_ngram_size)] = -np.inf
+    if allowed is not None:
+        scores[~allowed] = -np.inf
+    return warped(scores, sampling) if sampling.temperature else scores
+
+
+def warped(scores: Logits, sampling: Sampling) -> Logits:
+    """Return scores after temperature, top-k, top-p and min-p."""
+    scores = scores / np.float32(sampling.temperature)
+    if 0 < sampling.top_k < scores.size:
+        scores[scores < np.partition(scores, -sampling.top_k)[-sampling.top_k]] = -np.inf
+    if sampling.top_p < 1:
+        order = np.argsort(scores, kind="stable")
+        below = probabilities(scores[order]).cumsum() <= 1 - sampling.top_p
+        below[-1] = False
+        scores[order[below]] = -np.inf
+    if sampling.min_p:
+        shares = probabilities(scores)
+        scores[shares < sampling.min_p * shares.max()] = -np.inf
+    return scores
+
+
+def choose(scores: Logits, sampling: Sampling, random: np.random.Generator) -> int:
+    """Return the next token: the likeliest, or one drawn from the distribution that the scores are the logits of."""
+    if not sampling.temperature:
+        return int(scores.argmax())
+    ends = probabilities(scores).astype(np.float64).cumsum()
+    return int(np.searchsorted(ends, random.random() * ends[-1], side="right"))
+
+
+def logprobs_of(logits: Logits, token: int, most: int) -> Logprobs:
+    """Return a token's logarithmic probability and those of the likeliest."""
+    values = logits.astype(np.float64) - logits.max()
+    values -= np.log(np.exp(values).sum())
+    top = np.argpartition(-values, most - 1)[:most] if most else np.empty(0, np.int64)
+    top = top[np.argsort(-values[top], kind="stable")]
+    return Logprobs(float(values[token]), [(int(one), float(values[one])) for one in top])
+
+
+def probabilities(scores: Logits) -> Logits:
+    """Return the softmax of scores."""
+    powers: Logits = np.exp(scores - scores.max())
+    return powers / powers.sum()
+
+
+def _repeating(tokens: Sequence[int], size: int) -> list[int]:
+    """Return the tokens that would end a run of `size` tokens that is there already."""
+    if not size or len(tokens) < size:
+        return []
+    last = tuple(tokens[len(tokens) - size + 1 :])
+    return [tokens[end] for end in range(size - 1, len(tokens)) if tuple(tokens[end - size + 1 : end]) == last]

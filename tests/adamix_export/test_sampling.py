@@ -1,0 +1,146 @@
+"""What serve does to logits, against transformers' own processors, which its own tests are without."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from serve.errors import InputError
+from serve.sampling import Sampling, choose, logprobs_of, probabilities, processed
+
+SIZE = 40
+TOKENS = st.lists(st.integers(0, SIZE - 1), min_size=1, max_size=20)
+
+
+def logits(seed: int) -> np.ndarray:
+    return (np.random.default_rng(seed).normal(size=SIZE) * 3).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    seed=st.integers(0, 10_000),
+    prompt=TOKENS,
+    tokens=TOKENS,
+    temperature=st.floats(0.2, 3),
+    top_k=st.integers(0, SIZE + 5),
+    top_p=st.floats(0.05, 1),
+    min_p=st.floats(0, 0.5),
+    penalty=st.floats(0.5, 2),
+    ngram=st.integers(0, 4),
+)
+def test_what_is_left_is_what_transformers_leaves(
+    seed: int,
+    prompt: list[int],
+    tokens: list[int],
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    penalty: float,
+    ngram: int,
+) -> None:
+    given_logits = logits(seed)
+    steps = [
+        RepetitionPenaltyLogitsProcessor(penalty),
+        *([NoRepeatNGramLogitsProcessor(ngram)] if ngram else []),
+        TemperatureLogitsWarper(temperature),
+        *([TopKLogitsWarper(top_k)] if top_k else []),
+        *([TopPLogitsWarper(top_p)] if top_p < 1 else []),
+        *([MinPLogitsWarper(min_p)] if min_p else []),
+    ]
+    ids = torch.tensor([[*prompt, *tokens]])
+    expected = LogitsProcessorList(steps)(ids, torch.from_numpy(given_logits.copy())[None])[0].softmax(-1).numpy()
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=penalty,
+        no_repeat_ngram_size=ngram,
+    )
+    found = probabilities(processed(given_logits, prompt, tokens, sampling))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_presence_and_frequency_count_what_was_written_and_not_the_prompt() -> None:
+    given_logits = logits(1)
+    found = processed(given_logits, [1, 2], [2, 5, 5], Sampling(presence_penalty=0.5, frequency_penalty=0.25))
+    expected = given_logits.copy()
+    expected[2] -= 0.75
+    expected[5] -= 1.0
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_bias_forces_and_forbids() -> None:
+    given_logits = logits(2)
+    best = int(given_logits.argmax())
+    assert choose(processed(given_logits, [1], [], Sampling(logit_bias={best: -100.0})), Sampling(), rng()) != best
+    assert choose(processed(given_logits, [1], [], Sampling(logit_bias={7: 100.0})), Sampling(), rng()) == 7
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_tokens_are_drawn_as_often_as_their_probabilities_say() -> None:
+    """A chi-squared test at one in a thousand."""
+    sampling = Sampling(temperature=1.3, top_k=8)
+    scores = processed(logits(3), [1], [], sampling)
+    expected = probabilities(scores)
+    random, count = rng(5), 20_000
+    drawn = np.bincount([choose(scores, sampling, random) for _ in range(count)], minlength=SIZE)
+    assert not drawn[expected == 0].any()
+    kept = expected > 0
+    assert kept.sum() == 8
+    statistic = ((drawn[kept] - count * expected[kept]) ** 2 / (count * expected[kept])).sum()
+    assert statistic < 24.32, "the 99.9th percentile of chi-squared with 7 degrees of freedom"
+
+
+def test_temperature_zero_takes_the_likeliest() -> None:
+    given_logits = logits(4)
+    assert {choose(given_logits, Sampling(), rng(seed)) for seed in range(20)} == {int(given_logits.argmax())}
+
+
+def test_logprobs_are_those_of_the_model() -> None:
+    given_logits = logits(5)
+    expected = torch.from_numpy(given_logits).log_softmax(-1)
+    found = logprobs_of(given_logits, 3, 5)
+    values, tokens = expected.topk(5)
+    assert found.chosen == pytest.approx(expected[3].item(), abs=1e-4)
+    assert [token for token, _ in found.likeliest] == tokens.tolist()
+    assert [value for _, value in found.likeliest] == pytest.approx(values.tolist(), abs=1e-4)
+    assert logprobs_of(given_logits, 3, 0).likeliest == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0: it must be at least 1"),
+        ({"temperature": -1.0}, "temperature is -1.0: it must be 0 or more"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"top_p": 0.0}, "top_p is 0.0: it must be above 0 and at most 1"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"min_p": 1.5}, "min_p is 1.5"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
+        ({"presence_penalty": float("nan")}, "presence_penalty is nan"),
+        ({"stop": ["x"] * 10_000}, "stop has 10000 texts: give at most 64"),
+        ({"stop": [""]}, "none of them empty"),
+        ({"logprobs": 21}, "logprobs is 21: it must be 0 to 20"),
+        ({"logit_bias": {3: float("nan")}}, "logit_bias has a value that is not a number"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(asked: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Sampling(**asked)  # type: ignore[arg-type]
