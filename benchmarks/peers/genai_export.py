@@ -1,4 +1,4 @@
-"""Write a decoder's ONNX graph with onnxruntime-genai's builder: `genai_export.py MODEL_FOLDER OUT_FOLDER`, in fp32.
+"""Write a decoder's ONNX graph with onnxruntime-genai's builder: `genai_export.py MODEL_FOLDER OUT_FOLDER [PRECISION]`.
 
 Run by the interpreter of the genai peer, which has none of this project.
 """
@@ -7,10 +7,10 @@ import runpy
 import sys
 
 
-def export(model: str, out: str) -> None:
+def export(model: str, out: str, precision: str = "fp32") -> None:
     """Write the graph of the decoder in folder `model`, for the processor, as the builder's command line does."""
     builder = "onnxruntime_genai.models.builder"
-    sys.argv = [builder, "-i", model, "-o", out, "-p", "fp32", "-e", "cpu"]
+    sys.argv = [builder, "-i", model, "-o", out, "-p", precision, "-e", "cpu"]
     runpy.run_module(builder, run_name="__main__")
 
 

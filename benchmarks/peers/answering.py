@@ -1,0 +1,16 @@
+"""The loop of a peer that answers jobs: a line of JSON in, a line of JSON out. What libraries print goes to stderr."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def answer(do: Callable[[dict[str, Any]], Any]) -> None:
+    """Say that the peer is ready, and then what `do` returns for each job."""
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)
+        print(json.dumps("ready"), file=out, flush=True)
+        for line in sys.stdin:
+            print(json.dumps(do(json.loads(line))), file=out, flush=True)

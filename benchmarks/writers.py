@@ -1,0 +1,175 @@
+"""The sides that the generation benchmarks share: our engine, and peers as processes that answer the same jobs.
+
+A job `write` has `rows`, prompts of one length as lists of token ids, and `new`: read the prompts, which gives the
+first token of each, and then write `new` more; no token ends a text. The answer has the seconds of both parts,
+`prefill` and `decode`, and the `tokens` (rows, 1 + new).
+
+The model is SmolLM2-135M-Instruct with a LoRA of a moment's training merged in, the same weights for all sides but
+llama.cpp, which gets the GGUF file that the base came in.
+"""
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adamix_export.export import EXPORTS, UNCHECKED, Options
+from adamix_export.parity import Check
+from adamix_export.source import Source, open_source
+from adamix_train.recipe import Recipe
+from adamix_train.run import train
+from benchmarks.bundles import SET_DATA, merged_model
+from benchmarks.errors import BenchmarkError, PeerError
+from benchmarks.peers import PEERS
+from benchmarks.peers.worker import working
+from benchmarks.report import Absent
+from demos.models import GGUF, sample_model
+from demos.tasks import DATA
+from serve.adapter import Adapter
+from serve.bundle import Bundle, open_bundle
+from serve.continuous import Engine, Generation, Pool
+from serve.generate import Generator
+from serve.sampling import Sampling
+from serve.text_stream import TextStream
+
+BASE = "smollm2"
+ROWS = 16
+"""Most rows of a job."""
+RUN: dict[str, Any] = {
+    "task": "generation",
+    "text_column": "text",
+    "label_column": "label",
+    "kind": "lora",
+    "r": 8,
+    "num_modules": 4,
+    "train_limit": 32,
+    "batch_size": 8,
+    "epochs": 1,
+    "max_length": 64,
+    "max_new_tokens": 32,
+    "report_to": "none",
+}
+Write = Callable[[dict[str, Any]], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """One model in every form."""
+
+    bundles: dict[str, Bundle]
+    """By precision."""
+    merged: Path
+    """For peers that read transformers' folders."""
+
+
+def trained_writer(out: Path, seed: int = 0) -> Source:
+    """Train a mixture for a moment, and open it for export."""
+    files = {key: str(DATA / "tone" / f"{name}.csv") for key, name in (("train_file", "train"), ("test_file", "test"))}
+    train(Recipe(**{"base": str(sample_model(BASE)), "out": str(out), "seed": seed, **files, **RUN}))
+    return open_source(str(out))
+
+
+def models(precisions: Sequence[str], scratch: Path) -> Models:
+    """Train, export in every precision, and write the merged model."""
+    source = trained_writer(scratch / "run")
+    for precision in precisions:
+        options = Options(check=Check(limit=4), precision=precision, tolerance=UNCHECKED, most_lost=UNCHECKED)
+        EXPORTS["merged"]([source], scratch / precision, options, lambda stage: None)
+    bundles = {precision: open_bundle(scratch / precision) for precision in precisions}
+    return Models(bundles=bundles, merged=merged_model(source, scratch / "merged"))
+
+
+class Ours:
+    """Our engine on a bundle, as a peer."""
+
+    def __init__(self, bundle: Bundle, pool: Pool | None = None, *, slots: int | None = None) -> None:
+        self.generator = Generator(bundle, provider="cpu", slots=slots)
+        self.pool = pool or Pool(prefix_tokens=0)
+
+    def write(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Do a job; `adapters` may name one for every row."""
+        made = self.engine()
+        names = job.get("adapters") or [None] * len(job["rows"])
+        texts = [self.begun(row, job["new"] + 1, name) for row, name in zip(job["rows"], names, strict=True)]
+        start = time.perf_counter()
+        for text in texts:
+            made.submit(text)
+        while not all(text.tokens for text in texts):
+            made.step()
+        first, written = time.perf_counter(), [len(text.tokens) for text in texts]
+        while made.busy:
+            made.step()
+        steps = job["new"] + 1 - min(written)
+        decode = (time.perf_counter() - first) * job["new"] / max(1, steps)
+        return {"prefill": first - start, "decode": decode, "tokens": [text.tokens for text in texts]}
+
+    def engine(self) -> Engine:
+        """Return an engine without rows."""
+        found = self.generator
+        return Engine(found.bundle, found.session, found.bank, self.pool, found.encoder)
+
+    def begun(self, ids: Sequence[int], count: int, name: str | None = None) -> Generation:
+        """Return a text of exactly `count` tokens."""
+        adapter = endless(self.generator.registry.find(name))
+        return Generation(ids, adapter, Sampling(max_new_tokens=count), TextStream(self.generator.tokenizer))
+
+
+def endless(adapter: Adapter) -> Adapter:
+    """Return an adapter whose texts no token ends."""
+    return Adapter(replace(adapter.card, eos_token_ids=[]), adapter.tensors)
+
+
+def genai(stack: ExitStack, found: Models, precision: str) -> Write:
+    """Return onnxruntime-genai on the graph of its own builder."""
+    peer = PEERS["genai"]
+    folder = peer.convert("genai_export.py", found.merged, precision)
+    return stack.enter_context(working(peer.python, "genai_decode.py", folder)).ask
+
+
+def llama(stack: ExitStack) -> Write:
+    """Return llama.cpp on the file that the base came in."""
+    peer = PEERS["llama"]
+    peer.require()
+    return stack.enter_context(working(peer.python, "llama_decode.py", sample_model(f"{BASE}-gguf") / GGUF)).ask
+
+
+def hugging_face(stack: ExitStack, found: Models, library: str) -> Write:
+    """Return a library's `generate`."""
+    python: Path | str = sys.executable
+    if library == "optimum":
+        PEERS[library].require()
+        python = PEERS[library].python
+    return stack.enter_context(working(python, "hf_decode.py", found.merged, library)).ask
+
+
+def present(sides: dict[str, Callable[[], Write]]) -> tuple[dict[str, Write], list[Absent]]:
+    """Open sides; return those that could be, and why the others could not."""
+    opened, absent = {}, []
+    for name, side in sides.items():
+        try:
+            opened[name] = side()
+        except PeerError as error:
+            absent.append(Absent(peer=name, reason=str(error)))
+    return opened, absent
+
+
+def prompts(generator: Generator, count: int, length: int) -> list[list[int]]:
+    """Return token ids of E2E's test inputs, one after another, cut into prompts of one length."""
+    inputs = e2e_inputs()
+    ids = generator.tokenizer.encode("\n".join(inputs)).ids
+    if len(ids) < count * length:
+        raise BenchmarkError(f"{count} prompts of {length} tokens are more than E2E's inputs come to")
+    return [ids[at * length : (at + 1) * length] for at in range(count)]
+
+
+def e2e_inputs() -> list[str]:
+    """Return the different inputs of E2E's test set."""
+    file = SET_DATA / "e2e" / "testset_w_refs.csv"
+    if not file.is_file():
+        raise BenchmarkError(f"{file} is missing: set ADAMIX_DATA to the folder that has it")
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(dict.fromkeys(row["mr"] for row in csv.DictReader(stream)))
