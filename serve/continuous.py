@@ -24,8 +24,8 @@ from serve.beams import Beams
 from serve.bundle import Bundle, Edge
 from serve.errors import BundleError, Failed, InputError, Overloaded
 from serve.guide import Guide
-from serve.key_values import KeyValues, States
-from serve.sampling import Logprobs, Sampling, choose, logprobs_of, processed
+from serve.key_values import TYPES, KeyValues, States
+from serve.sampling import Logits, Logprobs, Sampling, choose, logprobs_of, processed
 from serve.text_stream import TextStream
 from serve.tokens import pad
 
@@ -157,6 +157,11 @@ class Engine:
         self.reading: Row | None = None
         """Whose prompt is longer than a chunk, or begins like one that was kept."""
         self.prefixes = Prefixes(self.pool.prefix_tokens)
+        (self.logits,) = (edge for edge in manifest.outputs if edge.name == "logits")
+        self.kept: dict[int, tuple[ort.IOBinding, Logits]] = {}
+        """What stays bound from step to step, by the number of rows…"""
+        self.memory: tuple[object, ...] = (None, None, None)
+        """…while this is where the cache and the bank are."""
 
     @property
     def busy(self) -> bool:
@@ -301,7 +306,8 @@ class Engine:
         binding = self.encoder.io_binding()
         binding.bind_cpu_input("input_ids", pad(ids, self.pad))
         binding.bind_cpu_input("attention_mask", mask_of([len(row) for row in ids]))
-        self._bind_adapters(binding, rows, "encoder")
+        self._bind_stacks(binding, "encoder")
+        self._bind_slots(binding, rows)
         names = [output.name for output in self.encoder.get_outputs()]
         for name in names:
             binding.bind_output(name)
@@ -314,35 +320,55 @@ class Engine:
             self.sources.write(first + index, own, len(source))
         return True
 
-    def _run(self, ids: Sequence[Sequence[int]], rows: Sequence[Row], *, first: int) -> NDArray[np.float32] | None:
+    def _run(self, ids: Sequence[Sequence[int]], rows: Sequence[Row], *, first: int) -> Logits | None:
         """Run the newest tokens of rows that lie in the cache from `first` on; return logits (rows, vocabulary).
 
         If that fails, the rows end, and there are none.
         """
-        binding = self.session.io_binding()
+        binding, logits = self._kept(len(rows)) if first == 0 else self._bound(first, len(rows))
         binding.bind_cpu_input("input_ids", pad(ids, self.pad))
         binding.bind_cpu_input("attention_mask", mask_of([row.read + len(row.tokens) for row in rows]))
-        self._bind_adapters(binding, rows, "decoder")
+        self._bind_slots(binding, rows)
         if self.encoder is not None:
             sources = [len(row.generation.source) for row in rows]
             binding.bind_cpu_input(SOURCE_MASK, mask_of(sources, self.sources.tokens))
-            for name, value in self.sources.part(first, len(rows)).items():
-                binding.bind_ortvalue_input(PAST + name, value)
-        binding.bind_output("logits")
-        for name, value in self.cache.part(first, len(rows)).items():
+        return logits[:, 0] if self._ran(self.session, binding, rows) else None
+
+    def _kept(self, count: int) -> tuple[ort.IOBinding, Logits]:
+        """Return `_bound` of the first rows, which most steps run: made again only where memory has moved."""
+        memory = (self.cache.buffers, self.sources.buffers, self.bank and self.bank.feeds)
+        if any(one is not other for one, other in zip(self.memory, memory, strict=True)):
+            self.kept, self.memory = {}, memory
+        if count not in self.kept:
+            self.kept[count] = self._bound(0, count)
+        return self.kept[count]
+
+    def _bound(self, first: int, count: int) -> tuple[ort.IOBinding, Logits]:
+        """Bind what stays from step to step, for rows that lie in the cache from `first` on; return logits as well.
+
+        Those are the memory (rows, 1, vocabulary) that a run writes them to.
+        """
+        binding = self.session.io_binding()
+        logits = np.empty(
+            [dim if isinstance(dim, int) else count for dim in self.logits.shape], TYPES[self.logits.dtype]
+        )
+        binding.bind_ortvalue_output(self.logits.name, ort.OrtValue.ortvalue_from_numpy(logits))
+        self._bind_stacks(binding, "decoder")
+        for name, value in self.sources.part(first, count).items():
+            binding.bind_ortvalue_input(PAST + name, value)
+        for name, value in self.cache.part(first, count).items():
             binding.bind_ortvalue_input(PAST + name, value)
             binding.bind_ortvalue_output(PRESENT + name, value)
-        if not self._ran(self.session, binding, rows):
-            return None
-        logits: NDArray[np.float32] = binding.get_outputs()[0].numpy()
-        return logits[:, 0]
+        return binding, logits
 
-    def _bind_adapters(self, binding: ort.IOBinding, rows: Sequence[Row], graph: str) -> None:
-        if self.bank is None:
-            return
-        binding.bind_cpu_input("adapter_ids", np.array([row.generation.slot for row in rows], np.int64))
-        for name in self.stacks[graph]:
-            binding.bind_ortvalue_input(name, self.bank.feeds[name])
+    def _bind_stacks(self, binding: ort.IOBinding, graph: str) -> None:
+        if self.bank is not None:
+            for name in self.stacks[graph]:
+                binding.bind_ortvalue_input(name, self.bank.feeds[name])
+
+    def _bind_slots(self, binding: ort.IOBinding, rows: Sequence[Row]) -> None:
+        if self.bank is not None:
+            binding.bind_cpu_input("adapter_ids", np.array([row.generation.slot for row in rows], np.int64))
 
     def _ran(self, session: ort.InferenceSession, binding: ort.IOBinding, rows: Sequence[Row]) -> bool:
         """Run a graph; if that fails, the rows end."""
@@ -354,7 +380,7 @@ class Engine:
             return False
         return True
 
-    def _take(self, rows: Sequence[Row], logits: NDArray[np.float32]) -> None:
+    def _take(self, rows: Sequence[Row], logits: Logits) -> None:
         """Choose the next token of rows, and end those that are done."""
         likeliest = logits.argmax(-1)
         finite = np.isfinite(logits[np.arange(len(rows)), likeliest])
@@ -372,7 +398,7 @@ class Engine:
                 (index,) = indices
                 _take_one(generation, logits[index], int(likeliest[index]))
 
-    def _search(self, generation: Generation, beams: Beams, logits: NDArray[np.float32]) -> None:
+    def _search(self, generation: Generation, beams: Beams, logits: Logits) -> None:
         """Take a step of a beam search: a beam stays in its row, and where two go on from one, the other is copied."""
         sources = beams.advance(logits)
         if beams.done:
@@ -473,7 +499,7 @@ def mask_of(lengths: Sequence[int] | NDArray[np.int64], total: int | None = None
     return (np.arange(max(lengths) if total is None else total) < np.array(lengths)[:, None]).astype(np.int64)
 
 
-def _take_one(generation: Generation, logits: NDArray[np.float32], likeliest: int) -> None:
+def _take_one(generation: Generation, logits: Logits, likeliest: int) -> None:
     """Choose the next token of a text from its logits (vocabulary,)."""
     sampling, token = generation.sampling, likeliest
     if not sampling.plain:
