@@ -72,12 +72,6 @@ class AdapterCard:
         if self.format_version != FORMAT_VERSION:
             raise BundleError(f"adapter {self.name}: format {self.format_version}; this version reads {FORMAT_VERSION}")
         check_name(self.name)
-        if (
-            not (self.labels or self.canary_tokens)
-            or not self.canary_ids
-            or len(self.canary_ids) != len(self.canary_logits)
-        ):
-            raise BundleError(f"adapter {self.name}: its card has no labels or no canary rows")
 
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -111,6 +105,11 @@ class Adapter:
             name: values[start:end].reshape(shape)
             for (name, shape), start, end in zip(self._layout, ends, ends[1:], strict=False)
         }
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no weights at all, and is the base by another name."""
+        return not self._layout
 
     @property
     def in_memory(self) -> bool:
@@ -150,6 +149,12 @@ def read_adapter(folder: Path) -> Adapter:
         card = AdapterCard(**content)
     except TypeError as error:
         raise BundleError(f"{folder / CARD} is of another version: {error}") from error
+    if (
+        not (card.labels or card.canary_tokens)
+        or not card.canary_ids
+        or len(card.canary_ids) != len(card.canary_logits)
+    ):
+        raise BundleError(f"adapter {card.name}: its card has no labels or no canary rows")
     return Adapter(card, _read_weights(folder, card), folder)
 
 

@@ -20,6 +20,7 @@ from serve.errors import BundleError
 PREFIX = "bank."
 SLOTS = "slots"
 CPU_DEVICE = "cpu"
+BASE_SLOT = 0
 
 
 class Bank:
@@ -77,12 +78,13 @@ class Bank:
 
         There may be at most `room` different ones; `batches` cuts a list so.
         """
-        wanted = {adapter.card.sha256: adapter for adapter in adapters}
+        wanted = {adapter.card.sha256: adapter for adapter in adapters if not adapter.empty}
         with self.change:
             self.change.wait_for(lambda: len(self.in_use.keys() | wanted.keys()) <= self.room)
             self._place(wanted)
             self.in_use.update(wanted.keys())
-            slots, feeds = [self.slots[adapter.card.sha256] for adapter in adapters], self.feeds
+            slots = [BASE_SLOT if adapter.empty else self.slots[adapter.card.sha256] for adapter in adapters]
+            feeds = self.feeds
         try:
             yield np.array(slots, np.int64), feeds
         finally:
@@ -93,7 +95,7 @@ class Bank:
     def has_room(self, adapter: Adapter) -> bool:
         """Return whether `using` an adapter would not have to wait."""
         with self.change:
-            return len(self.in_use.keys() | {adapter.card.sha256}) <= self.room
+            return adapter.empty or len(self.in_use.keys() | {adapter.card.sha256}) <= self.room
 
     def place(self, adapters: Sequence[Adapter]) -> NDArray[np.int64]:
         """Return the slot of each adapter (adapters,), after writing those that have none."""

@@ -5,16 +5,21 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 try:
     import uvicorn
 
-    from serve.bundle import open_bundle, with_adapters
+    from serve.bundle import Bundle, open_bundle, with_adapters
     from serve.classify import BATCH_TOKENS, Classifier
-    from serve.errors import ServeError
+    from serve.continuous import Pool
+    from serve.errors import BundleError, ServeError
+    from serve.generate import Generator
     from serve.graph_cache import default_cache
     from serve.http.app import make_app
+    from serve.live import AsyncClassifier, AsyncGenerator
     from serve.scheduler import Limits
     from serve.session import CPU, CUDA, PROVIDERS, cores
 except ImportError as error:
@@ -28,7 +33,12 @@ examples:
   curl localhost:8080/predict -H 'content-type: application/json' \\
        -d '{"inputs": [["It never arrived."], ["Lovely!"]], "adapter": ["intent", "tone"]}'
 
-Routes: POST /predict, GET /info, /health, /metrics (Prometheus), /docs (OpenAPI).
+  adamix-serve bundles/e2e
+  curl localhost:8080/v1/completions -H 'content-type: application/json' \\
+       -d '{"model": "e2e", "prompt": "name[Alimentum], area[city centre]", "stream": true}'
+
+Routes: POST /predict of bundles with labels or scores, POST /v1/completions and GET /v1/models of bundles that write;
+GET /info, /health, /metrics (Prometheus), /docs (OpenAPI).
 SIGTERM: what is in flight is answered, then the server ends.
 """
 
@@ -40,30 +50,15 @@ def main(argv: list[str] | None = None) -> None:
     try:
         listener = _listen(args.host, args.port)
         bundle = with_adapters(open_bundle(args.bundle), args.adapter)
-        classifier = Classifier(
-            bundle,
-            provider=args.provider,
-            threads=args.threads,
-            batch_tokens=args.max_batch_tokens,
-            streams=args.streams or args.threads or cores(),
-            slots=args.slots,
-            held=args.host_adapters,
-            cache=None if args.no_cache else args.cache or default_cache(),
-        )
+        engine = _engine(bundle, args)
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
-    limits = Limits(
-        max_batch_tokens=classifier.batch_tokens,
-        max_batch_rows=args.max_batch_requests,
-        max_queued_rows=args.max_queued_requests,
-        timeout=args.timeout,
-    )
-    app = make_app(classifier, limits, max_client_rows=args.max_client_batch_size, payload_limit=args.payload_limit)
+    app = make_app(engine, max_client_rows=args.max_client_batch_size, payload_limit=args.payload_limit)
     # uvicorn raises the signal that stopped it once more when it is done; a drained server has ended well.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     host, port = listener.getsockname()[:2]
-    logger.info("serving %s (%s) on http://%s:%d", args.bundle, ", ".join(classifier.cards), host, port)
+    logger.info("serving %s (%s) on http://%s:%d", args.bundle, ", ".join(engine.model.cards), host, port)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -75,10 +70,60 @@ def main(argv: list[str] | None = None) -> None:
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
-        if abandoned := app.state.engine.batcher.abandoned:
+        if abandoned := engine.abandoned:
             logger.error("stopped; %d texts were not answered within the time to exit", abandoned)
         else:
             logger.info("stopped; everything that was taken is answered")
+
+
+def _classifier(bundle: Bundle, args: argparse.Namespace, common: dict[str, Any]) -> AsyncClassifier:
+    classifier = Classifier(
+        bundle, batch_tokens=args.max_batch_tokens, streams=args.streams or args.threads or cores(), **common
+    )
+    bounds = {"max_batch_rows": args.max_batch_requests, "max_queued_rows": args.max_queued_requests}
+    return AsyncClassifier(
+        classifier, Limits(max_batch_tokens=classifier.batch_tokens, timeout=args.timeout, **_given(bounds))
+    )
+
+
+def _generator(bundle: Bundle, args: argparse.Namespace, common: dict[str, Any]) -> AsyncGenerator:
+    bounds = {
+        "rows": args.max_batch_requests,
+        "queued": args.max_queued_requests,
+        "tokens": args.max_tokens_in_flight,
+        "chunk": args.prefill_chunk,
+        "prefix_tokens": args.prefix_tokens,
+    }
+    return AsyncGenerator(Generator(bundle, pool=Pool(timeout=args.timeout, **_given(bounds)), **common))
+
+
+ENGINES: dict[str, tuple[Callable[..., AsyncClassifier | AsyncGenerator], tuple[str, ...]]] = {
+    "text-classification": (_classifier, ("max_batch_tokens", "streams")),
+    "text-generation": (_generator, ("max_tokens_in_flight", "prefill_chunk", "prefix_tokens")),
+}
+"""By the bundle's task: what makes the engine, and the flags that only this one has."""
+
+
+def _engine(bundle: Bundle, args: argparse.Namespace) -> AsyncClassifier | AsyncGenerator:
+    """Return the engine of a bundle; an error if a flag is given that it does not have."""
+    task = bundle.manifest.task
+    make, own = ENGINES[task]
+    foreign = {flag for _, flags in ENGINES.values() for flag in flags} - {*own}
+    if given := sorted(flag for flag in foreign if getattr(args, flag) is not None):
+        raise BundleError(f"--{given[0].replace('_', '-')} means nothing for {bundle.folder}, whose task is {task}")
+    common = {
+        "provider": args.provider,
+        "threads": args.threads,
+        "slots": args.slots,
+        "held": args.host_adapters,
+        "cache": None if args.no_cache else args.cache or default_cache(),
+    }
+    return make(bundle, args, common)
+
+
+def _given(bounds: dict[str, Any]) -> dict[str, Any]:
+    """Return what was asked for; the rest keeps its defaults."""
+    return {name: value for name, value in bounds.items() if value is not None}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    defaults = Limits()
+    batches, writing = Limits(), Pool()
     parser.add_argument("bundle", type=Path, help="folder made by adamix-export, of shape merged or bank")
     parser.add_argument(
         "--adapter", type=Path, action="append", default=[], metavar="FOLDER", help="load a standalone adapter as well"
@@ -102,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--streams",
         type=_positive,
-        help="batches side by side under load, one thread each, on the CPU (default: the threads)",
+        help="labels: batches side by side under load, one thread each, on the CPU (default: the threads)",
     )
     parser.add_argument(
         "--cache",
@@ -115,7 +160,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-batch-tokens",
         type=_positive,
-        help=f"padded tokens of a batch (default: {BATCH_TOKENS[CPU]} on the CPU, {BATCH_TOKENS[CUDA]} on a GPU)",
+        help="labels: padded tokens of a batch "
+        f"(default: {BATCH_TOKENS[CPU]} on the CPU, {BATCH_TOKENS[CUDA]} on a GPU)",
+    )
+    parser.add_argument(
+        "--max-tokens-in-flight",
+        type=_positive,
+        help="texts: tokens that prompts and answers in flight may come to, which bounds the cache; what can never fit "
+        f"is refused, what does not fit now waits (default: {writing.tokens})",
+    )
+    parser.add_argument(
+        "--prefill-chunk",
+        type=_positive,
+        help="texts: tokens of prompts that are read between two tokens of the texts that are written "
+        f"(default: {writing.chunk})",
+    )
+    parser.add_argument(
+        "--prefix-tokens",
+        type=_not_negative,
+        help="texts: tokens of prompts that are kept for others that begin alike; 0 keeps none "
+        f"(default: {writing.prefix_tokens})",
     )
     parser.add_argument(
         "--slots",
@@ -127,9 +191,17 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         help="adapters with their weights in host memory; the others are read from disk again (default: all)",
     )
+    for flag, text, few, many in (
+        ("--max-batch-requests", "texts that run at a time", writing.rows, batches.max_batch_rows),
+        (
+            "--max-queued-requests",
+            "texts that wait; beyond that the answer is 429",
+            writing.queued,
+            batches.max_queued_rows,
+        ),
+    ):
+        parser.add_argument(flag, type=_positive, help=f"{text} (default: {many} for labels, {few} for texts)")
     for flag, default, text in (
-        ("--max-batch-requests", defaults.max_batch_rows, "texts of a batch"),
-        ("--max-queued-requests", defaults.max_queued_rows, "texts that wait; beyond that the answer is 429"),
         ("--max-client-batch-size", 64, "texts in one request"),
         ("--payload-limit", 2_000_000, "bytes of one request"),
         ("--exit-timeout-secs", 30, "seconds to answer what is in flight after SIGTERM"),
@@ -138,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout",
         type=_positive_seconds,
-        default=defaults.timeout,
+        default=batches.timeout,
         help="seconds a text may wait; then 504 (default: %(default)s)",
     )
     return parser
@@ -148,6 +220,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
     return value
 
 

@@ -9,6 +9,7 @@ A beam search has a row for each beam, and copies what a beam goes on from.
 """
 
 import json
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ from serve.adapter import Adapter
 from serve.bank import PREFIX, Bank
 from serve.beams import Beams
 from serve.bundle import Bundle, Edge
-from serve.errors import BundleError, Failed, InputError, Overloaded
+from serve.errors import BundleError, DeadlineExceeded, Failed, InputError, Overloaded
 from serve.guide import Guide
 from serve.key_values import TYPES, KeyValues, States
 from serve.sampling import Logits, Logprobs, Sampling, choose, logprobs_of, processed
@@ -57,6 +58,8 @@ class Pool:
     """Tokens of prompts that are read between two tokens of the rows that write."""
     prefix_tokens: int = 1024
     """Of prompts that are kept for others that begin in the same way."""
+    timeout: float = np.inf
+    """Seconds that a text may wait for a row."""
 
 
 @dataclass(eq=False)
@@ -83,6 +86,12 @@ class Generation:
     cancelled: bool = False
     most: int = 0
     """Tokens that it may come to; set when it is submitted."""
+    submitted: float = 0.0
+    """When it came, in seconds of `time.monotonic`…"""
+    began: float | None = None
+    """…when its first token was written…"""
+    finished: float | None = None
+    """…and when it ended."""
     slot: int = 0
     held: ExitStack = field(default_factory=ExitStack)
     """What keeps the adapter in its slot."""
@@ -145,7 +154,7 @@ class Engine:
         manifest = bundle.manifest
         self.session, self.encoder, self.bank, self.pool = session, encoder, bank, pool or Pool()
         self.pad = manifest.pad_token_id
-        self.context = None if encoder else _context(bundle)
+        self.context = None if encoder else context_of(bundle)
         past = [_renamed(edge) for edge in manifest.inputs if edge.name.startswith(PAST)]
         self.cache = KeyValues([edge for edge in past if MAX_LENGTH in edge.shape], tokens=MAX_LENGTH)
         self.sources = KeyValues([edge for edge in past if SOURCE in edge.shape], tokens=SOURCE, step=SOURCE_STEP)
@@ -173,11 +182,17 @@ class Engine:
         """How many texts wait for a row."""
         return len(self.arrived) + len(self.waiting)
 
+    @property
+    def in_flight(self) -> int:
+        """Tokens of the cache that the rows may come to need."""
+        return sum(one.cost for one in _generations([*self.live, *([self.reading] if self.reading else [])]))
+
     def submit(self, generation: Generation) -> None:
         """Queue a text, from any thread; an error if it can never be written, or not now."""
         self._check(generation)
         if self.queued >= self.pool.queued:
             raise Overloaded(f"{self.queued} texts wait already: try again later")
+        generation.submitted = time.monotonic()
         self.arrived.append(generation)
 
     def step(self) -> None:
@@ -185,6 +200,7 @@ class Engine:
         while self.arrived:
             self.waiting.append(self.arrived.popleft())
         self._drop_cancelled()
+        self._drop_late()
         self._read()
         if self.live:
             logits = self._run([row.tokens[-1:] for row in self.live], self.live, first=0)
@@ -199,6 +215,9 @@ class Engine:
             raise InputError("the prompt is empty")
         if sampling.beams > self.pool.rows:
             raise InputError(f"a search with {sampling.beams} beams needs as many rows; there are {self.pool.rows}")
+        tokens = int(self.logits.shape[-1])
+        if foreign := [token for token in sampling.logit_bias if not 0 <= token < tokens]:
+            raise InputError(f"logit_bias names token {foreign[0]}: there are 0 to {tokens - 1}")
         room = self.pool.tokens // sampling.beams - len(generation.prompt) - len(generation.source)
         bound = f"{self.pool.tokens} tokens may be in flight"
         if self.context is not None and self.context - prompt < room:
@@ -215,11 +234,18 @@ class Engine:
             _end(generation, "cancelled")
         if self.reading is not None and self.reading.generation.cancelled:
             _end(self.reading.generation, "cancelled")
+            self.cache.clear(len(self.live))
             self.reading = None
         for row in self.live:
             if row.generation.cancelled:
                 _end(row.generation, "cancelled")
         self._leave()
+
+    def _drop_late(self) -> None:
+        """Fail the texts that waited too long; the queue has the oldest first."""
+        while self.waiting and time.monotonic() - self.waiting[0].submitted > self.pool.timeout:
+            late = DeadlineExceeded(f"no row was free within {self.pool.timeout:g} s: try again later")
+            _end(self.waiting.popleft(), "failed", late)
 
     def _read(self) -> None:
         """Read the next chunk of a prompt, or several short prompts together."""
@@ -285,7 +311,7 @@ class Engine:
         return group
 
     def _has_room(self, generation: Generation, group: Sequence[Row]) -> bool:
-        inside = {id(row.generation): row.generation for row in [*self.live, *group]}.values()
+        inside = _generations([*self.live, *group])
         if sum(one.sampling.beams for one in inside) + generation.sampling.beams > self.pool.rows:
             return False
         if sum(one.cost for one in inside) + generation.cost > self.pool.tokens:
@@ -484,6 +510,11 @@ class Prefixes:
             self.kept.popitem(last=False)
 
 
+def _generations(rows: Sequence[Row]) -> list[Generation]:
+    """Return the texts that rows belong to; a search has several."""
+    return list(dict.fromkeys(row.generation for row in rows))
+
+
 def _same(one: Sequence[int], other: Sequence[int]) -> int:
     """Return how many tokens two prompts share at their beginning."""
     count = 0
@@ -522,6 +553,7 @@ def _take_one(generation: Generation, logits: Logits, likeliest: int) -> None:
 
 def _write(generation: Generation, token: int) -> None:
     """Add a token to a text and see whether it ends it."""
+    generation.began = generation.began or time.monotonic()
     if token in generation.adapter.card.eos_token_ids:
         _end(generation, "stop")
         return
@@ -539,6 +571,7 @@ def _end(generation: Generation, reason: str, error: Exception | None = None) ->
         return
     if piece := generation.stream.end():
         generation.on_text(piece)
+    generation.finished = time.monotonic()
     generation.ended, generation.error = reason, error
     generation.held.close()
     generation.on_end()
@@ -549,7 +582,7 @@ def _stacks(edges: Sequence[Edge]) -> list[str]:
     return [edge.name for edge in edges if edge.name.startswith(PREFIX)]
 
 
-def _context(bundle: Bundle) -> int | None:
+def context_of(bundle: Bundle) -> int | None:
     """Return how many tokens a model was made for, if its configuration says so."""
     config = json.loads((bundle.folder / "config.json").read_text("utf-8"))
     return next((int(config[name]) for name in CONTEXT if config.get(name)), None)

@@ -4,6 +4,7 @@ Texts are written by the `Engine` of continuous batching, which all callers shar
 prompts from the first token to the last: what an export and the canary rows look at.
 """
 
+import json
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,9 @@ from tokenizers import Tokenizer
 
 from serve.adapter import Adapter, AdapterCard
 from serve.bank import Bank
-from serve.bundle import Bundle, open_bundle
+from serve.bundle import TOKENIZER, Bundle, open_bundle
 from serve.classify import check_edges, session_edges
-from serve.continuous import PAST, PRESENT, SOURCE_MASK, Engine, Generation, Pool, mask_of
+from serve.continuous import PAST, PRESENT, SOURCE_MASK, Engine, Generation, Pool, context_of, mask_of
 from serve.errors import BundleError, InputError
 from serve.guide import Guides
 from serve.registry import Registry
@@ -33,6 +34,10 @@ CANARY_TOLERANCE = 1e-2
 """Largest difference of a canary token's logit from PyTorch's, on any provider, in fp32; a bundle may state more."""
 CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 GREEDY = Sampling()
+BASE = "base"
+"""The name by which a bank's base is asked for."""
+BASE_LENGTH = 512
+"""Tokens that the base reads where its configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class Generator:
             count = len(adapters) + manifest.spare_slots if slots is None else slots
             self.bank = Bank(edges, adapters, device=self.device, slots=count, held=held)
         self.registry = Registry(self.bundle, self.bank, self.check_canaries)
+        self.base = _base(self.bundle) if self.bank else None
         self.engine = Engine(self.bundle, self.session, self.bank, pool, self.encoder)
         self.guides = Guides(self.tokenizer, _vocabulary(self.bundle))
         self.turn = threading.Lock()
@@ -178,12 +184,23 @@ class Generator:
         names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
         return [self.prompt(text, name) for text, name in zip(texts, names, strict=True)]
 
+    def find(self, name: str | None) -> Adapter:
+        """Return the adapter of a name; a bank has the base itself as `base`, unless an adapter is called so."""
+        if name == BASE and self.base is not None and name not in self.registry.adapters:
+            return self.base
+        return self.registry.find(name)
+
+    def token_text(self, token: int) -> str:
+        """Return the text of one token; bytes that are no character by themselves are replaced."""
+        found: str = self.tokenizer.decode([token], skip_special_tokens=False)
+        return found
+
     def prompt(self, text: str, adapter: str | None = None) -> Prompt:
         """Return the prompt of an input as in training.
 
         One that is too long loses its beginning; if an encoder reads it, the end of its text.
         """
-        found = self.registry.find(adapter)
+        found = self.find(adapter)
         card = found.card
         if not text.strip():
             raise InputError("the text is empty")
@@ -384,6 +401,29 @@ class Rows:
         self.generator.session.run_with_iobinding(binding)
         logits: NDArray[np.float32] = binding.get_outputs()[0].numpy()
         return logits[:, 0]
+
+
+def _base(bundle: Bundle) -> Adapter:
+    """Return the base of a bank as an adapter without weights; a prompt is the text itself."""
+    config = json.loads((bundle.folder / "config.json").read_text("utf-8"))
+    ends = config.get("eos_token_id") or []
+    card = AdapterCard(
+        name=BASE,
+        sha256=bundle.manifest.base["sha256"],
+        base_sha256=bundle.manifest.base["sha256"],
+        tokenizer_sha256=bundle.manifest.files[TOKENIZER],
+        kind="none",
+        r=0,
+        num_modules=0,
+        labels=[],
+        max_length=context_of(bundle) or BASE_LENGTH,
+        metric="",
+        metrics={},
+        canary_ids=[],
+        canary_logits=[],
+        eos_token_ids=ends if isinstance(ends, list) else [ends],
+    )
+    return Adapter(card, {})
 
 
 def _vocabulary(bundle: Bundle) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+from collections import abc
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Self
@@ -26,9 +27,24 @@ class AsyncClassifier:
     """
 
     def __init__(self, classifier: Classifier, limits: Limits | None = None) -> None:
-        self.classifier = classifier
+        self.model = classifier
         limits = limits or Limits(max_batch_tokens=classifier.batch_tokens)
         self.batcher: Batcher[Row, Prediction] = Batcher(classifier.run, limits, streams=classifier.streams)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more texts."""
+        return self.batcher.draining
+
+    @property
+    def waiting(self) -> int:
+        """How many texts wait for a batch."""
+        return len(self.batcher.queue)
+
+    @property
+    def abandoned(self) -> int:
+        """How many texts were taken and never answered, because the end was forced."""
+        return self.batcher.abandoned
 
     async def __aenter__(self) -> Self:
         self.batcher.start()
@@ -58,9 +74,9 @@ class AsyncClassifier:
 
         def tokenize() -> list[list[Row]]:
             return [
-                self.classifier.windows(text, name, overlap=overlap)
+                self.model.windows(text, name, overlap=overlap)
                 if windows
-                else [self.classifier.row(text, name, truncate=truncate)]
+                else [self.model.row(text, name, truncate=truncate)]
                 for text, name in zip(texts, names, strict=True)
             ]
 
@@ -76,11 +92,20 @@ class AsyncClassifier:
 class AsyncGenerator:
     """A generator for the tasks of one event loop, stepped by a thread; `async with` starts and drains it."""
 
-    def __init__(self, generator: Generator) -> None:
-        self.generator, self.engine = generator, generator.engine
+    def __init__(self, generator: Generator, *, on_end: Callable[[Generation], None] = lambda generation: None) -> None:
+        """`on_end` is called in the loop with every text that has ended."""
+        self.model, self.engine, self.on_end = generator, generator.engine, on_end
         self.change = threading.Condition()
         self.draining = False
+        """Whether it takes no more texts."""
+        self.abandoned = 0
+        """Texts that were taken and never written to their end, because the end was forced."""
         self.worker = threading.Thread(target=self._work, name="adamix-steps", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """How many texts wait for a row."""
+        return self.engine.queued
 
     async def __aenter__(self) -> Self:
         self.worker.start()
@@ -99,17 +124,27 @@ class AsyncGenerator:
         sampling: Sampling = GREEDY,
     ) -> list[Written]:
         """Write a text for each of `texts`, as `Generator` does."""
-        generations = self.generator.generations(self.generator.prompts(texts, adapter), sampling)
+        generations = self.model.generations(self.model.prompts(texts, adapter), sampling)
+        await self.write(generations)
+        return [written(generation) for generation in generations]
+
+    async def stream(self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY) -> AsyncIterator[str]:
+        """Yield a text as it is written; whoever stops listening stops the writing."""
+        (generation,) = self.model.generations([self.model.prompt(text, adapter)], one_answer(sampling))
+        async with contextlib.aclosing(self.follow(generation)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def write(self, generations: Sequence[Generation]) -> None:
+        """Have texts written to their end; if one fails, or nobody waits any more, all stop."""
         try:
             await asyncio.gather(*map(self._written, generations))
         finally:
             for generation in generations:
                 generation.cancelled = True
-        return [written(generation) for generation in generations]
 
-    async def stream(self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY) -> AsyncIterator[str]:
-        """Yield a text as it is written; whoever stops listening stops the writing."""
-        (generation,) = self.generator.generations([self.generator.prompt(text, adapter)], one_answer(sampling))
+    async def follow(self, generation: Generation) -> abc.AsyncGenerator[str, None]:
+        """Yield the pieces of a text as it is written."""
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str]()
         generation.on_text = lambda piece: _call(loop, pieces.put_nowait, piece)
         ended = asyncio.create_task(self._written(generation))
@@ -138,7 +173,12 @@ class AsyncGenerator:
         self.engine.submit(generation)
         with self.change:
             self.change.notify_all()
-        await ended.wait()
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            self.abandoned += self.draining
+            raise
+        self.on_end(generation)
         if generation.error is not None:
             raise generation.error
 
@@ -148,7 +188,7 @@ class AsyncGenerator:
                 self.change.wait_for(lambda: self.draining or self.engine.busy)
             if not self.engine.busy:
                 return
-            with self.generator.turn:
+            with self.model.turn:
                 self.engine.step()
 
 

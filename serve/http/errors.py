@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from serve.errors import DeadlineExceeded, Draining, InputError, Overloaded, ServeError, UnknownAdapter
+from serve.errors import DeadlineExceeded, Draining, Failed, InputError, Overloaded, ServeError, UnknownAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +15,7 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
     InputError: (422, "validation"),
     UnknownAdapter: (404, "unknown_adapter"),
     Overloaded: (429, "overloaded"),
+    Failed: (500, "failed"),
     DeadlineExceeded: (504, "deadline_exceeded"),
     Draining: (503, "draining"),
 }
@@ -34,11 +35,16 @@ def install(app: FastAPI) -> None:
 def answer(status: int, error: str, error_type: str) -> JSONResponse:
     """Return an error's response."""
     headers = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else None
-    return JSONResponse({"error": error, "error_type": error_type}, status, headers)
+    return JSONResponse(_body(error, error_type), status, headers)
+
+
+def body_of(error: ServeError) -> dict[str, str]:
+    """Return what an answer that has begun ends with if the rest of it fails."""
+    return _body(str(error), _kind(error)[1])
 
 
 async def _serve_error(request: Request, error: Exception) -> JSONResponse:
-    status, error_type = STATUS.get(type(error), (500, "internal"))
+    status, error_type = _kind(error)
     return answer(status, str(error), error_type)
 
 
@@ -59,3 +65,11 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 async def _bug(request: Request, error: Exception) -> JSONResponse:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return answer(500, "internal error; the server's log has the details", "internal")
+
+
+def _kind(error: Exception) -> tuple[int, str]:
+    return STATUS.get(type(error), (500, "internal"))
+
+
+def _body(error: str, error_type: str) -> dict[str, str]:
+    return {"error": error, "error_type": error_type}

@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from serve.classify import Classifier
 from serve.errors import Draining
+from serve.generate import Generator
 
 router = APIRouter()
 
@@ -14,7 +15,7 @@ router = APIRouter()
 @router.get("/health")
 async def health(request: Request) -> dict[str, str]:
     """Say that the server takes requests; 503 once it is stopping."""
-    if request.app.state.engine.batcher.draining:
+    if request.app.state.engine.draining:
         raise Draining("the server is stopping")
     return {"status": "ok"}
 
@@ -22,14 +23,14 @@ async def health(request: Request) -> dict[str, str]:
 @router.get("/info")
 async def info(request: Request) -> dict[str, Any]:
     """Describe the bundle and its adapters."""
-    classifier: Classifier = request.app.state.engine.classifier
-    manifest = classifier.bundle.manifest
+    model: Classifier | Generator = request.app.state.engine.model
+    manifest = model.bundle.manifest
     return {
         "task": manifest.task,
         "shape": manifest.shape,
         "precision": manifest.precision,
-        "provider": classifier.provider,
-        "slots": classifier.bank.room if classifier.bank else None,
+        "provider": model.provider,
+        "slots": model.bank.room if model.bank else None,
         "base": manifest.base,
         "versions": manifest.versions,
         "adapters": {
@@ -43,7 +44,7 @@ async def info(request: Request) -> dict[str, Any]:
                 "metrics": card.metrics,
                 "parity": manifest.parity.get(name),
             }
-            for name, card in classifier.cards.items()
+            for name, card in model.cards.items()
         },
     }
 

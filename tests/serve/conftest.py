@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
@@ -23,6 +24,7 @@ from serve.adapter import WEIGHTS, AdapterCard, write_card
 from serve.bundle import Bundle, Edge, Manifest, open_bundle, seal_bundle
 from serve.classify import Classifier
 from serve.http.app import make_app
+from serve.live import AsyncClassifier
 from serve.scheduler import Limits
 from serve.seal import file_sha256
 
@@ -224,8 +226,14 @@ def classifier(bundle: Bundle) -> Classifier:
 
 @contextlib.contextmanager
 def live_server(classifier: Classifier, limits: Limits | None = None, **options: int) -> Iterator[httpx.Client]:
+    """Serve a classifier on a real socket in a thread."""
+    with live_app(make_app(AsyncClassifier(classifier, limits or Limits()), **options)) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def live_app(app: FastAPI) -> Iterator[httpx.Client]:
     """Serve on a real socket in a thread."""
-    app = make_app(classifier, limits or Limits(), **options)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
