@@ -9,6 +9,7 @@ llama.cpp, which gets the GGUF file that the base came in.
 """
 
 import csv
+import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from adamix_export.export import EXPORTS, UNCHECKED, Options
 from adamix_export.parity import Check
@@ -32,7 +35,7 @@ from demos.tasks import DATA
 from serve.adapter import Adapter
 from serve.bundle import Bundle, open_bundle
 from serve.continuous import Engine, Generation, Pool
-from serve.generate import Generator
+from serve.generate import Generator, Prompt
 from serve.sampling import Sampling
 from serve.text_stream import TextStream
 
@@ -76,11 +79,35 @@ def trained_writer(out: Path, seed: int = 0) -> Source:
 def models(precisions: Sequence[str], scratch: Path) -> Models:
     """Train, export in every precision, and write the merged model."""
     source = trained_writer(scratch / "run")
-    for precision in precisions:
-        options = Options(check=Check(limit=4), precision=precision, tolerance=UNCHECKED, most_lost=UNCHECKED)
-        EXPORTS["merged"]([source], scratch / precision, options, lambda stage: None)
-    bundles = {precision: open_bundle(scratch / precision) for precision in precisions}
+    bundles = {precision: exported(source, precision, "merged", scratch / precision) for precision in precisions}
     return Models(bundles=bundles, merged=merged_model(source, scratch / "merged"))
+
+
+def exported(source: Source, precision: str, shape: str, out: Path) -> Bundle:
+    """Return a bundle that adamix-export wrote; what a precision costs is for `benchmarks.precision` to say."""
+    options = Options(check=Check(limit=4), precision=precision, tolerance=UNCHECKED, most_lost=UNCHECKED)
+    EXPORTS[shape]([source], out, options, lambda stage: None)
+    return open_bundle(out)
+
+
+def bank_of_writers(source: Source, precision: str, count: int, out: Path) -> Bundle:
+    """Export a bank, and give it `count` adapters like its own, each with other weights and canary rows that hold."""
+    bundle = exported(source, precision, "bank", out)
+    generator = Generator(bundle, provider="cpu")
+    (first,) = bundle.adapters.values()
+    random = np.random.default_rng(0)
+    made = {}
+    for name in (f"a{index}" for index in range(count)):
+        tensors = {
+            key: (old * random.normal(1, 0.3, old.shape)).astype(np.float32) for key, old in first.tensors.items()
+        }
+        sha256 = hashlib.sha256(b"".join(map(np.ndarray.tobytes, tensors.values()))).hexdigest()
+        adapter = Adapter(replace(first.card, name=name, sha256=sha256), tensors)
+        canaries = [Prompt(ids, adapter) for ids in first.card.canary_ids]
+        logits = generator.forced_logits(canaries, first.card.canary_tokens)
+        chosen = [row[range(len(row)), tokens] for row, tokens in zip(logits, first.card.canary_tokens, strict=True)]
+        made[name] = Adapter(replace(adapter.card, canary_logits=[row.tolist() for row in chosen]), tensors)
+    return replace(bundle, adapters=made)
 
 
 class Ours:
@@ -125,9 +152,13 @@ def endless(adapter: Adapter) -> Adapter:
 
 def genai(stack: ExitStack, found: Models, precision: str) -> Write:
     """Return onnxruntime-genai on the graph of its own builder."""
-    peer = PEERS["genai"]
-    folder = peer.convert("genai_export.py", found.merged, precision)
-    return stack.enter_context(working(peer.python, "genai_decode.py", folder)).ask
+    return genai_on(stack, PEERS["genai"].convert("genai_export.py", found.merged, precision))
+
+
+def genai_on(stack: ExitStack, folder: Path) -> Write:
+    """Return onnxruntime-genai on a folder that it opens."""
+    PEERS["genai"].require()
+    return stack.enter_context(working(PEERS["genai"].python, "genai_decode.py", folder)).ask
 
 
 def llama(stack: ExitStack) -> Write:
@@ -166,10 +197,15 @@ def prompts(generator: Generator, count: int, length: int) -> list[list[int]]:
     return [ids[at * length : (at + 1) * length] for at in range(count)]
 
 
-def e2e_inputs() -> list[str]:
-    """Return the different inputs of E2E's test set."""
+def e2e_file() -> Path:
+    """Return E2E's test set."""
     file = SET_DATA / "e2e" / "testset_w_refs.csv"
     if not file.is_file():
         raise BenchmarkError(f"{file} is missing: set ADAMIX_DATA to the folder that has it")
-    with file.open(encoding="utf-8", newline="") as stream:
+    return file
+
+
+def e2e_inputs() -> list[str]:
+    """Return the different inputs of E2E's test set."""
+    with e2e_file().open(encoding="utf-8", newline="") as stream:
         return list(dict.fromkeys(row["mr"] for row in csv.DictReader(stream)))

@@ -5,6 +5,7 @@ environment.
 """
 
 import hashlib
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Peer:
     def versions(self) -> dict[str, str]:
         """Return the versions of its packages by `PEER/PACKAGE`."""
         sites = [str(site) for site in self.folder.glob("lib/python*/site-packages")]
-        found = {distribution.name: distribution.version for distribution in distributions(path=sites)}
+        found = {canonical(distribution.name): distribution.version for distribution in distributions(path=sites)}
         return {f"{self.name}/{package}": found[package] for package in self.packages}
 
 
@@ -95,6 +96,11 @@ PEERS: dict[str, Peer] = {
     "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
     "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),
 }
+
+
+def canonical(package: str) -> str:
+    """Return a package's name as the index has it, however its metadata writes it."""
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def last_line(text: str) -> str:
