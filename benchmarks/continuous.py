@@ -2,8 +2,8 @@
 
 64 inputs of E2E arrive as a Poisson process, each to be answered with as many tokens as a person's answer to it had.
 onnxruntime-genai writes batches of those that wait, eight at most, until the longest of a batch is done; it has the
-same merged weights, in the graph of its own builder. The rate of arrival is a multiple (`load`) of what genai answers when
-all are there at once. Goodput is the tokens asked for by the time from the first arrival to the last answer's end.
+same merged weights, in the graph of its own builder. The rate of arrival is a multiple (`load`) of what genai answers
+when all are there at once. Goodput is the tokens asked for by the time from the first arrival to the last answer's end.
 
 How long a text waits for its first token is given in decode steps (the median of the run), after taking off the time
 that its prompt takes when nothing else is read or written.
