@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adamix_export.precision.matrices import Array
+from adamix_export.graph.matrices import Array
 
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
 """Tried on every block of 4 bits: a smaller scale cuts the extreme off and holds the others better."""

@@ -6,8 +6,8 @@ states that the matrix meets let it: `gram`, the sum of their outer products, sa
 
 import numpy as np
 
+from adamix_export.graph.matrices import Array
 from adamix_export.precision.blocks import Blocks, block_scales, pack
-from adamix_export.precision.matrices import Array
 
 DAMPING = 0.01
 """Of the mean of the Gram matrix's diagonal, added to it: few states do not say all."""

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from adamix_export.precision.matrices import Array, products
+from adamix_export.graph.matrices import Array, products
 from adamix_export.precision.weight_only import Grams
 from serve.bank import Bank
 from serve.classify import session_edges

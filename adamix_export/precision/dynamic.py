@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from adamix_export.graph.matrices import Array, is_large, products
 from adamix_export.graph.nodes import constant, replace
-from adamix_export.precision.matrices import Array, is_large, products
 
 LARGEST = 127
 SCORES = 5
