@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from adamix_export.errors import ExportError
 from adamix_export.graph.bank import Stacks
 from adamix_export.graph.cached import Cache, caching, head_width
+from adamix_export.graph.joining import join_products
 from adamix_export.graph.norm import fuse_norms
 from adamix_export.graph.program import Shapes, write_program
 from serve.bank import PREFIX
@@ -107,6 +108,7 @@ def write_steps(decoder: Decoder, heads: int, inputs: Shapes, file: Path) -> Non
         outputs=["logits", *(PRESENT + name for name in names)],
         floats=(PAST, PREFIX),
         file=file,
+        further=(join_products,),
     )
     if len(decoder.cache.present) != len(decoder.states):
         raise ExportError(

@@ -1,4 +1,4 @@
-"""The matrices of a graph that are worth a smaller precision."""
+"""Products of states and matrices, and embeddings, as they stand in a graph."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 SMALLEST = 64
-"""A matrix with a side below this stays as it is: adapters and heads are such, and there is little to gain."""
+"""A matrix with a side below this is worth no smaller precision: adapters and heads are such."""
 Array = NDArray[np.float32]
 
 
@@ -36,8 +36,8 @@ class Product:
         return array if self.transposed else array.T
 
 
-def products(graph: ir.Graph) -> Iterator[Product]:
-    """Yield the products with a large matrix; a matrix that is fed or gathered is left alone."""
+def products(graph: ir.Graph, *, smallest: int = SMALLEST) -> Iterator[Product]:
+    """Yield the products with a matrix of no side below `smallest`; one that is fed or gathered is left alone."""
     for node in list(graph):
         if node.op_type != "MatMul":
             continue
@@ -47,7 +47,8 @@ def products(graph: ir.Graph) -> Iterator[Product]:
         transposed = transpose is not None and transpose.op_type == "Transpose"
         if transpose is not None and transposed:
             (matrix,) = transpose.inputs
-        if matrix is not None and is_large(matrix):
+        if is_large(matrix, smallest=smallest):
+            assert matrix is not None
             yield Product(node, states, matrix, transposed, *_bias(node))
 
 
@@ -58,12 +59,12 @@ def embeddings(graph: ir.Graph) -> Iterator[ir.Node]:
             yield node
 
 
-def is_large(value: ir.Value | None) -> bool:
-    """Whether a value is a matrix of the graph's own, in fp32, of a size worth another precision."""
+def is_large(value: ir.Value | None, *, smallest: int = SMALLEST) -> bool:
+    """Whether a value is a matrix of the graph's own, in fp32, with no side below `smallest`."""
     tensor = value.const_value if value is not None else None
     if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 2:
         return False
-    return min(tensor.shape.numpy()) >= SMALLEST
+    return min(tensor.shape.numpy()) >= smallest
 
 
 def table(node: ir.Node) -> Array:
