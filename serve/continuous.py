@@ -51,7 +51,7 @@ class Pool:
     rows: int = 16
     """That are written at a time."""
     tokens: int = 16_384
-    """Of the cache: what the rows in flight may come to, prompts and answers."""
+    """Of the cache: rows in flight, times what the longest of them may come to, prompt and answer."""
     queued: int = 256
     """That wait for a row."""
     chunk: int = 256
@@ -118,11 +118,6 @@ class Generation:
         """Tokens of the cache that a row may come to need."""
         return len(self.prompt) + self.most
 
-    @property
-    def cost(self) -> int:
-        """Tokens of the cache that its rows may come to need."""
-        return (self.length + len(self.source)) * self.sampling.beams
-
 
 @dataclass(eq=False)
 class Row:
@@ -155,9 +150,11 @@ class Engine:
         self.session, self.encoder, self.bank, self.pool = session, encoder, bank, pool or Pool()
         self.pad = manifest.pad_token_id
         self.context = None if encoder else context_of(bundle)
+        bound = self.pool.tokens
         past = [_renamed(edge) for edge in manifest.inputs if edge.name.startswith(PAST)]
-        self.cache = KeyValues([edge for edge in past if MAX_LENGTH in edge.shape], tokens=MAX_LENGTH)
-        self.sources = KeyValues([edge for edge in past if SOURCE in edge.shape], tokens=SOURCE, step=SOURCE_STEP)
+        self.cache = KeyValues([edge for edge in past if MAX_LENGTH in edge.shape], tokens=MAX_LENGTH, bound=bound)
+        sources = [edge for edge in past if SOURCE in edge.shape]
+        self.sources = KeyValues(sources, tokens=SOURCE, bound=bound, step=SOURCE_STEP)
         self.stacks = {"decoder": _stacks(manifest.inputs), "encoder": _stacks(manifest.encoder_inputs)}
         self.arrived: deque[Generation] = deque()
         """By any thread; taken over by the next step."""
@@ -185,7 +182,7 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """Tokens of the cache that the rows may come to need."""
-        return sum(one.cost for one in _generations([*self.live, *([self.reading] if self.reading else [])]))
+        return _room(_generations([*self.live, *([self.reading] if self.reading else [])]))
 
     def submit(self, generation: Generation) -> None:
         """Queue a text, from any thread; an error if it can never be written, or not now."""
@@ -290,9 +287,7 @@ class Engine:
             self.waiting.popleft()
             try:
                 self._hold(generation)
-                rows = len(self.live) + sum(row.generation.sampling.beams for row in group) + generation.sampling.beams
-                self.cache.reserve(rows, generation.length)
-                self.sources.reserve(rows, len(generation.source))
+                self._reserve([*_generations([*self.live, *group]), generation])
             except (BundleError, Overloaded) as error:
                 _end(generation, "failed", error)
                 continue
@@ -312,11 +307,14 @@ class Engine:
 
     def _has_room(self, generation: Generation, group: Sequence[Row]) -> bool:
         inside = _generations([*self.live, *group])
-        if sum(one.sampling.beams for one in inside) + generation.sampling.beams > self.pool.rows:
-            return False
-        if sum(one.cost for one in inside) + generation.cost > self.pool.tokens:
+        if _rows([*inside, generation]) > self.pool.rows or _room([*inside, generation]) > self.pool.tokens:
             return False
         return self.bank is None or self.bank.has_room(generation.adapter) or not inside
+
+    def _reserve(self, inside: Sequence[Generation]) -> None:
+        """Make room in the cache for all that is in flight."""
+        self.cache.reserve(_rows(inside), max(one.length for one in inside))
+        self.sources.reserve(_rows(inside), max(len(one.source) for one in inside))
 
     def _hold(self, generation: Generation) -> None:
         """Place an adapter, and keep it in its slot."""
@@ -513,6 +511,17 @@ class Prefixes:
 def _generations(rows: Sequence[Row]) -> list[Generation]:
     """Return the texts that rows belong to; a search has several."""
     return list(dict.fromkeys(row.generation for row in rows))
+
+
+def _rows(inside: Sequence[Generation]) -> int:
+    """Return the rows that texts take."""
+    return sum(one.sampling.beams for one in inside)
+
+
+def _room(inside: Sequence[Generation]) -> int:
+    """Return the tokens of the cache that texts may come to need: every row is as long as the longest."""
+    longest = max((one.length for one in inside), default=0) + max((len(one.source) for one in inside), default=0)
+    return _rows(inside) * longest
 
 
 def _same(one: Sequence[int], other: Sequence[int]) -> int:

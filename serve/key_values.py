@@ -1,4 +1,4 @@
-"""The cache of a decoder's rows: one buffer a layer and side, grown in steps, whose first rows are in use.
+"""The cache of a decoder's rows: one buffer a layer and side, grown in steps to a bound, whose first rows are in use.
 
 A buffer is (rows, heads, tokens, head width), or whatever an edge's shape says, with the rows first. The operator
 writes new entries into it in place: a run over some rows is given that part of the memory, and nothing is copied.
@@ -21,27 +21,32 @@ States = dict[str, NDArray[np.generic]]
 
 
 class KeyValues:
-    """Buffers by the names of their edges, for as many rows and tokens as were needed so far."""
+    """Buffers by the names of their edges, for as many rows and tokens as were needed so far, within a bound."""
 
-    def __init__(self, edges: Sequence[Edge], *, tokens: str, step: int = STEP) -> None:
-        """Make buffers without room; `tokens` is the symbol of the dimension that grows, in steps of `step`."""
+    def __init__(self, edges: Sequence[Edge], *, tokens: str, bound: int, step: int = STEP) -> None:
+        """Make buffers without room; `tokens` is the symbol of the dimension that grows, in steps of `step`.
+
+        Rows times tokens come to `bound` at most.
+        """
         self.edges = {edge.name: edge for edge in edges}
         self.axes = {name: edge.shape.index(tokens) for name, edge in self.edges.items()}
-        self.symbol, self.step = tokens, step
+        self.symbol, self.bound, self.step = tokens, bound, step
         self.rows = self.tokens = 0
         self.buffers: States = {}
         self._make(0, 0)
 
     def reserve(self, rows: int, tokens: int) -> None:
-        """Make room for so many rows of so many tokens; what is there stays.
+        """Make room for all rows in use, so many, of so many tokens; what is there stays.
 
-        Without memory for it the buffers stay as they are.
+        Room that was needed before is kept if the bound allows it. Without memory the buffers stay as they are.
         """
         if rows <= self.rows and tokens <= self.tokens:
             return
-        rows = max(rows, self.rows)
-        tokens = max(-(-tokens // self.step) * self.step, self.tokens)
-        self._make(rows, tokens)
+        steps = -(-tokens // self.step) * self.step
+        if max(rows, self.rows) * max(steps, self.tokens) <= self.bound:
+            self._make(max(rows, self.rows), max(steps, self.tokens))
+        else:
+            self._make(rows, max(tokens, min(steps, self.bound // rows)))
 
     def part(self, first: int, count: int) -> dict[str, ort.OrtValue]:
         """Return the memory of `count` rows from `first` on, as inputs and outputs of a run."""
@@ -82,7 +87,8 @@ class KeyValues:
         except MemoryError as error:
             raise Overloaded(f"there is no memory for {rows} rows of {tokens} tokens: try again later") from error
         for name, old in self.buffers.items():
-            buffers[name][tuple(slice(size) for size in old.shape)] = old
+            kept = tuple(slice(min(sizes)) for sizes in zip(old.shape, buffers[name].shape, strict=True))
+            buffers[name][kept] = old[kept]
         self.buffers, self.rows, self.tokens = buffers, rows, tokens
 
     def _shape(self, edge: Edge, rows: int, tokens: int) -> list[int]:

@@ -91,12 +91,13 @@ def empty_after(made: Engine) -> Iterator[None]:
     rows=st.integers(1, 5),
     chunk=st.integers(1, 80),
     prefix=st.sampled_from([0, 1000]),
+    tokens=st.integers(64, 500),
 )
 def test_whatever_joins_and_leaves_each_text_is_that_of_the_prompt_alone(
-    texts: list[tuple[list[int], str, int, int]], rows: int, chunk: int, prefix: int, generator: Generator
+    texts: list[tuple[list[int], str, int, int]], rows: int, chunk: int, prefix: int, tokens: int, generator: Generator
 ) -> None:
-    """Any lengths, adapters, arrivals and chunks; more adapters than slots."""
-    made = engine(generator, rows=rows, chunk=chunk, prefix_tokens=prefix)
+    """Any lengths, adapters, arrivals and chunks; more adapters than slots, and little memory."""
+    made = engine(generator, rows=rows, chunk=chunk, prefix_tokens=prefix, tokens=tokens)
     arriving = sorted(enumerate(texts), key=lambda item: item[1][3])
     written: dict[int, Generation] = {}
     step = 0
@@ -108,6 +109,7 @@ def test_whatever_joins_and_leaves_each_text_is_that_of_the_prompt_alone(
                 made.submit(written[index])
             made.step()
             assert len(made.live) + bool(made.reading) <= rows
+            assert made.in_flight <= made.cache.rows * made.cache.tokens <= tokens
             step += 1
     for index, (ids, name, count, _) in enumerate(texts):
         expected = generator.alone(tuple(ids), name, count)  # type: ignore[attr-defined]
@@ -205,6 +207,23 @@ def test_what_never_fits_is_refused_and_what_does_not_fit_now_waits(generator: G
     assert [row.generation for row in made.live] == [first]
     finish(made)
     assert first.tokens == second.tokens == third.tokens
+
+
+def test_one_long_text_among_short_ones_does_not_exceed_the_memory(generator: Generator) -> None:
+    """Every row of a buffer is as long as the longest: a long one waits for others to leave, and they for it."""
+    made = engine(generator, rows=8, tokens=128)
+    short = [generation(generator, [3 + index, 5], "one", 10) for index in range(8)]
+    long = generation(generator, [7] * 40, "one", 20)
+    with empty_after(made):
+        for text in (*short[:4], long, *short[4:]):
+            made.submit(text)
+        while made.busy:
+            made.step()
+            assert made.cache.rows * made.cache.tokens <= 128
+            inside = {row.generation for row in made.live}
+            assert long not in inside or len(inside) <= 2
+    for text in (*short, long):
+        assert text.tokens == alone(generator, tuple(text.prompt), "one", text.most)
 
 
 def test_the_same_seed_writes_the_same_whatever_else_is_written(generator: Generator) -> None:
