@@ -31,9 +31,10 @@ from benchmarks.machine import versions_of
 from benchmarks.report import Findings, Goal
 from benchmarks.writers import e2e_file
 from serve.bundle import open_bundle
-from serve.continuous import Engine, Generation, Pool
+from serve.continuous import Engine, Pool
 from serve.generate import Generator
 from serve.generate import Prompt as Read
+from serve.generation import Generation
 from serve.sampling import Sampling
 
 INPUTS, SEARCHED, MIXES = 200, 50, 4

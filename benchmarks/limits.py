@@ -21,9 +21,10 @@ from benchmarks.machine import versions_of
 from benchmarks.report import Findings, Goal
 from benchmarks.rounds import Call, Pace, Reported, Timings, measure
 from benchmarks.writers import Ours, exported, prompts, trained_writer
+from serve.buffers import TYPES
 from serve.bundle import Bundle
-from serve.continuous import PAST, Pool
-from serve.key_values import TYPES
+from serve.continuous import Pool
+from serve.key_values import PAST
 from serve.session import cores
 
 PRECISIONS = ("fp32", "int4")
@@ -65,8 +66,7 @@ def read_by_a_step(bundle: Bundle, rows: int) -> int:
     cache = [edge for edge in bundle.manifest.inputs if edge.name.startswith(PAST)]
     sizes = {"batch": rows, "max_length": length}
     states = sum(
-        math.prod(dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape)
-        * np.dtype(TYPES[edge.dtype]).itemsize
+        math.prod(dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape) * TYPES[edge.dtype].itemsize
         for edge in cache
     )
     return weights_read(onnx.load(bundle.model, load_external_data=False), rows) + states

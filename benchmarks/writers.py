@@ -34,8 +34,9 @@ from demos.models import GGUF, sample_model
 from demos.tasks import DATA
 from serve.adapter import Adapter
 from serve.bundle import Bundle, open_bundle
-from serve.continuous import Engine, Generation, Pool
+from serve.continuous import Engine, Pool
 from serve.generate import Generator, Prompt
+from serve.generation import Generation
 from serve.sampling import Sampling
 from serve.text_stream import TextStream
 

@@ -166,8 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-tokens-in-flight",
         type=_positive,
-        help="texts: tokens that prompts and answers in flight may come to, which bounds the cache; what can never fit "
-        f"is refused, what does not fit now waits (default: {writing.tokens})",
+        help="texts: tokens of the cache, in which every text in flight has as many as the longest may come to; "
+        f"what can never fit is refused, what does not fit now waits (default: {writing.tokens})",
     )
     parser.add_argument(
         "--prefill-chunk",

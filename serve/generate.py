@@ -19,11 +19,15 @@ from tokenizers import Tokenizer
 
 from serve.adapter import Adapter, AdapterCard
 from serve.bank import Bank
+from serve.buffers import CUDA_DEVICE, HOST, TYPES
 from serve.bundle import TOKENIZER, Bundle, open_bundle
 from serve.classify import check_edges, session_edges
-from serve.continuous import PAST, PRESENT, SOURCE_MASK, Engine, Generation, Pool, context_of, mask_of
+from serve.continuous import Engine, Pool, context_of
+from serve.decoder import SOURCE_MASK, mask_of
 from serve.errors import BundleError, InputError
+from serve.generation import Generation
 from serve.guide import Guides
+from serve.key_values import PAST, PRESENT
 from serve.registry import Registry
 from serve.sampling import Logprobs, Sampling
 from serve.session import CUDA, choose_provider, open_session
@@ -32,7 +36,6 @@ from serve.tokens import pad
 
 CANARY_TOLERANCE = 1e-2
 """Largest difference of a canary token's logit from PyTorch's, on any provider, in fp32; a bundle may state more."""
-CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 GREEDY = Sampling()
 BASE = "base"
 """The name by which a bank's base is asked for."""
@@ -97,7 +100,7 @@ class Generator:
             self.encoder = open_session(self.bundle.encoder, choice, threads=threads, cache=cache, hashes=hashes)
             if session_edges(self.encoder) != (manifest.encoder_inputs, manifest.encoder_outputs):
                 raise BundleError(f"{self.bundle.encoder} does not have the edges that the manifest lists")
-        self.device = "cuda" if self.provider == CUDA else "cpu"
+        self.device = CUDA_DEVICE if self.provider == CUDA else HOST
         self.tokenizer = Tokenizer.from_file(str(self.bundle.tokenizer))
         self.bank: Bank | None = None
         if manifest.shape == "bank":
@@ -107,7 +110,7 @@ class Generator:
             self.bank = Bank(edges, adapters, device=self.device, slots=count, held=held)
         self.registry = Registry(self.bundle, self.bank, self.check_canaries)
         self.base = _base(self.bundle) if self.bank else None
-        self.engine = Engine(self.bundle, self.session, self.bank, pool, self.encoder)
+        self.engine = Engine(self.bundle, self.session, self.bank, pool, self.encoder, device=self.device)
         self.guides = Guides(self.tokenizer, _vocabulary(self.bundle))
         self.turn = threading.Lock()
         """Held by the thread that steps."""
@@ -137,17 +140,22 @@ class Generator:
         adapter: str | Sequence[str] | None = None,
         sampling: Sampling = GREEDY,
         max_new_tokens: int | None = None,
+        truncate: bool = True,
     ) -> list[Written]:
         """Write a text for each of `texts`, inputs as the adapter's task has them; answers come in their order.
 
-        With `sampling.n` there are so many for the first text, then as many for the next.
+        With `sampling.n` there are so many for the first text, then as many for the next. With `truncate` off a prompt
+        that is too long is an error.
         """
-        return self.write(self.prompts(texts, adapter), max_new_tokens=max_new_tokens, sampling=sampling)
+        prompts = self.prompts(texts, adapter, truncate=truncate)
+        return self.write(prompts, max_new_tokens=max_new_tokens, sampling=sampling)
 
-    def stream(self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY) -> Iterator[str]:
+    def stream(
+        self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY, truncate: bool = True
+    ) -> Iterator[str]:
         """Yield a text as it is written; whoever stops listening stops the writing."""
         pieces: deque[str] = deque()
-        (generation,) = self.generations([self.prompt(text, adapter)], one_answer(sampling))
+        (generation,) = self.generations([self.prompt(text, adapter, truncate=truncate)], one_answer(sampling))
         generation.on_text = pieces.append
         self.engine.submit(generation)
         try:
@@ -178,11 +186,13 @@ class Generator:
             guide=None if sampling.json_schema is None else self.guides.guide(sampling.json_schema, ends),
         )
 
-    def prompts(self, texts: str | Sequence[str], adapter: str | Sequence[str | None] | None = None) -> list[Prompt]:
+    def prompts(
+        self, texts: str | Sequence[str], adapter: str | Sequence[str | None] | None = None, *, truncate: bool = True
+    ) -> list[Prompt]:
         """Return the prompts of inputs, through one adapter or each through its own."""
         texts = [texts] if isinstance(texts, str) else texts
         names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
-        return [self.prompt(text, name) for text, name in zip(texts, names, strict=True)]
+        return [self.prompt(text, name, truncate=truncate) for text, name in zip(texts, names, strict=True)]
 
     def find(self, name: str | None) -> Adapter:
         """Return the adapter of a name; a bank has the base itself as `base`, unless an adapter is called so."""
@@ -195,10 +205,11 @@ class Generator:
         found: str = self.tokenizer.decode([token], skip_special_tokens=False)
         return found
 
-    def prompt(self, text: str, adapter: str | None = None) -> Prompt:
+    def prompt(self, text: str, adapter: str | None = None, *, truncate: bool = True) -> Prompt:
         """Return the prompt of an input as in training.
 
-        One that is too long loses its beginning; if an encoder reads it, the end of its text.
+        One that is too long loses its beginning; if an encoder reads it, the end of its text. Without `truncate` it is
+        an error.
         """
         found = self.find(adapter)
         card = found.card
@@ -209,6 +220,11 @@ class Generator:
         except (TypeError, UnicodeEncodeError) as error:
             raise InputError("the text is not valid Unicode: it holds a lone surrogate") from error
         if len(ids) > card.max_length:
+            if not truncate:
+                raise InputError(
+                    f"the prompt has {len(ids)} tokens, {card.name} reads {card.max_length} at most: "
+                    "shorten it, or set truncate to true"
+                )
             ids = [*ids[: card.max_length - 1], ids[-1]] if self.encoder else ids[-card.max_length :]
         return Prompt(ids, found)
 
@@ -356,7 +372,7 @@ class Rows:
         sizes = {"batch": len(prompts), "max_length": int(self.lengths.max()) + room}
         self.cache = {
             edge.name.removeprefix(PAST): ort.OrtValue.ortvalue_from_numpy(
-                np.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape], CACHE_TYPES[edge.dtype]),
+                np.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape], TYPES[edge.dtype]),
                 generator.device,
                 0,
             )

@@ -4,36 +4,35 @@ A buffer is (rows, heads, tokens, head width), or whatever an edge's shape says,
 writes new entries into it in place: a run over some rows is given that part of the memory, and nothing is copied.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import onnxruntime as ort
-from numpy.typing import DTypeLike, NDArray
 
+from serve.buffers import BUFFERS, TYPES, Layout, States
 from serve.bundle import Edge
 from serve.errors import Overloaded
 
+PAST = "past_key_values."
+PRESENT = "present."
 ROWS = "batch"
 STEP = 128
 """Tokens by which the buffers grow."""
-TYPES: dict[str, DTypeLike] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-States = dict[str, NDArray[np.generic]]
 
 
 class KeyValues:
     """Buffers by the names of their edges, for as many rows and tokens as were needed so far, within a bound."""
 
-    def __init__(self, edges: Sequence[Edge], *, tokens: str, bound: int, step: int = STEP) -> None:
+    def __init__(
+        self, edges: Sequence[Edge], *, tokens: str, bound: int, step: int = STEP, written: bool = True, device: str
+    ) -> None:
         """Make buffers without room; `tokens` is the symbol of the dimension that grows, in steps of `step`.
 
-        Rows times tokens come to `bound` at most.
+        Rows times tokens come to `bound` at most. A run writes them as well as it reads them, if they are `written`.
         """
         self.edges = {edge.name: edge for edge in edges}
-        self.axes = {name: edge.shape.index(tokens) for name, edge in self.edges.items()}
-        self.symbol, self.bound, self.step = tokens, bound, step
+        self.symbol, self.bound, self.step, self.written = tokens, bound, step, written
         self.rows = self.tokens = 0
-        self.buffers: States = {}
-        self._make(0, 0)
+        self.buffers = BUFFERS[device](self._layouts(0, 0), device)
 
     def reserve(self, rows: int, tokens: int) -> None:
         """Make room for all rows in use, so many, of so many tokens; what is there stays.
@@ -44,53 +43,46 @@ class KeyValues:
             return
         steps = -(-tokens // self.step) * self.step
         if max(rows, self.rows) * max(steps, self.tokens) <= self.bound:
-            self._make(max(rows, self.rows), max(steps, self.tokens))
+            self._resize(max(rows, self.rows), max(steps, self.tokens))
         else:
-            self._make(rows, max(tokens, min(steps, self.bound // rows)))
+            self._resize(rows, max(tokens, min(steps, self.bound // rows)))
 
-    def part(self, first: int, count: int) -> dict[str, ort.OrtValue]:
-        """Return the memory of `count` rows from `first` on, as inputs and outputs of a run."""
-        return {
-            name: ort.OrtValue.ortvalue_from_numpy(buffer[first : first + count])
-            for name, buffer in self.buffers.items()
-        }
+    def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
+        """Give a run the memory of `count` rows from `first` on."""
+        for name in self.edges:
+            outputs = [PRESENT + name] if self.written else []
+            self.buffers.bind(binding, name, (PAST + name, *outputs), first, count)
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy the first `tokens` of a row to another."""
-        for name, buffer in self.buffers.items():
-            cut = (slice(None),) * (self.axes[name] - 1) + (slice(tokens),)
-            buffer[target][cut] = buffer[source][cut]
+        self.buffers.move(source, target, tokens)
 
     def clear(self, row: int) -> None:
         """Write zeros into a row."""
-        for buffer in self.buffers.values():
-            buffer[row] = 0
+        self.buffers.clear(row)
 
     def read(self, row: int, tokens: int) -> States:
         """Return a copy of the first `tokens` of a row."""
-        return {
-            name: buffer[row][(slice(None),) * (self.axes[name] - 1) + (slice(tokens),)].copy()
-            for name, buffer in self.buffers.items()
-        }
+        return self.buffers.read(row, tokens)
 
-    def write(self, row: int, states: Mapping[str, NDArray[np.generic]], tokens: int) -> None:
-        """Write the first `tokens` of states into a row."""
-        for name, buffer in self.buffers.items():
-            cut = (slice(None),) * (self.axes[name] - 1) + (slice(tokens),)
-            buffer[row][cut] = states[name][cut]
+    def write(self, row: int, states: States, tokens: int) -> None:
+        """Write the first `tokens` of states into a row, which is new: what lies behind them is lost."""
+        self.buffers.write(row, states, tokens)
 
-    def _make(self, rows: int, tokens: int) -> None:
+    def _resize(self, rows: int, tokens: int) -> None:
         try:
-            buffers = {
-                name: np.zeros(self._shape(edge, rows, tokens), TYPES[edge.dtype]) for name, edge in self.edges.items()
-            }
+            self.buffers = self.buffers.resized(self._layouts(rows, tokens))
         except MemoryError as error:
             raise Overloaded(f"there is no memory for {rows} rows of {tokens} tokens: try again later") from error
-        for name, old in self.buffers.items():
-            kept = tuple(slice(min(sizes)) for sizes in zip(old.shape, buffers[name].shape, strict=True))
-            buffers[name][kept] = old[kept]
-        self.buffers, self.rows, self.tokens = buffers, rows, tokens
+        self.rows, self.tokens = rows, tokens
 
-    def _shape(self, edge: Edge, rows: int, tokens: int) -> list[int]:
+    def _layouts(self, rows: int, tokens: int) -> dict[str, Layout]:
         sizes = {ROWS: rows, self.symbol: tokens}
-        return [dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape]
+        return {
+            name: Layout(
+                shape=tuple(dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape),
+                axis=edge.shape.index(self.symbol),
+                dtype=TYPES[edge.dtype],
+            )
+            for name, edge in self.edges.items()
+        }

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from serve.classify import Classifier, Prediction, average
-from serve.continuous import Generation
 from serve.errors import Draining, InputError
 from serve.generate import GREEDY, Generator, Written, one_answer, written
+from serve.generation import Generation
 from serve.sampling import Sampling
 from serve.scheduler import Batcher, Limits
 from serve.tokens import Row, Text, parts
@@ -122,15 +122,19 @@ class AsyncGenerator:
         *,
         adapter: str | Sequence[str | None] | None = None,
         sampling: Sampling = GREEDY,
+        truncate: bool = True,
     ) -> list[Written]:
         """Write a text for each of `texts`, as `Generator` does."""
-        generations = self.model.generations(self.model.prompts(texts, adapter), sampling)
+        generations = self.model.generations(self.model.prompts(texts, adapter, truncate=truncate), sampling)
         await self.write(generations)
         return [written(generation) for generation in generations]
 
-    async def stream(self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY) -> AsyncIterator[str]:
+    async def stream(
+        self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY, truncate: bool = True
+    ) -> AsyncIterator[str]:
         """Yield a text as it is written; whoever stops listening stops the writing."""
-        (generation,) = self.model.generations([self.model.prompt(text, adapter)], one_answer(sampling))
+        prompt = self.model.prompt(text, adapter, truncate=truncate)
+        (generation,) = self.model.generations([prompt], one_answer(sampling))
         async with contextlib.aclosing(self.follow(generation)) as pieces:
             async for piece in pieces:
                 yield piece

@@ -14,7 +14,7 @@ from adamix_export.errors import ExportError
 from adamix_export.targets.onnx_adapter import BESIDE, write_onnx_adapters
 from serve.adapter import Adapter
 from serve.bundle import MODEL, Bundle
-from serve.continuous import PAST, PRESENT
+from serve.key_values import PAST, PRESENT
 
 MARK = "genai_config.json"
 TASK = "text-generation"

@@ -16,9 +16,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.continuous import Generation
 from serve.errors import InputError, ServeError
 from serve.generate import BASE, one_answer
+from serve.generation import Generation
 from serve.http.errors import body_of
 from serve.live import AsyncGenerator as Writer
 from serve.sampling import Logprobs, Sampling
@@ -46,6 +46,7 @@ class CompletionRequest(BaseModel):
     model: Annotated[
         str | None, Field(description=f"the adapter, or `{BASE}` for the base itself; optional if there is one only")
     ] = None
+    truncate: Annotated[bool, Field(description="cut prompts that are too long instead of refusing them")] = False
     max_tokens: Annotated[int | None, Field(description="64 by default, or what the context leaves")] = None
     temperature: Annotated[float, Field(description="0, the default, takes the likeliest token")] = 0.0
     top_p: float = 1.0
@@ -129,7 +130,8 @@ async def completions(request: Request) -> Response:
     most = request.app.state.max_client_rows
     if not 1 <= len(inputs) * body.n <= most:
         raise InputError(f"{len(inputs)} prompts with n {body.n}: ask for 1 to {most} texts in one request")
-    sampling, prompts = body.sampling(), await asyncio.to_thread(engine.model.prompts, inputs, body.model)
+    sampling = body.sampling()
+    prompts = await asyncio.to_thread(engine.model.prompts, inputs, body.model, truncate=body.truncate)
     card = prompts[0].adapter.card
     headers = {"X-Adapter": card.name, "X-Adapter-Sha256": card.sha256}
     answer = Completion(id=f"cmpl-{uuid.uuid4().hex}", created=int(time.time()), model=card.name, choices=[])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from serve.continuous import Generation
+from serve.generation import Generation
 from serve.live import AsyncClassifier, AsyncGenerator
 from serve.tokens import Row
 

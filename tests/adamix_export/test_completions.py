@@ -107,12 +107,20 @@ def test_sampling_is_asked_for_by_openais_names(client: httpx.Client, generator:
     assert searched["choices"][0]["text"].strip() == generator("a shop", adapter="one", sampling=paper)[0].text
 
 
+def test_a_prompt_that_is_too_long_is_cut_where_that_is_asked_for(client: httpx.Client, generator: Generator) -> None:
+    long = "a shop " * 20
+    found = ask(client, prompt=long, truncate=True, max_tokens=6)
+    assert found["usage"]["prompt_tokens"] == 24
+    assert found["choices"][0]["text"].strip() == generator(long, adapter="one", max_new_tokens=6)[0].text
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
         ({"model": "nobody"}, 404, "there is no adapter 'nobody'"),
         ({"model": None}, 422, "name an adapter"),
         ({"prompt": " "}, 422, "the text is empty"),
+        ({"prompt": "a shop " * 20}, 422, "one reads 24 at most: shorten it, or set truncate to true"),
         ({"prompt": []}, 422, "0 prompts with n 1: ask for 1 to 64 texts"),
         ({"prompt": ["a"] * 9, "n": 9}, 422, "9 prompts with n 9: ask for 1 to 64 texts"),
         ({"prompt": ["a", "b"], "stream": True}, 422, "2 prompts: a stream has one answer"),

@@ -15,10 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve.adapter import Adapter
-from serve.continuous import SHORTEST_PREFIX, Engine, Generation, Pool
+from serve.buffers import BUFFERS, HOST, DeviceBuffers, HostBuffers
+from serve.continuous import Engine, Pool
 from serve.errors import Draining, Failed, InputError, Overloaded
 from serve.generate import Generator, Prompt
+from serve.generation import Generation
 from serve.live import AsyncGenerator
+from serve.prefixes import SHORTEST_PREFIX, Prefixes
 from serve.sampling import Sampling
 from serve.text_stream import TextStream
 from tests.adamix_export.writers import NAMES, bank_of_writers
@@ -109,7 +112,7 @@ def test_whatever_joins_and_leaves_each_text_is_that_of_the_prompt_alone(
                 made.submit(written[index])
             made.step()
             assert len(made.live) + bool(made.reading) <= rows
-            assert made.in_flight <= made.cache.rows * made.cache.tokens <= tokens
+            assert made.in_flight <= made.decoder.cache.rows * made.decoder.cache.tokens <= tokens
             step += 1
     for index, (ids, name, count, _) in enumerate(texts):
         expected = generator.alone(tuple(ids), name, count)  # type: ignore[attr-defined]
@@ -160,6 +163,82 @@ def test_a_text_that_nobody_waits_for_leaves_at_the_next_step(generator: Generat
         assert [row.generation for row in made.live] == [kept] or kept.ended
         finish(made)
     assert kept.tokens == alone(generator, (8, 9), "one", 8)
+
+
+def test_memory_of_a_device_holds_what_that_of_the_host_does(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of a GPU, over addresses of the processor: rows that join, leave, move, and share a prefix."""
+    monkeypatch.setitem(BUFFERS, HOST, DeviceBuffers)
+    made = engine(generator, rows=3, chunk=16, tokens=200)
+    shared = [3 + index % 11 for index in range(SHORTEST_PREFIX + 2)]
+    prompts = [[4, 5], [7] * 30, [*shared, 6], [8, 9, 3], [*shared, 9, 9], [5]]
+    texts = [generation(generator, ids, NAMES[index % 2], 3 + 2 * index) for index, ids in enumerate(prompts)]
+    search = generation(generator, [6, 4], "one", 8, beams=3)
+    for text in (*texts, search):
+        made.submit(text)
+    finish(made)
+    assert isinstance(made.decoder.cache.buffers, DeviceBuffers)
+    for text in texts:
+        name = text.adapter.card.name
+        assert text.tokens == alone(generator, tuple(text.prompt), name, text.most)
+    monkeypatch.setitem(BUFFERS, HOST, HostBuffers)
+    again = generation(generator, [6, 4], "one", 8, beams=3)
+    (other := engine(generator)).submit(again)
+    finish(other)
+    assert search.tokens == again.tokens
+
+
+def test_what_goes_wrong_with_a_text_ends_it_and_no_other(
+    generator: Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = engine(generator)
+    wrong, fine = generation(generator, [4, 5], "one", seed=1, temperature=1.0), generation(generator, [4, 5], "other")
+
+    class Broken:
+        def random(self) -> float:
+            raise ZeroDivisionError("no such number")
+
+    wrong.random = Broken()  # type: ignore[assignment]
+    with empty_after(made):
+        for text in (wrong, fine):
+            made.submit(text)
+        finish(made)
+    assert wrong.ended == "failed" and isinstance(wrong.error, Failed)
+    assert "no such number" in str(wrong.error) and "no such number" in caplog.text
+    assert fine.tokens == alone(generator, (4, 5), "other", 8)
+
+
+def test_a_step_that_fails_ends_what_is_written_and_takes_the_next(
+    generator: Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Prefixes):
+        def wants(self, generation: Generation) -> bool:
+            raise ZeroDivisionError("no such prefix")
+
+    made = engine(generator, rows=1)
+    whole, made.prefixes = made.prefixes, Broken(0)
+    first, second = (generation(generator, [4, 5], "other") for _ in range(2))
+    with empty_after(made):
+        made.submit(first)
+        made.submit(second)
+        made.step()
+        assert first.ended == "failed" and "no such prefix" in str(first.error) and "no such prefix" in caplog.text
+        assert not made.live and second.ended is None
+        made.prefixes = whole
+        finish(made)
+    assert second.tokens == alone(generator, (4, 5), "other", 8)
+
+
+def test_a_prompt_that_is_too_long_is_cut_or_refused(generator: Generator) -> None:
+    """The adapters were trained on 24 tokens; the base reads what its context has."""
+    long = "a shop " * 20
+    with pytest.raises(InputError, match=r"the prompt has \d+ tokens, one reads 24 at most: shorten it"):
+        generator(long, adapter="one", truncate=False)
+    with pytest.raises(InputError, match="base reads 64 at most"):
+        generator.prompts(long * 2, "base", truncate=False)
+    whole = generator.tokenizer.encode(generator.cards["one"].prompt.replace("{input}", long)).ids
+    assert generator.prompt(long, "one").input_ids == whole[-24:]
 
 
 def test_a_broken_adapter_fails_its_row_and_no_other(generator: Generator) -> None:
@@ -219,7 +298,7 @@ def test_one_long_text_among_short_ones_does_not_exceed_the_memory(generator: Ge
             made.submit(text)
         while made.busy:
             made.step()
-            assert made.cache.rows * made.cache.tokens <= 128
+            assert made.decoder.cache.rows * made.decoder.cache.tokens <= 128
             inside = {row.generation for row in made.live}
             assert long not in inside or len(inside) <= 2
     for text in (*short, long):
@@ -260,7 +339,7 @@ def test_nothing_is_left_after_many_texts(generator: Generator) -> None:
             if turn in (49, 249):
                 sizes.append(resident_mib())
         assert sizes[1] - sizes[0] < 8, "the process is no larger after 2,000 texts than after 400"
-        assert made.cache.rows <= 4 and made.cache.tokens == 128
+        assert made.decoder.cache.rows <= 4 and made.decoder.cache.tokens == 128
 
 
 def test_a_text_streams_and_whoever_stops_listening_stops_it(generator: Generator) -> None:

@@ -1,10 +1,13 @@
 """What serve does to logits, against transformers' own processors, which its own tests are without."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
@@ -92,18 +95,35 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_tokens_are_drawn_as_often_as_their_probabilities_say() -> None:
-    """A chi-squared test at one in a thousand."""
-    sampling = Sampling(temperature=1.3, top_k=8)
-    scores = processed(logits(3), [1], [], sampling)
-    expected = probabilities(scores)
-    random, count = rng(5), 20_000
-    drawn = np.bincount([choose(scores, sampling, random) for _ in range(count)], minlength=SIZE)
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [
+        ({}, []),
+        ({"top_k": 8}, [TopKLogitsWarper(8)]),
+        ({"top_p": 0.8}, [TopPLogitsWarper(0.8)]),
+        ({"min_p": 0.1}, [MinPLogitsWarper(0.1)]),
+        ({"top_k": 20, "top_p": 0.9}, [TopKLogitsWarper(20), TopPLogitsWarper(0.9)]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_tokens_are_drawn_as_often_as_transformers_probabilities_say(asked: dict[str, float], steps: list[Any]) -> None:
+    """A chi-squared test at one in a thousand, against what transformers' processors leave."""
+    given_logits, seen, count = logits(3), [1, 5], 20_000
+    warpers = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(1.2), TemperatureLogitsWarper(3.0), *steps])
+    scores = warpers(torch.tensor([seen]), torch.from_numpy(given_logits.copy())[None])[0]
+    expected = scores.double().softmax(-1).numpy()
+    sampling, random = Sampling(temperature=3.0, repetition_penalty=1.2, **asked), rng(5)
+    drawn = np.bincount(
+        [choose(processed(given_logits, seen, [], sampling), sampling, random) for _ in range(count)], minlength=SIZE
+    )
     assert not drawn[expected == 0].any()
-    kept = expected > 0
-    assert kept.sum() == 8
-    statistic = ((drawn[kept] - count * expected[kept]) ** 2 / (count * expected[kept])).sum()
-    assert statistic < 24.32, "the 99.9th percentile of chi-squared with 7 degrees of freedom"
+    often = count * expected >= 5  # what is expected less often counts together, as the test asks for
+    pairs = [(drawn[often], count * expected[often])]
+    if rare := count * expected[~often].sum():
+        pairs.append((drawn[~often].sum(keepdims=True), np.array([rare])))
+    found, wanted = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    assert len(found) > 4
+    assert chisquare(found, wanted * found.sum() / wanted.sum()).pvalue > 1e-3
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from adamix_train.checkpoint import read_card
-from serve.continuous import Engine, Generation, Pool
+from serve.continuous import Engine, Pool
 from serve.errors import InputError
 from serve.generate import Generator, Prompt
+from serve.generation import Generation
 from serve.sampling import Sampling
 from tests.adamix_export.writers import NAMES, bank_of_writers
 from tests.adamix_train.conftest import writing_data
