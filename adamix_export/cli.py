@@ -40,8 +40,8 @@ what there is can be looked at, checked again and taken elsewhere (each has its 
   adamix-export convert BUNDLE OUT --to TARGET
 """
 STAGES = 4
-MORE_STAGES = {"fp32": 0, "int4": 2}
-"""By precision; others have one more: the graph is rewritten. int4 is calibrated before."""
+MORE_STAGES = {"fp32": 0, "int4": 2, "int4-fp16": 2}
+"""By precision; others have one more: the graph is rewritten. Four bits are calibrated before."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -145,7 +145,8 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="of the base's weights: fp16 for GPUs, int8 for processors, int4 to write with (default: %(default)s)",
+        help="of the base's weights: fp16 for GPUs, int8 for processors, int4 to write with, int4-fp16 the same on GPUs "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--collapse",

@@ -57,6 +57,11 @@ def _half(_: Grams, graph: ir.Graph) -> None:
     to_half(graph)
 
 
+def _blocks_and_half(grams: Grams, graph: ir.Graph) -> None:
+    weight_only.quantise(grams, graph, bits=4, size=BLOCK)
+    to_half(graph)
+
+
 def _int8_states(_: Grams, graph: ir.Graph) -> None:
     weight_only.quantise({}, graph, bits=None, size=BLOCK)
     dynamic.quantise_attention(graph)
@@ -74,6 +79,7 @@ def _writers(setting: Setting) -> dict[str, Setting]:
 EXACT = Setting(rewrite=None, bounds=Bounds())
 EXACT_WRITER = Setting(rewrite=None, bounds=Bounds(tolerance=5e-4))
 """Logits of a vocabulary are tens, of which fp32 keeps a few millionths, and the two sides add in other orders."""
+FOUR_BITS = Bounds(tolerance=10.0, least_equal=0.0, most_lost=0.03)
 PRECISIONS: dict[str, dict[str, Setting]] = {
     "fp32": _encoders(EXACT) | _writers(EXACT_WRITER),
     "fp16": _encoders(
@@ -100,11 +106,8 @@ PRECISIONS: dict[str, dict[str, Setting]] = {
         )
     ),
     "int4": _writers(
-        Setting(
-            rewrite=partial(weight_only.quantise, bits=4, size=BLOCK),
-            calibrated=True,
-            bounds=Bounds(tolerance=10.0, least_equal=0.0, most_lost=0.03),
-        )
+        Setting(rewrite=partial(weight_only.quantise, bits=4, size=BLOCK), calibrated=True, bounds=FOUR_BITS)
     ),
+    "int4-fp16": _writers(Setting(rewrite=_blocks_and_half, calibrated=True, remark=HALF, bounds=FOUR_BITS)),
 }
 """By the name of the precision and by what was learned."""

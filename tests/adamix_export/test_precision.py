@@ -22,8 +22,11 @@ from adamix_export.tasks.classification import logits
 from adamix_export.verification import verify
 from serve.bundle import open_bundle, seal_bundle
 from serve.classify import Classifier
+from serve.continuous import Pool
 from serve.errors import BundleError
 from serve.generate import Generator
+from serve.sampling import Sampling
+from serve.session import CUDA
 from tests.adamix_export.conftest import Export
 from tests.adamix_export.mixtures import make_encoder, mixture
 from tests.adamix_train.conftest import make_writer
@@ -139,7 +142,7 @@ def test_a_graph_that_loses_too_much_is_refused(
 def test_a_precision_that_does_not_suit_is_one_error(runs: dict[str, Path], export: Export, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="int4 is not for classification: choose fp32, fp16, int8"):
         export("merged", runs["classification"], precision="int4")
-    with pytest.raises(ExportError, match="there is no precision int2; there are fp32, fp16, int8, int4"):
+    with pytest.raises(ExportError, match="there is no precision int2; there are fp32, fp16, int8, int4, int4-fp16"):
         export("merged", runs["classification"], precision="int2")
     assert not (tmp_path / "out").exists()
 
@@ -265,3 +268,19 @@ def test_fp16_on_a_gpu_answers_as_fp32_on_a_processor(
     found = Classifier(tmp_path / "out", provider="cuda")(TEXTS)
     for one, other in zip(found, Classifier(tmp_path / "exact", provider="cpu")(TEXTS), strict=True):
         np.testing.assert_allclose(one.logits, other.logits, atol=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp16", "int4-fp16"])
+def test_a_gpu_writes_what_a_processor_writes_of_the_same_bundle(
+    precision: str, runs: dict[str, Path], export: Export, tmp_path: Path
+) -> None:
+    """Rows that join, move and leave in the memory of the device."""
+    export("bank", runs["generation"], precision=precision)
+    texts = ["good", "the parcel was bad", "my shop", "a", "it was a fine shop"]
+    sampling = Sampling(max_new_tokens=6)
+    gpu, processor = (Generator(tmp_path / "out", provider=provider, pool=Pool(rows=2)) for provider in ("cuda", "cpu"))
+    assert gpu.provider == CUDA
+    assert [one.tokens for one in gpu(texts, sampling=sampling)] == [
+        one.tokens for one in processor(texts, sampling=sampling)
+    ]
