@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="of the base's weights: fp16 for GPUs, int8 for processors, int4 to write with, int4-fp16 the same on GPUs "
+        help="of the base's weights: fp16 for GPUs, int8 for processors, int4 to write with, int4-fp16 that on GPUs "
         "(default: %(default)s)",
     )
     parser.add_argument(

@@ -97,9 +97,11 @@ def _generator(bundle: Bundle, args: argparse.Namespace, common: dict[str, Any])
     return AsyncGenerator(Generator(bundle, pool=Pool(timeout=args.timeout, **_given(bounds)), **common))
 
 
+WRITING = ("max_tokens_in_flight", "prefill_chunk", "prefix_tokens")
 ENGINES: dict[str, tuple[Callable[..., AsyncClassifier | AsyncGenerator], tuple[str, ...]]] = {
     "text-classification": (_classifier, ("max_batch_tokens", "streams")),
-    "text-generation": (_generator, ("max_tokens_in_flight", "prefill_chunk", "prefix_tokens")),
+    "text-generation": (_generator, WRITING),
+    "text2text-generation": (_generator, WRITING),
 }
 """By the bundle's task: what makes the engine, and the flags that only this one has."""
 
@@ -107,6 +109,8 @@ ENGINES: dict[str, tuple[Callable[..., AsyncClassifier | AsyncGenerator], tuple[
 def _engine(bundle: Bundle, args: argparse.Namespace) -> AsyncClassifier | AsyncGenerator:
     """Return the engine of a bundle; an error if a flag is given that it does not have."""
     task = bundle.manifest.task
+    if task not in ENGINES:
+        raise BundleError(f"{bundle.folder} has the task {task!r}; adamix-serve has {', '.join(ENGINES)}")
     make, own = ENGINES[task]
     foreign = {flag for _, flags in ENGINES.values() for flag in flags} - {*own}
     if given := sorted(flag for flag in foreign if getattr(args, flag) is not None):

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import onnxruntime as ort
@@ -75,6 +76,8 @@ class Engine:
         self.live: list[Row] = []
         self.reading: Row | None = None
         """Whose prompt is longer than a chunk, or begins like one that was kept."""
+        self.yields = False
+        """Whether it is the turn of prompts that came after that one."""
         self.prefixes = Prefixes(0 if encoder else self.pool.prefix_tokens)
 
     @property
@@ -92,13 +95,17 @@ class Engine:
         """Tokens of the cache that the rows may come to need."""
         return _room(self._inside())
 
-    def submit(self, generation: Generation) -> None:
-        """Queue a text, from any thread; an error if it can never be written, or not now."""
-        self._check(generation)
-        if self.queued >= self.pool.queued:
+    def submit(self, *generations: Generation) -> None:
+        """Queue texts, all or none, from any thread; an error if one can never be written, or not now."""
+        for generation in generations:
+            self._check(generation)
+        if len(generations) > self.pool.queued:
+            raise InputError(f"{len(generations)} texts at once: at most {self.pool.queued} may wait, ask for fewer")
+        if self.queued + len(generations) > self.pool.queued:
             raise Overloaded(f"{self.queued} texts wait already: try again later")
-        generation.submitted = time.monotonic()
-        self.arrived.append(generation)
+        for generation in generations:
+            generation.submitted = time.monotonic()
+            self.arrived.append(generation)
 
     def step(self) -> None:
         """Read some of the prompts, then write one token in every live row.
@@ -106,17 +113,23 @@ class Engine:
         Whatever goes wrong ends texts and not the caller: those that it went wrong with, or all that are being written
         if that cannot be told.
         """
-        while self.arrived:
-            self.waiting.append(self.arrived.popleft())
         try:
-            self._drop_cancelled()
-            self._drop_late()
+            self.drop()
             self._read()
             if self.live:
                 self._write()
-        except Exception as error:
-            logger.exception("a step failed, and with it all texts that were being written")
+        except BaseException as error:
             self._give_up(error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            logger.exception("a step failed, and with it all texts that were being written")
+
+    def drop(self) -> None:
+        """Take out what nobody waits for, and what has waited too long."""
+        while self.arrived:
+            self.waiting.append(self.arrived.popleft())
+        self._drop_cancelled()
+        self._drop_late()
 
     def _check(self, generation: Generation) -> None:
         """Raise an error if a text can never be written; otherwise settle how long it may become."""
@@ -157,8 +170,10 @@ class Engine:
             self.waiting.popleft().fail(late)
 
     def _read(self) -> None:
-        """Read the next chunk of a prompt, or several short prompts together."""
-        if self.reading is None and (group := self._admit()):
+        """Read the next chunk of a prompt, or several short prompts together; with both there, each in its turn."""
+        group = [] if self.reading is not None and not self.yields else self._admit()
+        self.yields = not group
+        if group:
             for one in group:
                 one.read = len(one.generation.prompt)
             self._begin(group, [one.generation.prompt for one in group])
@@ -179,7 +194,7 @@ class Engine:
     def _begin(self, group: Sequence[Row], ids: Sequence[Sequence[int]]) -> None:
         """Run the last of the prompts of rows, which then begin to write."""
         first = len(self.live)
-        self.live += group
+        self._join(group)
         logits = self._run(ids, group, first=first, encode=True)
         if logits is not None:
             for index, row in enumerate(group, first):
@@ -196,18 +211,23 @@ class Engine:
         self._leave()
 
     def _admit(self) -> list[Row]:
-        """Take from the queue, in its order, what has room and is read in one chunk; a longer prompt is read alone."""
+        """Take from the queue, in its order, what has room and is read in one chunk; a longer prompt is read alone.
+
+        While one is, only short prompts are taken, those behind another long one as well.
+        """
         group: list[Row] = []
         longest = 0
-        while self.waiting and self._has_room(self.waiting[0], group):
-            generation = self.waiting[0]
+        for generation in list(islice(self.waiting, self.pool.rows)):
+            if not self._has_room(generation, group):
+                break
+            alone = len(generation.prompt) > self.pool.chunk or self.prefixes.find(generation)[1] > 0
+            if alone and self.reading is not None:
+                continue
             longest = max(longest, len(generation.reads))
-            _, known = self.prefixes.find(generation)
-            alone = known > 0 or len(generation.prompt) > self.pool.chunk
             full = longest * (len(group) + 1) > self.pool.chunk
             if group and (alone or full or self.prefixes.shared(generation, [row.generation for row in group])):
                 break
-            self.waiting.popleft()
+            self.waiting.remove(generation)
             try:
                 row = self._row(generation, group, alone=alone)
             except Exception as error:
@@ -292,7 +312,7 @@ class Engine:
         cached = before[0].read + len(beams.texts[0]) - 1
         free = [row for at, row in enumerate(before) if at not in sources]
         free += [Row(generation, [], before[0].read) for _ in range(len(sources) - len(before))]
-        self.live += [row for row in free if row not in before]
+        self._join([row for row in free if row not in before])
         after: list[Row] = []
         kept: set[int] = set()
         for source in sources:
@@ -304,6 +324,13 @@ class Engine:
         for row, text in zip(after, beams.texts, strict=True):
             row.tokens = text
         generation.rows = after
+
+    def _join(self, rows: Sequence[Row]) -> None:
+        """Put rows behind those that write, and before the one that is being read."""
+        count = len(self.live)
+        self.live += rows
+        if self.reading is not None and rows:
+            self.decoder.move(count, len(self.live), self.reading.read, self.reading.generation)
 
     def _leave(self) -> None:
         """Take ended rows out of the cache; the last row takes the place of each."""
@@ -321,7 +348,7 @@ class Engine:
         if self.reading is not None and len(self.live) < count:
             self.decoder.move(count, len(self.live), self.reading.read, self.reading.generation)
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: BaseException) -> None:
         """Fail all that is in flight."""
         for generation in self._inside():
             generation.fail(error)

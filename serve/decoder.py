@@ -55,6 +55,8 @@ class Decoder:
 
     def reserve(self, rows: int, inside: Sequence[Generation]) -> None:
         """Make room for so many rows, of which each may come to be as long as the longest text."""
+        if rows > self.cache.rows or max(one.length for one in inside) > self.cache.tokens:
+            self.kept = {}  # which holds the memory that is given back
         self.cache.reserve(rows, max(one.length for one in inside))
         self.sources.reserve(rows, max(len(one.source) for one in inside))
 

@@ -4,11 +4,11 @@ Texts are written by the `Engine` of continuous batching, which all callers shar
 prompts from the first token to the last: what an export and the canary rows look at.
 """
 
+import contextlib
 import json
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from serve.bundle import TOKENIZER, Bundle, open_bundle
 from serve.classify import check_edges, session_edges
 from serve.continuous import Engine, Pool, context_of
 from serve.decoder import SOURCE_MASK, mask_of
-from serve.errors import BundleError, InputError
+from serve.errors import BundleError, InputError, Overloaded
 from serve.generation import Generation
 from serve.guide import Guides
 from serve.key_values import PAST, PRESENT
@@ -39,6 +39,8 @@ CANARY_TOLERANCE = 1e-2
 GREEDY = Sampling()
 BASE = "base"
 """The name by which a bank's base is asked for."""
+REPLACEMENT = "\ufffd"
+"""What bytes are decoded to that are no character."""
 BASE_LENGTH = 512
 """Tokens that the base reads where its configuration does not say."""
 
@@ -164,8 +166,7 @@ class Generator:
                 while pieces:
                     yield pieces.popleft()
         finally:
-            generation.cancelled = True
-            self._step(generation)
+            self._cancel([generation])
         if generation.error is not None:
             raise generation.error
 
@@ -201,9 +202,14 @@ class Generator:
         return self.registry.find(name)
 
     def token_text(self, token: int) -> str:
-        """Return the text of one token; bytes that are no character by themselves are replaced."""
-        found: str = self.tokenizer.decode([token], skip_special_tokens=False)
-        return found
+        """Return the text of one token, the space before it included.
+
+        What has none by itself, such as a part of a character, goes by its name in the vocabulary.
+        """
+        before = self.tokenizer.encode("a", add_special_tokens=False).ids
+        start, whole = (self.tokenizer.decode(ids, skip_special_tokens=False) for ids in (before, [*before, token]))
+        text: str = whole[len(start) :]
+        return text if text and REPLACEMENT not in text else self.tokenizer.id_to_token(token) or ""
 
     def prompt(self, text: str, adapter: str | None = None, *, truncate: bool = True) -> Prompt:
         """Return the prompt of an input as in training.
@@ -239,15 +245,23 @@ class Generator:
         try:
             for generation in generations:
                 while generation.ended is None:
-                    while waiting and self.engine.queued < self.engine.pool.queued:
-                        self.engine.submit(waiting.popleft())
+                    with contextlib.suppress(Overloaded):  # what does not fit into the queue now does later
+                        while waiting:
+                            self.engine.submit(waiting[0])
+                            waiting.popleft()
                     self._step(generation)
                 if generation.error is not None:
                     raise generation.error
         finally:
-            for generation in generations:
-                generation.cancelled = True
+            self._cancel(generations)
         return [written(generation) for generation in generations]
+
+    def _cancel(self, generations: Sequence[Generation]) -> None:
+        """Have texts that nobody waits for leave their rows."""
+        for generation in generations:
+            generation.cancelled = True
+        with self.turn:
+            self.engine.drop()
 
     def _step(self, generation: Generation) -> None:
         """Do a step for all that are in flight, unless another thread has ended this one meanwhile."""
@@ -317,7 +331,7 @@ class Generator:
                 rows.append(chosen)
         return tokens, ended
 
-    @contextmanager
+    @contextlib.contextmanager
     def _rows(self, prompts: Sequence[Prompt], room: int) -> Iterator["Rows"]:
         """Yield the rows of prompts, whose adapters stay in their slots until they are written."""
         if self.bank is None:

@@ -1,5 +1,6 @@
 """One text that is being written, from its prompt to its end, and the rows of the cache that it is written in."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -13,6 +14,8 @@ from serve.errors import Failed, InputError, ServeError
 from serve.guide import Guide
 from serve.sampling import Logits, Logprobs, Sampling, choose, logprobs_of, processed
 from serve.text_stream import TextStream
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -107,12 +110,13 @@ class Generation:
         try:
             if piece := self.stream.end():
                 self.on_text(piece)
-        finally:
-            self.finished, self.ended = time.monotonic(), reason
-            self.held.close()
-            self.on_end()
+        except Exception:
+            logger.exception("the end of a text of adapter %s is lost", self.adapter.card.name)
+        self.finished, self.ended = time.monotonic(), reason
+        self.held.close()
+        self.on_end()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End the text with an error: one of serving's as it is, any other as `Failed`."""
         if self.ended is not None:
             return

@@ -42,10 +42,12 @@ class KeyValues:
         if rows <= self.rows and tokens <= self.tokens:
             return
         steps = -(-tokens // self.step) * self.step
-        if max(rows, self.rows) * max(steps, self.tokens) <= self.bound:
-            self._resize(max(rows, self.rows), max(steps, self.tokens))
-        else:
-            self._resize(rows, max(tokens, min(steps, self.bound // rows)))
+        twice = rows if rows <= self.rows else max(rows, 2 * self.rows)  # few copies on the way to many rows
+        for more, longer in ((twice, steps), (rows, steps)):
+            if max(more, self.rows) * max(longer, self.tokens) <= self.bound:
+                self._resize(max(more, self.rows), max(longer, self.tokens))
+                return
+        self._resize(rows, max(tokens, min(steps, self.bound // rows)))
 
     def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
         """Give a run the memory of `count` rows from `first` on."""

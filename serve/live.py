@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import threading
 from collections import abc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -125,9 +126,7 @@ class AsyncGenerator:
         truncate: bool = True,
     ) -> list[Written]:
         """Write a text for each of `texts`, as `Generator` does."""
-        generations = self.model.generations(self.model.prompts(texts, adapter, truncate=truncate), sampling)
-        await self.write(generations)
-        return [written(generation) for generation in generations]
+        return await self.write(self.model.generations(self.model.prompts(texts, adapter, truncate=truncate), sampling))
 
     async def stream(
         self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY, truncate: bool = True
@@ -139,44 +138,47 @@ class AsyncGenerator:
             async for piece in pieces:
                 yield piece
 
-    async def write(self, generations: Sequence[Generation]) -> None:
+    async def write(self, generations: Sequence[Generation]) -> list[Written]:
         """Have texts written to their end; if one fails, or nobody waits any more, all stop."""
         try:
-            await asyncio.gather(*map(self._written, generations))
+            await asyncio.gather(*self._submit(generations))
         finally:
-            for generation in generations:
-                generation.cancelled = True
+            self._cancel(generations)
+        return [written(generation) for generation in generations]
 
     async def follow(self, generation: Generation) -> abc.AsyncGenerator[str, None]:
         """Yield the pieces of a text as it is written."""
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str]()
         generation.on_text = lambda piece: _call(loop, pieces.put_nowait, piece)
-        ended = asyncio.create_task(self._written(generation))
+        (waiting,) = self._submit([generation])
+        ended = asyncio.create_task(waiting)
         ended.add_done_callback(lambda _: pieces.put_nowait(""))
         try:
             while piece := await pieces.get():
                 yield piece
             await ended
         finally:
-            generation.cancelled = True
+            self._cancel([generation])
             ended.cancel()
 
     async def drain(self) -> None:
         """Take no more texts and return when all that were taken are written."""
-        with self.change:
-            self.draining = True
-            self.change.notify_all()
+        self.draining = True
+        self._wake()
         await asyncio.to_thread(self.worker.join)
 
-    async def _written(self, generation: Generation) -> None:
-        """Have a text written, or raise its error."""
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        generation.on_end = lambda: _call(loop, ended.set)
+    def _submit(self, generations: Sequence[Generation]) -> list[Coroutine[None, None, None]]:
+        """Queue texts, all or none; return what waits for the end of each, and raises its error."""
         if self.draining:
             raise Draining("the server is stopping; send the request to another one")
-        self.engine.submit(generation)
-        with self.change:
-            self.change.notify_all()
+        loop, ends = asyncio.get_running_loop(), [asyncio.Event() for _ in generations]
+        for generation, ended in zip(generations, ends, strict=True):
+            generation.on_end = partial(_call, loop, ended.set)
+        self.engine.submit(*generations)
+        self._wake()
+        return [self._ended(generation, ended) for generation, ended in zip(generations, ends, strict=True)]
+
+    async def _ended(self, generation: Generation, ended: asyncio.Event) -> None:
         try:
             await ended.wait()
         except asyncio.CancelledError:
@@ -185,6 +187,14 @@ class AsyncGenerator:
         self.on_end(generation)
         if generation.error is not None:
             raise generation.error
+
+    def _cancel(self, generations: Sequence[Generation]) -> None:
+        for generation in generations:
+            generation.cancelled = True
+
+    def _wake(self) -> None:
+        with self.change:
+            self.change.notify_all()
 
     def _work(self) -> None:
         while True:

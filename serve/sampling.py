@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from serve.errors import InputError
 
-MOST_STOPS = 64
+MOST_STOPS, LONGEST_STOP = 64, 256
+MOST_BIASES = 1024
+GREEDY_BELOW = 1e-4
+"""Temperatures below this take the likeliest token: logits divided by less leave what fp32 holds."""
 MOST_LOGPROBS = 20
 MOST_BEAMS = 64
 Logits = NDArray[np.float32]
@@ -26,7 +29,7 @@ class Sampling:
     max_new_tokens: int | None = None
     """By default 64, or fewer if the model's context leaves less room."""
     temperature: float = 0.0
-    """0 takes the likeliest token; the others below are then without effect."""
+    """0 takes the likeliest token, and so does what is nearly 0; the others below are then without effect."""
     top_k: int = 0
     """Only so many of the likeliest tokens; 0 is all."""
     top_p: float = 1.0
@@ -54,30 +57,52 @@ class Sampling:
     """Of a beam search: the power of its length that a text's score is divided by."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        self._check_types()
         for name, good, rule in (
             ("max_new_tokens", self.max_new_tokens is None or self.max_new_tokens >= 1, "at least 1"),
             ("temperature", 0 <= self.temperature < np.inf, "0 or more"),
             ("top_k", self.top_k >= 0, "0 (all) or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
-            ("repetition_penalty", 0 < self.repetition_penalty < np.inf, "above 0"),
-            ("presence_penalty", np.isfinite(self.presence_penalty), "a number"),
-            ("frequency_penalty", np.isfinite(self.frequency_penalty), "a number"),
+            ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "from 0.01 to 100"),
+            ("presence_penalty", abs(self.presence_penalty) <= 2, "from -2 to 2"),
+            ("frequency_penalty", abs(self.frequency_penalty) <= 2, "from -2 to 2"),
             ("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "0 (off) or more"),
             ("logprobs", self.logprobs is None or 0 <= self.logprobs <= MOST_LOGPROBS, f"0 to {MOST_LOGPROBS}"),
             ("seed", self.seed is None or self.seed >= 0, "0 or more"),
             ("n", 1 <= self.n <= MOST_BEAMS, f"1 to {MOST_BEAMS}"),
             ("beams", 1 <= self.beams <= MOST_BEAMS, f"1 to {MOST_BEAMS}"),
-            ("length_penalty", np.isfinite(self.length_penalty), "a number"),
+            ("length_penalty", abs(self.length_penalty) <= 10, "from -10 to 10"),
         ):
             if not good:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be {rule}")
         if len(self.stop) > MOST_STOPS or not all(self.stop):
             raise InputError(f"stop has {len(self.stop)} texts: give at most {MOST_STOPS}, none of them empty")
-        if any(not np.isfinite(bias) for bias in self.logit_bias.values()):
-            raise InputError("logit_bias has a value that is not a number")
+        if any(len(text) > LONGEST_STOP for text in self.stop):
+            raise InputError(f"stop has a text of more than {LONGEST_STOP} characters: give shorter ones")
+        if len(self.logit_bias) > MOST_BIASES:
+            raise InputError(f"logit_bias names {len(self.logit_bias)} tokens: give at most {MOST_BIASES}")
+        if not all(abs(bias) <= 100 for bias in self.logit_bias.values()):
+            raise InputError("logit_bias has a value that is not a number from -100 to 100")
         if self.beams > 1 and (self.temperature or self.stop or self.logprobs is not None or self.n > 1 or self.guided):
             raise InputError("a beam search goes without temperature, stop, logprobs, n and json_schema")
+
+    def _check_types(self) -> None:
+        for name, kinds in TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise InputError(f"{name} is {value!r}: it must be of type {kinds[0].__name__}")
+        if not all(isinstance(text, str) for text in self.stop):
+            raise InputError("stop has something that is no text")
+        if not all(isinstance(token, int) for token in self.logit_bias):
+            raise InputError("logit_bias has a token that is not its number")
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the next token is drawn rather than the likeliest one."""
+        return self.temperature >= GREEDY_BELOW
 
     @property
     def guided(self) -> bool:
@@ -88,7 +113,7 @@ class Sampling:
     def plain(self) -> bool:
         """Whether the likeliest token is taken, whatever was written before."""
         return (
-            not self.temperature
+            not self.drawn
             and self.repetition_penalty == 1
             and not self.presence_penalty
             and not self.frequency_penalty
@@ -96,6 +121,29 @@ class Sampling:
             and not self.logit_bias
             and not self.guided
         )
+
+
+WHOLE, REAL = (int, np.integer), (float, int, np.floating, np.integer)
+TYPES: dict[str, tuple[type, ...]] = {
+    "max_new_tokens": (*WHOLE, type(None)),
+    "temperature": REAL,
+    "top_k": WHOLE,
+    "top_p": REAL,
+    "min_p": REAL,
+    "repetition_penalty": REAL,
+    "presence_penalty": REAL,
+    "frequency_penalty": REAL,
+    "no_repeat_ngram_size": WHOLE,
+    "logit_bias": (Mapping,),
+    "stop": (Sequence,),
+    "logprobs": (*WHOLE, type(None)),
+    "seed": (*WHOLE, type(None)),
+    "n": WHOLE,
+    "json_schema": (Mapping, type(None)),
+    "beams": WHOLE,
+    "length_penalty": REAL,
+}
+"""What a program may give, which nothing else checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +170,12 @@ def processed(
     if tokens and (sampling.presence_penalty or sampling.frequency_penalty):
         written, counts = np.unique(np.array(tokens, np.int64), return_counts=True)
         scores[written] -= sampling.presence_penalty + sampling.frequency_penalty * counts.astype(np.float32)
-    for token, bias in sampling.logit_bias.items():
-        scores[token] += bias
+    if sampling.logit_bias:
+        scores[list(sampling.logit_bias)] += np.array(list(sampling.logit_bias.values()), np.float32)
     scores[_repeating([*prompt, *tokens], sampling.no_repeat_ngram_size)] = -np.inf
     if allowed is not None:
         scores[~allowed] = -np.inf
-    return warped(scores, sampling) if sampling.temperature else scores
+    return warped(scores, sampling) if sampling.drawn else scores
 
 
 def warped(scores: Logits, sampling: Sampling) -> Logits:
@@ -148,7 +196,7 @@ def warped(scores: Logits, sampling: Sampling) -> Logits:
 
 def choose(scores: Logits, sampling: Sampling, random: np.random.Generator) -> int:
     """Return the next token: the likeliest, or one drawn from the distribution that the scores are the logits of."""
-    if not sampling.temperature:
+    if not sampling.drawn:
         return int(scores.argmax())
     ends = probabilities(scores).astype(np.float64).cumsum()
     return int(np.searchsorted(ends, random.random() * ends[-1], side="right"))

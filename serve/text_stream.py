@@ -13,6 +13,8 @@ class TextStream:
         self.tokenizer, self.stop = tokenizer, list(stop)
         self.stream = DecodeStream(skip_special_tokens=True)
         self.tokens: list[int] = []
+        self.offsets: list[int] = []
+        """Of each token in the text: how many characters were written before it."""
         self.text = ""
         """What was written, without a stop text."""
         self.given = 0
@@ -22,6 +24,7 @@ class TextStream:
     def push(self, token: int) -> str:
         """Take a token and return the text that is certain now and was not before."""
         self.tokens.append(token)
+        self.offsets.append(len(self.text))
         piece = self.stream.step(self.tokenizer, token) or ""
         return self._add(piece, end=False)
 

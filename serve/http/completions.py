@@ -8,22 +8,23 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serve.errors import InputError, ServeError
 from serve.generate import BASE, one_answer
 from serve.generation import Generation
 from serve.http.errors import body_of
 from serve.live import AsyncGenerator as Writer
-from serve.sampling import Logprobs, Sampling
+from serve.sampling import Sampling
 
 router = APIRouter()
+Done = TypeVar("Done")
 CLOSED_REQUEST = 499
 """The status of a request whose client has left; nobody reads it."""
 
@@ -68,11 +69,19 @@ class CompletionRequest(BaseModel):
     stream_options: dict[str, bool] | None = None
     user: Annotated[str | None, Field(description="not used")] = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def leave_out_nulls(cls, body: Any) -> Any:
+        """Take null for what was not given, as OpenAI's clients send it."""
+        return {name: value for name, value in body.items() if value is not None} if isinstance(body, dict) else body
+
     def sampling(self) -> Sampling:
         """Return what is asked for; an error if it cannot be."""
         form = self.response_format
-        if form is not None and "schema" not in form.json_schema:
+        if form is not None and not isinstance(form.json_schema.get("schema"), dict):
             raise InputError('response_format.json_schema has no schema: {"schema": {…}}')
+        if self.stream and self.logprobs is not None:
+            raise InputError("logprobs do not come with a stream: ask for them without")
         renamed: dict[str, Any] = {
             "max_new_tokens": self.max_tokens,
             "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
@@ -138,13 +147,17 @@ async def completions(request: Request) -> Response:
     if body.stream:
         if len(inputs) > 1:
             raise InputError(f"{len(inputs)} prompts: a stream has one answer")
-        (generation,) = engine.model.generations(prompts, one_answer(sampling))
+        (generation,) = await asyncio.to_thread(engine.model.generations, prompts, one_answer(sampling))
         usage = bool((body.stream_options or {}).get("include_usage"))
         events = _events(engine, generation, answer, with_usage=usage)
-        first = await anext(events)  # whatever refuses a text does so before there is a status
+        # Whatever refuses a text does so before there is a status.
+        first = await _unless_gone(request, anext(events))
+        if first is None:
+            await events.aclose()
+            return Response(status_code=CLOSED_REQUEST)
         return StreamingResponse(_all(first, events), media_type="text/event-stream", headers=headers)
-    generations = engine.model.generations(prompts, sampling)
-    if not await _unless_gone(request, engine.write(generations)):
+    generations = await asyncio.to_thread(engine.model.generations, prompts, sampling)
+    if await _unless_gone(request, engine.write(generations)) is None:
         return Response(status_code=CLOSED_REQUEST)
     choices = [_choice(engine, index, generation) for index, generation in enumerate(generations)]
     return JSONResponse(
@@ -209,19 +222,19 @@ def _event(content: dict[str, Any]) -> str:
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, None]) -> bool:
-    """Do work until it is done or the client has left; return whether it was done."""
+async def _unless_gone(request: Request, work: Awaitable[Done]) -> Done | None:
+    """Return what work comes to, or None if the client has left before it is done."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            return False
-        await working
-        return True
+        if working.done():
+            return working.result()
     finally:
-        working.cancel()
         leaving.cancel()
+        working.cancel()
+        await asyncio.wait({working})
+    return None
 
 
 async def _left(request: Request) -> None:
@@ -230,22 +243,20 @@ async def _left(request: Request) -> None:
 
 
 def _choice(engine: Writer, index: int, generation: Generation) -> Choice:
-    logprobs = _logprobs(engine, generation.tokens, generation.logprobs) if generation.logprobs else None
+    logprobs = _logprobs(engine, generation) if generation.logprobs else None
     return Choice(index=index, text=generation.text, finish_reason=generation.ended, logprobs=logprobs)
 
 
-def _logprobs(engine: Writer, tokens: Sequence[int], found: Sequence[Logprobs]) -> dict[str, Any]:
-    """Return the four lists that OpenAI's completions have, with the tokens' texts."""
-    name = engine.model.token_text
-    texts = [name(token) for token in tokens]
-    offsets = [0]
-    for text in texts[:-1]:
-        offsets.append(offsets[-1] + len(text))
+def _logprobs(engine: Writer, generation: Generation) -> dict[str, Any]:
+    """Return the four lists that OpenAI's completions have, with the tokens' texts: of the tokens that the text has."""
+    name, stream = engine.model.token_text, generation.stream
+    count = sum(offset < len(stream.text) for offset in stream.offsets) if stream.stopped else len(stream.offsets)
+    found = generation.logprobs[:count]
     return {
-        "tokens": texts,
-        "token_logprobs": [one.chosen for one in found[: len(texts)]],
-        "top_logprobs": [{name(token): value for token, value in one.likeliest} for one in found[: len(texts)]],
-        "text_offset": offsets[: len(texts)],
+        "tokens": [name(token) for token in generation.tokens[:count]],
+        "token_logprobs": [one.chosen for one in found],
+        "top_logprobs": [{name(token): value for token, value in one.likeliest} for one in found],
+        "text_offset": stream.offsets[:count],
     }
 
 
