@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from serve import cli
+from serve.bundle import open_bundle
 from serve.continuous import Pool
 from serve.generate import Generator
 from serve.http.app import make_app
@@ -136,6 +138,13 @@ def test_a_prompt_that_is_too_long_is_cut_where_that_is_asked_for(client: httpx.
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, 422, "has no schema"),
         ({"best_of": 3}, 422, "best_of: Extra inputs are not permitted"),
         ({"beams": 99}, 422, "beams is 99"),
+        ({"beams": 2, "length_penalty": 1e300}, 422, "length_penalty is 1e+300"),
+        ({"stream": True, "logprobs": 1}, 422, "logprobs do not come with a stream"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": None}}},
+            422,
+            "response_format.json_schema has no schema",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_error(client: httpx.Client, body: dict[str, Any], status: int, message: str) -> None:
@@ -165,6 +174,55 @@ def slow(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> Generator:
 
     monkeypatch.setattr(generator.engine, "step", later)
     return generator
+
+
+def test_null_is_what_was_not_given(client: httpx.Client) -> None:
+    nothing = dict.fromkeys(("stop", "temperature", "logit_bias", "seed", "user", "suffix", "stream", "max_tokens"))
+    del nothing["suffix"]
+    assert ask(client, **nothing)["choices"] == ask(client)["choices"]
+
+
+def test_logprobs_are_those_of_the_text(client: httpx.Client) -> None:
+    body = {"max_tokens": 12, "logprobs": 2, "logit_bias": {"2": -100}, "temperature": 3.0, "seed": 3}
+    whole = ask(client, **body)["choices"][0]
+    text, offsets = whole["text"], whole["logprobs"]["text_offset"]
+    assert len(offsets) == 12 and offsets[0] == 0 and offsets == sorted(offsets) and offsets[-1] <= len(text)
+    for start, end, token in zip(offsets, [*offsets[1:], len(text)], whole["logprobs"]["tokens"], strict=True):
+        assert text[start:end] in ("", token, token.lstrip())
+    stop = text[offsets[5] :].strip()[:3]
+    cut = ask(client, **body, stop=stop)["choices"][0]
+    assert cut["finish_reason"] == "stop" and stop not in cut["text"]
+    assert all(offset < len(cut["text"]) for offset in cut["logprobs"]["text_offset"])
+    assert {len(part) for part in cut["logprobs"].values()} == {len(cut["logprobs"]["tokens"])}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_the_queue_frees_its_place(bundle: Path, stream: bool) -> None:
+    generator = Generator(bundle, provider="cpu", threads=1, pool=Pool(rows=1))
+    step = generator.engine.step
+    generator.engine.step = lambda: (time.sleep(0.02), step())[1]  # type: ignore[method-assign]
+    with live_app(make_app(AsyncGenerator(generator))) as client:
+        first = threading.Thread(target=lambda: client.post("/v1/completions", json=LONG))
+        first.start()
+        waiting(generator, 1)
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/completions", json={**LONG, "stream": stream}, timeout=httpx.Timeout(0.1))
+        for _ in range(20):
+            if not generator.engine.queued:
+                break
+            time.sleep(0.02)
+        assert len(generator.engine.live) == 1, "the first is still being written"
+        assert not generator.engine.queued
+        first.join(60)
+
+
+def test_more_texts_than_may_wait_are_refused_whole(bundle: Path) -> None:
+    generator = Generator(bundle, provider="cpu", threads=1, pool=Pool(rows=1, queued=3))
+    with live_app(make_app(AsyncGenerator(generator))) as client:
+        found = client.post("/v1/completions", json={"model": "one", "prompt": ["good"] * 4})
+        assert found.status_code == 422 and "4 texts at once: at most 3 may wait" in found.json()["error"]
+        assert len(client.post("/v1/completions", json={"model": "one", "prompt": ["good"] * 3}).json()["choices"]) == 3
+    assert len(generator(["good"] * 9, adapter="one")) == 9, "a program's own are fed as there is room"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -202,6 +260,19 @@ def test_what_does_not_fit_waits_and_then_is_refused(bundle: Path) -> None:
         for thread in (first, second):
             thread.join(60)
     assert sorted(statuses) == [200, 504]
+
+
+def test_an_encoder_decoder_writes_over_http(tmp_path: Path, writing_data: Path) -> None:
+    folder = bank_of_writers("t5", tmp_path, writing_data)
+    options = cli._parser().parse_args([str(folder), "--no-cache", "--threads", "1", "--max-tokens-in-flight", "500"])
+    engine = cli._engine(open_bundle(folder), options)
+    with live_app(make_app(engine)) as client:
+        body = {"model": "one", "max_tokens": 9, "logprobs": 1, "logit_bias": {"2": -100, "1": -100}}
+        found = ask(client, **body)["choices"][0]
+        assert found["text"] and len(found["logprobs"]["tokens"]) == 9
+        pieces = events(client, prompt="a shop", **{key: body[key] for key in ("model", "max_tokens", "logit_bias")})
+        assert "".join(event["choices"][0]["text"] for event in pieces) == found["text"]
+        assert client.get("/info").json()["task"] == "text2text-generation"
 
 
 def test_the_counters_tell_what_was_written(client: httpx.Client) -> None:

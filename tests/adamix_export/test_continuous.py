@@ -288,6 +288,60 @@ def test_what_never_fits_is_refused_and_what_does_not_fit_now_waits(generator: G
     assert first.tokens == second.tokens == third.tokens
 
 
+def test_short_prompts_do_not_wait_for_a_long_one(generator: Generator) -> None:
+    """The long one takes ten chunks; those that come meanwhile are read between them, whatever is live."""
+    made = engine(generator, chunk=4, prefix_tokens=0)
+    long = generation(generator, [7] * 40, "other", 6)
+    also = generation(generator, [9] * 38, "one", 6)
+    short = [generation(generator, [3 + index, 5], NAMES[index % 2], 9) for index in range(5)]
+    with empty_after(made):
+        for text in (long, also):
+            made.submit(text)
+        made.step()
+        for text in short:
+            made.submit(text)
+            made.step()
+            made.step()
+            assert text.tokens or text.ended, "it has begun"
+            assert not long.tokens
+        finish(made)
+    for text in (long, also, *short):
+        assert text.tokens == alone(generator, tuple(text.prompt), text.adapter.card.name, text.most)
+
+
+def test_a_search_begins_beside_a_prompt_that_is_being_read(generator: Generator) -> None:
+    """Its beams take rows before that one."""
+    made = engine(generator, chunk=4, prefix_tokens=0)
+    long = generation(generator, [7] * 40, "other", 6)
+    search, expected = (generation(generator, [6, 4], "one", 8, beams=3) for _ in range(2))
+    made.submit(long)
+    made.step()
+    made.submit(search)
+    finish(made)
+    (other := engine(generator)).submit(expected)
+    finish(other)
+    assert search.tokens == expected.tokens
+    assert long.tokens == alone(generator, (7,) * 40, "other", 6)
+
+
+def test_a_call_that_is_interrupted_leaves_no_rows(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = iter(range(3))
+    step = generator.engine._read
+
+    def interrupted() -> None:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        step()
+
+    assert generator.bank is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(generator.engine, "_read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            generator(["a shop"] * 20, adapter="one", max_new_tokens=40)
+    assert not generator.engine.busy and not generator.bank.in_use
+    assert generator("a shop", adapter="other")
+
+
 def test_one_long_text_among_short_ones_does_not_exceed_the_memory(generator: Generator) -> None:
     """Every row of a buffer is as long as the longest: a long one waits for others to leave, and they for it."""
     made = engine(generator, rows=8, tokens=128)

@@ -126,9 +126,15 @@ def test_tokens_are_drawn_as_often_as_transformers_probabilities_say(asked: dict
     assert chisquare(found, wanted * found.sum() / wanted.sum()).pvalue > 1e-3
 
 
-def test_temperature_zero_takes_the_likeliest() -> None:
-    given_logits = logits(4)
-    assert {choose(given_logits, Sampling(), rng(seed)) for seed in range(20)} == {int(given_logits.argmax())}
+@pytest.mark.parametrize("temperature", [0, 0.0, 1e-40, 1e-300])
+def test_temperature_zero_takes_the_likeliest(temperature: float) -> None:
+    given_logits, sampling = logits(4), Sampling(temperature=temperature, repetition_penalty=1.1)
+    scores = processed(given_logits, [1], [], sampling)
+    assert {choose(scores, sampling, rng(seed)) for seed in range(20)} == {int(given_logits.argmax())}
+
+
+def test_one_stop_text_is_one() -> None:
+    assert Sampling(stop="END").stop == ("END",)
 
 
 def test_logprobs_are_those_of_the_model() -> None:
@@ -159,6 +165,17 @@ def test_logprobs_are_those_of_the_model() -> None:
         ({"logprobs": 21}, "logprobs is 21: it must be 0 to 20"),
         ({"logit_bias": {3: float("nan")}}, "logit_bias has a value that is not a number"),
         ({"seed": -1}, "seed is -1"),
+        ({"length_penalty": 1e300}, "length_penalty is 1e\\+300: it must be from -10 to 10"),
+        ({"presence_penalty": 2.5}, "presence_penalty is 2.5: it must be from -2 to 2"),
+        ({"repetition_penalty": 1e9}, "repetition_penalty is 1000000000.0: it must be from 0.01 to 100"),
+        ({"logit_bias": {3: 1e39}}, "not a number from -100 to 100"),
+        ({"logit_bias": dict.fromkeys(range(2000), 1.0)}, "logit_bias names 2000 tokens: give at most 1024"),
+        ({"logit_bias": {5.5: 1.0}}, "a token that is not its number"),
+        ({"stop": ["x" * 300]}, "a text of more than 256 characters"),
+        ({"stop": [b"x"]}, "something that is no text"),
+        ({"top_k": 2.5}, "top_k is 2.5: it must be of type int"),
+        ({"n": True}, "n is True: it must be of type int"),
+        ({"temperature": "warm"}, "temperature is 'warm': it must be of type float"),
     ],
 )
 def test_what_cannot_be_asked_is_said(asked: dict[str, object], message: str) -> None:

@@ -60,6 +60,8 @@ def test_whatever_is_drawn_is_json_of_the_schema(seed: int, tokenizer: Tokenizer
         ({"type": "nothing"}, "json_schema cannot be followed"),
         ({"type": {1, 2}}, "json_schema is no JSON schema"),
         ({"$ref": "http://example.org/other.json"}, "json_schema cannot be followed"),
+        ({"$ref": "#"}, "json_schema cannot be followed: NoExtensionBias"),
+        ({"enum": ["x" * 70_000]}, "json_schema has 70014 characters: give at most 64000"),
     ],
 )
 def test_a_schema_that_cannot_be_followed_is_refused(
@@ -67,3 +69,38 @@ def test_a_schema_that_cannot_be_followed_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         Guides(tokenizer, tokenizer.get_vocab_size()).guide(schema, [0])
+
+
+def test_a_schema_that_becomes_too_much_is_told_and_not_taken_for_whole_json(tokenizer: Tokenizer) -> None:
+    """llguidance then allows the end alone."""
+    end = tokenizer.token_to_id("<end>")
+    made = Guides(tokenizer, tokenizer.get_vocab_size())
+    with pytest.raises(InputError, match="json_schema cannot be followed"):
+        guide = made.guide({"type": "string", "pattern": "^(a{1000}){1000}$"}, [end])
+        for _ in range(50):
+            guide.take(int(np.flatnonzero(guide.allowed())[0]))
+
+
+def test_a_schema_is_read_once_and_its_texts_are_apart(tokenizer: Tokenizer) -> None:
+    made = Guides(tokenizer, tokenizer.get_vocab_size())
+    one, other = (made.guide(SCHEMA, [0]) for _ in range(2))
+    assert len(made.kept) == 1
+    before = other.allowed()
+    one.take(int(np.flatnonzero(one.allowed())[0]))
+    np.testing.assert_array_equal(other.allowed(), before)
+    for number in range(40):
+        made.guide({"const": number}, [0])
+    assert len(made.kept) <= 16
+
+
+def test_json_is_laid_out_in_one_way_unless_the_schema_says_otherwise(tokenizer: Tokenizer) -> None:
+    made = Guides(tokenizer, tokenizer.get_vocab_size())
+    blanks = tokenizer.encode("\n").ids
+
+    def may_begin_blank(schema: dict[str, Any]) -> bool:
+        guide = made.guide(schema, [0])
+        guide.take(tokenizer.token_to_id("{"))
+        return bool(guide.allowed()[blanks].all())
+
+    assert not may_begin_blank(SCHEMA)
+    assert may_begin_blank({**SCHEMA, "x-guidance": {"whitespace_flexible": True}})
