@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from serve.http import completions, errors, predict, status
-from serve.http.limits import CountRequests, PayloadLimit
+from serve.http.limits import AnswerAtTheEnd, CountRequests, PayloadLimit
 from serve.http.metrics import METRICS
 from serve.live import AsyncClassifier, AsyncGenerator
 
@@ -32,5 +32,6 @@ def make_app(
     app.include_router(status.router)
     errors.install(app)
     app.add_middleware(PayloadLimit, limit=payload_limit)
+    app.add_middleware(AnswerAtTheEnd)
     app.add_middleware(CountRequests, metrics=metrics)
     return app

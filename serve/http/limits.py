@@ -1,5 +1,6 @@
-"""Refuse bodies that are too large, and count and time every request, before and after anything else."""
+"""Refuse bodies that are too large, answer what the server's end cuts off, and count and time every request."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -42,6 +43,33 @@ class PayloadLimit:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self.app(scope, replay, send)
+
+
+class AnswerAtTheEnd:
+    """ASGI middleware: 503 for a request whose task is cancelled, if no answer has begun.
+
+    The server does that when its time to exit is over, and never before.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        begun = False
+
+        async def note(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or begun:
+                raise
+            text = "the server stopped before this was answered; send the request to another one"
+            await answer(503, text, "draining")(scope, receive, send)
 
 
 class CountRequests:

@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -227,6 +229,26 @@ def test_threads_and_loops_write_at_once(generator: Generator, writer: Writer) -
         thread.join(30)
     assert len(found) == 18
     assert all(tokens == expected[name] for name, tokens in found)
+
+
+def test_what_the_servers_end_cuts_off_is_told_so(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As uvicorn does when the time to exit is over: it cancels the tasks of requests."""
+    step = generator.engine.step
+    monkeypatch.setattr(generator.engine, "step", lambda: (time.sleep(0.05), step())[1])
+    engine = AsyncGenerator(generator)
+    app = make_app(engine)
+
+    async def cut_off() -> httpx.Response:
+        async with engine, httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+            body = {"model": "north", "prompt": "good", "max_tokens": 40, "logit_bias": {"2": -100}}
+            asking = asyncio.create_task(client.post("/v1/completions", json=body))
+            await asyncio.sleep(0.2)
+            asking.cancel()
+            return await asking
+
+    found = asyncio.run(cut_off())
+    assert found.status_code == 503
+    assert found.json()["error_type"] == "draining"
 
 
 def test_openais_clients_are_answered(generator: Generator, writer: Writer) -> None:
