@@ -1,5 +1,6 @@
 """Bundles of a small run on the sample base, and many adapters like its own, for the benchmarks of the engine."""
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -68,7 +69,15 @@ def merged_model(source: Source, out: Path) -> Path:
     """Write the base with the adapter merged, as a folder that every peer reads."""
     merge(source.base_model(), source.adapter).save_pretrained(out)
     source.tokenizer.save_pretrained(out)
+    _tell_older_versions(out / "config.json")
     return out
+
+
+def _tell_older_versions(file: Path) -> None:
+    """Name the rotary base where transformers 4 looks for it, which optimum's exporter runs on: it takes 10,000 else."""
+    config = json.loads(file.read_text("utf-8"))
+    if theta := config.get("rope_parameters", {}).get("rope_theta"):
+        file.write_text(json.dumps({**config, "rope_theta": theta}, indent=2), "utf-8")
 
 
 def like(bundle: Bundle, count: int, folder: Path) -> list[Path]:

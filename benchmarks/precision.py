@@ -34,7 +34,7 @@ from benchmarks.rounds import Call, Pace, Timing, measure
 from serve.bundle import open_bundle, seal_bundle
 
 EXACT, PEER = "fp32", "onnxruntime"
-FOR_GPUS = ("fp16",)
+FOR_GPUS = ("fp16", "int4-fp16")
 """Not measured unless asked for: processors compute them slowly."""
 ROUNDS = 7
 TEXTS = 64
