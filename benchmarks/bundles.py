@@ -74,7 +74,7 @@ def merged_model(source: Source, out: Path) -> Path:
 
 
 def _tell_older_versions(file: Path) -> None:
-    """Name the rotary base where transformers 4 looks for it, which optimum's exporter runs on: it takes 10,000 else."""
+    """Name the rotary base where transformers 4, which optimum runs on, looks for it; it takes 10,000 otherwise."""
     config = json.loads(file.read_text("utf-8"))
     if theta := config.get("rope_parameters", {}).get("rope_theta"):
         file.write_text(json.dumps({**config, "rope_theta": theta}, indent=2), "utf-8")
