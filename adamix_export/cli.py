@@ -40,8 +40,7 @@ what there is can be looked at, checked again and taken elsewhere (each has its 
   adamix-export convert BUNDLE OUT --to TARGET
 """
 STAGES = 4
-MORE_STAGES = {"fp32": 0, "int4": 2, "int4-fp16": 2}
-"""By precision; others have one more: the graph is rewritten. Four bits are calibrated before."""
+"""Of an export in fp32; a precision may add some."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -74,9 +73,8 @@ def _export(arguments: list[str]) -> None:
     *checkpoints, out = args.checkpoints
     check = Check(data=args.data, limit=args.parity_rows)
     shape = args.shape or ("merged" if len(checkpoints) == 1 else "bank")
-    with tqdm(
-        total=STAGES + MORE_STAGES.get(args.precision, 1), desc="opening", bar_format="{l_bar}{bar}| {elapsed}"
-    ) as bar:
+    more = next(iter(PRECISIONS[args.precision].values())).stages
+    with tqdm(total=STAGES + more, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
 
         def progress(stage: str) -> None:
             stopping.check()

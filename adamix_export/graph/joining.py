@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from adamix_export.graph.matrices import Product, products
-from adamix_export.graph.nodes import constant
+from adamix_export.graph.nodes import constant, initializer
 
 PROJECTED = 3
 """Inputs of `GroupQueryAttention` that are query, key and value, or all of them in the first."""
@@ -76,10 +76,7 @@ def _side_by_side(graph: ir.Graph, name: str, values: Sequence[ir.Value]) -> ir.
     def joined() -> ir.TensorProtocol:
         return ir.tensor(np.concatenate([tensor.numpy() for tensor in tensors], -1))
 
-    lazy = ir.LazyTensor(joined, tensors[0].dtype, shape, name=name)
-    value = ir.Value(name=name, const_value=lazy, type=ir.TensorType(lazy.dtype), shape=shape)
-    graph.initializers.add(value)
-    return value
+    return initializer(graph, ir.LazyTensor(joined, tensors[0].dtype, shape, name=name))
 
 
 def _take_whole(node: ir.Node) -> None:

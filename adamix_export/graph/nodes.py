@@ -12,8 +12,13 @@ DOMAIN = "com.microsoft"
 
 def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
     """Return a new initializer of a graph."""
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
+    return initializer(graph, ir.tensor(array, name=name))
+
+
+def initializer(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
+    """Return a new initializer of a graph, by the tensor's name."""
+    shape = ir.Shape(tensor.shape.numpy())
+    value = ir.Value(name=tensor.name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=shape)
     graph.initializers.add(value)
     return value
 

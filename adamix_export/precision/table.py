@@ -35,6 +35,11 @@ class Setting:
     least_canary: float = 0.0
     """Least tolerance of the canary rows, for machines that compute otherwise than the one of the export."""
 
+    @property
+    def stages(self) -> int:
+        """Stages that it adds to an export: the graph is rewritten, and before that calibrated."""
+        return int(self.rewrite is not None) + int(self.calibrated)
+
     def canary_tolerance(self, found: float) -> float:
         """Return the tolerance of canary rows when a comparison found a difference; exact graphs have the engine's."""
         return 0.0 if self.rewrite is None else max(self.least_canary, CANARY_MARGIN * found)
@@ -57,8 +62,11 @@ def _half(_: Grams, graph: ir.Graph) -> None:
     to_half(graph)
 
 
-def _blocks_and_half(grams: Grams, graph: ir.Graph) -> None:
-    weight_only.quantise(grams, graph, bits=4, size=BLOCK)
+four_bits = partial(weight_only.quantise, bits=4, size=BLOCK)
+
+
+def _four_bits_and_half(grams: Grams, graph: ir.Graph) -> None:
+    four_bits(grams, graph)
     to_half(graph)
 
 
@@ -105,9 +113,7 @@ PRECISIONS: dict[str, dict[str, Setting]] = {
             bounds=Bounds(tolerance=2.0, least_equal=0.0, most_lost=0.03),
         )
     ),
-    "int4": _writers(
-        Setting(rewrite=partial(weight_only.quantise, bits=4, size=BLOCK), calibrated=True, bounds=FOUR_BITS)
-    ),
-    "int4-fp16": _writers(Setting(rewrite=_blocks_and_half, calibrated=True, remark=HALF, bounds=FOUR_BITS)),
+    "int4": _writers(Setting(rewrite=four_bits, calibrated=True, bounds=FOUR_BITS)),
+    "int4-fp16": _writers(Setting(rewrite=_four_bits_and_half, calibrated=True, remark=HALF, bounds=FOUR_BITS)),
 }
 """By the name of the precision and by what was learned."""
