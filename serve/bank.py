@@ -14,12 +14,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serve.adapter import Adapter
+from serve.buffers import HOST
 from serve.bundle import Edge
 from serve.errors import BundleError
 
 PREFIX = "bank."
 SLOTS = "slots"
-CPU_DEVICE = "cpu"
 BASE_SLOT = 0
 
 
@@ -39,7 +39,7 @@ class Bank:
         edges: Sequence[Edge],
         adapters: Sequence[Adapter],
         *,
-        device: str = CPU_DEVICE,
+        device: str = HOST,
         slots: int | None = None,
         held: int | None = None,
     ) -> None:
@@ -209,7 +209,7 @@ class Bank:
                 values = _as_fed(tensors[name])
                 corner = tuple(slice(size) for size in values.shape)
                 stack[slot][corner] = values
-            if self.device != CPU_DEVICE:
+            if self.device != HOST:
                 self.feeds[PREFIX + name].update_inplace(stack)
 
 

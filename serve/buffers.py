@@ -123,19 +123,23 @@ class HostBuffers:
 class DeviceBuffers:
     """Memory of a device; whole rows are copied, since their tokens lie apart."""
 
-    def __init__(self, layouts: Layouts, device: str) -> None:
+    def __init__(self, layouts: Layouts, device: str, before: Self | None = None) -> None:
+        """Make buffers that hold what those of `before` do, which are laid out anew on the host, and else zeros."""
         self.layouts, self.device = layouts, device
-        self._fill({name: np.zeros(layout.shape, layout.dtype) for name, layout in layouts.items()})
+        self.copier: ort.InferenceSession = before.copier if before else _copier(device)
+        arrays = {name: np.zeros(layout.shape, layout.dtype) for name, layout in layouts.items()}
+        for name, value in before.values.items() if before else ():
+            _copy_common(value.numpy(), arrays[name])
+        try:
+            self.values: dict[str, ort.OrtValue] = {
+                name: ort.OrtValue.ortvalue_from_numpy(array, device, 0) for name, array in arrays.items()
+            }
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise MemoryError(str(error)) from error
 
     def resized(self, layouts: Layouts) -> Self:
-        """Return buffers of other sizes that hold what both have room for; they are laid out anew on the host."""
-        made = type(self).__new__(type(self))
-        made.layouts, made.device = layouts, self.device
-        arrays = {name: np.zeros(layout.shape, layout.dtype) for name, layout in layouts.items()}
-        for name, value in self.values.items():
-            _copy_common(value.numpy(), arrays[name])
-        made._fill(arrays)
-        return made
+        """Return buffers of other sizes that hold what both have room for."""
+        return type(self)(layouts, self.device, self)
 
     def bind(self, binding: ort.IOBinding, name: str, edges: Sequence[str], first: int, count: int) -> None:
         """Give a run `count` rows from `first` on."""
@@ -172,18 +176,6 @@ class DeviceBuffers:
             whole[cut] = states[name][cut]
             self._upload(name, row, whole)
 
-    def _fill(self, arrays: dict[str, NDArray[np.generic]]) -> None:
-        try:
-            self.values = {
-                name: ort.OrtValue.ortvalue_from_numpy(array, self.device, 0) for name, array in arrays.items()
-            }
-        except Exception as error:  # ONNX Runtime's exceptions share no base class
-            raise MemoryError(str(error)) from error
-        self.arrays = arrays if self.device == HOST else {}  # on a processor the values are these arrays' memory
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.copier = ort.InferenceSession(IDENTITY, options, providers=COPYING[self.device])
-
     def _address(self, name: str, row: int) -> int:
         return int(self.values[name].data_ptr()) + row * self.layouts[name].row_bytes
 
@@ -202,6 +194,13 @@ class DeviceBuffers:
 
 BUFFERS: dict[str, type[Buffers]] = {HOST: HostBuffers, CUDA_DEVICE: DeviceBuffers}
 """By the kind of device."""
+
+
+def _copier(device: str) -> ort.InferenceSession:
+    """Return what copies bytes between addresses of the host and of a device."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(IDENTITY, options, providers=COPYING[device])
 
 
 def _copy_common(old: NDArray[np.generic], new: NDArray[np.generic]) -> None:

@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 from serve.bank import Bank
 from serve.beams import Beams
-from serve.buffers import HOST
+from serve.buffers import HOST, States
 from serve.bundle import Bundle
 from serve.decoder import Decoder
 from serve.errors import DeadlineExceeded, Failed, InputError, Overloaded, ServeError
@@ -220,7 +220,11 @@ class Engine:
         for generation in list(islice(self.waiting, self.pool.rows)):
             if not self._has_room(generation, group):
                 break
-            alone = len(generation.prompt) > self.pool.chunk or self.prefixes.find(generation)[1] > 0
+            long = len(generation.prompt) > self.pool.chunk
+            if long and self.reading is not None:
+                continue
+            states, known = self.prefixes.find(generation)
+            alone = long or known > 0
             if alone and self.reading is not None:
                 continue
             longest = max(longest, len(generation.reads))
@@ -229,11 +233,9 @@ class Engine:
                 break
             self.waiting.remove(generation)
             try:
-                row = self._row(generation, group, alone=alone)
+                row = self._row(generation, group, states, known)
             except Exception as error:
-                if not isinstance(error, ServeError):
-                    logger.exception("a text of adapter %s cannot begin", generation.adapter.card.name)
-                generation.fail(error)
+                _fail(generation, error)
                 continue
             if alone:
                 self.reading = row
@@ -247,8 +249,11 @@ class Engine:
             return False
         return self.bank is None or self.bank.has_room(generation.adapter) or not inside
 
-    def _row(self, generation: Generation, group: Sequence[Row], *, alone: bool) -> Row:
-        """Return a text's row, with its adapter in a slot, and room in the cache, and what is known of its prompt."""
+    def _row(self, generation: Generation, group: Sequence[Row], states: States | None, known: int) -> Row:
+        """Return a text's row, with its adapter in a slot, and room in the cache.
+
+        `states` of the first `known` tokens of its prompt are in the cache already, if there are any.
+        """
         if self.bank is not None:
             slots, _ = generation.held.enter_context(self.bank.using([generation.adapter]))
             generation.slot = int(slots[0])
@@ -257,11 +262,9 @@ class Engine:
         if generation.sampling.beams > 1:
             ends = generation.adapter.card.eos_token_ids
             generation.beams = Beams(generation.prompt, generation.sampling, ends, generation.most)
-        row = Row(generation, generation.tokens)
-        if alone:
-            states, row.read = self.prefixes.find(generation)
-            if states is not None:
-                self.decoder.cache.write(len(self.live), states, row.read)
+        if states is not None:
+            self.decoder.cache.write(len(self.live), states, known)
+        row = Row(generation, generation.tokens, known)
         generation.rows = [row]
         return row
 
@@ -297,9 +300,7 @@ class Engine:
                 else:
                     generation.take(logits[own[0]], int(likeliest[own[0]]))
             except Exception as error:
-                if not isinstance(error, ServeError):
-                    logger.exception("a text of adapter %s failed", generation.adapter.card.name)
-                generation.fail(error)
+                _fail(generation, error)
 
     def _search(self, generation: Generation, beams: Beams, logits: Logits) -> None:
         """Take a step of a beam search: a beam stays in its row, and where two go on from one, the other is copied."""
@@ -359,6 +360,13 @@ class Engine:
     def _inside(self, group: Sequence[Row] = ()) -> list[Generation]:
         """Return the texts that have rows, those of `group` included."""
         return _generations([*self.live, *group, *([self.reading] if self.reading else [])])
+
+
+def _fail(generation: Generation, error: Exception) -> None:
+    """End a text with an error; one that is none of serving's is logged, as nobody expected it."""
+    if not isinstance(error, ServeError):
+        logger.error("a text of adapter %s failed", generation.adapter.card.name, exc_info=error)
+    generation.fail(error)
 
 
 def _generations(rows: Sequence[Row]) -> list[Generation]:

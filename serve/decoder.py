@@ -19,6 +19,7 @@ SOURCE = "source"
 SOURCE_MASK = "encoder_attention_mask"
 SOURCE_STEP = 32
 """Tokens by which the cache of sources grows: every row attends to all of it."""
+NOWHERE = (None, None, None)
 
 
 class Decoder:
@@ -45,7 +46,7 @@ class Decoder:
         (self.logits,) = (edge for edge in manifest.outputs if edge.name == "logits")
         self.kept: dict[int, tuple[ort.IOBinding, Logits]] = {}
         """What stays bound from step to step, by the number of rows…"""
-        self.memory: tuple[object, ...] = (None, None, None)
+        self.memory: tuple[object, ...] = NOWHERE
         """…while this is where the cache and the bank are."""
 
     @property
@@ -55,10 +56,11 @@ class Decoder:
 
     def reserve(self, rows: int, inside: Sequence[Generation]) -> None:
         """Make room for so many rows, of which each may come to be as long as the longest text."""
-        if rows > self.cache.rows or max(one.length for one in inside) > self.cache.tokens:
-            self.kept = {}  # which holds the memory that is given back
-        self.cache.reserve(rows, max(one.length for one in inside))
-        self.sources.reserve(rows, max(len(one.source) for one in inside))
+        longest, source = max(one.length for one in inside), max(len(one.source) for one in inside)
+        if not (self.cache.fits(rows, longest) and self.sources.fits(rows, source)):
+            self.kept, self.memory = {}, NOWHERE  # they hold the memory that is given back
+        self.cache.reserve(rows, longest)
+        self.sources.reserve(rows, source)
 
     def move(self, source: int, target: int, tokens: int, generation: Generation) -> None:
         """Copy the first tokens of a row to another, and its source."""

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from serve.classify import check_edges, session_edges
 from serve.continuous import Engine, Pool, context_of
 from serve.decoder import SOURCE_MASK, mask_of
 from serve.errors import BundleError, InputError, Overloaded
-from serve.generation import Generation
+from serve.generation import Generation, cancel
 from serve.guide import Guides
 from serve.key_values import PAST, PRESENT
 from serve.registry import Registry
@@ -201,14 +202,19 @@ class Generator:
             return self.base
         return self.registry.find(name)
 
+    @cached_property
+    def _letter(self) -> tuple[list[int], str]:
+        """The tokens of a letter, and their text: a token is written after it, so that it keeps its space."""
+        ids = self.tokenizer.encode("a", add_special_tokens=False).ids
+        return ids, self.tokenizer.decode(ids, skip_special_tokens=False)
+
     def token_text(self, token: int) -> str:
         """Return the text of one token, the space before it included.
 
         What has none by itself, such as a part of a character, goes by its name in the vocabulary.
         """
-        before = self.tokenizer.encode("a", add_special_tokens=False).ids
-        start, whole = (self.tokenizer.decode(ids, skip_special_tokens=False) for ids in (before, [*before, token]))
-        text: str = whole[len(start) :]
+        before, start = self._letter
+        text: str = self.tokenizer.decode([*before, token], skip_special_tokens=False)[len(start) :]
         return text if text and REPLACEMENT not in text else self.tokenizer.id_to_token(token) or ""
 
     def prompt(self, text: str, adapter: str | None = None, *, truncate: bool = True) -> Prompt:
@@ -258,8 +264,7 @@ class Generator:
 
     def _cancel(self, generations: Sequence[Generation]) -> None:
         """Have texts that nobody waits for leave their rows."""
-        for generation in generations:
-            generation.cancelled = True
+        cancel(generations)
         with self.turn:
             self.engine.drop()
 

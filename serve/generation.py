@@ -129,6 +129,12 @@ class Generation:
         self.end("failed")
 
 
+def cancel(generations: Sequence[Generation]) -> None:
+    """Have texts that nobody waits for leave at the next step."""
+    for generation in generations:
+        generation.cancelled = True
+
+
 @dataclass(eq=False)
 class Row:
     """A row of the cache."""

@@ -34,12 +34,16 @@ class KeyValues:
         self.rows = self.tokens = 0
         self.buffers = BUFFERS[device](self._layouts(0, 0), device)
 
+    def fits(self, rows: int, tokens: int) -> bool:
+        """Return whether there is room for so many rows of so many tokens."""
+        return rows <= self.rows and tokens <= self.tokens
+
     def reserve(self, rows: int, tokens: int) -> None:
         """Make room for all rows in use, so many, of so many tokens; what is there stays.
 
         Room that was needed before is kept if the bound allows it. Without memory the buffers stay as they are.
         """
-        if rows <= self.rows and tokens <= self.tokens:
+        if self.fits(rows, tokens):
             return
         steps = -(-tokens // self.step) * self.step
         twice = rows if rows <= self.rows else max(rows, 2 * self.rows)  # few copies on the way to many rows

@@ -12,7 +12,7 @@ from typing import Self
 from serve.classify import Classifier, Prediction, average
 from serve.errors import Draining, InputError
 from serve.generate import GREEDY, Generator, Written, one_answer, written
-from serve.generation import Generation
+from serve.generation import Generation, cancel
 from serve.sampling import Sampling
 from serve.scheduler import Batcher, Limits
 from serve.tokens import Row, Text, parts
@@ -143,7 +143,7 @@ class AsyncGenerator:
         try:
             await asyncio.gather(*self._submit(generations))
         finally:
-            self._cancel(generations)
+            cancel(generations)
         return [written(generation) for generation in generations]
 
     async def follow(self, generation: Generation) -> abc.AsyncGenerator[str, None]:
@@ -158,7 +158,7 @@ class AsyncGenerator:
                 yield piece
             await ended
         finally:
-            self._cancel([generation])
+            cancel([generation])
             ended.cancel()
 
     async def drain(self) -> None:
@@ -187,10 +187,6 @@ class AsyncGenerator:
         self.on_end(generation)
         if generation.error is not None:
             raise generation.error
-
-    def _cancel(self, generations: Sequence[Generation]) -> None:
-        for generation in generations:
-            generation.cancelled = True
 
     def _wake(self) -> None:
         with self.change:

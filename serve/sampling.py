@@ -5,7 +5,7 @@ frequency penalties are OpenAI's: they count what was written, not the prompt; t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -90,10 +90,10 @@ class Sampling:
             raise InputError("a beam search goes without temperature, stop, logprobs, n and json_schema")
 
     def _check_types(self) -> None:
-        for name, kinds in TYPES.items():
-            value = getattr(self, name)
+        for one in fields(self):
+            value, kinds = getattr(self, one.name), TYPES[one.type]
             if not isinstance(value, kinds) or isinstance(value, bool):
-                raise InputError(f"{name} is {value!r}: it must be of type {kinds[0].__name__}")
+                raise InputError(f"{one.name} is {value!r}: it must be of type {kinds[0].__name__}")
         if not all(isinstance(text, str) for text in self.stop):
             raise InputError("stop has something that is no text")
         if not all(isinstance(token, int) for token in self.logit_bias):
@@ -124,26 +124,15 @@ class Sampling:
 
 
 WHOLE, REAL = (int, np.integer), (float, int, np.floating, np.integer)
-TYPES: dict[str, tuple[type, ...]] = {
-    "max_new_tokens": (*WHOLE, type(None)),
-    "temperature": REAL,
-    "top_k": WHOLE,
-    "top_p": REAL,
-    "min_p": REAL,
-    "repetition_penalty": REAL,
-    "presence_penalty": REAL,
-    "frequency_penalty": REAL,
-    "no_repeat_ngram_size": WHOLE,
-    "logit_bias": (Mapping,),
-    "stop": (Sequence,),
-    "logprobs": (*WHOLE, type(None)),
-    "seed": (*WHOLE, type(None)),
-    "n": WHOLE,
-    "json_schema": (Mapping, type(None)),
-    "beams": WHOLE,
-    "length_penalty": REAL,
+TYPES: dict[object, tuple[type, ...]] = {
+    int: WHOLE,
+    int | None: (*WHOLE, type(None)),
+    float: REAL,
+    Sequence[str]: (Sequence,),
+    Mapping[int, float]: (Mapping,),
+    Mapping[str, Any] | None: (Mapping, type(None)),
 }
-"""What a program may give, which nothing else checks."""
+"""What a program may give for a field, which nothing else checks, by the type that the field has."""
 
 
 @dataclass(frozen=True, slots=True)
