@@ -5,7 +5,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,6 +160,19 @@ def bank_graph(embeddings: NDArray[np.float32]) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
+def edges_of(values: Iterable[onnx.ValueInfoProto]) -> list[Edge]:
+    """What a manifest says of a graph's inputs or outputs."""
+    types = {TensorProto.INT64: "tensor(int64)", TensorProto.FLOAT: "tensor(float)"}
+    return [
+        Edge(
+            name=value.name,
+            dtype=types[value.type.tensor_type.elem_type],
+            shape=[dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
+        )
+        for value in values
+    ]
+
+
 def write_tokenizer(file: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -180,19 +193,6 @@ def write_bundle(folder: Path, reference: Reference, adapters: list[str], **chan
     model = bank_graph(reference.embeddings)
     onnx.save(model, folder / "model.onnx")
     write_tokenizer(folder / "tokenizer.json")
-    sides = [
-        [
-            Edge(
-                name=value.name,
-                dtype={TensorProto.INT64: "tensor(int64)", TensorProto.FLOAT: "tensor(float)"}[
-                    value.type.tensor_type.elem_type
-                ],
-                shape=[dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
-            )
-            for value in side
-        ]
-        for side in (model.graph.input, model.graph.output)
-    ]
     fields = {
         "task": "text-classification",
         "shape": "bank",
@@ -200,8 +200,8 @@ def write_bundle(folder: Path, reference: Reference, adapters: list[str], **chan
         "base": {"name": "tiny", "sha256": BASE, "model_type": "tiny"},
         "pad_token_id": 0,
         "adapters": adapters,
-        "inputs": sides[0],
-        "outputs": sides[1],
+        "inputs": edges_of(model.graph.input),
+        "outputs": edges_of(model.graph.output),
         "parity": {},
         "versions": {},
     }

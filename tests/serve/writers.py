@@ -11,14 +11,12 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
 from serve.adapter import WEIGHTS, AdapterCard, write_card
-from serve.bundle import Edge, Manifest, seal_bundle
+from serve.bundle import Manifest, seal_bundle
 from serve.seal import file_sha256
-from tests.serve.conftest import BASE, WORDS, tokenizer_sha256, write_tokenizer
+from tests.serve.conftest import BASE, WORDS, edges_of, tokenizer_sha256, write_tokenizer
 
 WIDTH, RANK, CONTEXT, END = 16, 2, 48, 2
 NAMES = ["north", "south", "west"]
-KINDS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int64): TensorProto.INT64}
-TYPES = {TensorProto.FLOAT: "tensor(float)", TensorProto.INT64: "tensor(int64)"}
 SITE = "bank.layer.lora"
 
 
@@ -136,17 +134,6 @@ def write_writer(folder: Path, writer: Writer) -> Path:
     (folder / "config.json").write_text(json.dumps({"max_position_embeddings": CONTEXT, "eos_token_id": END}))
     for name in NAMES:
         _write_adapter(folder / "adapters" / name, writer, name)
-    sides = [
-        [
-            Edge(
-                name=value.name,
-                dtype=TYPES[value.type.tensor_type.elem_type],
-                shape=[dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
-            )
-            for value in side
-        ]
-        for side in (model.graph.input, model.graph.output)
-    ]
     manifest = Manifest(
         task="text-generation",
         shape="bank",
@@ -154,8 +141,8 @@ def write_writer(folder: Path, writer: Writer) -> Path:
         base={"name": "tiny", "sha256": BASE, "model_type": "tiny"},
         pad_token_id=0,
         adapters=NAMES,
-        inputs=sides[0],
-        outputs=sides[1],
+        inputs=edges_of(model.graph.input),
+        outputs=edges_of(model.graph.output),
         parity={},
         versions={},
     )
