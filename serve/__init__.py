@@ -13,6 +13,7 @@ HOMES = {
     "AsyncClassifier": "serve.live",
     "AsyncGenerator": "serve.live",
     "Classifier": "serve.classify",
+    "CompileBudget": "serve.schema_trials",
     "Generator": "serve.generate",
     "Limits": "serve.scheduler",
     "Pool": "serve.continuous",

@@ -8,10 +8,11 @@ import contextlib
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -27,10 +28,11 @@ from serve.continuous import Engine, Pool, context_of
 from serve.decoder import SOURCE_MASK, mask_of
 from serve.errors import BundleError, InputError, Overloaded
 from serve.generation import Generation, cancel
-from serve.guide import Guides
+from serve.guide import Grammar, Guides
 from serve.key_values import PAST, PRESENT
 from serve.registry import Registry
 from serve.sampling import Logprobs, Sampling
+from serve.schema_trials import CompileBudget
 from serve.session import CUDA, choose_provider, open_session
 from serve.text_stream import TextStream
 from serve.tokens import pad
@@ -86,10 +88,11 @@ class Generator:
         held: int | None = None,
         cache: Path | None = None,
         pool: Pool | None = None,
+        budget: CompileBudget | None = None,
     ) -> None:
         """Open a bundle, or the one in a folder; `slots`, `held` and `cache` are those of a `Classifier`.
 
-        `pool` bounds what is in flight.
+        `pool` bounds what is in flight, `budget` the work on a JSON schema.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         manifest, choice = self.bundle.manifest, choose_provider(provider)
@@ -114,7 +117,7 @@ class Generator:
         self.registry = Registry(self.bundle, self.bank, self.check_canaries)
         self.base = _base(self.bundle) if self.bank else None
         self.engine = Engine(self.bundle, self.session, self.bank, pool, self.encoder, device=self.device)
-        self.guides = Guides(self.tokenizer, _vocabulary(self.bundle))
+        self.guides = Guides(self.tokenizer, _vocabulary(self.bundle), budget)
         self.turn = threading.Lock()
         """Held by the thread that steps."""
 
@@ -173,19 +176,31 @@ class Generator:
 
     def generations(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Generation]:
         """Return texts that have not been begun, for an `Engine`: `sampling.n` for each prompt."""
-        seeds = [None if sampling.seed is None else sampling.seed + index for index in range(sampling.n)]
-        return [self._generation(prompt, replace(sampling, seed=seed)) for prompt in prompts for seed in seeds]
+        return self.begin(
+            prompts, sampling, {ends: self.guides.grammar(schema, ends) for schema, ends in schemas(prompts, sampling)}
+        )
 
-    def _generation(self, prompt: Prompt, sampling: Sampling) -> Generation:
+    def begin(
+        self, prompts: Sequence[Prompt], sampling: Sampling, grammars: Mapping[tuple[int, ...], Grammar]
+    ) -> list[Generation]:
+        """Return texts as `generations` does, with the grammars of their schema, by end tokens, if there is one."""
+        seeds = [None if sampling.seed is None else sampling.seed + index for index in range(sampling.n)]
+        return [
+            self._generation(prompt, replace(sampling, seed=seed), grammars) for prompt in prompts for seed in seeds
+        ]
+
+    def _generation(
+        self, prompt: Prompt, sampling: Sampling, grammars: Mapping[tuple[int, ...], Grammar]
+    ) -> Generation:
         start = self.bundle.manifest.start_token_id or 0
-        ids, ends = prompt.input_ids, prompt.adapter.card.eos_token_ids
+        ids, ends = prompt.input_ids, tuple(prompt.adapter.card.eos_token_ids)
         return Generation(
             ids if self.encoder is None else [start],
             prompt.adapter,
             sampling,
             TextStream(self.tokenizer, sampling.stop),
             source=() if self.encoder is None else ids,
-            guide=None if sampling.json_schema is None else self.guides.guide(sampling.json_schema, ends),
+            guide=None if sampling.json_schema is None else grammars[ends].guide(),
         )
 
     def prompts(
@@ -345,6 +360,14 @@ class Generator:
         with self.bank.using([prompt.adapter for prompt in prompts]) as (slots, feeds):
             ids = ort.OrtValue.ortvalue_from_numpy(slots)
             yield Rows(self, prompts, room=room, adapters={**feeds, "adapter_ids": ids})
+
+
+def schemas(prompts: Sequence[Prompt], sampling: Sampling) -> list[tuple[Mapping[str, Any], tuple[int, ...]]]:
+    """Return what is to be compiled: the schema, if there is one, with the end tokens of each adapter."""
+    if sampling.json_schema is None:
+        return []
+    ends = dict.fromkeys(tuple(prompt.adapter.card.eos_token_ids) for prompt in prompts)
+    return [(sampling.json_schema, one) for one in ends]
 
 
 def one_answer(sampling: Sampling) -> Sampling:

@@ -11,7 +11,7 @@ from typing import Self
 
 from serve.classify import Classifier, Prediction, average
 from serve.errors import Draining, InputError
-from serve.generate import GREEDY, Generator, Written, one_answer, written
+from serve.generate import GREEDY, Generator, Prompt, Written, one_answer, schemas, written
 from serve.generation import Generation, cancel
 from serve.sampling import Sampling
 from serve.scheduler import Batcher, Limits
@@ -126,17 +126,25 @@ class AsyncGenerator:
         truncate: bool = True,
     ) -> list[Written]:
         """Write a text for each of `texts`, as `Generator` does."""
-        return await self.write(self.model.generations(self.model.prompts(texts, adapter, truncate=truncate), sampling))
+        prompts = self.model.prompts(texts, adapter, truncate=truncate)
+        return await self.write(await self.generations(prompts, sampling))
 
     async def stream(
         self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY, truncate: bool = True
     ) -> AsyncIterator[str]:
         """Yield a text as it is written; whoever stops listening stops the writing."""
         prompt = self.model.prompt(text, adapter, truncate=truncate)
-        (generation,) = self.model.generations([prompt], one_answer(sampling))
+        (generation,) = await self.generations([prompt], one_answer(sampling))
         async with contextlib.aclosing(self.follow(generation)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def generations(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Generation]:
+        """Return texts that have not been begun; a schema is compiled meanwhile, as long as the caller waits for it."""
+        self._check_draining()
+        wanted = schemas(prompts, sampling)
+        grammars = {ends: await self.model.guides.compiled(schema, ends) for schema, ends in wanted}
+        return self.model.begin(prompts, sampling, grammars)
 
     async def write(self, generations: Sequence[Generation]) -> list[Written]:
         """Have texts written to their end; if one fails, or nobody waits any more, all stop."""
@@ -164,19 +172,23 @@ class AsyncGenerator:
     async def drain(self) -> None:
         """Take no more texts and return when all that were taken are written."""
         self.draining = True
+        self.model.guides.stop()
         self._wake()
         await asyncio.to_thread(self.worker.join)
 
     def _submit(self, generations: Sequence[Generation]) -> list[Coroutine[None, None, None]]:
         """Queue texts, all or none; return what waits for the end of each, and raises its error."""
-        if self.draining:
-            raise Draining("the server is stopping; send the request to another one")
+        self._check_draining()
         loop, ends = asyncio.get_running_loop(), [asyncio.Event() for _ in generations]
         for generation, ended in zip(generations, ends, strict=True):
             generation.on_end = partial(_call, loop, ended.set)
         self.engine.submit(*generations)
         self._wake()
         return [self._ended(generation, ended) for generation, ended in zip(generations, ends, strict=True)]
+
+    def _check_draining(self) -> None:
+        if self.draining:
+            raise Draining("the server is stopping; send the request to another one")
 
     async def _ended(self, generation: Generation, ended: asyncio.Event) -> None:
         try:

@@ -139,15 +139,18 @@ async def completions(request: Request) -> Response:
     most = request.app.state.max_client_rows
     if not 1 <= len(inputs) * body.n <= most:
         raise InputError(f"{len(inputs)} prompts with n {body.n}: ask for 1 to {most} texts in one request")
-    sampling = body.sampling()
+    sampling = one_answer(body.sampling()) if body.stream else body.sampling()
+    if body.stream and len(inputs) > 1:
+        raise InputError(f"{len(inputs)} prompts: a stream has one answer")
     prompts = await asyncio.to_thread(engine.model.prompts, inputs, body.model, truncate=body.truncate)
+    generations = await _unless_gone(request, engine.generations(prompts, sampling))
+    if generations is None:
+        return Response(status_code=CLOSED_REQUEST)
     card = prompts[0].adapter.card
     headers = {"X-Adapter": card.name, "X-Adapter-Sha256": card.sha256}
     answer = Completion(id=f"cmpl-{uuid.uuid4().hex}", created=int(time.time()), model=card.name, choices=[])
     if body.stream:
-        if len(inputs) > 1:
-            raise InputError(f"{len(inputs)} prompts: a stream has one answer")
-        (generation,) = await asyncio.to_thread(engine.model.generations, prompts, one_answer(sampling))
+        (generation,) = generations
         usage = bool((body.stream_options or {}).get("include_usage"))
         events = _events(engine, generation, answer, with_usage=usage)
         # Whatever refuses a text does so before there is a status.
@@ -156,7 +159,6 @@ async def completions(request: Request) -> Response:
             await events.aclose()
             return Response(status_code=CLOSED_REQUEST)
         return StreamingResponse(_all(first, events), media_type="text/event-stream", headers=headers)
-    generations = await asyncio.to_thread(engine.model.generations, prompts, sampling)
     if await _unless_gone(request, engine.write(generations)) is None:
         return Response(status_code=CLOSED_REQUEST)
     choices = [_choice(engine, index, generation) for index, generation in enumerate(generations)]
