@@ -143,7 +143,7 @@ class Ours:
     def begun(self, ids: Sequence[int], count: int, name: str | None = None) -> Generation:
         """Return a text of exactly `count` tokens."""
         adapter = endless(self.generator.registry.find(name))
-        return Generation(ids, adapter, Sampling(max_new_tokens=count), TextStream(self.generator.tokenizer))
+        return Generation(ids, adapter, Sampling(max_new_tokens=count), TextStream(self.generator.token_decoders()))
 
 
 def endless(adapter: Adapter) -> Adapter:

@@ -35,6 +35,7 @@ from serve.sampling import Logprobs, Sampling
 from serve.schema_trials import CompileBudget
 from serve.session import CUDA, choose_provider, open_session
 from serve.text_stream import TextStream
+from serve.token_decoder import token_decoders
 from serve.tokens import pad
 
 CANARY_TOLERANCE = 1e-2
@@ -117,6 +118,7 @@ class Generator:
         self.registry = Registry(self.bundle, self.bank, self.check_canaries)
         self.base = _base(self.bundle) if self.bank else None
         self.engine = Engine(self.bundle, self.session, self.bank, pool, self.encoder, device=self.device)
+        self.token_decoders = token_decoders(self.tokenizer)
         self.guides = Guides(self.tokenizer, _vocabulary(self.bundle), budget)
         self.turn = threading.Lock()
         """Held by the thread that steps."""
@@ -198,7 +200,7 @@ class Generator:
             ids if self.encoder is None else [start],
             prompt.adapter,
             sampling,
-            TextStream(self.tokenizer, sampling.stop),
+            TextStream(self.token_decoders(), sampling.stop),
             source=() if self.encoder is None else ids,
             guide=None if sampling.json_schema is None else grammars[ends].guide(),
         )

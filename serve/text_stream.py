@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 
-from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
+from serve.token_decoder import TokenDecoder
 
 
 class TextStream:
     """Turns tokens into text, piece by piece; the pieces together are the text."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
-        self.tokenizer, self.stop = tokenizer, list(stop)
-        self.stream = DecodeStream(skip_special_tokens=True)
-        self.tokens: list[int] = []
+    def __init__(self, decoder: TokenDecoder, stop: Sequence[str] = ()) -> None:
+        """Begin a text with a decoder of its own."""
+        self.decoder, self.stop = decoder, list(stop)
         self.offsets: list[int] = []
-        """Of each token in the text: how many characters were written before it."""
+        """Of each token in the text: how many characters were certain before it."""
         self.text = ""
         """What was written, without a stop text."""
         self.given = 0
@@ -23,16 +21,14 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """Take a token and return the text that is certain now and was not before."""
-        self.tokens.append(token)
+        decoded = self.decoder.push(token)
+        before = self._add(decoded.before, end=False)
         self.offsets.append(len(self.text))
-        piece = self.stream.step(self.tokenizer, token) or ""
-        return self._add(piece, end=False)
+        return before + self._add(decoded.own, end=False)
 
     def end(self) -> str:
         """Return the rest: what was held back for a stop text, and bytes that are no character, as replacements."""
-        whole = self.tokenizer.decode(self.tokens)
-        rest = whole[len(self.text) :] if not self.stopped and whole.startswith(self.text) else ""
-        return self._add(rest, end=True)
+        return self._add("" if self.stopped else self.decoder.end(), end=True)
 
     def _add(self, piece: str, *, end: bool) -> str:
         begin = max(0, len(self.text) - max(map(len, self.stop), default=0) + 1)

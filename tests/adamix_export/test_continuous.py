@@ -56,7 +56,7 @@ def generation(generator: Generator, ids: list[int], name: str, /, count: int = 
 
 def unasked(generator: Generator) -> tuple[Adapter, Sampling, TextStream]:
     """What goes with a prompt whose request does not say how much to write."""
-    return generator.registry.find("one"), Sampling(), TextStream(generator.tokenizer)
+    return generator.registry.find("one"), Sampling(), TextStream(generator.token_decoders())
 
 
 def engine(generator: Generator, **bounds: int) -> Engine:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from serve.text_stream import TextStream
+from serve.token_decoder import token_decoders
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def tokenizer() -> Tokenizer:
 
 @given(text=st.text(st.sampled_from("the nd öß€漢字😀👩‍👩‍👧\n"), max_size=30))
 def test_the_pieces_are_the_text(text: str, tokenizer: Tokenizer) -> None:
-    stream = TextStream(tokenizer)
+    stream = TextStream(token_decoders(tokenizer)())
     pieces = [stream.push(token) for token in tokenizer.encode(text).ids]
     assert all("\ufffd" not in piece for piece in pieces), "no half of a character"
     assert "".join([*pieces, stream.end()]) == text == stream.text
@@ -34,7 +35,7 @@ def test_the_pieces_are_the_text(text: str, tokenizer: Tokenizer) -> None:
     stop=st.lists(st.text(st.sampled_from("ab €"), min_size=1, max_size=4), max_size=3),
 )
 def test_a_stop_text_ends_it_wherever_tokens_border(text: str, stop: list[str], tokenizer: Tokenizer) -> None:
-    stream = TextStream(tokenizer, stop)
+    stream = TextStream(token_decoders(tokenizer)(), stop)
     pieces = []
     for token in tokenizer.encode(text).ids:
         pieces.append(stream.push(token))
@@ -51,7 +52,7 @@ def test_a_stop_text_ends_it_wherever_tokens_border(text: str, stop: list[str], 
 
 
 def test_bytes_that_are_no_character_come_last_as_a_replacement(tokenizer: Tokenizer) -> None:
-    stream = TextStream(tokenizer)
+    stream = TextStream(token_decoders(tokenizer)())
     euro = tokenizer.encode("€").ids
     assert [stream.push(token) for token in euro[:2]] == ["", ""]
     assert "\ufffd" in stream.end()

@@ -1,0 +1,168 @@
+"""Decoding tokens as they come, to exactly the text that all of them give together.
+
+The library's own `DecodeStream` decodes a window and compares; where later tokens change what earlier ones meant, as
+with the byte tokens of Llama 2, it gives up. Here a text is certain only when no later token can change it:
+
+- bytes (GPT-2's byte-level tokens) are decoded one by one; a character cut short waits for its next byte;
+- other tokens are decoded apart, each behind a token that marks that it is not the first. Byte tokens (`<0x0A>`) wait
+  for the first token that is none, since one wrong byte makes replacements of all of them;
+- of a decoder that is none of these, nothing is certain before the end.
+"""
+
+import codecs
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer
+
+APART = {"ByteFallback", "Metaspace", "Replace", "Strip", "WordPiece"}
+"""Decoders that treat a token by itself, but for its being the first, and for its neighbours among byte tokens."""
+PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+BYTES = {chr(byte): byte for byte in PRINTABLE} | {
+    chr(256 + place): byte for place, byte in enumerate(sorted({*range(256)} - {*PRINTABLE}))
+}
+"""The bytes that the characters of byte-level tokens stand for: printable ones themselves, the others from 256 on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Text that has become certain with a token."""
+
+    before: str = ""
+    """Of the tokens before it."""
+    own: str = ""
+
+
+class TokenDecoder(Protocol):
+    """Turns the tokens of one text into text; the pieces together are what decoding all tokens at once gives."""
+
+    def push(self, token: int) -> Decoded:
+        """Take a token and return the text that no later token can change."""
+        ...
+
+    def end(self) -> str:
+        """Return the rest, when no token comes any more."""
+        ...
+
+
+def token_decoders(tokenizer: Tokenizer) -> Callable[[], TokenDecoder]:
+    """Return what makes a decoder for a text; special tokens have no text."""
+    steps = [] if tokenizer.decoder is None else list(_steps(json.loads(tokenizer.decoder.__getstate__())))
+    special = frozenset(token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special)
+    if [step["type"] for step in steps] == ["ByteLevel"]:
+        return partial(ByteLevelDecoder, tokenizer, special)
+    falls_back = any(step["type"] == "ByteFallback" for step in steps)
+    anchor = _anchor(tokenizer, special) if _is_apart(steps) else None
+    if anchor is None:
+        return partial(WholeDecoder, tokenizer)
+    return partial(ApartDecoder, tokenizer, special, anchor, falls_back=falls_back)
+
+
+class ByteLevelDecoder:
+    """Decodes bytes, wherever tokens border."""
+
+    def __init__(self, tokenizer: Tokenizer, special: frozenset[int]) -> None:
+        self.tokenizer, self.special = tokenizer, special
+        self.utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> Decoded:
+        """Return the characters that a token completes."""
+        name = self.tokenizer.id_to_token(token)
+        if name is None or token in self.special:
+            return Decoded()
+        known = all(character in BYTES for character in name)
+        content = bytes(BYTES[character] for character in name) if known else name.encode()  # such as an added token
+        return Decoded(own=self.utf8.decode(content))
+
+    def end(self) -> str:
+        """Return a replacement for a character that was cut short."""
+        return self.utf8.decode(b"", final=True)
+
+
+class ApartDecoder:
+    """Decodes tokens one by one, and byte tokens together with their neighbours."""
+
+    def __init__(self, tokenizer: Tokenizer, special: frozenset[int], anchor: int, *, falls_back: bool) -> None:
+        """`anchor` is a token that has a text wherever it stands."""
+        self.tokenizer, self.special, self.falls_back = tokenizer, special, falls_back
+        self.anchor, self.anchor_text = anchor, tokenizer.decode([anchor])
+        self.byte_tokens: list[int] = []
+        """The latest, whose text is not certain."""
+        self.first: list[int] | None = []
+        """Tokens at the beginning, as long as they have no text: the decoder may take a space from the first."""
+
+    def push(self, token: int) -> Decoded:
+        """Return the text of a token, and of the byte tokens before it that it ends."""
+        name = self.tokenizer.id_to_token(token)
+        if name is None or token in self.special:
+            return Decoded()
+        if self.falls_back and len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
+            self.byte_tokens.append(token)
+            return Decoded()
+        return Decoded(before=self.end(), own=self._decode([token]))
+
+    def end(self) -> str:
+        """Return the text of the byte tokens that have waited."""
+        tokens, self.byte_tokens = self.byte_tokens, []
+        return self._decode(tokens) if tokens else ""
+
+    def _decode(self, tokens: list[int]) -> str:
+        text: str = self.tokenizer.decode([self.anchor, *tokens])[len(self.anchor_text) :]
+        if self.first is None:
+            return text
+        if text or not self.first:
+            self.first += tokens
+        text = self.tokenizer.decode(self.first)
+        if text:
+            self.first = None
+        return text
+
+
+class WholeDecoder:
+    """Decodes everything at the end."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.tokens: list[int] = []
+
+    def push(self, token: int) -> Decoded:
+        """Keep a token."""
+        self.tokens.append(token)
+        return Decoded()
+
+    def end(self) -> str:
+        """Return the text."""
+        text: str = self.tokenizer.decode(self.tokens)
+        return text
+
+
+def _steps(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the decoders that a decoder consists of, in their order."""
+    if decoder["type"] == "Sequence":
+        for part in decoder["decoders"]:
+            yield from _steps(part)
+    else:
+        yield decoder
+
+
+def _is_apart(steps: list[dict[str, Any]]) -> bool:
+    """Return whether tokens can be decoded apart: once they are joined, only a beginning may still be stripped."""
+    fused = False
+    for step in steps:
+        fused = fused or step["type"] == "Fuse"
+        strips_beginning = step["type"] == "Strip" and step["stop"] == 0
+        if not (step["type"] == "Fuse" or strips_beginning if fused else step["type"] in APART):
+            return False
+    return True
+
+
+def _anchor(tokenizer: Tokenizer, special: frozenset[int]) -> int | None:
+    """Return a token that has a text wherever it stands, and is no byte."""
+    for token in range(tokenizer.get_vocab_size()):
+        name = tokenizer.id_to_token(token)
+        if name and token not in special and not name.startswith("<0x") and tokenizer.decode([token]).strip():
+            return token
+    return None
