@@ -16,7 +16,7 @@ from serve.bundle import Bundle, Edge, open_bundle
 from serve.errors import BundleError, InputError
 from serve.registry import Registry
 from serve.session import CPU, CUDA, choose_provider, open_session
-from serve.tokens import Row, Text, Texts, pad
+from serve.tokens import Row, Text, Texts, Windows, pad
 
 BATCH_TOKENS = {CPU: 512, CUDA: 8192}
 """Padded tokens of a batch: on a processor what its caches hold, on a GPU what should fill it (not yet measured)."""
@@ -130,12 +130,12 @@ class Classifier:
         """
         texts = [texts] if isinstance(texts, str) else texts
         names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
-        parts = [
+        parts: list[Sequence[Row] | Windows] = [
             self.windows(text, name, overlap=overlap) if windows else [self.row(text, name, truncate=True)]
             for text, name in zip(texts, names, strict=True)
         ]
         answers = iter(self._answers([row for part in parts for row in part]))
-        return [average([next(answers) for _ in part]) for part in parts]
+        return [average([next(answers) for _ in range(len(part))]) for part in parts]
 
     def load(self, folder: Path | str, *, replace: bool = False) -> AdapterCard:
         """Serve the standalone adapter in `folder` as well, as `Registry.load` says."""
@@ -154,7 +154,7 @@ class Classifier:
             raise InputError(f"adapter {found.card.name} takes one text, not a pair")
         return self.texts.row(text, found, truncate=truncate)
 
-    def windows(self, text: Text, adapter: str | None, *, overlap: int | None = None) -> list[Row]:
+    def windows(self, text: Text, adapter: str | None, *, overlap: int | None = None) -> Windows:
         """Return rows that cover a text of any length."""
         found = self.registry.find(adapter)
         if found.card.pairs or not isinstance(text, str):

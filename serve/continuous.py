@@ -99,13 +99,17 @@ class Engine:
         """Queue texts, all or none, from any thread; an error if one can never be written, or not now."""
         for generation in generations:
             self._check(generation)
-        if len(generations) > self.pool.queued:
-            raise InputError(f"{len(generations)} texts at once: at most {self.pool.queued} may wait, ask for fewer")
+        self.check_count(len(generations))
         if self.queued + len(generations) > self.pool.queued:
             raise Overloaded(f"{self.queued} texts wait already: try again later")
         for generation in generations:
             generation.submitted = time.monotonic()
             self.arrived.append(generation)
+
+    def check_count(self, count: int) -> None:
+        """Raise an error if so many texts can never wait together."""
+        if count > self.pool.queued:
+            raise InputError(f"{count} texts at once: at most {self.pool.queued} may wait, ask for fewer")
 
     def step(self) -> None:
         """Read some of the prompts, then write one token in every live row.

@@ -33,7 +33,7 @@ from serve.registry import Registry
 from serve.sampling import Logprobs, Sampling
 from serve.session import CUDA, choose_provider, open_session
 from serve.text_stream import TextStream
-from serve.tokens import pad
+from serve.tokens import encode, pad
 
 CANARY_TOLERANCE = 1e-2
 """Largest difference of a canary token's logit from PyTorch's, on any provider, in fp32; a bundle may state more."""
@@ -227,10 +227,7 @@ class Generator:
         card = found.card
         if not text.strip():
             raise InputError("the text is empty")
-        try:
-            ids = self.tokenizer.encode(card.prompt.replace("{input}", text)).ids
-        except (TypeError, UnicodeEncodeError) as error:
-            raise InputError("the text is not valid Unicode: it holds a lone surrogate") from error
+        ids = encode(self.tokenizer, card.prompt.replace("{input}", text)).ids
         if len(ids) > card.max_length:
             if not truncate:
                 raise InputError(

@@ -19,6 +19,8 @@ GREEDY_BELOW = 1e-4
 """Temperatures below this take the likeliest token: logits divided by less leave what fp32 holds."""
 MOST_LOGPROBS = 20
 MOST_BEAMS = 64
+LONGEST_NGRAM = 128
+"""Every token is compared with as many before it, once for each place in the prompt and the text."""
 Logits = NDArray[np.float32]
 
 
@@ -69,7 +71,7 @@ class Sampling:
             ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "from 0.01 to 100"),
             ("presence_penalty", abs(self.presence_penalty) <= 2, "from -2 to 2"),
             ("frequency_penalty", abs(self.frequency_penalty) <= 2, "from -2 to 2"),
-            ("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "0 (off) or more"),
+            ("no_repeat_ngram_size", 0 <= self.no_repeat_ngram_size <= LONGEST_NGRAM, f"0 to {LONGEST_NGRAM}"),
             ("logprobs", self.logprobs is None or 0 <= self.logprobs <= MOST_LOGPROBS, f"0 to {MOST_LOGPROBS}"),
             ("seed", self.seed is None or self.seed >= 0, "0 or more"),
             ("n", 1 <= self.n <= MOST_BEAMS, f"1 to {MOST_BEAMS}"),

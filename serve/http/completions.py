@@ -140,7 +140,7 @@ async def completions(request: Request) -> Response:
     if not 1 <= len(inputs) * body.n <= most:
         raise InputError(f"{len(inputs)} prompts with n {body.n}: ask for 1 to {most} texts in one request")
     sampling = body.sampling()
-    prompts = await asyncio.to_thread(engine.model.prompts, inputs, body.model, truncate=body.truncate)
+    prompts = await engine.prompts(inputs, body.model, answers=body.n, truncate=body.truncate)
     card = prompts[0].adapter.card
     headers = {"X-Adapter": card.name, "X-Adapter-Sha256": card.sha256}
     answer = Completion(id=f"cmpl-{uuid.uuid4().hex}", created=int(time.time()), model=card.name, choices=[])

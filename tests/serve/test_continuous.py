@@ -162,6 +162,12 @@ def test_what_cannot_be_written_is_told_before_it_waits(generator: Generator) ->
         generator("good", adapter="east")
 
 
+def test_a_repetition_that_would_be_sought_at_every_token_is_bounded() -> None:
+    assert Sampling(no_repeat_ngram_size=128).no_repeat_ngram_size == 128
+    with pytest.raises(InputError, match="no_repeat_ngram_size is 129: it must be 0 to 128"):
+        Sampling(no_repeat_ngram_size=129)
+
+
 def test_an_adapter_that_is_broken_fails_alone(generator: Generator, writer: Writer) -> None:
     assert generator.bank is not None
     made = engine(generator)
@@ -249,6 +255,31 @@ def test_what_the_servers_end_cuts_off_is_told_so(generator: Generator, monkeypa
     found = asyncio.run(cut_off())
     assert found.status_code == 503
     assert found.json()["error_type"] == "draining"
+
+
+def test_what_no_request_may_ask_is_refused_before_a_prompt_is_tokenized(generator: Generator) -> None:
+    text = "a " * 950_000
+
+    async def ask() -> None:
+        async with AsyncGenerator(generator) as write:
+            for name in (*NAMES, "base"):
+                with pytest.raises(InputError, match="the text has 1900000 characters: at most 262144 are tokenized"):
+                    await write(text, adapter=name)
+            with pytest.raises(InputError, match="260 texts at once: at most 256 may wait"):
+                await write([text] * 130, adapter="north", sampling=Sampling(n=2))
+            with pytest.raises(InputError, match="the text has 1900000 characters"):
+                await anext(write.stream(text, adapter="north"))
+
+    asyncio.run(ask())
+
+
+def test_a_prompt_over_http_that_no_adapter_could_read_is_refused(generator: Generator) -> None:
+    with live_app(make_app(AsyncGenerator(generator))) as client:
+        for truncate in (False, True):
+            body = {"model": "north", "prompt": ["good", "a " * 900_000], "truncate": truncate}
+            answer = client.post("/v1/completions", json=body)
+            assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
+            assert "the text has 1800000 characters" in answer.json()["error"]
 
 
 def test_openais_clients_are_answered(generator: Generator, writer: Writer) -> None:

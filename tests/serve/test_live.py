@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve import AsyncClassifier, Classifier, Limits
+from serve.bundle import Bundle
 from serve.errors import Draining, InputError
 from tests.serve.conftest import LABELS, WORDS, Reference, write_bundle
 
@@ -96,6 +97,40 @@ def test_more_windows_than_a_request_may_have_are_refused(classifier: Classifier
         async with AsyncClassifier(classifier) as engine:
             with pytest.raises(InputError, match="the texts come to 20 windows; at most 16 go into one request"):
                 await engine("good bad late " * 27, adapter="tone", windows=True, most_rows=16)
+
+    asyncio.run(ask())
+
+
+def test_windows_of_the_texts_of_a_request_are_counted_together(classifier: Classifier) -> None:
+    text = "good bad late " * 27
+
+    async def ask() -> None:
+        async with AsyncClassifier(classifier, Limits(max_queued_rows=70)) as engine:
+            with pytest.raises(InputError, match="the texts come to 40 windows or more; at most 39 go into one"):
+                await engine([text] * 3, adapter="tone", windows=True, most_rows=39)
+            with pytest.raises(InputError, match="the texts come to 80 windows; at most 70 go into one request"):
+                await engine([text] * 4, adapter="tone", windows=True)
+            assert len(await engine([text] * 3, adapter="tone", windows=True, most_rows=60)) == 3
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_what_no_request_may_ask_is_refused_before_a_text_is_tokenized(
+    windows: bool, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = Classifier(bundle, provider="cpu", threads=1)
+    monkeypatch.setattr(classifier, "texts", None)
+    text = "a " * 950_000
+
+    async def ask() -> None:
+        async with AsyncClassifier(classifier) as engine:
+            for texts in (text, [("good", text)], [text] * 3):
+                with pytest.raises(InputError, match="characters: at most 262144 are tokenized, shorten it"):
+                    await engine(texts, adapter="tone", windows=windows, most_rows=64, overlap=5)
+            for count, most_rows, bound in ((65, 64, 64), (1025, None, 1024)):
+                with pytest.raises(InputError, match=f"{count} texts at once: at most {bound} go into one request"):
+                    await engine(["good"] * count, adapter="tone", windows=windows, most_rows=most_rows)
 
     asyncio.run(ask())
 
