@@ -46,3 +46,8 @@ class DeadlineExceeded(ServeError):
 
 class Draining(ServeError):
     """The server is stopping."""
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text that an error quotes, or its beginning if it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -84,8 +84,7 @@ class Sampling:
             raise InputError(f"stop has {len(self.stop)} texts: give at most {MOST_STOPS}, none of them empty")
         if any(len(text) > LONGEST_STOP for text in self.stop):
             raise InputError(f"stop has a text of more than {LONGEST_STOP} characters: give shorter ones")
-        if len(self.logit_bias) > MOST_BIASES:
-            raise InputError(f"logit_bias names {len(self.logit_bias)} tokens: give at most {MOST_BIASES}")
+        check_biases(self.logit_bias)
         if not all(abs(bias) <= 100 for bias in self.logit_bias.values()):
             raise InputError("logit_bias has a value that is not a number from -100 to 100")
         if self.beams > 1 and (self.temperature or self.stop or self.logprobs is not None or self.n > 1 or self.guided):
@@ -123,6 +122,12 @@ class Sampling:
             and not self.logit_bias
             and not self.guided
         )
+
+
+def check_biases(biases: Mapping[Any, Any]) -> None:
+    """Raise an error if a `logit_bias` names more tokens than it may."""
+    if len(biases) > MOST_BIASES:
+        raise InputError(f"logit_bias names {len(biases)} tokens: give at most {MOST_BIASES}")
 
 
 WHOLE, REAL = (int, np.integer), (float, int, np.floating, np.integer)
