@@ -33,7 +33,7 @@ from serve.registry import Registry
 from serve.sampling import Logprobs, Sampling
 from serve.session import CUDA, choose_provider, open_session
 from serve.text_stream import TextStream
-from serve.tokens import encode, pad
+from serve.tokens import check_known, encode, pad
 
 CANARY_TOLERANCE = 1e-2
 """Largest difference of a canary token's logit from PyTorch's, on any provider, in fp32; a bundle may state more."""
@@ -105,6 +105,7 @@ class Generator:
                 raise BundleError(f"{self.bundle.encoder} does not have the edges that the manifest lists")
         self.device = CUDA_DEVICE if self.provider == CUDA else HOST
         self.tokenizer = Tokenizer.from_file(str(self.bundle.tokenizer))
+        self.vocabulary = self.bundle.vocabulary
         self.bank: Bank | None = None
         if manifest.shape == "bank":
             edges = [*manifest.inputs, *manifest.encoder_inputs]
@@ -235,6 +236,7 @@ class Generator:
                     "shorten it, or set truncate to true"
                 )
             ids = [*ids[: card.max_length - 1], ids[-1]] if self.encoder else ids[-card.max_length :]
+        check_known(ids, self.tokenizer, self.vocabulary)
         return Prompt(ids, found)
 
     def write(

@@ -64,7 +64,9 @@ class Windows:
 class Texts:
     """The tokenizer of a file. It never truncates by itself: that would make an encoding of every part it cuts off."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, vocabulary: int | None = None) -> None:
+        """Read a file; `vocabulary` is how many tokens the base has embeddings for, if that is known."""
+        self.vocabulary = vocabulary
         self.tokenizer = Tokenizer.from_file(str(file))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -77,15 +79,12 @@ class Texts:
         longest = adapter.card.max_length
         encoding = encode(self.tokenizer, *parts(text))
         row = Row(encoding.ids, encoding.type_ids, adapter)
-        if len(row) <= longest:
-            return row
-        if not truncate:
-            raise InputError(f"the text has more than {longest} tokens: shorten it, or set truncate to true")
-        spans = _spans(encoding)
-        shares = _shares([len(span) for span in spans], longest - len(row) + sum(map(len, spans)))
-        ends = [0, *(span.stop for span in spans)]
-        cut = [range(end, span.start + share) for end, span, share in zip(ends, spans, shares, strict=False)]
-        return _kept(row, [*cut, range(ends[-1], len(row))])
+        if len(row) > longest:
+            if not truncate:
+                raise InputError(f"the text has more than {longest} tokens: shorten it, or set truncate to true")
+            row = _cut(row, _spans(encoding), longest)
+        check_known(row.input_ids, self.tokenizer, self.vocabulary)
+        return row
 
     def windows(self, text: str, adapter: Adapter, *, overlap: int | None = None) -> Windows:
         """Return rows that cover a text of any length, each with `overlap` tokens of the one before.
@@ -102,6 +101,7 @@ class Texts:
             )
         encoding = encode(self.tokenizer, text)
         whole = Row(encoding.ids, encoding.type_ids, adapter)
+        check_known(whole.input_ids, self.tokenizer, self.vocabulary)
         return Windows(whole=whole, text=_spans(encoding)[0], room=longest - special, overlap=overlap)
 
 
@@ -128,6 +128,15 @@ def check_characters(text: Text, tokens: int) -> None:
         raise InputError(f"the text has {characters} characters: at most {most} are tokenized, shorten it")
 
 
+def check_known(ids: Sequence[int], tokenizer: Tokenizer, vocabulary: int | None) -> None:
+    """Raise an error if a token has no embedding, as one that was added to the tokenizer alone."""
+    if vocabulary is not None and (largest := max(ids, default=0)) >= vocabulary:
+        raise InputError(
+            f"the text has the token {tokenizer.id_to_token(largest)!r}, number {largest}, and the base has embeddings "
+            f"for {vocabulary}: leave it out"
+        )
+
+
 def parts(text: Text) -> tuple[str, ...]:
     """Return the one or two texts of a row."""
     return (text,) if isinstance(text, str) else text
@@ -147,6 +156,14 @@ def _spans(encoding: Encoding) -> list[range]:
     counts = [numbers.count(number) for number in range(encoding.n_sequences)]
     starts = [numbers.index(number) if count else 0 for number, count in enumerate(counts)]
     return [range(start, start + count) for start, count in zip(starts, counts, strict=True)]
+
+
+def _cut(row: Row, spans: Sequence[range], longest: int) -> Row:
+    """Return a row of which the texts at `spans` have lost their ends, so that it has `longest` tokens."""
+    shares = _shares([len(span) for span in spans], longest - len(row) + sum(map(len, spans)))
+    ends = [0, *(span.stop for span in spans)]
+    begins = [range(end, span.start + share) for end, span, share in zip(ends, spans, shares, strict=False)]
+    return _kept(row, [*begins, range(ends[-1], len(row))])
 
 
 def _shares(lengths: Sequence[int], room: int) -> list[int]:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from serve import AsyncClassifier, Classifier, Limits
 from serve.bundle import Bundle
-from serve.errors import Draining, InputError
+from serve.errors import Draining, Failed, InputError
+from serve.tokens import Row
 from tests.serve.conftest import LABELS, WORDS, Reference, write_bundle
 
 NAMES = ["tone", "intent", "grade"]
@@ -158,3 +159,21 @@ def test_a_row_whose_adapter_cannot_be_read_fails_alone(tmp_path: Path, referenc
     first, second, third = asyncio.run(ask())
     assert "incomplete" in str(second)
     assert first[0].adapter == third[0].adapter == "tone"
+
+
+def test_the_neighbours_of_a_row_that_the_runtime_refuses_are_answered(
+    classifier: Classifier, reference: Reference
+) -> None:
+    tone = classifier.registry.find("tone")
+    rows = [Row([1, token, 2], [0] * 3, tone) for token in (4, 99, 5, 6)]
+
+    async def ask() -> list[object]:
+        async with AsyncClassifier(classifier) as engine:
+            calls = (engine.batcher.submit([row]) for row in rows)
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    for row, answer in zip(rows, asyncio.run(ask()), strict=True):
+        if 99 in row.input_ids:
+            assert isinstance(answer, Failed)
+        else:
+            np.testing.assert_allclose(answer[0].logits, reference.logits(row.input_ids, "tone"), atol=1e-4)
