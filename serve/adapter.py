@@ -21,7 +21,8 @@ from serve.seal import file_sha256, read_sealed, write_sealed
 CARD = "adapter.json"
 WEIGHTS = "adapter.safetensors"
 FORMAT_VERSION = 1
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LONGEST_NAME = 64
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 bundle.json · model.onnx · model.onnx.data · tokenizer.json · config.json · adapters/NAME/… · README.md
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ MODEL = "model.onnx"
 ENCODER = "encoder.onnx"
 """Of an encoder-decoder, whose model.onnx is the decoder."""
 TOKENIZER = "tokenizer.json"
+CONFIG = "config.json"
 ADAPTERS = "adapters"
 README = "README.md"
 ATTRIBUTES = ".gitattributes"
@@ -98,6 +100,13 @@ class Bundle:
     def tokenizer(self) -> Path:
         """The tokenizer's file."""
         return self.folder / TOKENIZER
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens the base has embeddings for, if its configuration says so."""
+        file = self.folder / CONFIG
+        size = json.loads(file.read_text("utf-8")).get("vocab_size") if file.is_file() else None
+        return size if isinstance(size, int) else None
 
 
 def open_bundle(folder: Path) -> Bundle:

@@ -1,5 +1,6 @@
 """The classification engine: texts in, scores out, rows of a batch through adapters of their own."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from serve.adapter import Adapter, AdapterCard
 from serve.bank import PREFIX, Bank
 from serve.bundle import Bundle, Edge, open_bundle
-from serve.errors import BundleError, InputError
+from serve.errors import BundleError, InputError, ServeError, failure
 from serve.registry import Registry
 from serve.session import CPU, CUDA, choose_provider, open_session
-from serve.tokens import Row, Text, Texts, pad
+from serve.tokens import Row, Text, Texts, Windows, pad
+
+logger = logging.getLogger(__name__)
 
 BATCH_TOKENS = {CPU: 512, CUDA: 8192}
 """Padded tokens of a batch: on a processor what its caches hold, on a GPU what should fill it (not yet measured)."""
@@ -92,7 +95,7 @@ class Classifier:
             beside = replace(choice, reason=f"one thread a batch, where up to {self.streams} run side by side")
             self.share = open_session(model, beside, threads=1, cache=cache, hashes=hashes)
         self.inputs = {edge.name for edge in manifest.inputs if not edge.name.startswith(PREFIX)}
-        self.texts = Texts(self.bundle.tokenizer)
+        self.texts = Texts(self.bundle.tokenizer, self.bundle.vocabulary)
         self.bank: Bank | None = None
         if manifest.shape == "bank":
             adapters = list(self.bundle.adapters.values())
@@ -130,12 +133,12 @@ class Classifier:
         """
         texts = [texts] if isinstance(texts, str) else texts
         names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
-        parts = [
+        parts: list[Sequence[Row] | Windows] = [
             self.windows(text, name, overlap=overlap) if windows else [self.row(text, name, truncate=True)]
             for text, name in zip(texts, names, strict=True)
         ]
         answers = iter(self._answers([row for part in parts for row in part]))
-        return [average([next(answers) for _ in part]) for part in parts]
+        return [average([next(answers) for _ in range(len(part))]) for part in parts]
 
     def load(self, folder: Path | str, *, replace: bool = False) -> AdapterCard:
         """Serve the standalone adapter in `folder` as well, as `Registry.load` says."""
@@ -154,26 +157,26 @@ class Classifier:
             raise InputError(f"adapter {found.card.name} takes one text, not a pair")
         return self.texts.row(text, found, truncate=truncate)
 
-    def windows(self, text: Text, adapter: str | None, *, overlap: int | None = None) -> list[Row]:
+    def windows(self, text: Text, adapter: str | None, *, overlap: int | None = None) -> Windows:
         """Return rows that cover a text of any length."""
         found = self.registry.find(adapter)
         if found.card.pairs or not isinstance(text, str):
             raise InputError("windows are read of one text, not of a pair: which of the two is long is not known")
         return self.texts.windows(text, found, overlap=overlap)
 
-    def run(self, rows: Sequence[Row], alone: bool = True) -> list[Prediction | BundleError]:
+    def run(self, rows: Sequence[Row], alone: bool = True) -> list[Prediction | ServeError]:
         """Run rows together, each through its adapter; answers come in their order.
 
         They take all threads if they are `alone`, and otherwise one, beside the other batches.
-        A row whose adapter cannot be brought back from disk has that error for an answer, and the others go on.
+        A row whose adapter cannot be brought back from disk, or that the runtime refuses, has that error for an answer,
+        and the others go on.
         """
         session = self.session if alone else self.share
         errors = self._unreadable(rows)
         good = [index for index, row in enumerate(rows) if row.adapter.card.sha256 not in errors]
-        logits = dict(zip(good, self._logits([rows[index] for index in good], session), strict=True))
+        answers = dict(zip(good, self._tried([rows[index] for index in good], session), strict=True))
         return [
-            _prediction(row.adapter.card, logits[index]) if index in logits else errors[row.adapter.card.sha256]
-            for index, row in enumerate(rows)
+            answers[index] if index in answers else errors[row.adapter.card.sha256] for index, row in enumerate(rows)
         ]
 
     def check_canaries(self, adapters: Sequence[Adapter]) -> None:
@@ -203,13 +206,13 @@ class Classifier:
         alone = self.streams == 1 or len(batches) == 1
         answers: dict[int, Prediction] = {}
 
-        def run(batch: list[int]) -> list[Prediction | BundleError]:
+        def run(batch: list[int]) -> list[Prediction | ServeError]:
             return self.run([rows[index] for index in batch], alone)
 
         with ThreadPoolExecutor(self.streams) if not alone else nullcontext() as pool:
             for batch, found in zip(batches, pool.map(run, batches) if pool else map(run, batches), strict=True):
                 for index, answer in zip(batch, found, strict=True):
-                    if isinstance(answer, BundleError):
+                    if isinstance(answer, ServeError):
                         raise answer
                     answers[index] = answer
         return [answers[index] for index in range(len(rows))]
@@ -226,6 +229,19 @@ class Classifier:
                 except BundleError as error:
                     errors[sha256] = error
         return errors
+
+    def _tried(self, rows: Sequence[Row], session: ort.InferenceSession) -> list[Prediction | ServeError]:
+        """Answer rows; if they cannot be run together, each half by itself, and so on down to those at fault."""
+        try:
+            logits = self._logits(rows, session)
+            return [_prediction(row.adapter.card, found) for row, found in zip(rows, logits, strict=True)]
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            refusal = error
+        if len(rows) > 1:
+            half = len(rows) // 2
+            return [*self._tried(rows[:half], session), *self._tried(rows[half:], session)]
+        logger.error("a text of adapter %s failed", rows[0].adapter.card.name, exc_info=refusal)
+        return [failure(refusal, "the text cannot be classified")]
 
     def _logits(self, rows: Sequence[Row], session: ort.InferenceSession) -> list[NDArray[np.float32]]:
         """Return the logits (widest label list,) of each row."""

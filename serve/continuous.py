@@ -99,13 +99,17 @@ class Engine:
         """Queue texts, all or none, from any thread; an error if one can never be written, or not now."""
         for generation in generations:
             self._check(generation)
-        if len(generations) > self.pool.queued:
-            raise InputError(f"{len(generations)} texts at once: at most {self.pool.queued} may wait, ask for fewer")
+        self.check_count(len(generations))
         if self.queued + len(generations) > self.pool.queued:
             raise Overloaded(f"{self.queued} texts wait already: try again later")
         for generation in generations:
             generation.submitted = time.monotonic()
             self.arrived.append(generation)
+
+    def check_count(self, count: int) -> None:
+        """Raise an error if so many texts can never wait together."""
+        if count > self.pool.queued:
+            raise InputError(f"{count} texts at once: at most {self.pool.queued} may wait, ask for fewer")
 
     def step(self) -> None:
         """Read some of the prompts, then write one token in every live row.
@@ -184,8 +188,10 @@ class Engine:
             if row.read == len(prompt):
                 self.reading = None
                 self._begin([row], [chunk])
-            elif self._run([chunk], [row], first=len(self.live)) is None:
-                self._stop_reading()
+            else:
+                self._run([chunk], [row], first=len(self.live))
+                if row.generation.ended is not None:
+                    self._stop_reading()
 
     def _stop_reading(self) -> None:
         self.decoder.clear(len(self.live))
@@ -196,18 +202,16 @@ class Engine:
         first = len(self.live)
         self._join(group)
         logits = self._run(ids, group, first=first, encode=True)
-        if logits is not None:
-            for index, row in enumerate(group, first):
-                if self.prefixes.wants(row.generation):
-                    self.prefixes.keep(row.generation, self.decoder.cache.read(index, row.read))
-            self._take(group, logits)
+        for index, row in enumerate(group, first):
+            if row.generation.ended is None and self.prefixes.wants(row.generation):
+                self.prefixes.keep(row.generation, self.decoder.cache.read(index, row.read))
+        self._take(group, logits)
         self._leave()
 
     def _write(self) -> None:
         """Write one token in every live row."""
         logits = self._run([row.tokens[-1:] for row in self.live], self.live, first=0)
-        if logits is not None:
-            self._take(self.live, logits)
+        self._take(self.live, logits)
         self._leave()
 
     def _admit(self) -> list[Row]:
@@ -268,22 +272,25 @@ class Engine:
         generation.rows = [row]
         return row
 
-    def _run(
-        self, ids: Sequence[Sequence[int]], rows: Sequence[Row], *, first: int, encode: bool = False
-    ) -> Logits | None:
+    def _run(self, ids: Sequence[Sequence[int]], rows: Sequence[Row], *, first: int, encode: bool = False) -> Logits:
         """Run the newest tokens of rows that lie in the cache from `first` on; return logits (rows, vocabulary).
 
-        If that fails, the rows end, and there are none.
+        If they cannot be run together, each half of them is run by itself, and so on down to those at fault: these end
+        with an error, and their logits are no numbers.
         """
         try:
             if encode:
                 self.decoder.encode(rows, first=first)
             return self.decoder.run(ids, rows, first=first)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            logger.exception("a run of %d rows failed", len(rows))
-            for row in rows:
-                row.generation.fail(error)
-            return None
+            refusal = error
+        if len(rows) > 1:
+            half = len(rows) // 2
+            before = self._run(ids[:half], rows[:half], first=first, encode=encode)
+            after = self._run(ids[half:], rows[half:], first=first + half, encode=encode)
+            return np.concatenate([before, after])
+        _fail(rows[0].generation, refusal)
+        return np.full((1, self.decoder.vocabulary), np.nan, np.float32)
 
     def _take(self, rows: Sequence[Row], logits: Logits) -> None:
         """Choose the next token of rows, and end those that are done."""
@@ -291,6 +298,8 @@ class Engine:
         finite = np.isfinite(logits[np.arange(len(rows)), likeliest])
         places = {row: index for index, row in enumerate(rows)}
         for generation in _generations(rows):
+            if generation.ended is not None:
+                continue
             own = [places[row] for row in generation.rows]
             try:
                 if not finite[own].all():

@@ -6,7 +6,7 @@ ServeError
 ├── UnknownAdapter     a request names an adapter that is not loaded
 ├── InputError         a text is empty, too long, or not a text
 ├── Overloaded         the queue is full
-├── Failed             a text cannot be written on: its adapter gives no numbers
+├── Failed             a text cannot be run: the runtime refuses it, or its adapter gives no numbers
 ├── DeadlineExceeded   a request waited too long
 └── Draining           the server is stopping
 """
@@ -37,7 +37,7 @@ class Overloaded(ServeError):
 
 
 class Failed(ServeError):
-    """A text cannot be written on: its adapter gives no numbers."""
+    """A text cannot be run: the runtime refuses it, or its adapter gives no numbers."""
 
 
 class DeadlineExceeded(ServeError):
@@ -46,3 +46,18 @@ class DeadlineExceeded(ServeError):
 
 class Draining(ServeError):
     """The server is stopping."""
+
+
+def failure(error: BaseException, what: str) -> ServeError:
+    """Return an error of serving as it is, and any other as `Failed`: what has failed, and the first line of why."""
+    if isinstance(error, ServeError):
+        return error
+    words = str(error).strip() or type(error).__name__
+    failed = Failed(f"{what}: {words.splitlines()[0]}")
+    failed.__cause__ = error
+    return failed
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text that an error quotes, or its beginning if it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -36,7 +36,7 @@ from serve.schema_trials import CompileBudget
 from serve.session import CUDA, choose_provider, open_session
 from serve.text_stream import TextStream
 from serve.token_decoder import token_decoders
-from serve.tokens import pad
+from serve.tokens import check_known, encode, pad
 
 CANARY_TOLERANCE = 1e-2
 """Largest difference of a canary token's logit from PyTorch's, on any provider, in fp32; a bundle may state more."""
@@ -109,6 +109,7 @@ class Generator:
                 raise BundleError(f"{self.bundle.encoder} does not have the edges that the manifest lists")
         self.device = CUDA_DEVICE if self.provider == CUDA else HOST
         self.tokenizer = Tokenizer.from_file(str(self.bundle.tokenizer))
+        self.vocabulary = self.bundle.vocabulary
         self.bank: Bank | None = None
         if manifest.shape == "bank":
             edges = [*manifest.inputs, *manifest.encoder_inputs]
@@ -244,10 +245,7 @@ class Generator:
         card = found.card
         if not text.strip():
             raise InputError("the text is empty")
-        try:
-            ids = self.tokenizer.encode(card.prompt.replace("{input}", text)).ids
-        except (TypeError, UnicodeEncodeError) as error:
-            raise InputError("the text is not valid Unicode: it holds a lone surrogate") from error
+        ids = encode(self.tokenizer, card.prompt.replace("{input}", text)).ids
         if len(ids) > card.max_length:
             if not truncate:
                 raise InputError(
@@ -255,6 +253,7 @@ class Generator:
                     "shorten it, or set truncate to true"
                 )
             ids = [*ids[: card.max_length - 1], ids[-1]] if self.encoder else ids[-card.max_length :]
+        check_known(ids, self.tokenizer, self.vocabulary)
         return Prompt(ids, found)
 
     def write(

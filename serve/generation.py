@@ -10,7 +10,7 @@ import numpy as np
 
 from serve.adapter import Adapter
 from serve.beams import Beams
-from serve.errors import Failed, InputError, ServeError
+from serve.errors import InputError, failure
 from serve.guide import Guide
 from serve.sampling import Logits, Logprobs, Sampling, choose, logprobs_of, processed
 from serve.text_stream import TextStream
@@ -120,12 +120,7 @@ class Generation:
         """End the text with an error: one of serving's as it is, any other as `Failed`."""
         if self.ended is not None:
             return
-        if not isinstance(error, ServeError):
-            words = str(error).strip() or type(error).__name__
-            failed = Failed(f"the text cannot be written: {words.splitlines()[0]}")
-            failed.__cause__ = error
-            error = failed
-        self.error = error
+        self.error = failure(error, "the text cannot be written")
         self.end("failed")
 
 

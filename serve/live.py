@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import threading
 from collections import abc
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from serve.classify import Classifier, Prediction, average
 from serve.errors import Draining, InputError
@@ -15,10 +16,11 @@ from serve.generate import GREEDY, Generator, Prompt, Written, one_answer, schem
 from serve.generation import Generation, cancel
 from serve.sampling import Sampling
 from serve.scheduler import Batcher, Limits
-from serve.tokens import Row, Text, parts
+from serve.tokens import LONG_TEXT, Row, Text, Windows, check_characters, parts
 
-LONG_TEXT = 20_000
-"""Characters above which texts are tokenized outside the event loop."""
+TOKENIZERS = 2
+"""Threads of an engine that tokenize long texts: more of them would take the processor from the model."""
+Made = TypeVar("Made")
 
 
 class AsyncClassifier:
@@ -31,6 +33,7 @@ class AsyncClassifier:
         self.model = classifier
         limits = limits or Limits(max_batch_tokens=classifier.batch_tokens)
         self.batcher: Batcher[Row, Prediction] = Batcher(classifier.run, limits, streams=classifier.streams)
+        self.tokenizers = ThreadPoolExecutor(TOKENIZERS, "adamix-tokens")
 
     @property
     def draining(self) -> bool:
@@ -68,26 +71,39 @@ class AsyncClassifier:
     ) -> list[Prediction]:
         """Classify texts or pairs, as `Classifier` does; with `truncate` off a text that is too long is an error.
 
-        More than `most_rows` rows, which windows over long texts come to, are an error as well.
+        More than `most_rows` rows, which windows over long texts come to, are an error as well, and so is a text with
+        more characters than that many rows could have.
         """
         texts = [texts] if isinstance(texts, str) else texts
         names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
+        queued = self.batcher.limits.max_queued_rows
+        most = queued if most_rows is None else min(queued, most_rows)
+        if len(texts) > most:
+            raise InputError(f"{len(texts)} texts at once: at most {most} go into one request")
+        for text, name in zip(texts, names, strict=True):
+            check_characters(text, self.model.registry.find(name).card.max_length * (most if windows else 1))
 
-        def tokenize() -> list[list[Row]]:
-            return [
-                self.model.windows(text, name, overlap=overlap)
-                if windows
-                else [self.model.row(text, name, truncate=truncate)]
-                for text, name in zip(texts, names, strict=True)
-            ]
+        def tokenize() -> list[Sequence[Row] | Windows]:
+            if windows:
+                return list(self._windows(texts, names, overlap=overlap, most=most))
+            return [[self.model.row(text, name, truncate=truncate)] for text, name in zip(texts, names, strict=True)]
 
-        characters = sum(len(part) for text in texts for part in parts(text))
-        rows = await asyncio.to_thread(tokenize) if characters > LONG_TEXT else tokenize()
-        flat = [row for part in rows for row in part]
-        if most_rows is not None and len(flat) > most_rows:
-            raise InputError(f"the texts come to {len(flat)} windows; at most {most_rows} go into one request")
-        answers = iter(await self.batcher.submit(flat))
-        return [average([next(answers) for _ in part]) for part in rows]
+        rows = await _tokenized(tokenize, texts, self.tokenizers)
+        answers = iter(await self.batcher.submit([row for part in rows for row in part]))
+        return [average([next(answers) for _ in range(len(part))]) for part in rows]
+
+    def _windows(
+        self, texts: Sequence[Text], names: Sequence[str | None], *, overlap: int | None, most: int
+    ) -> Iterator[Windows]:
+        """Yield the windows of each text; an error once they come to more than `most`, before any of them is made."""
+        count = 0
+        for index, (text, name) in enumerate(zip(texts, names, strict=True), 1):
+            windows = self.model.windows(text, name, overlap=overlap)
+            count += len(windows)
+            if count > most:
+                more = " or more" if index < len(texts) else ""
+                raise InputError(f"the texts come to {count} windows{more}; at most {most} go into one request")
+            yield windows
 
 
 class AsyncGenerator:
@@ -96,6 +112,7 @@ class AsyncGenerator:
     def __init__(self, generator: Generator, *, on_end: Callable[[Generation], None] = lambda generation: None) -> None:
         """`on_end` is called in the loop with every text that has ended."""
         self.model, self.engine, self.on_end = generator, generator.engine, on_end
+        self.tokenizers = ThreadPoolExecutor(TOKENIZERS, "adamix-tokens")
         self.change = threading.Condition()
         self.draining = False
         """Whether it takes no more texts."""
@@ -126,15 +143,15 @@ class AsyncGenerator:
         truncate: bool = True,
     ) -> list[Written]:
         """Write a text for each of `texts`, as `Generator` does."""
-        prompts = self.model.prompts(texts, adapter, truncate=truncate)
+        prompts = await self.prompts(texts, adapter, answers=sampling.n, truncate=truncate)
         return await self.write(await self.generations(prompts, sampling))
 
     async def stream(
         self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY, truncate: bool = True
     ) -> AsyncIterator[str]:
         """Yield a text as it is written; whoever stops listening stops the writing."""
-        prompt = self.model.prompt(text, adapter, truncate=truncate)
-        (generation,) = await self.generations([prompt], one_answer(sampling))
+        prompts = await self.prompts(text, adapter, truncate=truncate)
+        (generation,) = await self.generations(prompts, one_answer(sampling))
         async with contextlib.aclosing(self.follow(generation)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -145,6 +162,26 @@ class AsyncGenerator:
         wanted = schemas(prompts, sampling)
         grammars = {ends: await self.model.guides.compiled(schema, ends) for schema, ends in wanted}
         return self.model.begin(prompts, sampling, grammars)
+
+    async def prompts(
+        self,
+        texts: str | Sequence[str],
+        adapter: str | Sequence[str | None] | None = None,
+        *,
+        answers: int = 1,
+        truncate: bool = True,
+    ) -> list[Prompt]:
+        """Return the prompts of inputs, as `Generator.prompts` does.
+
+        More `answers` to them than may wait are an error, and so is an input with more characters than its adapter
+        could read.
+        """
+        texts = [texts] if isinstance(texts, str) else texts
+        names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
+        self.engine.check_count(len(texts) * answers)
+        for text, name in zip(texts, names, strict=True):
+            check_characters(text, self.model.find(name).card.max_length)
+        return await _tokenized(partial(self.model.prompts, texts, names, truncate=truncate), texts, self.tokenizers)
 
     async def write(self, generations: Sequence[Generation]) -> list[Written]:
         """Have texts written to their end; if one fails, or nobody waits any more, all stop."""
@@ -212,6 +249,13 @@ class AsyncGenerator:
                 return
             with self.model.turn:
                 self.engine.step()
+
+
+async def _tokenized(tokenize: Callable[[], Made], texts: Sequence[Text], tokenizers: Executor) -> Made:
+    """Return what texts are made into: outside the event loop, which would stand still, where they are long."""
+    if sum(len(part) for text in texts for part in parts(text)) <= LONG_TEXT:
+        return tokenize()
+    return await asyncio.get_running_loop().run_in_executor(tokenizers, tokenize)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:

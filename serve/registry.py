@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from serve.adapter import Adapter, AdapterCard, read_adapter
+from serve.adapter import LONGEST_NAME, Adapter, AdapterCard, read_adapter
 from serve.bank import Bank
 from serve.bundle import Bundle, check_base
-from serve.errors import BundleError, InputError, UnknownAdapter
+from serve.errors import BundleError, InputError, UnknownAdapter, shortened
 
 
 class Registry:
@@ -39,7 +39,8 @@ class Registry:
         if name is None:
             raise InputError(f"name an adapter: {_listed(adapters)}")
         if name not in adapters:
-            raise UnknownAdapter(f"there is no adapter {name!r} here; there are {_listed(adapters)}")
+            wanted = shortened(name, LONGEST_NAME)
+            raise UnknownAdapter(f"there is no adapter {wanted!r} here; there are {_listed(adapters)}")
         return adapters[name]
 
     def load(self, folder: Path, *, replace: bool = False) -> AdapterCard:

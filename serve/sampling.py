@@ -19,6 +19,8 @@ GREEDY_BELOW = 1e-4
 """Temperatures below this take the likeliest token: logits divided by less leave what fp32 holds."""
 MOST_LOGPROBS = 20
 MOST_BEAMS = 64
+LONGEST_NGRAM = 128
+"""Every token is compared with as many before it, once for each place in the prompt and the text."""
 Logits = NDArray[np.float32]
 
 
@@ -69,7 +71,7 @@ class Sampling:
             ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "from 0.01 to 100"),
             ("presence_penalty", abs(self.presence_penalty) <= 2, "from -2 to 2"),
             ("frequency_penalty", abs(self.frequency_penalty) <= 2, "from -2 to 2"),
-            ("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "0 (off) or more"),
+            ("no_repeat_ngram_size", 0 <= self.no_repeat_ngram_size <= LONGEST_NGRAM, f"0 to {LONGEST_NGRAM}"),
             ("logprobs", self.logprobs is None or 0 <= self.logprobs <= MOST_LOGPROBS, f"0 to {MOST_LOGPROBS}"),
             ("seed", self.seed is None or self.seed >= 0, "0 or more"),
             ("n", 1 <= self.n <= MOST_BEAMS, f"1 to {MOST_BEAMS}"),
@@ -82,8 +84,7 @@ class Sampling:
             raise InputError(f"stop has {len(self.stop)} texts: give at most {MOST_STOPS}, none of them empty")
         if any(len(text) > LONGEST_STOP for text in self.stop):
             raise InputError(f"stop has a text of more than {LONGEST_STOP} characters: give shorter ones")
-        if len(self.logit_bias) > MOST_BIASES:
-            raise InputError(f"logit_bias names {len(self.logit_bias)} tokens: give at most {MOST_BIASES}")
+        check_biases(self.logit_bias)
         if not all(abs(bias) <= 100 for bias in self.logit_bias.values()):
             raise InputError("logit_bias has a value that is not a number from -100 to 100")
         if self.beams > 1 and (self.temperature or self.stop or self.logprobs is not None or self.n > 1 or self.guided):
@@ -121,6 +122,12 @@ class Sampling:
             and not self.logit_bias
             and not self.guided
         )
+
+
+def check_biases(biases: Mapping[Any, Any]) -> None:
+    """Raise an error if a `logit_bias` names more tokens than it may."""
+    if len(biases) > MOST_BIASES:
+        raise InputError(f"logit_bias names {len(biases)} tokens: give at most {MOST_BIASES}")
 
 
 WHOLE, REAL = (int, np.integer), (float, int, np.floating, np.integer)

@@ -14,14 +14,15 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from serve.errors import InputError, ServeError
 from serve.generate import BASE, one_answer
 from serve.generation import Generation
+from serve.http.body import Body, FirstFault, Strings
 from serve.http.errors import body_of
 from serve.live import AsyncGenerator as Writer
-from serve.sampling import Sampling
+from serve.sampling import Sampling, check_biases
 
 router = APIRouter()
 Done = TypeVar("Done")
@@ -36,14 +37,21 @@ class ResponseFormat(BaseModel):
     json_schema: Annotated[dict[str, Any], Field(description='{"schema": …}')]
 
 
-class CompletionRequest(BaseModel):
+def _checked_biases(given: Any) -> Any:
+    """Refuse more tokens than may be named before they are made numbers, which can be chosen to be slow as keys."""
+    if isinstance(given, dict):
+        check_biases(given)
+    return given
+
+
+class CompletionRequest(Body):
     """Inputs to write texts for."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"model": "e2e", "prompt": "name[Alimentum], area[city centre]"}}
+        json_schema_extra={"example": {"model": "e2e", "prompt": "name[Alimentum], area[city centre]"}}
     )
 
-    prompt: Annotated[str | list[str], Field(description="an input as the adapter's task has it, or several")]
+    prompt: Annotated[str | Strings, Field(description="an input as the adapter's task has it, or several")]
     model: Annotated[
         str | None, Field(description=f"the adapter, or `{BASE}` for the base itself; optional if there is one only")
     ] = None
@@ -57,8 +65,10 @@ class CompletionRequest(BaseModel):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     no_repeat_ngram_size: int = 0
-    logit_bias: Annotated[dict[int, float], Field(description="by token id")] = Field(default_factory=dict)
-    stop: str | list[str] = Field(default_factory=list)
+    logit_bias: Annotated[
+        dict[int, float], FirstFault(), BeforeValidator(_checked_biases), Field(description="by token id")
+    ] = Field(default_factory=dict)
+    stop: str | Strings = Field(default_factory=list)
     logprobs: Annotated[int | None, Field(description="of each token, and of so many of the likeliest")] = None
     seed: int | None = None
     n: int = 1
@@ -66,7 +76,7 @@ class CompletionRequest(BaseModel):
     length_penalty: Annotated[float, Field(description="of a search with beams")] = 1.0
     response_format: ResponseFormat | None = None
     stream: Annotated[bool, Field(description="send the text piece by piece, as server-sent events")] = False
-    stream_options: dict[str, bool] | None = None
+    stream_options: Annotated[dict[str, bool], FirstFault()] | None = None
     user: Annotated[str | None, Field(description="not used")] = None
 
     @model_validator(mode="before")
@@ -142,7 +152,7 @@ async def completions(request: Request) -> Response:
     sampling = one_answer(body.sampling()) if body.stream else body.sampling()
     if body.stream and len(inputs) > 1:
         raise InputError(f"{len(inputs)} prompts: a stream has one answer")
-    prompts = await asyncio.to_thread(engine.model.prompts, inputs, body.model, truncate=body.truncate)
+    prompts = await engine.prompts(inputs, body.model, answers=body.n, truncate=body.truncate)
     generations = await _unless_gone(request, engine.generations(prompts, sampling))
     if generations is None:
         return Response(status_code=CLOSED_REQUEST)

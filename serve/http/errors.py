@@ -7,7 +7,17 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from serve.errors import DeadlineExceeded, Draining, Failed, InputError, Overloaded, ServeError, UnknownAdapter
+from serve.adapter import LONGEST_NAME
+from serve.errors import (
+    DeadlineExceeded,
+    Draining,
+    Failed,
+    InputError,
+    Overloaded,
+    ServeError,
+    UnknownAdapter,
+    shortened,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +32,8 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
 """Status code and error_type of each error."""
 RETRY_AFTER = {429: "1", 503: "1"}
 """Seconds after which a client may try again."""
+LONGEST_ERROR = 2000
+"""Characters of an error: what is wrong, and not all that was sent."""
 
 
 def install(app: FastAPI) -> None:
@@ -50,11 +62,12 @@ async def _serve_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ValidationError)
-    first = error.errors()[0]
-    if first["type"].startswith("json"):
-        return answer(400, f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}", "validation")
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return answer(422, f"{where}: {first['msg']}" if where else first["msg"], "validation")
+    # Of a field that may be this or that, the fault that lies deepest is that of what was meant.
+    fault = max(error.errors(include_url=False, include_input=False), key=lambda fault: len(fault["loc"]))
+    if fault["type"].startswith("json"):
+        return answer(400, f"the body is not JSON: {fault.get('ctx', {}).get('error', fault['msg'])}", "validation")
+    where = ".".join(shortened(str(part), LONGEST_NAME) for part in fault["loc"] if part != "body")
+    return answer(422, f"{where}: {fault['msg']}" if where else fault["msg"], "validation")
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -72,4 +85,4 @@ def _kind(error: Exception) -> tuple[int, str]:
 
 
 def _body(error: str, error_type: str) -> dict[str, str]:
-    return {"error": error, "error_type": error_type}
+    return {"error": shortened(error, LONGEST_ERROR), "error_type": error_type}

@@ -9,26 +9,27 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve.classify import Prediction
 from serve.errors import InputError
+from serve.http.body import Body, FirstFault, Strings
 from serve.live import AsyncClassifier
 from serve.tokens import Text
 
 router = APIRouter()
 
 
-class PredictRequest(BaseModel):
+class PredictRequest(Body):
     """Texts or pairs to classify."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"inputs": "It works like a charm."}})
+    model_config = ConfigDict(json_schema_extra={"example": {"inputs": "It works like a charm."}})
 
     inputs: Annotated[
-        str | list[str] | list[list[str]],
+        str | Strings | Annotated[list[Strings], FirstFault()],
         Field(
             description='a text; a pair: ["one", "two"]; or a batch: [["a text"], ["another"]], or of pairs '
             '[["one", "two"], ["three", "four"]]'
         ),
     ]
     adapter: Annotated[
-        str | list[str] | None, Field(description="the adapter of all texts, or of each; optional if there is one only")
+        str | Strings | None, Field(description="the adapter of all texts, or of each; optional if there is one only")
     ] = None
     truncate: Annotated[bool, Field(description="cut texts that are too long instead of refusing them")] = False
     windows: Annotated[

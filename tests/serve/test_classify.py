@@ -5,7 +5,8 @@ import pytest
 
 from serve.bundle import Bundle, open_bundle, with_adapters
 from serve.classify import Classifier
-from serve.errors import BundleError, InputError, UnknownAdapter
+from serve.errors import BundleError, Failed, InputError, UnknownAdapter
+from serve.tokens import Row
 from tests.serve.conftest import CANARY, Reference, write_adapter, write_bundle
 
 TEXTS = ["good", "the bill is very late", "bad", "is it good"]
@@ -99,3 +100,32 @@ def test_texts_pairs_and_scores_share_a_batch(mixed: Classifier, reference: Refe
         np.testing.assert_allclose(answer.logits, reference.logits(ids, name), atol=1e-4)
     assert answers[2].scores.tolist() == answers[2].logits.tolist()
     assert answers[1].scores.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("places", [[0], [6], [2, 3], [0, 1, 2, 3, 4, 5, 6]])
+def test_a_row_that_the_runtime_refuses_fails_alone(
+    places: list[int], classifier: Classifier, reference: Reference
+) -> None:
+    """Its token is one that the tokenizer has and the base has not."""
+    names = ["tone", "intent", "tone", "tone", "intent", "tone", "intent"]
+    rows = [
+        Row([1, 99 if index in places else 4, 8, 2], [0] * 4, classifier.registry.find(name))
+        for index, name in enumerate(names)
+    ]
+    for index, (row, name, answer) in enumerate(zip(rows, names, classifier.run(rows), strict=True)):
+        if index in places:
+            assert isinstance(answer, Failed)
+            assert "the text cannot be classified" in str(answer) and "idx=99 must be within" in str(answer)
+        else:
+            np.testing.assert_allclose(answer.logits, reference.logits(row.input_ids, name), atol=1e-4)
+            assert answer.adapter == name
+
+
+def test_a_token_without_an_embedding_is_told_before_it_is_run(bundle_folder: Path) -> None:
+    (bundle_folder / "config.json").write_text('{"vocab_size": 10}')
+    classifier = Classifier(bundle_folder, provider="cpu", threads=1)
+    message = "the text has the token 'very', number 10, and the base has embeddings for 10: leave it out"
+    for windows in (False, True):
+        with pytest.raises(InputError, match=message):
+            classifier("the bill is very late", adapter="tone", windows=windows)
+        assert classifier("the bill is late", adapter="tone", windows=windows)[0].adapter == "tone"

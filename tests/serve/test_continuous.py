@@ -162,6 +162,12 @@ def test_what_cannot_be_written_is_told_before_it_waits(generator: Generator) ->
         generator("good", adapter="east")
 
 
+def test_a_repetition_that_would_be_sought_at_every_token_is_bounded() -> None:
+    assert Sampling(no_repeat_ngram_size=128).no_repeat_ngram_size == 128
+    with pytest.raises(InputError, match="no_repeat_ngram_size is 129: it must be 0 to 128"):
+        Sampling(no_repeat_ngram_size=129)
+
+
 def test_an_adapter_that_is_broken_fails_alone(generator: Generator, writer: Writer) -> None:
     assert generator.bank is not None
     made = engine(generator)
@@ -176,6 +182,70 @@ def test_an_adapter_that_is_broken_fails_alone(generator: Generator, writer: Wri
         stack[broken.slot] = stacks[name]
     assert broken.ended == "failed" and isinstance(broken.error, Failed)
     assert fine.tokens == writer.greedy([4, 5], "south", 9)
+
+
+FOREIGN = 99
+"""A token that the tokenizer has and the base has not."""
+
+
+@pytest.mark.parametrize("places", [[0], [4], [1, 2], [0, 1, 2, 3, 4]])
+@pytest.mark.parametrize("chunk", [3, 256])
+@pytest.mark.parametrize("prefix_tokens", [0, 500])
+def test_a_prompt_that_the_runtime_refuses_fails_alone(
+    places: list[int], chunk: int, prefix_tokens: int, generator: Generator, writer: Writer
+) -> None:
+    """Read with others or by itself, in one piece or several, beside rows that write."""
+    made = engine(generator, rows=6, chunk=chunk, prefix_tokens=prefix_tokens)
+    early = generation(generator, [7, 8], "south", 20)
+    made.submit(early)
+    made.step()
+    prompts = [[4 + index, *[5] * 33, FOREIGN if index in places else 6, 8] for index in range(5)]
+    texts = [generation(generator, ids, "north", 9) for ids in prompts]
+    made.submit(*texts)
+    finish(made)
+    for index, (text, ids) in enumerate(zip(texts, prompts, strict=True)):
+        if index in places:
+            assert text.ended == "failed" and isinstance(text.error, Failed) and not text.tokens
+            assert "idx=99 must be within" in str(text.error)
+        else:
+            assert text.tokens == writer.greedy(ids, "north", 9)
+    assert early.tokens == writer.greedy([7, 8], "south", 20)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_text_whose_next_token_the_runtime_refuses_fails_alone(beams: int, writer: Writer, tmp_path: Path) -> None:
+    """It is made to write the last token, for which there are logits and no embedding."""
+    last = len(WORDS) - 1
+    weights = {**writer.weights, "embeddings": writer.weights["embeddings"][:last]}
+    generator = Generator(
+        write_writer(tmp_path / "bundle", Writer(weights, writer.adapters)), provider="cpu", threads=1
+    )
+
+    def others() -> list[Generation]:
+        return [generation(generator, [4 + at], NAMES[at % 3], 9, logit_bias={last: -100}) for at in range(4)]
+
+    alone = others()
+    for text in alone:
+        made = engine(generator)
+        made.submit(text)
+        finish(made)
+    beside, bad = others(), generation(generator, [4, 5], "north", 9, logit_bias={last: 100}, beams=beams)
+    made = engine(generator)
+    made.submit(*beside[:2], bad, *beside[2:])
+    finish(made)
+    assert bad.ended == "failed" and isinstance(bad.error, Failed)
+    assert [text.tokens for text in beside] == [text.tokens for text in alone]
+
+
+def test_a_token_without_an_embedding_is_told_before_it_is_read(writer: Writer, tmp_path: Path) -> None:
+    generator = Generator(write_writer(tmp_path / "bundle", writer, vocab_size=10), provider="cpu", threads=1)
+    with live_app(make_app(AsyncGenerator(generator))) as client:
+        body = {"model": "north", "max_tokens": 3}
+        answer = client.post("/v1/completions", json={**body, "prompt": "very good"})
+        assert answer.status_code == 422
+        message = "the text has the token 'very', number 10, and the base has embeddings for 10: leave it out"
+        assert answer.json()["error"] == message
+        assert client.post("/v1/completions", json={**body, "prompt": "good"}).status_code == 200
 
 
 def test_an_adapter_that_does_not_give_its_canary_logits_is_not_served(writer: Writer, tmp_path: Path) -> None:
@@ -249,6 +319,31 @@ def test_what_the_servers_end_cuts_off_is_told_so(generator: Generator, monkeypa
     found = asyncio.run(cut_off())
     assert found.status_code == 503
     assert found.json()["error_type"] == "draining"
+
+
+def test_what_no_request_may_ask_is_refused_before_a_prompt_is_tokenized(generator: Generator) -> None:
+    text = "a " * 950_000
+
+    async def ask() -> None:
+        async with AsyncGenerator(generator) as write:
+            for name in (*NAMES, "base"):
+                with pytest.raises(InputError, match="the text has 1900000 characters: at most 262144 are tokenized"):
+                    await write(text, adapter=name)
+            with pytest.raises(InputError, match="260 texts at once: at most 256 may wait"):
+                await write([text] * 130, adapter="north", sampling=Sampling(n=2))
+            with pytest.raises(InputError, match="the text has 1900000 characters"):
+                await anext(write.stream(text, adapter="north"))
+
+    asyncio.run(ask())
+
+
+def test_a_prompt_over_http_that_no_adapter_could_read_is_refused(generator: Generator) -> None:
+    with live_app(make_app(AsyncGenerator(generator))) as client:
+        for truncate in (False, True):
+            body = {"model": "north", "prompt": ["good", "a " * 900_000], "truncate": truncate}
+            answer = client.post("/v1/completions", json=body)
+            assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
+            assert "the text has 1800000 characters" in answer.json()["error"]
 
 
 def test_openais_clients_are_answered(generator: Generator, writer: Writer) -> None:

@@ -52,6 +52,17 @@ def test_raw_scores_are_logits(client: httpx.Client, classifier: Classifier) -> 
         ({"inputs": ["good", "bad"], "adapter": "tone"}, 422, "adapter tone takes one text, not a pair"),
         ({"inputs": [["good", "bad"]], "adapter": "tone"}, 422, "adapter tone takes one text, not a pair"),
         ({"inputs": "very " * 20, "adapter": "tone"}, 422, "more than 8 tokens"),
+        (
+            {"inputs": "a " * 950_000, "adapter": "tone", "windows": True, "overlap": 5},
+            422,
+            "the text has 1900000 characters: at most 262144 are tokenized",
+        ),
+        ({"inputs": "a " * 950_000, "adapter": "tone", "truncate": True}, 422, "the text has 1900000 characters"),
+        (
+            {"inputs": "a " * 100_000, "adapter": "tone", "windows": True, "overlap": 5},
+            422,
+            "the texts come to 99995 windows; at most 64 go into one request",
+        ),
         ({"inputs": [["good"]] * 100, "adapter": "tone"}, 422, "inputs has 100 texts; at most 64"),
         ({"inputs": [["good"]], "adapter": ["tone", "tone"]}, 422, "names 2 adapters for 1 texts"),
         ({"inputs": "good", "adaptor": "tone"}, 422, "adaptor: Extra inputs are not permitted"),

@@ -7,7 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve import AsyncClassifier, Classifier, Limits
-from serve.errors import Draining, InputError
+from serve.bundle import Bundle
+from serve.errors import Draining, Failed, InputError
+from serve.tokens import Row
 from tests.serve.conftest import LABELS, WORDS, Reference, write_bundle
 
 NAMES = ["tone", "intent", "grade"]
@@ -100,6 +102,40 @@ def test_more_windows_than_a_request_may_have_are_refused(classifier: Classifier
     asyncio.run(ask())
 
 
+def test_windows_of_the_texts_of_a_request_are_counted_together(classifier: Classifier) -> None:
+    text = "good bad late " * 27
+
+    async def ask() -> None:
+        async with AsyncClassifier(classifier, Limits(max_queued_rows=70)) as engine:
+            with pytest.raises(InputError, match="the texts come to 40 windows or more; at most 39 go into one"):
+                await engine([text] * 3, adapter="tone", windows=True, most_rows=39)
+            with pytest.raises(InputError, match="the texts come to 80 windows; at most 70 go into one request"):
+                await engine([text] * 4, adapter="tone", windows=True)
+            assert len(await engine([text] * 3, adapter="tone", windows=True, most_rows=60)) == 3
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_what_no_request_may_ask_is_refused_before_a_text_is_tokenized(
+    windows: bool, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = Classifier(bundle, provider="cpu", threads=1)
+    monkeypatch.setattr(classifier, "texts", None)
+    text = "a " * 950_000
+
+    async def ask() -> None:
+        async with AsyncClassifier(classifier) as engine:
+            for texts in (text, [("good", text)], [text] * 3):
+                with pytest.raises(InputError, match="characters: at most 262144 are tokenized, shorten it"):
+                    await engine(texts, adapter="tone", windows=windows, most_rows=64, overlap=5)
+            for count, most_rows, bound in ((65, 64, 64), (1025, None, 1024)):
+                with pytest.raises(InputError, match=f"{count} texts at once: at most {bound} go into one request"):
+                    await engine(["good"] * count, adapter="tone", windows=windows, most_rows=most_rows)
+
+    asyncio.run(ask())
+
+
 def test_what_a_program_imports_is_there() -> None:
     import serve
 
@@ -123,3 +159,21 @@ def test_a_row_whose_adapter_cannot_be_read_fails_alone(tmp_path: Path, referenc
     first, second, third = asyncio.run(ask())
     assert "incomplete" in str(second)
     assert first[0].adapter == third[0].adapter == "tone"
+
+
+def test_the_neighbours_of_a_row_that_the_runtime_refuses_are_answered(
+    classifier: Classifier, reference: Reference
+) -> None:
+    tone = classifier.registry.find("tone")
+    rows = [Row([1, token, 2], [0] * 3, tone) for token in (4, 99, 5, 6)]
+
+    async def ask() -> list[object]:
+        async with AsyncClassifier(classifier) as engine:
+            calls = (engine.batcher.submit([row]) for row in rows)
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    for row, answer in zip(rows, asyncio.run(ask()), strict=True):
+        if 99 in row.input_ids:
+            assert isinstance(answer, Failed)
+        else:
+            np.testing.assert_allclose(answer[0].logits, reference.logits(row.input_ids, "tone"), atol=1e-4)

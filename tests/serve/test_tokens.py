@@ -1,11 +1,29 @@
+import contextlib
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, processors
 
 from serve.adapter import Adapter
 from serve.errors import InputError
-from serve.tokens import Texts, pad
-from tests.serve.conftest import card, write_tokenizer
+from serve.tokens import LEAST_CHARACTERS, LONG_TEXT, Row, Text, Texts, check_characters, encode, pad
+from tests.serve.conftest import WORDS, card, write_tokenizer
+
+SPECIAL = [("[CLS]", 1), ("[SEP]", 2)]
+PROCESSORS = {
+    "bert": processors.BertProcessing(*reversed(SPECIAL)),
+    "roberta": processors.RobertaProcessing(*reversed(SPECIAL)),
+    "template": processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=SPECIAL
+    ),
+    "end alone": processors.TemplateProcessing(single="$A [SEP]", pair="$A $B:1 [SEP]:1", special_tokens=SPECIAL),
+    "none": processors.ByteLevel(),
+}
+"""Where special tokens come, as families have it."""
 
 
 def taking(max_length: int) -> Adapter:
@@ -80,3 +98,118 @@ def test_a_short_text_is_one_window(texts: Texts) -> None:
 def test_windows_that_cannot_overlap_so_are_refused(texts: Texts, overlap: int) -> None:
     with pytest.raises(InputError, match=f"cannot overlap by {overlap} tokens: adapter one takes 6, 2 of which are sp"):
         texts.windows("good", taking(6), overlap=overlap)
+
+
+def file_with(folder: Path, processor: processors.PostProcessor) -> Path:
+    """Write the tokenizer with its special tokens elsewhere."""
+    file = folder / "tokenizer.json"
+    write_tokenizer(file)
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.add_special_tokens(["[CLS]", "[SEP]"])
+    tokenizer.post_processor = processor
+    tokenizer.save(str(file))
+    return file
+
+
+def of(ids: list[int], type_ids: list[int]) -> tuple[list[int], list[int]]:
+    return ids, type_ids
+
+
+def some(count: int) -> str:
+    """A text of so many tokens, a special one's name among them."""
+    return " ".join(WORDS[2 + index * 7 % 9] for index in range(count))
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """Fail if a block takes more than a megabyte at once."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_windows_are_those_that_the_tokenizer_itself_makes(name: str, tmp_path: Path) -> None:
+    file = file_with(tmp_path, PROCESSORS[name])
+    texts, truncating = Texts(file), Tokenizer.from_file(str(file))
+    special = truncating.num_special_tokens_to_add(False)
+    for longest in (5, 6, 9):
+        for overlap in range(longest - special):
+            truncating.enable_truncation(longest, stride=overlap)
+            for count in range(1, 17):
+                first = truncating.encode(some(count))
+                expected = [of(part.ids, part.type_ids) for part in (first, *first.overflowing)]
+                windows = texts.windows(some(count), taking(longest), overlap=overlap)
+                assert [of(row.input_ids, row.token_type_ids) for row in windows] == expected
+                assert len(windows) == len(expected)
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_what_is_cut_off_is_what_the_tokenizer_itself_cuts_off(name: str, tmp_path: Path) -> None:
+    file = file_with(tmp_path, PROCESSORS[name])
+    texts, truncating = Texts(file), Tokenizer.from_file(str(file))
+    for longest in range(5, 12):
+        truncating.enable_truncation(longest)
+        for count in range(1, 14):
+            for second in range(14):
+                text: Text = (some(count), some(second)) if second else some(count)
+                expected = truncating.encode(some(count), some(second) if second else None)
+                row = texts.row(text, taking(longest), truncate=True)
+                assert of(row.input_ids, row.token_type_ids) == of(expected.ids, expected.type_ids)
+
+
+def test_windows_are_counted_before_one_is_made(texts: Texts) -> None:
+    """As many as the text has tokens, all but the first few: together they would have two million."""
+    text = "good " * 4_000
+    with little_memory():
+        windows = texts.windows(text, taking(512), overlap=509)
+    assert len(windows) == 1 + 4_000 - 510
+    assert next(iter(windows)) == Row([1, *[4] * 510, 2], [0] * 512, next(iter(windows)).adapter)
+
+
+def test_two_long_texts_are_cut_without_a_row_for_each_two_parts_of_them(texts: Texts) -> None:
+    with little_memory():
+        row = texts.row(("good " * 600, "bad " * 600), taking(8), truncate=True)
+    assert row.input_ids == [1, 4, 4, 2, 5, 5, 5, 2]
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_text_is_the_same_tokens_however_long_it_is(texts: Texts, pair: bool) -> None:
+    short, second = some(10), some(7) if pair else None
+    count = 1 + LONG_TEXT // len(short)
+    inner, whole = encode(texts.tokenizer, short).ids[1:-1], encode(texts.tokenizer, short, second).ids
+    expected = [1, *inner * count, *whole[1 + len(inner) :]]
+    assert encode(texts.tokenizer, " ".join([short] * count), second).ids == expected
+    with pytest.raises(InputError, match="lone surrogate"):
+        encode(texts.tokenizer, "\ud800" + short * count, second)
+
+
+def test_other_threads_go_on_while_a_long_text_is_tokenized(texts: Texts) -> None:
+    ticks, done = [0], threading.Event()
+
+    def tick() -> None:
+        while not done.is_set():
+            ticks[0] += 1
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    before = ticks[0]
+    encode(texts.tokenizer, "good " * 200_000)
+    after = ticks[0]
+    done.set()
+    thread.join()
+    assert after - before > 10
+
+
+def test_a_text_that_no_adapter_could_read_is_refused_by_its_characters() -> None:
+    check_characters("a" * LEAST_CHARACTERS, 8)
+    check_characters(("a" * LEAST_CHARACTERS, "a" * LEAST_CHARACTERS), 64 * 512)
+    with pytest.raises(InputError, match="the text has 262145 characters: at most 262144 are tokenized, shorten it"):
+        check_characters("a" * (LEAST_CHARACTERS + 1), 8)
+    with pytest.raises(InputError, match="the text has 262145 characters"):
+        check_characters(("a" * LEAST_CHARACTERS, "a"), 8)

@@ -125,13 +125,13 @@ def graph_of(writer: Writer) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def write_writer(folder: Path, writer: Writer) -> Path:
-    """Write the bundle of a bank that writes."""
+def write_writer(folder: Path, writer: Writer, **config: int) -> Path:
+    """Write the bundle of a bank that writes, with `config` beside what its configuration says."""
     folder.mkdir(parents=True)
     model = graph_of(writer)
     onnx.save(model, folder / "model.onnx")
     write_tokenizer(folder / "tokenizer.json")
-    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": CONTEXT, "eos_token_id": END}))
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": CONTEXT, "eos_token_id": END, **config}))
     for name in NAMES:
         _write_adapter(folder / "adapters" / name, writer, name)
     manifest = Manifest(
