@@ -31,6 +31,9 @@ from adamix_export.precision.weight_only import Grams
 from adamix_export.repository import TOKENIZER_CONFIG, write_attributes, write_tokenizer_config
 from adamix_export.source import Source
 from adamix_export.tasks.table import EXPORT_TASKS, ExportTask
+from adamix_train.base import load_config
+from adamix_train.embeddings import check_embeddings, positions
+from adamix_train.errors import BaseError
 from serve.adapter import WEIGHTS, AdapterCard, read_adapter, write_card
 from serve.bank import Bank
 from serve.bundle import ADAPTERS, ENCODER, MODEL, TOKENIZER, Edge, Manifest, open_bundle, seal_bundle, whole_folder
@@ -115,6 +118,8 @@ def _export_bundle(
     shape: str, sources: Sequence[Source], out: Path, options: Options, progress: Progress
 ) -> dict[str, Parity]:
     task = _check_together(sources)
+    for source in sources:
+        _check_embeddings(source)
     setting = setting_of(options.precision, sources[0].learned)
     require_room(sources[0].base, out, rewritten=setting.rewrite is not None)
     with whole_folder(out, force=options.force) as folder, writing(out):
@@ -190,6 +195,17 @@ def _check_together(sources: Sequence[Source]) -> ExportTask:
         if names.count(name) > 1:
             raise ExportError(f"two checkpoints are called {name}: name them, NAME=FOLDER")
     return EXPORT_TASKS[first.learned]
+
+
+def _check_embeddings(source: Source) -> None:
+    """Raise an error if the base lacks an embedding for what a text, however long, can contain."""
+    config = load_config(source.base)
+    check_embeddings(source.tokenizer, config, base=str(source.folder), pairs=source.pairs)
+    if source.card.max_length > (most := positions(config)):
+        raise BaseError(
+            f"{source.folder} was trained with a max_length of {source.card.max_length}; its base has positions for "
+            f"{most} tokens: train it again with --max-length {most}"
+        )
 
 
 def _write_adapter(task: ExportTask, source: Source, folder: Path, *, tokenizer_sha256: str) -> None:
