@@ -16,6 +16,8 @@ Text = str | tuple[str, str]
 """One text, or a pair."""
 OVERLAP = 4
 """Windows over a long text share one part in this many."""
+TRUNCATION = {"direction": "right", "strategy": "longest_first"}
+"""How texts are truncated where the tokenizer's file does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +33,21 @@ class Row:
 
 
 class Texts:
-    """A tokenizer file; one tokenizer a maximum length, since adapters may differ in it."""
+    """A tokenizer file; one tokenizer a maximum length, since adapters may differ in it.
+
+    Texts are truncated as the file says: at the end, unless it has a truncation of another direction.
+    """
 
     def __init__(self, file: Path) -> None:
         definition = file.read_text("utf-8")
 
         @cache
-        def tokenizer(max_length: int, overlap: int = 0) -> Tokenizer:
+        def tokenizer(max_length: int, overlap: int | None = None) -> Tokenizer:
             made = Tokenizer.from_str(definition)
             made.no_padding()
-            made.enable_truncation(max_length, stride=overlap)
+            kept = {name: (made.truncation or {}).get(name, value) for name, value in TRUNCATION.items()}
+            truncation = kept if overlap is None else {**TRUNCATION, "stride": overlap}
+            made.enable_truncation(max_length, **truncation)
             return made
 
         self._tokenizer = tokenizer
