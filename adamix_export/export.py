@@ -31,6 +31,9 @@ from adamix_export.precision.weight_only import Grams
 from adamix_export.repository import TOKENIZER_CONFIG, write_attributes, write_tokenizer_config
 from adamix_export.source import Source
 from adamix_export.tasks.table import EXPORT_TASKS, ExportTask
+from adamix_train.base import check_tokenizer, load_config
+from adamix_train.embeddings import check_embeddings, positions
+from adamix_train.errors import BaseError
 from serve.adapter import WEIGHTS, AdapterCard, read_adapter, write_card
 from serve.bank import Bank
 from serve.bundle import ADAPTERS, ENCODER, MODEL, TOKENIZER, Edge, Manifest, open_bundle, seal_bundle, whole_folder
@@ -45,6 +48,9 @@ PASSAGES = 48
 """Texts of a calibration."""
 UNCHECKED = 1e9
 """Canary tolerance of a bundle that the comparison is about to open, which says more than canary rows do."""
+RIGHT = "right"
+"""The end of a text, which a tokenizer truncates unless it says otherwise; prompts are truncated by their kind."""
+LONGEST = 2**31 - 1
 Progress = Callable[[str], None]
 
 
@@ -115,6 +121,8 @@ def _export_bundle(
     shape: str, sources: Sequence[Source], out: Path, options: Options, progress: Progress
 ) -> dict[str, Parity]:
     task = _check_together(sources)
+    for source in sources:
+        _check_embeddings(source)
     setting = setting_of(options.precision, sources[0].learned)
     require_room(sources[0].base, out, rewritten=setting.rewrite is not None)
     with whole_folder(out, force=options.force) as folder, writing(out):
@@ -192,6 +200,18 @@ def _check_together(sources: Sequence[Source]) -> ExportTask:
     return EXPORT_TASKS[first.learned]
 
 
+def _check_embeddings(source: Source) -> None:
+    """Raise an error if the base lacks an embedding for what a text, however long, can contain."""
+    config = load_config(source.base)
+    check_tokenizer(source.tokenizer, str(source.folder))
+    check_embeddings(source.tokenizer, config, base=str(source.folder), pairs=source.pairs)
+    if source.card.max_length > (most := positions(config)):
+        raise BaseError(
+            f"{source.folder} was trained with a max_length of {source.card.max_length}; its base has positions for "
+            f"{most} tokens: train it again with --max-length {most}"
+        )
+
+
 def _write_adapter(task: ExportTask, source: Source, folder: Path, *, tokenizer_sha256: str) -> None:
     folder.mkdir(parents=True)
     save_file(weights_to(source.adapter, torch.float32), folder / WEIGHTS)
@@ -216,12 +236,18 @@ def _write_adapter(task: ExportTask, source: Source, folder: Path, *, tokenizer_
 
 
 def _write_tokenizer(sources: Sequence[Source], file: Path) -> None:
-    """Write the tokenizer without truncation and padding, which serving sets itself."""
+    """Write the tokenizer without padding, and with truncation only where it is not of the end.
+
+    Serving sets both itself; of the truncation written it takes all but the length, which each adapter has of its own.
+    """
     definitions = set()
     for source in sources:
         tokenizer = Tokenizer.from_file(str(source.folder / TOKENIZER))
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        if source.tokenizer.truncation_side != RIGHT and not source.objective.writes:
+            length = min(source.tokenizer.model_max_length, LONGEST)
+            tokenizer.enable_truncation(length, direction=source.tokenizer.truncation_side)
         definitions.add(tokenizer.to_str(pretty=True))
     if len(definitions) > 1:
         raise ExportError("the checkpoints have different tokenizers: a bank has one")

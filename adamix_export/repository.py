@@ -24,6 +24,10 @@ def write_tokenizer_config(sources: Sequence[Source], file: Path) -> None:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": min(tokenizer.model_max_length, max(source.card.max_length for source in sources)),
         "model_input_names": tokenizer.model_input_names,
+        "truncation_side": tokenizer.truncation_side,
+        "padding_side": tokenizer.padding_side,
+        "add_prefix_space": getattr(tokenizer, "add_prefix_space", False),
+        "clean_up_tokenization_spaces": False,
         **tokenizer.special_tokens_map,
     }
     if tokenizer.chat_template:

@@ -82,8 +82,8 @@ class Source:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The checkpoint's own tokenizer."""
-        return AutoTokenizer.from_pretrained(self.folder)
+        """The checkpoint's own tokenizer; it pads on the right, as serving does."""
+        return AutoTokenizer.from_pretrained(self.folder, padding_side="right")
 
     def forget_reference(self) -> None:
         """Give back the memory of `reference`, which is loaded again when it is asked for."""

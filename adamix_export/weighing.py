@@ -17,7 +17,7 @@ from adamix_train.recipe import Recipe
 from adamix_train.tasks.encoding import Encoding
 from adamix_train.tasks.examples import Example
 from adamix_train.tasks.splits import read_all, read_splits, task_of
-from adamix_train.weighing import average, choose_soup, equal_shares, mixtures
+from adamix_train.weighing import Quality, average, choose_soup, equal_shares, mixtures
 
 ROWS = 32
 
@@ -60,7 +60,7 @@ def soup_shares(source: Source, data: Path | None) -> Shares:
     examples, count = _validation(source, data), source.config.num_modules
     model, bar = replace(source).reference, tqdm(desc=f"weighing {source.name}", unit="soup")
 
-    def quality(chosen: list[int]) -> float:
+    def quality(chosen: list[int]) -> Quality:
         average(mixtures(model), equal_shares(chosen, count))
         bar.update()
         return _quality(source, model, examples)
@@ -105,8 +105,8 @@ def _own_validation(source: Source, recipe: Recipe) -> list[Example]:
     return splits.validation
 
 
-def _quality(source: Source, model: torch.nn.Module, examples: list[Example]) -> float:
-    """Return the metric of a classifier, or less the loss of a model that writes."""
+def _quality(source: Source, model: torch.nn.Module, examples: list[Example]) -> Quality:
+    """Return the metric of a classifier, or less the loss of a model that writes, and the loss."""
     objective, recipe = source.objective, Recipe(**source.card.recipe)
     encoding = Encoding(
         tokenizer=source.tokenizer,
@@ -123,6 +123,6 @@ def _quality(source: Source, model: torch.nn.Module, examples: list[Example]) ->
         with torch.inference_mode():
             found.append(objective.rows(model(**batch).logits, labels))
     logits, labels = (torch.cat(side) for side in zip(*found, strict=True))
-    if objective.writes:
-        return -float(objective.loss(logits, labels, label_smoothing=0.0))
-    return METRICS[source.card.metric](logits.numpy(), np.asarray(labels))
+    loss = float(objective.loss(logits, labels, label_smoothing=0.0))
+    metric = -loss if objective.writes else METRICS[source.card.metric](logits.numpy(), np.asarray(labels))
+    return Quality(metric=metric, loss=loss)

@@ -10,7 +10,10 @@ from adamix_train.recipe import Recipe
 
 
 def training_arguments(recipe: Recipe, objective: Objective, metric: str) -> TrainingArguments:
-    """Return Trainer's arguments: AdamW, linear decay, the best checkpoint by `metric` kept beside the newest."""
+    """Return Trainer's arguments: AdamW, linear decay, the best checkpoint by `metric` kept beside the newest.
+
+    Of checkpoints that tie, `AdaMixTrainer` keeps the one with the lowest validation loss, and of those the last.
+    """
     check_precision(recipe.precision)
     often = "epoch" if recipe.eval_steps is None else "steps"
     reporters = [name.strip() for name in recipe.report_to.split(",")]

@@ -163,13 +163,27 @@ def load_config(folder: Path) -> PretrainedConfig:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Return the base's fast tokenizer; serving needs its tokenizer.json."""
+    """Return the base's fast tokenizer; serving needs its tokenizer.json.
+
+    It pads on the right, whatever the base says: an encoder's and a causal model's positions count from the left.
+    """
     if not (folder / "tokenizer.json").is_file():
         raise BaseError(f"{folder} has no tokenizer.json, the fast tokenizer's file, which serving needs")
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, padding_side="right")
     except Exception as error:  # as above
         raise BaseError(f"the tokenizer in {folder} does not load: {_line(error)}") from error
+    check_tokenizer(tokenizer, str(folder))
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    """Raise an error if a tokenizer does to texts what its tokenizer.json, which serving reads, cannot say."""
+    if tokenizer.split_special_tokens:
+        raise BaseError(
+            f"the tokenizer in {where} splits special tokens that are in a text, which its tokenizer.json cannot say "
+            "to serving: set split_special_tokens to false in its tokenizer_config.json"
+        )
 
 
 def _line(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 SITES = ("attention", "feed_forward", "query_value")
 
@@ -26,8 +26,6 @@ class Family:
     """The feed-forward's last projection: the second of them, and the only one in the original AdaMix code."""
     query_value: str | Fused
     """Query and value: where Hu et al. (2021) put LoRA."""
-    reserved_positions: int = 0
-    """How many of its position embeddings no token takes."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,6 @@ BERT = Family(
     feed_forward=r".*\.layer\.\d+\.output\.dense",
     query_value=r".*\.attention\.self\.(query|value)",
 )
-ROBERTA = replace(BERT, reserved_positions=2)
 LLAMA = Family(
     attention=r".*\.self_attn\.o_proj",
     feed_forward=r".*\.mlp\.down_proj",
@@ -103,17 +100,39 @@ FAMILIES: dict[str, Family] = {
     "mt5": T5,
     "qwen2": LLAMA,
     "qwen3": LLAMA,
-    "roberta": ROBERTA,
+    "roberta": BERT,
     "smollm3": LLAMA,
     "t5": T5,
-    "xlm-roberta": ROBERTA,
+    "xlm-roberta": BERT,
 }
 """By the `model_type` of a configuration."""
+POSITIONS_AFTER_PADDING = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "layoutlmv3",
+        "lilt",
+        "longformer",
+        "luke",
+        "markuplm",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+"""Model types whose first token has the position behind the padding token's id (MPNet: always 2)."""
 
 
-def reserved_positions(model_type: str) -> int:
+def reserved_positions(model_type: str, pad_token_id: int | None) -> int:
     """Return how many position embeddings of a model no token takes."""
-    return FAMILIES[model_type].reserved_positions if model_type in FAMILIES else 0
+    if model_type not in POSITIONS_AFTER_PADDING:
+        return 0
+    return (1 if model_type == "mpnet" else pad_token_id or 0) + 1
 
 
 def default_targets(sites: Sequence[str], model_type: str) -> Targets:

@@ -22,8 +22,8 @@ from adamix_train.arguments import training_arguments
 from adamix_train.base import base_folder, base_sha256, config_sha256, load_base, load_config, load_tokenizer
 from adamix_train.checkpoint import Card
 from adamix_train.curve import draw_curve
+from adamix_train.embeddings import check_embeddings, positions
 from adamix_train.errors import BaseError, RecipeError, TrainingError
-from adamix_train.families import reserved_positions
 from adamix_train.folder import begin, check_new, check_same, resume_point
 from adamix_train.interruption import Interruption
 from adamix_train.methods import make_trained
@@ -54,6 +54,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> dict[str, Any]:
     tokenizer, config = load_tokenizer(folder), load_config(folder)
     objective = objective_of(task.kind, encoder_decoder=config.is_encoder_decoder)
     _check_base(recipe, objective, tokenizer, config)
+    check_embeddings(tokenizer, config, base=recipe.base, pairs=len(task.inputs) > 1)
     encoding = _encoding(recipe, task, splits, tokenizer, config)
     train_rows, validation_rows = (
         objective.encode(splits.train, encoding),
@@ -135,7 +136,7 @@ def _encoding(
     recipe: Recipe, task: Task, splits: Splits, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
 ) -> Encoding:
     least = tokenizer.num_special_tokens_to_add(pair=len(task.inputs) > 1) + 1 + (task.kind == "generation")
-    most = min(tokenizer.model_max_length, _positions(config))
+    most = min(tokenizer.model_max_length, positions(config))
     if not least <= recipe.max_length <= most:
         raise RecipeError(f"max_length is {recipe.max_length}; this base takes {least} to {most} tokens")
     return Encoding(
@@ -145,12 +146,6 @@ def _encoding(
         prompt=task.prompt,
         strict=recipe.strict,
     )
-
-
-def _positions(config: PretrainedConfig) -> int:
-    """Return how many tokens a base has positions for."""
-    positions: int = getattr(config, "max_position_embeddings", None) or 1 << 30
-    return positions - reserved_positions(config.model_type)
 
 
 def _consistency_weight(recipe: Recipe, objective: Objective) -> float:
@@ -204,10 +199,10 @@ def _measured(
         return lambda trainer, task: _measure_logits(trainer, rows)
     prompts = make_prompts(splits.test or splits.validation, encoding, encoder_decoder=config.is_encoder_decoder)
     longest = 0 if config.is_encoder_decoder else max(len(prompt.ids) for prompt in prompts)
-    if longest + recipe.max_new_tokens > _positions(config):
+    if longest + recipe.max_new_tokens > positions(config):
         raise RecipeError(
             f"max_new_tokens is {recipe.max_new_tokens}, the longest prompt has {longest} tokens, and this base has "
-            f"{_positions(config)} positions: lower max_new_tokens or max_length"
+            f"{positions(config)} positions: lower max_new_tokens or max_length"
         )
     prefix = "test" if splits.test else "eval"
     return lambda trainer, task: _measure_texts(trainer, recipe, task, prompts, prefix)

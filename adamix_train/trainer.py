@@ -22,6 +22,7 @@ from adamix_train.plain_state import load_state, save_state
 from adamix_train.sampler import BucketSampler
 from adamix_train.unselected import hold_unselected
 
+LOSS = "eval_loss"
 TIMINGS = ("_runtime", "_per_second")
 RNG = "rng_state_{rank}.safetensors"
 
@@ -105,9 +106,25 @@ class AdaMixTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate; a model whose loss is not a number ends the run before it is kept."""
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
-        for name in ("eval_loss", "test_loss"):
+        for name in (LOSS, "test_loss"):
             self._check(torch.tensor(metrics.get(name, 0.0)), f"the {name}", self.state.global_step)
         return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Make the newest checkpoint the best if its metric is higher, or the same and its loss is no higher.
+
+        The best one's loss is looked up in the log, which a resumed run has as well.
+        """
+        if super()._determine_best_metric(metrics, trial):
+            return True
+        if metrics[f"eval_{self.args.metric_for_best_model}"] != self.state.best_metric:
+            return False
+        best = self.state.best_global_step
+        losses = [entry[LOSS] for entry in self.state.log_history if entry["step"] == best and LOSS in entry]
+        if metrics[LOSS] > losses[-1]:
+            return False
+        self.state.best_global_step = self.state.global_step
+        return True
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         """Return loss, logits and labels: some models give other tensors beside the logits."""

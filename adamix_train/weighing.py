@@ -4,6 +4,7 @@ Both leave the modules as they are and set the mixtures' `scores`, which a check
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -13,6 +14,16 @@ from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.trainer import AdaMixTrainer
 
 LEARNING_RATE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How good a mean of modules is on the validation data."""
+
+    metric: float
+    """Higher is better."""
+    loss: float
+    """Lower is better; decides where metrics tie."""
 
 
 def mixtures(model: nn.Module) -> list[MixtureLinear]:
@@ -64,25 +75,26 @@ def greedy_soup(trainer: AdaMixTrainer, metric: str) -> None:
         return
     count, sign = found[0].num_modules, 1 if trainer.args.greater_is_better else -1
 
-    def quality(chosen: list[int]) -> float:
+    def quality(chosen: list[int]) -> Quality:
         average(found, equal_shares(chosen, count))
-        return sign * float(trainer.evaluate()[f"eval_{metric}"])
+        metrics = trainer.evaluate()
+        return Quality(metric=sign * float(metrics[f"eval_{metric}"]), loss=float(metrics["eval_loss"]))
 
     average(found, equal_shares(choose_soup(count, quality), count))
 
 
-def choose_soup(count: int, quality: Callable[[list[int]], float]) -> list[int]:
-    """Return which of `count` modules to average, by the `quality` of a mean of some of them: higher is better.
+def choose_soup(count: int, quality: Callable[[list[int]], Quality]) -> list[int]:
+    """Return which of `count` modules to average, by the `quality` of a mean of some of them.
 
-    The ingredients are the modules by their number, the same in every mixture: best first, each is kept if the mean
-    with it is not worse than without.
+    The ingredients are the modules by their number, the same in every mixture: best first, by the metric and then by
+    the loss, each is kept if the mean with it has no lower metric than without.
     """
     alone = {index: quality([index]) for index in range(count)}
-    first, *others = sorted(alone, key=lambda index: -alone[index])
-    soup, best = [first], alone[first]
+    first, *others = sorted(alone, key=lambda index: (-alone[index].metric, alone[index].loss))
+    soup, best = [first], alone[first].metric
     for index in others:
-        if (found_quality := quality([*soup, index])) >= best:
-            soup, best = [*soup, index], found_quality
+        if (metric := quality([*soup, index]).metric) >= best:
+            soup, best = [*soup, index], metric
     return soup
 
 

@@ -96,4 +96,5 @@ def _generate(
         ids = model.generate(**inputs, do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)
     if not model.config.is_encoder_decoder:
         ids = ids[:, inputs["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [text.strip() for text in texts]  # as served: a stream cannot take back a space before a full stop

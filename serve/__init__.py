@@ -4,10 +4,17 @@ import serve
 
 classifier = serve.Classifier("bundles/demo")
 classifier(["It never arrived.", "Lovely!"], adapter=["intent", "tone"])
+
+ONNX Runtime's telemetry is off. Its library reads the switch once, when it is loaded, so this package and those that
+stand on it set it before any of their modules can import `onnxruntime`. A value that the environment already has is
+kept: ORT_DISABLE_TELEMETRY=0 turns telemetry on. A program that imports `onnxruntime` before `serve` has to set it.
 """
 
+import os
 from importlib import import_module
 from typing import Any
+
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
 
 HOMES = {
     "AsyncClassifier": "serve.live",

@@ -69,6 +69,8 @@ class Texts:
         self.vocabulary = vocabulary
         self.tokenizer = Tokenizer.from_file(str(file))
         self.tokenizer.no_padding()
+        self.left = (self.tokenizer.truncation or {}).get("direction") == "left"
+        """Whether a text that is too long loses its beginning, which the file says where it is so."""
         self.tokenizer.no_truncation()
 
     def row(self, text: Text, adapter: Adapter, *, truncate: bool) -> Row:
@@ -82,7 +84,7 @@ class Texts:
         if len(row) > longest:
             if not truncate:
                 raise InputError(f"the text has more than {longest} tokens: shorten it, or set truncate to true")
-            row = _cut(row, _spans(encoding), longest)
+            row = _cut(row, _spans(encoding), longest, left=self.left)
         check_known(row.input_ids, self.tokenizer, self.vocabulary)
         return row
 
@@ -152,18 +154,22 @@ def pad(sequences: Sequence[Sequence[int]], value: int) -> NDArray[np.int64]:
 
 def _spans(encoding: Encoding) -> list[range]:
     """Return where the tokens of each text are, between the special ones."""
-    numbers = encoding.sequence_ids
-    counts = [numbers.count(number) for number in range(encoding.n_sequences)]
-    starts = [numbers.index(number) if count else 0 for number, count in enumerate(counts)]
-    return [range(start, start + count) for start, count in zip(starts, counts, strict=True)]
+    numbers, spans, end = encoding.sequence_ids, [], 0
+    for number in range(encoding.n_sequences):
+        count = numbers.count(number)
+        start = numbers.index(number) if count else end
+        spans.append(range(start, end := start + count))
+    return spans
 
 
-def _cut(row: Row, spans: Sequence[range], longest: int) -> Row:
-    """Return a row of which the texts at `spans` have lost their ends, so that it has `longest` tokens."""
+def _cut(row: Row, spans: Sequence[range], longest: int, *, left: bool) -> Row:
+    """Return a row cut to its longest: each text loses tokens of its end or, with `left`, of its beginning."""
     shares = _shares([len(span) for span in spans], longest - len(row) + sum(map(len, spans)))
-    ends = [0, *(span.stop for span in spans)]
-    begins = [range(end, span.start + share) for end, span, share in zip(ends, spans, shares, strict=False)]
-    return _kept(row, [*begins, range(ends[-1], len(row))])
+    places, end = [], 0
+    for span, share in zip(spans, shares, strict=True):
+        places += [range(end, span.start), span[len(span) - share :] if left else span[:share]]
+        end = span.stop
+    return _kept(row, [*places, range(end, len(row))])
 
 
 def _shares(lengths: Sequence[int], room: int) -> list[int]:

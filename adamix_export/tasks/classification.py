@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from adamix_export.graph import encoder
 from adamix_export.graph.bank import Stacks
 from adamix_export.parity import Check, Parity, parity_examples
+from adamix_export.probes import probe_rows, require_equal
 from adamix_export.source import Source
 from adamix_train.metrics.table import METRICS
 from adamix_train.tasks.examples import Example
@@ -66,12 +67,18 @@ def write_graph(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stac
 
 
 def compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[str, Parity]:
-    """Return the report of every source; in a bank the rows of all sources share batches."""
+    """Return the report of every source; in a bank the rows of all sources share batches.
+
+    Probes, which are in no data, count in the largest difference alone. A bundle that tokenizes a row otherwise than
+    training did is an error.
+    """
     classifier = Classifier(bundle, provider="cpu")
     cases = []
     for source in sources:
         examples, origin = parity_examples(source, check)
-        cases.append((source, [example.texts for example in examples] + canary_texts(source), examples, origin))
+        rows = [example.texts for example in examples] + canary_texts(source)
+        _require_equal_tokens(source, classifier, [*rows, *probe_rows(source)])
+        cases.append((source, rows, examples, origin))
     names = [source.name for source, rows, *_ in cases for _ in rows]
     predictions = iter(classifier([_as_served(row) for _, rows, *_ in cases for row in rows], adapter=names))
     reports = {}
@@ -84,7 +91,7 @@ def compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[str
         reports[source.name] = Parity(
             rows=len(rows),
             data=origin,
-            max_difference=float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf"),
+            max_difference=max(_difference(found, expected), _probe_difference(source, classifier)),
             equal_labels=float(answers.equal(found, expected, check.bounds.tolerance).mean()),
             metric=source.card.metric,
             pytorch=metric(expected[: len(targets)], targets) if len(targets) else None,
@@ -103,6 +110,27 @@ def logits(source: Source, rows: Rows) -> NDArray[np.float32]:
         with torch.inference_mode():
             batches.append(source.reference(**inputs).logits.numpy())
     return np.concatenate(batches)
+
+
+def _require_equal_tokens(source: Source, classifier: Classifier, rows: Rows) -> None:
+    expected = _encode(source, rows)
+    for index, row in enumerate(rows):
+        found = classifier.row(_as_served(row), source.name, truncate=True)
+        require_equal(source.name, row, found.input_ids, expected["input_ids"][index])
+        if "token_type_ids" in expected:
+            require_equal(source.name, row, found.token_type_ids, expected["token_type_ids"][index])
+
+
+def _probe_difference(source: Source, classifier: Classifier) -> float:
+    """Return the largest difference of a probe's logits; probes share no batch with the data."""
+    rows = probe_rows(source)
+    found = np.stack([one.logits for one in classifier([_as_served(row) for row in rows], adapter=source.name)])
+    return _difference(found, logits(source, rows))
+
+
+def _difference(found: Array, expected: Array) -> float:
+    """Return the largest difference of a logit, which is infinite if one is not a number."""
+    return float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf")
 
 
 def _encode(source: Source, rows: Rows, **options: Any) -> Any:

@@ -13,12 +13,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from adamix_export.graph import decoder, encoder_decoder
 from adamix_export.graph.bank import Stacks
 from adamix_export.parity import PERPLEXITY, Check, Parity, are_there, parity_examples
+from adamix_export.probes import probe_texts, require_equal
 from adamix_export.source import Source
 from adamix_train.recipe import Recipe
 from adamix_train.tasks.encoding import Encoding, shortened_prompt, shortened_source
 from adamix_train.tasks.splits import read_all, task_of
 from adamix_train.writing import make_prompts
 from serve.bundle import ENCODER, Bundle
+from serve.errors import InputError
 from serve.generate import Generator, Prompt
 
 CANARIES = ("name[Blue Spice], food[Italian]", "Where can I change the address on my invoice?", "no")
@@ -109,6 +111,8 @@ def _compare(form: Form, source: Source, generator: Generator, check: Check) -> 
     examples, origin = parity_examples(source, replace(check, limit=None))
     encoding = Encoding(tokenizer=source.tokenizer, max_length=source.card.max_length, prompt=task_of(recipe).prompt)
     data = make_prompts(examples, encoding, encoder_decoder=form.encoder_decoder)[: check.limit]
+    inputs = [encoding.input(example) for example in examples[: check.limit]]
+    _require_equal_prompts(form, source, generator, encoding, [*inputs, *probe_texts(source)])
     adapter = generator.registry.find(source.name)
     card = adapter.card
     prompts = [Prompt(ids, adapter) for ids in (*(one.ids for one in data), *card.canary_ids)]
@@ -126,6 +130,19 @@ def _compare(form: Form, source: Source, generator: Generator, check: Check) -> 
         provider=generator.provider,
         bounds=check.bounds,
     )
+
+
+def _require_equal_prompts(
+    form: Form, source: Source, generator: Generator, encoding: Encoding, texts: Sequence[str]
+) -> None:
+    """Raise an error if the bundle makes another prompt of an input than training did."""
+    for text in texts:
+        expected = source.tokenizer(encoding.prompt.replace("{input}", text))["input_ids"]
+        try:
+            found = generator.prompt(text, source.name).input_ids
+        except InputError:  # training takes texts that serving refuses, such as an empty one
+            continue
+        require_equal(source.name, [text], found, form.shorten(expected, encoding.max_length))
 
 
 def _differences(

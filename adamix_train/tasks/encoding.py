@@ -40,7 +40,11 @@ class Encoding:
 
     def source(self, example: Example) -> str:
         """Return the text in front of the target."""
-        return self.prompt.replace("{input}", " | ".join(example.texts))
+        return self.prompt.replace("{input}", self.input(example))
+
+    def input(self, example: Example) -> str:
+        """Return what the prompt is made of."""
+        return " | ".join(example.texts)
 
 
 def encode_labels(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:

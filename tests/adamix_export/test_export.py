@@ -21,6 +21,7 @@ from serve.bundle import open_bundle, with_adapters
 from serve.classify import Classifier
 from serve.errors import BundleError
 from tests.adamix_export.conftest import Export, trained
+from tests.adamix_export.mixtures import mixture
 from tests.adamix_train.conftest import make_base
 
 TEXTS = ["the parcel was lovely", "a shop was broken", "my parcel", "bad", "it is great great great great"]
@@ -241,3 +242,21 @@ def test_a_bank_has_one_base(export: Export, houlsby: Path, tiny_data: Path, tmp
 def test_parity_data_with_strange_labels_are_refused(export: Export, houlsby: Path, noun_data: Path) -> None:
     with pytest.raises(DataError, match="has labels that houlsby does not know: a, my, the"):
         export("merged", houlsby, data=noun_data)
+
+
+def test_a_token_without_an_embedding_is_refused(export: Export, tiny_base: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["<user>"])
+    tokenizer.save_pretrained(base)
+    with pytest.raises(BaseError, match=r"has tokens without an embedding: '<user>' \(20\)"):
+        export("merged", mixture(tmp_path / "run", base))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_text_longer_than_the_base_has_positions_for_is_refused(
+    export: Export, tiny_base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BaseError, match=r"max_length of 65; its base has positions for 64 tokens: .*--max-length 64"):
+        export("merged", mixture(tmp_path / "run", tiny_base, max_length=65))
+    assert not (tmp_path / "out").exists()

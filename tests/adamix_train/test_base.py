@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer
 
 from adamix_train.base import base_folder, base_sha256, load_classifier, load_tokenizer
 from adamix_train.errors import BaseError
@@ -75,3 +75,10 @@ def test_a_hub_id_without_a_hub_is_one_clear_error() -> None:
 def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(BaseError, match=r"has no config\.json"):
         base_folder(str(tmp_path))
+
+
+def test_a_base_that_pads_on_the_left_is_padded_on_the_right(tiny_base: Path, tmp_path: Path) -> None:
+    AutoTokenizer.from_pretrained(tiny_base, padding_side="left").save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).padding_side == "left"
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.pad({"input_ids": [[4], [5, 6]]})["input_ids"] == [[4, 0], [5, 6]]

@@ -4,14 +4,12 @@ import peft
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
 from adamix_train.families import FAMILIES, SITES, default_targets
 from adamix_train.mixture.kinds import KINDS
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.mixture.routing import Route
 from adamix_train.peft_method import AdaMixConfig, AdaMixLayer
-from adamix_train.run import _positions
 from tests.adamix_train.tiny import TASK_TYPES, tiny_inputs, tiny_model
 
 ADAPTED = {
@@ -92,9 +90,3 @@ def test_sites_are_joined() -> None:
 def test_an_unknown_site_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown site 'head'; known are attention, feed_forward, query_value"):
         default_targets(["head"], "bert")
-
-
-def test_roberta_has_positions_that_no_token_takes() -> None:
-    assert _positions(AutoConfig.for_model("roberta", max_position_embeddings=514)) == 512
-    assert _positions(AutoConfig.for_model("bert", max_position_embeddings=512)) == 512
-    assert _positions(AutoConfig.for_model("t5")) > 1 << 20

@@ -143,6 +143,27 @@ def test_what_is_written_does_not_depend_on_the_rest_of_its_batch(bases: dict[st
     assert together == alone[::-1]
 
 
+def test_a_written_text_keeps_its_spaces_as_it_is_served(bases: dict[str, Path]) -> None:
+    encoding = encoding_of(bases["llama"])
+    encoding.tokenizer.pad_token = "</s>"
+    encoding.tokenizer.add_tokens(["."])
+    encoding.tokenizer.clean_up_tokenization_spaces = True
+    ids = encoding.tokenizer("the parcel .")["input_ids"]
+    assert encoding.tokenizer.decode(ids) == "the parcel."
+
+    class Echo:
+        """Writes one text, whatever the prompt."""
+
+        config, device = SimpleNamespace(is_encoder_decoder=False), torch.device("cpu")
+
+        def generate(self, input_ids: torch.Tensor, **settings: object) -> torch.Tensor:
+            return torch.cat([input_ids, torch.tensor([ids])], 1)
+
+    prompts = make_prompts([Example(("good",), "")], encoding, encoder_decoder=False)
+    (written,) = write(Echo(), prompts, encoding.tokenizer, batch_size=1)
+    assert written.text == encoding.tokenizer.backend_tokenizer.decode(ids) == "the parcel ."
+
+
 def test_a_prompt_that_is_too_long_is_shortened_as_in_training(bases: dict[str, Path]) -> None:
     encoding = encoding_of(bases["llama"])
     seen: list[torch.Tensor] = []

@@ -22,7 +22,7 @@ from adamix_train.objectives import OBJECTIVES
 from adamix_train.recipe import Recipe
 from adamix_train.run import _consistency_weight, train
 from adamix_train.unselected import hold_unselected
-from adamix_train.weighing import greedy_soup
+from adamix_train.weighing import Quality, choose_soup, greedy_soup
 
 SHAPE = AdapterShape(in_features=6, out_features=8, r=4)
 
@@ -166,13 +166,28 @@ class Judged:
 
     def evaluate(self) -> dict[str, float]:
         shares = self.model["down"].scores.softmax(0)
-        return {"eval_accuracy": round(float(min(shares[1], 0.5) + min(shares[2], 0.5)), 3)}
+        accuracy = round(float(min(shares[1], 0.5) + min(shares[2], 0.5)), 3)
+        return {"eval_accuracy": accuracy, "eval_loss": 1 - accuracy}
 
 
 def test_a_greedy_soup_takes_what_helps_and_leaves_what_harms() -> None:
     trainer = Judged()
     greedy_soup(trainer, "accuracy")
     assert trainer.model["down"].scores.softmax(0).tolist() == [0.0, 0.5, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("losses", "soup"), [((3.0, 1.0, 2.0), [1, 2]), ((1.0, 3.0, 2.0), [0, 2]), ((1, 1, 1), [0, 1])]
+)
+def test_a_greedy_soup_begins_with_the_lowest_loss_of_those_that_tie(
+    losses: tuple[float, ...], soup: list[int]
+) -> None:
+    """All modules are as good, and so is the mean of two; that of three is worse."""
+
+    def quality(chosen: list[int]) -> Quality:
+        return Quality(metric=1.0 if len(chosen) < 3 else 0.5, loss=sum(losses[index] for index in chosen))
+
+    assert choose_soup(3, quality) == soup
 
 
 def test_scores_weigh_the_mean() -> None:

@@ -73,6 +73,47 @@ def test_a_pair_has_token_types_and_loses_tokens_of_its_longer_text(texts: Texts
         texts.row(("good", "the bill is very late"), taking(7), truncate=False)
 
 
+@pytest.fixture
+def from_the_left(tmp_path: Path) -> Texts:
+    """A tokenizer that was exported with the direction of its truncation."""
+    file = tmp_path / "tokenizer.json"
+    write_tokenizer(file)
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.enable_truncation(512, direction="left")
+    tokenizer.save(str(file))
+    return Texts(file)
+
+
+def test_a_long_text_loses_its_beginning_where_the_file_says_so(from_the_left: Texts) -> None:
+    assert from_the_left.row("the bill is late", taking(4), truncate=True).input_ids == [1, 9, 6, 2]
+    with pytest.raises(InputError, match="more than 4 tokens"):
+        from_the_left.row("the bill is late", taking(4), truncate=False)
+    assert from_the_left.row("the bill is late", taking(6), truncate=False).input_ids == [1, 8, 7, 9, 6, 2]
+
+
+@pytest.mark.parametrize(
+    ("pair", "ids", "types"),
+    [
+        (("good", "the bill is very late"), [1, 4, 2, 9, 10, 6, 2], [0, 0, 0, 1, 1, 1, 1]),
+        (("the bill is very late", "good"), [1, 9, 10, 6, 2, 4, 2], [0, 0, 0, 0, 0, 1, 1]),
+        (("the bill is late", "good bad late bill"), [1, 9, 6, 2, 6, 7, 2], [0, 0, 0, 0, 1, 1, 1]),
+    ],
+)
+def test_a_pair_loses_the_beginning_of_its_longer_text(
+    pair: tuple[str, str], ids: list[int], types: list[int], from_the_left: Texts
+) -> None:
+    row = from_the_left.row(pair, taking(7), truncate=True)
+    assert (row.input_ids, row.token_type_ids) == (ids, types)
+
+
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_windows_begin_at_the_beginning_whatever_is_truncated(overlap: int, texts: Texts, from_the_left: Texts) -> None:
+    text = "good bad late bill the is very good bad"
+    adapter = taking(6)
+    windows = from_the_left.windows(text, adapter, overlap=overlap)
+    assert list(windows) == list(texts.windows(text, adapter, overlap=overlap))
+
+
 @pytest.mark.parametrize("pair", [("", "good"), ("good", " ")])
 def test_a_pair_with_an_empty_text_is_refused(texts: Texts, pair: tuple[str, str]) -> None:
     with pytest.raises(InputError, match="is empty"):
