@@ -11,14 +11,15 @@ try:
     import transformers
     from tqdm import tqdm
 
-    from adamix_export.commands import COMMANDS
-    from adamix_export.export import EXPORTS, Options
-    from adamix_export.parity import Check
+    from adamix_export.checkpoint.checkpoint import open_source
+    from adamix_export.checkpoint.module_weights import COLLAPSES, weigh
+    from adamix_export.commands.signals import Stopping
+    from adamix_export.commands.table import COMMANDS
+    from adamix_export.parity.comparison import Check
+    from adamix_export.pipeline.export import EXPORTS
+    from adamix_export.pipeline.options import Options
     from adamix_export.precision.table import PRECISIONS
-    from adamix_export.report import parity_table
-    from adamix_export.source import open_source
-    from adamix_export.stopping import Stopping
-    from adamix_export.weighing import COLLAPSES, weigh
+    from adamix_export.text_format import parity_table
     from adamix_train.errors import AdaMixError
     from serve.errors import ServeError
 except ImportError as error:

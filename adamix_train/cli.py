@@ -12,8 +12,8 @@ try:
     from safetensors import SafetensorError
 
     from adamix_train.errors import AdaMixError
-    from adamix_train.processes import is_first_process
-    from adamix_train.recipe_file import add_flags, make_recipe
+    from adamix_train.recipe.flags import add_flags, make_recipe
+    from adamix_train.run.processes import is_first_process
 except ImportError as error:
     sys.exit(f"adamix-train needs the train extra ({error}): pip install 'adamix[train]'")
 
@@ -45,11 +45,11 @@ def main(argv: list[str] | None = None) -> None:
         _quieten()
         # Imported last: transformers takes seconds, and a wrong flag or --help should not.
         if sweeping:
-            from adamix_train.sweep import sweep
+            from adamix_train.run.sweep import sweep
 
             _print_sweep(sweep(recipe, seeds), as_json=as_json)
         else:
-            from adamix_train.run import train
+            from adamix_train.run.train import train
 
             _print_results(train(recipe, resume=resume), as_json=as_json)
     except (AdaMixError, OSError, SafetensorError) as error:

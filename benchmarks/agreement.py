@@ -19,23 +19,26 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from adamix_export.export import EXPORTS, Options
-from adamix_export.parity import Check
-from adamix_export.source import Source, open_source
-from adamix_train.recipe import Recipe
-from adamix_train.tasks.encoding import Encoding
-from adamix_train.tasks.splits import read_all, task_of
-from adamix_train.writing import Prompt, Written, judge, make_prompts
-from benchmarks.harness import publish
-from benchmarks.machine import versions_of
-from benchmarks.report import Findings, Goal
-from benchmarks.writers import e2e_file
-from serve.bundle import open_bundle
-from serve.continuous import Engine, Pool
-from serve.generate import Generator
-from serve.generate import Prompt as Read
-from serve.generation import Generation
-from serve.sampling import Sampling
+from adamix_export.checkpoint.checkpoint import Source, open_source
+from adamix_export.parity.comparison import Check
+from adamix_export.pipeline.export import EXPORTS
+from adamix_export.pipeline.options import Options
+from adamix_train.data.encoding import Encoding
+from adamix_train.data.splits import read_all, task_of
+from adamix_train.evaluation.generate import Prompt, Written, make_prompts
+from adamix_train.evaluation.score import judge
+from adamix_train.recipe.recipe import Recipe
+from benchmarks.support.generation_sides import e2e_file
+from benchmarks.support.harness import publish
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Findings, Goal
+from serve.bundle.reader import open_bundle
+from serve.generation.generator import Generator
+from serve.generation.limits import Pool
+from serve.generation.prompts import Prompt as Read
+from serve.generation.request import Generation
+from serve.generation.sampling.params import Sampling
+from serve.generation.scheduler import Engine
 
 INPUTS, SEARCHED, MIXES = 200, 50, 4
 BATCH = 20

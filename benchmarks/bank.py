@@ -18,19 +18,19 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from adamix_export.targets.onnx_adapter import write_onnx_adapters
-from benchmarks.bundles import KINDS, adapter_bytes, exported, like, trained
-from benchmarks.classifiers import Feed, plain_session
-from benchmarks.errors import BenchmarkError
-from benchmarks.harness import Benchmark, main
-from benchmarks.machine import versions_of
+from adamix_export.converters.onnx_adapter import write_onnx_adapters
 from benchmarks.peers import last_line
-from benchmarks.report import Findings, Goal, Row
-from benchmarks.rounds import Pace, Timing, Timings, measure
-from serve.adapter import read_adapter
-from serve.bundle import Bundle, open_bundle, with_adapters
-from serve.classify import Classifier
-from serve.tokens import Row as TextRow
+from benchmarks.support.bundles import KINDS, adapter_bytes, exported, like, trained
+from benchmarks.support.classifier_sides import Feed, plain_session
+from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.harness import Benchmark, main
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Findings, Goal, Row
+from benchmarks.support.rounds import Pace, Timing, Timings, measure
+from serve.bundle.adapter import read_adapter
+from serve.bundle.reader import Bundle, open_bundle, with_adapters
+from serve.classification.classifier import Classifier
+from serve.classification.text_tokenizer import Row as TextRow
 
 ROWS, TOKENS = 32, 32
 SESSIONS = 8

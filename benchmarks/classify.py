@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.classifiers import INT8, OPTIMUM, OURS, TORCH, Feed, Logits, open_sides
-from benchmarks.comparison import Comparison
-from benchmarks.errors import DisagreementError
-from benchmarks.harness import Benchmark, main
-from benchmarks.machine import versions_of
 from benchmarks.peers import PEERS
-from benchmarks.report import Absent, Findings, Goal, Row
-from benchmarks.rounds import Pace, Timing, Timings, measure
-from benchmarks.sample import TOKEN_INPUTS
+from benchmarks.support.classifier_sides import INT8, OPTIMUM, OURS, TORCH, Feed, Logits, open_sides
+from benchmarks.support.comparison import Comparison
+from benchmarks.support.errors import DisagreementError
+from benchmarks.support.harness import Benchmark, main
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Absent, Findings, Goal, Row
+from benchmarks.support.rounds import Pace, Timing, Timings, measure
+from benchmarks.support.sample import TOKEN_INPUTS
 
 SHAPES: dict[str, tuple[int, int]] = {
     "1x16": (1, 16),

@@ -15,16 +15,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.bundles import exported, in_int8, like, merged_model, trained
-from benchmarks.classifiers import OPTIMUM
-from benchmarks.errors import PeerError
-from benchmarks.harness import publish
-from benchmarks.machine import versions_of
 from benchmarks.peers import HERE, PEERS
-from benchmarks.processes import free_port, serving
-from benchmarks.report import Absent, Findings, Goal
-from benchmarks.rounds import Timing
 from benchmarks.server import PEER
+from benchmarks.support.bundles import exported, in_int8, like, merged_model, trained
+from benchmarks.support.classifier_sides import OPTIMUM
+from benchmarks.support.errors import PeerError
+from benchmarks.support.harness import publish
+from benchmarks.support.machine import versions_of
+from benchmarks.support.processes import free_port, serving
+from benchmarks.support.report import Absent, Findings, Goal
+from benchmarks.support.rounds import Timing
 
 ROUNDS = 5
 ADAPTERS = 8

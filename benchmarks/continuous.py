@@ -23,14 +23,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.errors import PeerError
-from benchmarks.harness import Benchmark, main
-from benchmarks.machine import versions_of
 from benchmarks.peers import PEERS
-from benchmarks.report import Absent, Findings, Goal
-from benchmarks.rounds import Pace
-from benchmarks.writers import Ours, Write, e2e_file, genai, models
-from serve.continuous import Pool
+from benchmarks.support.errors import PeerError
+from benchmarks.support.generation_sides import Ours, Write, e2e_file, genai, models
+from benchmarks.support.harness import Benchmark, main
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Absent, Findings, Goal
+from benchmarks.support.rounds import Pace
+from serve.generation.limits import Pool
 
 REQUESTS = 64
 BATCH = 8

@@ -26,18 +26,18 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from adamix_export.collapse import HEAD, Weights, collapse_checkpoint
-from adamix_export.graph.merged import merge, weights_to
-from adamix_export.source import open_source
+from adamix_export.checkpoint.checkpoint import open_source
+from adamix_export.checkpoint.collapse import HEAD, Weights, collapse_checkpoint
+from adamix_export.tracing.merged import merge, weights_to
 from adamix_train.peft_method import AdaMixConfig
-from adamix_train.recipe import Recipe
-from adamix_train.run import train
-from benchmarks.errors import BenchmarkError, PeerError
-from benchmarks.harness import publish
-from benchmarks.machine import versions_of
+from adamix_train.recipe.recipe import Recipe
+from adamix_train.run.train import train
 from benchmarks.peers import HERE, PEERS, last_line
-from benchmarks.report import Absent, Findings, Goal, Row
-from benchmarks.rounds import Timing
+from benchmarks.support.errors import BenchmarkError, PeerError
+from benchmarks.support.harness import publish
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Absent, Findings, Goal, Row
+from benchmarks.support.rounds import Timing
 from demos.models import sample_model
 from demos.tasks import DATA
 

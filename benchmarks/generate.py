@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness import Benchmark, main
-from benchmarks.machine import versions_of
 from benchmarks.peers import PEERS
-from benchmarks.report import Absent, Findings, Goal
-from benchmarks.rounds import Call, Pace, Reported, Timings, measure
-from benchmarks.writers import ROWS, Ours, Write, genai, hugging_face, llama, models, present, prompts
-from serve.continuous import Pool
+from benchmarks.support.generation_sides import ROWS, Ours, Write, genai, hugging_face, llama, models, present, prompts
+from benchmarks.support.harness import Benchmark, main
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Absent, Findings, Goal
+from benchmarks.support.rounds import Call, Pace, Reported, Timings, measure
+from serve.generation.limits import Pool
 
 NEW = 24
 PROMPT = 32

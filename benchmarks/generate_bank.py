@@ -12,15 +12,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adamix_export.targets.genai import write_genai
-from benchmarks.harness import Benchmark, main
-from benchmarks.machine import versions_of
+from adamix_export.converters.genai import write_genai
 from benchmarks.peers import PEERS
-from benchmarks.report import Absent, Findings, Goal
-from benchmarks.rounds import Call, Pace, Reported, Timings, measure
-from benchmarks.writers import Ours, Write, bank_of_writers, exported, genai_on, present, prompts, trained_writer
-from serve.bundle import Bundle
-from serve.continuous import Pool
+from benchmarks.support.generation_sides import (
+    Ours,
+    Write,
+    bank_of_writers,
+    exported,
+    genai_on,
+    present,
+    prompts,
+    trained_writer,
+)
+from benchmarks.support.harness import Benchmark, main
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Absent, Findings, Goal
+from benchmarks.support.rounds import Call, Pace, Reported, Timings, measure
+from serve.bundle.reader import Bundle
+from serve.generation.limits import Pool
 
 ADAPTERS = 8
 PROMPT, NEW = 32, 48

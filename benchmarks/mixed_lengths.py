@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
-from benchmarks.bundles import RUN, exported, in_int8, merged_model, sentences, trained
-from benchmarks.classifiers import OPTIMUM, OURS, QUANTISED, plain_session
-from benchmarks.errors import DisagreementError, PeerError
-from benchmarks.harness import Benchmark, main
-from benchmarks.machine import versions_of
 from benchmarks.peers import PEERS
-from benchmarks.report import Absent, Findings, Goal
-from benchmarks.rounds import Pace, measure
-from serve.bundle import Bundle
-from serve.classify import Classifier
-from serve.session import cores
+from benchmarks.support.bundles import RUN, exported, in_int8, merged_model, sentences, trained
+from benchmarks.support.classifier_sides import OPTIMUM, OURS, QUANTISED, plain_session
+from benchmarks.support.errors import DisagreementError, PeerError
+from benchmarks.support.harness import Benchmark, main
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Absent, Findings, Goal
+from benchmarks.support.rounds import Pace, measure
+from serve.bundle.reader import Bundle
+from serve.classification.classifier import Classifier
+from serve.runtime.providers import cores
 
 COUNT = 2000
 BATCH = 32

@@ -20,18 +20,20 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from tqdm import tqdm
 
-from adamix_export.export import EXPORTS, UNCHECKED, Options
-from adamix_export.parity import PERPLEXITY, Bounds, Check, Parity, parity_examples
+from adamix_export.checkpoint.checkpoint import Source, open_source
+from adamix_export.parity.comparison import PERPLEXITY, Bounds, Check, Parity, parity_examples
+from adamix_export.parity.verification import ENGINES
+from adamix_export.pipeline.export import EXPORTS, UNCHECKED
+from adamix_export.pipeline.options import Options
 from adamix_export.precision.table import PRECISIONS
-from adamix_export.source import Source, open_source
 from adamix_export.tasks.table import EXPORT_TASKS
-from adamix_export.verification import ENGINES
-from benchmarks.errors import BenchmarkError
-from benchmarks.harness import publish
-from benchmarks.machine import versions_of
-from benchmarks.report import Findings, Goal, Row
-from benchmarks.rounds import Call, Pace, Timing, measure
-from serve.bundle import open_bundle, seal_bundle
+from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.harness import publish
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Findings, Goal, Row
+from benchmarks.support.rounds import Call, Pace, Timing, measure
+from serve.bundle.reader import open_bundle
+from serve.bundle.writer import seal_bundle
 
 EXACT, PEER = "fp32", "onnxruntime"
 FOR_GPUS = ("fp16", "int4-fp16")

@@ -21,17 +21,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.bundles import exported, like, merged_model, sentences, trained
-from benchmarks.classifiers import OPTIMUM, OURS
-from benchmarks.errors import BenchmarkError, PeerError
-from benchmarks.harness import publish
-from benchmarks.machine import versions_of
 from benchmarks.peers import HERE, PEERS, last_line
-from benchmarks.processes import Server, free_port, serving
-from benchmarks.report import Absent, Findings, Goal, Row
-from serve.bundle import Bundle, with_adapters
-from serve.classify import Classifier
-from serve.session import cores
+from benchmarks.support.bundles import exported, like, merged_model, sentences, trained
+from benchmarks.support.classifier_sides import OPTIMUM, OURS
+from benchmarks.support.errors import BenchmarkError, PeerError
+from benchmarks.support.harness import publish
+from benchmarks.support.machine import versions_of
+from benchmarks.support.processes import Server, free_port, serving
+from benchmarks.support.report import Absent, Findings, Goal, Row
+from serve.bundle.reader import Bundle, with_adapters
+from serve.classification.classifier import Classifier
+from serve.runtime.providers import cores
 
 CLIENTS = (1, 8, 64)
 REQUESTS = {1: 150, 8: 400, 64: 1000}
@@ -166,7 +166,7 @@ def take_turns(
 def load(url: str, clients: int, bodies: list[Any], file: Path) -> dict[str, Any]:
     """Return what `benchmarks.load` found."""
     file.write_text(json.dumps(bodies))
-    command = [sys.executable, "-m", "benchmarks.load", url, str(clients), str(file)]
+    command = [sys.executable, "-m", "benchmarks.support.load_client", url, str(clients), str(file)]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise BenchmarkError(f"{clients} clients failed: {last_line(result.stderr)}")

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
-from adamix_train.base import load_classifier
+from adamix_train.base_model.load import load_classifier
 from adamix_train.peft_method import AdaMixConfig
-from adamix_train.trainer import AdaMixTrainer
-from benchmarks.comparison import Comparison
-from benchmarks.harness import Benchmark, main
-from benchmarks.machine import versions_of
-from benchmarks.report import Findings, Goal
-from benchmarks.rounds import Pace, measure
+from adamix_train.training.trainer import AdaMixTrainer
+from benchmarks.support.comparison import Comparison
+from benchmarks.support.harness import Benchmark, main
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Findings, Goal
+from benchmarks.support.rounds import Pace, measure
 from demos.models import sample_model
 
 BASE = "minilm"

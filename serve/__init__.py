@@ -17,16 +17,16 @@ from typing import Any
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
 
 HOMES = {
-    "AsyncClassifier": "serve.live",
-    "AsyncGenerator": "serve.live",
-    "Classifier": "serve.classify",
+    "AsyncClassifier": "serve.classification.async_classifier",
+    "AsyncGenerator": "serve.generation.async_text_generator",
+    "Classifier": "serve.classification.classifier",
     "CompileBudget": "serve.schema_trials",
-    "Generator": "serve.generate",
-    "Limits": "serve.scheduler",
-    "Pool": "serve.continuous",
-    "Prediction": "serve.classify",
-    "Sampling": "serve.sampling",
-    "Written": "serve.generate",
+    "Generator": "serve.generation.generator",
+    "Limits": "serve.classification.batcher",
+    "Pool": "serve.generation.limits",
+    "Prediction": "serve.classification.prediction",
+    "Sampling": "serve.generation.sampling.params",
+    "Written": "serve.generation.result",
 }
 """What a program imports from here, and the module that it comes from, which is imported when it is asked for."""
 __all__ = sorted(HOMES)

@@ -12,16 +12,17 @@ from typing import Any
 try:
     import uvicorn
 
-    from serve.bundle import Bundle, open_bundle, with_adapters
-    from serve.classify import BATCH_TOKENS, Classifier
-    from serve.continuous import Pool
+    from serve.bundle.reader import Bundle, open_bundle, with_adapters
+    from serve.classification.async_classifier import AsyncClassifier
+    from serve.classification.batcher import Limits
+    from serve.classification.classifier import BATCH_TOKENS, Classifier
     from serve.errors import BundleError, ServeError
-    from serve.generate import Generator
-    from serve.graph_cache import default_cache
+    from serve.generation.async_text_generator import AsyncGenerator
+    from serve.generation.generator import Generator
+    from serve.generation.limits import Pool
     from serve.http.app import make_app
-    from serve.live import AsyncClassifier, AsyncGenerator
-    from serve.scheduler import Limits
-    from serve.session import CPU, CUDA, PROVIDERS, cores
+    from serve.runtime.graph_cache import default_cache
+    from serve.runtime.providers import CPU, CUDA, PROVIDERS, cores
 except ImportError as error:
     sys.exit(f"adamix-serve needs ONNX Runtime ({error}): pip install 'adamix[cpu]' or, with a GPU, 'adamix[gpu]'")
 

@@ -10,11 +10,12 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from adamix_export.graph.matrices import Array, products
+from adamix_export.passes.matrices import Array, products
 from adamix_export.precision.weight_only import Grams
-from serve.bank import Bank
-from serve.classify import session_edges
-from serve.session import CPU, Choice, open_session
+from serve.adapters.bank import Bank
+from serve.runtime.graph_check import session_edges
+from serve.runtime.providers import CPU, Choice
+from serve.runtime.session import open_session
 
 
 @dataclass(frozen=True)

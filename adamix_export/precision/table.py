@@ -11,9 +11,9 @@ from functools import partial
 import onnx_ir as ir
 
 from adamix_export.errors import ExportError
-from adamix_export.parity import Bounds
-from adamix_export.precision import dynamic, weight_only
-from adamix_export.precision.half import to_half
+from adamix_export.parity.comparison import Bounds
+from adamix_export.precision import int8_dynamic, weight_only
+from adamix_export.precision.fp16 import to_half
 from adamix_export.precision.weight_only import Grams
 
 BLOCK = 32
@@ -72,8 +72,8 @@ def _four_bits_and_half(grams: Grams, graph: ir.Graph) -> None:
 
 def _int8_states(_: Grams, graph: ir.Graph) -> None:
     weight_only.quantise({}, graph, bits=None, size=BLOCK)
-    dynamic.quantise_attention(graph)
-    dynamic.quantise_products(graph)
+    int8_dynamic.quantise_attention(graph)
+    int8_dynamic.quantise_products(graph)
 
 
 def _encoders(setting: Setting) -> dict[str, Setting]:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from adamix_export.graph.matrices import Array, embeddings, products, table
-from adamix_export.graph.nodes import constant, replace
-from adamix_export.precision.blocks import Blocks, quantise_blocks
-from adamix_export.precision.calibrated import round_blocks
+from adamix_export.passes.matrices import Array, embeddings, products, table
+from adamix_export.passes.nodes import constant, replace
+from adamix_export.precision.block_quantization import Blocks, quantise_blocks
+from adamix_export.precision.gptq import round_blocks
 
 INT8_STATES = 4
 """The operator's `accuracy_level`."""

@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adamix_export.graph import encoder
-from adamix_export.graph.bank import Stacks
-from adamix_export.parity import Check, Parity, parity_examples
-from adamix_export.probes import probe_rows, require_equal
-from adamix_export.source import Source
+from adamix_export.checkpoint.checkpoint import Source
+from adamix_export.parity.comparison import Check, Parity, parity_examples
+from adamix_export.parity.probes import probe_rows, require_equal
+from adamix_export.tracing import encoder
+from adamix_export.tracing.bank import Stacks
+from adamix_train.data.examples import Example
 from adamix_train.metrics.table import METRICS
-from adamix_train.tasks.examples import Example
-from serve.bundle import Bundle
-from serve.classify import Classifier
-from serve.tokens import Text
+from serve.bundle.reader import Bundle
+from serve.classification.classifier import Classifier
+from serve.classification.text_tokenizer import Text
 
 CANARIES = (
     "Everything arrived on time and works as it should, thank you.",

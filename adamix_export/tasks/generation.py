@@ -10,18 +10,20 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adamix_export.graph import decoder, encoder_decoder
-from adamix_export.graph.bank import Stacks
-from adamix_export.parity import PERPLEXITY, Check, Parity, are_there, parity_examples
-from adamix_export.probes import probe_texts, require_equal
-from adamix_export.source import Source
-from adamix_train.recipe import Recipe
-from adamix_train.tasks.encoding import Encoding, shortened_prompt, shortened_source
-from adamix_train.tasks.splits import read_all, task_of
-from adamix_train.writing import make_prompts
-from serve.bundle import ENCODER, Bundle
+from adamix_export.checkpoint.checkpoint import Source
+from adamix_export.parity.comparison import PERPLEXITY, Check, Parity, are_there, parity_examples
+from adamix_export.parity.probes import probe_texts, require_equal
+from adamix_export.tracing import decoder, encoder_decoder
+from adamix_export.tracing.bank import Stacks
+from adamix_train.data.encoding import Encoding, shortened_prompt, shortened_source
+from adamix_train.data.splits import read_all, task_of
+from adamix_train.evaluation.generate import make_prompts
+from adamix_train.recipe.recipe import Recipe
+from serve.bundle.manifest import ENCODER
+from serve.bundle.reader import Bundle
 from serve.errors import InputError
-from serve.generate import Generator, Prompt
+from serve.generation.generator import Generator
+from serve.generation.prompts import Prompt
 
 CANARIES = ("name[Blue Spice], food[Italian]", "Where can I change the address on my invoice?", "no")
 """Inputs of our own: they go into every bundle, as token ids."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adamix_export.graph.bank import Stacks
-from adamix_export.parity import Check, Parity
-from adamix_export.source import Source
+from adamix_export.checkpoint.checkpoint import Source
+from adamix_export.parity.comparison import Check, Parity
 from adamix_export.tasks import classification, generation
-from serve.bundle import Bundle
+from adamix_export.tracing.bank import Stacks
+from serve.bundle.reader import Bundle
 
 
 @dataclass(frozen=True, kw_only=True)

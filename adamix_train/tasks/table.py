@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from adamix_train.tasks.files import READERS, Reader
-from adamix_train.tasks.triples import read_dart, read_webnlg
+from adamix_train.readers.files import READERS, Reader
+from adamix_train.readers.triples import read_dart, read_webnlg
 
 
 @dataclass(frozen=True, kw_only=True)

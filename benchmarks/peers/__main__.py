@@ -6,8 +6,8 @@ import sys
 
 from tqdm import tqdm
 
-from benchmarks.errors import PeerError
 from benchmarks.peers import HOW, PEERS, Peer, last_line
+from benchmarks.support.errors import PeerError
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmarks.errors import PeerError
 from benchmarks.peers import HERE, last_line
+from benchmarks.support.errors import PeerError
 
 LAST_WORDS = 5.0
 """Seconds that a process which answers no more may take to say why."""

@@ -10,15 +10,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.harness import publish
-from benchmarks.machine import usable_cores, versions_of
 from benchmarks.quality.findings import findings_of
 from benchmarks.quality.grid import Grid, explore
 from benchmarks.quality.plot import draw_spread
 from benchmarks.quality.runs import Budget, Workshop
 from benchmarks.quality.tasks import SUBJECTS
-from benchmarks.report import Findings
+from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.harness import publish
+from benchmarks.support.machine import usable_cores, versions_of
+from benchmarks.support.report import Findings
 from demos.models import sample_model
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "scikit-learn")

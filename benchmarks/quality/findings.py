@@ -8,7 +8,7 @@ from typing import Any
 from adamix_train.tasks.table import TASKS
 from benchmarks.quality.grid import Grid, Outcome
 from benchmarks.quality.tasks import SUBJECTS
-from benchmarks.report import Findings, Goal, Row
+from benchmarks.support.report import Findings, Goal, Row
 
 AGAINST = {
     "adamix": {"adapter": 0.5, "adapter-consistency": 0.0, "adamix-no-consistency": 0.0, "full": 0.0},

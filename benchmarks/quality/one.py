@@ -9,10 +9,10 @@ from pathlib import Path
 
 import transformers
 
-from adamix_train.recipe_file import make_recipe
-from adamix_train.run import train
+from adamix_train.recipe.flags import make_recipe
+from adamix_train.run.train import train
 from benchmarks.quality.routes import compare_routes
-from benchmarks.report import write_whole
+from benchmarks.support.report import write_whole
 
 
 def main(folder: Path) -> None:

@@ -9,15 +9,15 @@ import peft
 import torch
 from numpy.typing import NDArray
 
-from adamix_train.base import load_classifier, load_tokenizer
-from adamix_train.checkpoint import read_card
+from adamix_train.artifacts.checkpoint import read_card
+from adamix_train.base_model.load import load_classifier, load_tokenizer
+from adamix_train.data.encoding import Encoding
+from adamix_train.data.splits import read_all, task_of
 from adamix_train.metrics.table import METRICS
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.mixture.routing import Route, set_route
-from adamix_train.objectives import OBJECTIVES
-from adamix_train.recipe import Recipe
-from adamix_train.tasks.encoding import Encoding
-from adamix_train.tasks.splits import read_all, task_of
+from adamix_train.recipe.recipe import Recipe
+from adamix_train.training.objectives import OBJECTIVES
 
 RANDOM_DRAWS = 3
 ROWS = 64

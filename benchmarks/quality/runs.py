@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.errors import BenchmarkError
 from benchmarks.quality.tasks import SUBJECTS, Subject
+from benchmarks.support.errors import BenchmarkError
 
 EVALUATIONS = 4
 FEW_SHOT_STEPS = 80

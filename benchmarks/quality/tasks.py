@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.errors import BenchmarkError
 from benchmarks.quality.methods import CLASSIFIERS, WRITERS, Method
+from benchmarks.support.errors import BenchmarkError
 
 DATA = Path(os.environ.get("ADAMIX_DATA", "../shared/data"))
 

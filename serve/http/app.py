@@ -5,12 +5,18 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from serve.http import completions, errors, predict, status
-from serve.http.limits import AnswerAtTheEnd, CountRequests, PayloadLimit
-from serve.http.metrics import METRICS
-from serve.live import AsyncClassifier, AsyncGenerator
+from serve.classification.async_classifier import AsyncClassifier
+from serve.generation.async_text_generator import AsyncGenerator
+from serve.http import error_responses, health
+from serve.http.middleware import AnswerAtTheEnd, CountRequests, PayloadLimit
+from serve.http.openai import completions, models
+from serve.http.tei import predict
+from serve.telemetry.prometheus import METRICS
 
-ROUTES: dict[type, APIRouter] = {AsyncClassifier: predict.router, AsyncGenerator: completions.router}
+ROUTES: dict[type, list[APIRouter]] = {
+    AsyncClassifier: [predict.router],
+    AsyncGenerator: [completions.router, models.router],
+}
 """By engine."""
 
 
@@ -28,9 +34,10 @@ def make_app(
     app = FastAPI(title="AdaMix", description="Many adapters on one base, in one batch.", lifespan=lifespan)
     app.state.engine, app.state.metrics = engine, metrics
     app.state.max_client_rows = max_client_rows
-    app.include_router(ROUTES[type(engine)])
-    app.include_router(status.router)
-    errors.install(app)
+    for router in ROUTES[type(engine)]:
+        app.include_router(router)
+    app.include_router(health.router)
+    error_responses.install(app)
     app.add_middleware(PayloadLimit, limit=payload_limit)
     app.add_middleware(AnswerAtTheEnd)
     app.add_middleware(CountRequests, metrics=metrics)

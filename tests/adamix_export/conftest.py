@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from adamix_export.export import EXPORTS, Options
-from adamix_export.parity import Check, Parity
-from adamix_export.source import open_source
-from adamix_export.verification import verify
-from adamix_train.recipe import Recipe
-from adamix_train.run import train
+from adamix_export.checkpoint.checkpoint import open_source
+from adamix_export.parity.comparison import Check, Parity
+from adamix_export.parity.verification import verify
+from adamix_export.pipeline.export import EXPORTS
+from adamix_export.pipeline.options import Options
+from adamix_train.recipe.recipe import Recipe
+from adamix_train.run.train import train
 from tests.adamix_train.conftest import tiny_base, tiny_data
 
 __all__ = ["tiny_base", "tiny_data"]

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from benchmarks.classifiers import INT8, OPTIMUM, OURS
 from benchmarks.classify import SHAPES, goals, random_tokens, require_agreement, work_of
-from benchmarks.comparison import Comparison
-from benchmarks.errors import DisagreementError
-from benchmarks.report import Absent
-from benchmarks.rounds import Timing
+from benchmarks.support.classifier_sides import INT8, OPTIMUM, OURS
+from benchmarks.support.comparison import Comparison
+from benchmarks.support.errors import DisagreementError
+from benchmarks.support.report import Absent
+from benchmarks.support.rounds import Timing
 
 
 def comparison(ours=OURS, **seconds):

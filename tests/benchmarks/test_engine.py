@@ -10,17 +10,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adamix_export.source import open_source
-from benchmarks import bank, bundles, cold_start, mixed_lengths, server
-from benchmarks.bundles import exported, like, sentences
-from benchmarks.errors import BenchmarkError, DisagreementError, PeerError
-from benchmarks.load import closed_loop
+from adamix_export.checkpoint.checkpoint import open_source
+from benchmarks import bank, cold_start, mixed_lengths, server
 from benchmarks.peers import Peer
-from benchmarks.rounds import Timing
 from benchmarks.server import OURS, PEER, Turns
-from serve.bundle import with_adapters
-from serve.classify import Classifier
-from tests.adamix_export.mixtures import make_encoder, mixture
+from benchmarks.support import bundles
+from benchmarks.support.bundles import exported, like, sentences
+from benchmarks.support.errors import BenchmarkError, DisagreementError, PeerError
+from benchmarks.support.load_client import closed_loop
+from benchmarks.support.rounds import Timing
+from serve.bundle.reader import with_adapters
+from serve.classification.classifier import Classifier
+from tests.fixtures.random_checkpoints import make_encoder, mixture
 
 
 @pytest.fixture(autouse=True)

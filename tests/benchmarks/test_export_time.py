@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import export_time
-from benchmarks.errors import BenchmarkError
 from benchmarks.export_time import OURS, Cost
-from benchmarks.rounds import Timing
+from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.rounds import Timing
 
 
 def cost(*seconds: float, peaks: list[float]) -> Cost:

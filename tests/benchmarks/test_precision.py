@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from adamix_export.parity import PERPLEXITY, Bounds, Parity
+from adamix_export.parity.comparison import PERPLEXITY, Bounds, Parity
 from benchmarks.precision import EXACT, PEER, Side, compare_precisions, findings_of
-from benchmarks.rounds import Pace, Timing
-from tests.adamix_export.mixtures import make_encoder, mixture
+from benchmarks.support.rounds import Pace, Timing
+from tests.fixtures.random_checkpoints import make_encoder, mixture
 
 
 def side(metric: str, pytorch: float, onnx: float) -> Side:

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from adamix_train.mixture.projection import MixtureLinear
-from adamix_train.recipe_file import make_recipe
-from benchmarks.errors import BenchmarkError
+from adamix_train.recipe.flags import make_recipe
 from benchmarks.quality.__main__ import _methods
 from benchmarks.quality.findings import AGAINST, findings_of, goal_against, rate_of
 from benchmarks.quality.grid import Grid, Outcome, best_rate
@@ -16,6 +15,7 @@ from benchmarks.quality.methods import CLASSIFIERS, WRITERS
 from benchmarks.quality.routes import routed
 from benchmarks.quality.runs import Budget, Run, Workshop
 from benchmarks.quality.tasks import SUBJECTS, Subject
+from benchmarks.support.errors import BenchmarkError
 
 
 @pytest.fixture(autouse=True)

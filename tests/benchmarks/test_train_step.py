@@ -3,7 +3,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks import train_step
-from benchmarks.rounds import Pace
+from benchmarks.support.rounds import Pace
 
 
 @pytest.fixture(autouse=True)

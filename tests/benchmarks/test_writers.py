@@ -7,20 +7,20 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from benchmarks import agreement, continuous, generate_bank, limits
+from benchmarks import agreement, continuous, generate_bank, roofline
 from benchmarks.continuous import GENAI, OURS, Request, Served, Turns, poisson, serve_genai, serve_ours
 from benchmarks.generate_bank import BANK, MERGED, one_at_a_time
-from benchmarks.limits import COPIED, COPY, read_by_a_step, weights_read
 from benchmarks.peers import Peer
-from benchmarks.report import Absent
-from benchmarks.rounds import Timing
-from benchmarks.writers import Ours
-from serve.bundle import open_bundle
-from serve.continuous import Pool
-from serve.generate import Prompt
-from serve.session import cores
-from tests.adamix_export.writers import NAMES, bank_of_writers
+from benchmarks.roofline import COPIED, COPY, read_by_a_step, weights_read
+from benchmarks.support.generation_sides import Ours
+from benchmarks.support.report import Absent
+from benchmarks.support.rounds import Timing
+from serve.bundle.reader import open_bundle
+from serve.generation.limits import Pool
+from serve.generation.prompts import Prompt
+from serve.runtime.providers import cores
 from tests.adamix_train.conftest import writing_data
+from tests.fixtures.generation_banks import NAMES, bank_of_writers
 
 __all__ = ["writing_data"]
 
@@ -137,7 +137,7 @@ def test_the_cache_counts_for_what_a_step_reads(ours: Ours) -> None:
 def test_a_step_is_held_against_a_copy() -> None:
     seconds = 2 * COPIED * cores() / 10e9  # a copy of 10 GB/s
     sides = {"fp32, 1 rows": Timing([0.1]), COPY: Timing([seconds])}
-    (goal,) = limits.findings_of({"fp32, 1 rows": sides}, {"fp32, 1 rows": 700_000_000}).goals
+    (goal,) = roofline.findings_of({"fp32, 1 rows": sides}, {"fp32, 1 rows": 700_000_000}).goals
     assert (goal.value, goal.met) == (pytest.approx(0.7), True)
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from adamix_train.recipe_file import make_recipe
-from adamix_train.tasks.examples import read_examples
+from adamix_train.data.examples import read_examples
+from adamix_train.recipe.flags import make_recipe
 from adamix_train.tasks.table import TASKS as KINDS_OF_TASK
 from demos.tasks import DATA, TASKS, recipe
 

@@ -20,13 +20,15 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from serve.adapter import WEIGHTS, AdapterCard, write_card
-from serve.bundle import Bundle, Edge, Manifest, open_bundle, seal_bundle
-from serve.classify import Classifier
+from serve.bundle.adapter import WEIGHTS, AdapterCard, write_card
+from serve.bundle.checked_json import file_sha256
+from serve.bundle.manifest import Edge, Manifest
+from serve.bundle.reader import Bundle, open_bundle
+from serve.bundle.writer import seal_bundle
+from serve.classification.async_classifier import AsyncClassifier
+from serve.classification.batcher import Limits
+from serve.classification.classifier import Classifier
 from serve.http.app import make_app
-from serve.live import AsyncClassifier
-from serve.scheduler import Limits
-from serve.seal import file_sha256
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "good", "bad", "late", "bill", "the", "is", "very"]
 WIDTH = 6

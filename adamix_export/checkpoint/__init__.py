@@ -1,0 +1,1 @@
+"""Training checkpoints opened for export: reading, collapsing, module weights."""

@@ -1,0 +1,1 @@
+"""The subcommands of adamix-export, one file each."""

@@ -1,0 +1,81 @@
+"""A decoder for onnxruntime-genai: its `genai_config.json` beside the graph, which stays as it is.
+
+A bank is converted to ONNX Runtime's own adapters first, which genai loads with `Adapters`.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from adamix_export.converters.onnx_adapter import BESIDE, write_onnx_adapters
+from adamix_export.errors import ExportError
+from serve.bundle.adapter import Adapter
+from serve.bundle.manifest import MODEL
+from serve.bundle.reader import Bundle
+from serve.generation.cache.kv_cache import PAST, PRESENT
+
+MARK = "genai_config.json"
+TASK = "text-generation"
+KIND = "decoder"
+"""genai's type of a model that has nothing but tokens, mask and cache, whatever its family."""
+
+
+def write_genai(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
+    """Write the folder that `onnxruntime_genai.Model` opens; return how to run it."""
+    if bundle.manifest.task != TASK:
+        raise ExportError(f"onnxruntime-genai runs {TASK}; {bundle.folder} is of task {bundle.manifest.task}")
+    if bundle.manifest.shape == "bank":
+        write_onnx_adapters(bundle, adapters, folder)
+    else:
+        for name in (MODEL, *BESIDE):
+            if name in bundle.manifest.files:
+                shutil.copy(bundle.folder / name, folder / name)
+    (folder / MARK).write_text(json.dumps(_config(bundle, adapters), indent=2) + "\n")
+    prompts = {adapter.card.name: adapter.card.prompt for adapter in adapters}
+    return f"onnxruntime_genai.Model(FOLDER) opens it; write prompts as in training: {prompts}"
+
+
+def _config(bundle: Bundle, adapters: list[Adapter]) -> dict[str, Any]:
+    base: Any = AutoConfig.from_pretrained(bundle.folder)
+    shapes = {edge.name: edge.shape for edge in (*bundle.manifest.inputs, *bundle.manifest.outputs)}
+    ends = sorted({token for adapter in adapters for token in adapter.card.eos_token_ids})
+    _, heads, _, width = shapes[f"{PAST}0.key"]
+    return {
+        "model": {
+            "type": KIND,
+            "bos_token_id": ends[0] if base.bos_token_id is None else base.bos_token_id,
+            "eos_token_id": ends,
+            "pad_token_id": ends[0] if base.pad_token_id is None else base.pad_token_id,
+            "vocab_size": shapes["logits"][-1],
+            "context_length": base.max_position_embeddings,
+            "decoder": {
+                "filename": MODEL,
+                "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+                "head_size": width,
+                "hidden_size": base.hidden_size,
+                "num_attention_heads": base.num_attention_heads,
+                "num_hidden_layers": sum(name.startswith(PAST) for name in shapes) // 2,
+                "num_key_value_heads": heads,
+                "inputs": {
+                    "input_ids": "input_ids",
+                    "attention_mask": "attention_mask",
+                    "past_key_names": f"{PAST}%d.key",
+                    "past_value_names": f"{PAST}%d.value",
+                },
+                "outputs": {
+                    "logits": "logits",
+                    "present_key_names": f"{PRESENT}%d.key",
+                    "present_value_names": f"{PRESENT}%d.value",
+                },
+            },
+        },
+        "search": {
+            "do_sample": False,
+            "max_length": base.max_position_embeddings,
+            "num_beams": 1,
+            "past_present_share_buffer": True,
+        },
+    }

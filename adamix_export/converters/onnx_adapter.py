@@ -1,0 +1,119 @@
+"""A bank as one graph for ONNX Runtime's own adapters, and each of its adapters as an `.onnx_adapter` file.
+
+The stacks of the bank's graph become initializers that a run may replace: zeros, which are the base model, unless an
+adapter is active. A run has one adapter for all rows.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from adamix_export.converters.canaries import check_canaries
+from adamix_export.errors import ExportError
+from serve.adapters.bank import PREFIX, Bank
+from serve.bundle.adapter import Adapter, AdapterCard
+from serve.bundle.manifest import MODEL, Edge
+from serve.bundle.reader import Bundle
+from serve.runtime.providers import CPU, Choice
+from serve.runtime.session import open_session
+
+SUFFIX = ".onnx_adapter"
+MARK = "*" + SUFFIX
+IDS = "adapter_ids"
+BATCH = "adapter_batch"
+VERSION = 1
+SLOT = 1
+"""Of the only adapter of a bank."""
+BESIDE = ("model.onnx.data", "tokenizer.json", "tokenizer_config.json", "config.json")
+
+
+def write_onnx_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
+    """Write the graph and `adapters`, each checked on its canary rows; return how to run them."""
+    if bundle.manifest.shape != "bank":
+        raise ExportError(
+            f"{bundle.folder} is a merged bundle, whose adapter is in its weights: export it with --shape bank"
+        )
+    onnx.save(adapted_graph(onnx.load(bundle.model, load_external_data=False)), folder / MODEL)
+    for name in BESIDE:
+        if name in bundle.manifest.files:
+            shutil.copy(bundle.folder / name, folder / name)
+    for adapter in adapters:
+        write_adapter(parameters(bundle, adapter), folder / f"{adapter.card.name}{SUFFIX}")
+    session = open_session(folder / MODEL, Choice(CPU, "to run canary rows"))
+    edges = [edge for edge in bundle.manifest.inputs if edge.name != IDS]
+    for adapter in adapters:
+        _check(session, folder / f"{adapter.card.name}{SUFFIX}", edges, adapter.card, bundle)
+    return "adapter = onnxruntime.LoraAdapter(); adapter.Load(FILE); run_options.add_active_adapter(adapter)"
+
+
+def parameters(bundle: Bundle, adapter: Adapter) -> dict[str, NDArray[np.float32]]:
+    """Return an adapter's tensors (1, …) by the names of the graph's initializers; other kinds' are zeros."""
+    return {name: stack[SLOT:] for name, stack in Bank(bundle.manifest.inputs, [adapter]).stacks.items()}
+
+
+def write_adapter(tensors: dict[str, NDArray[np.float32]], file: Path) -> None:
+    """Write an `.onnx_adapter` file."""
+    made = ort.AdapterFormat()
+    made.set_adapter_version(VERSION)
+    made.set_model_version(VERSION)
+    made.set_parameters(
+        {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(t)) for name, t in tensors.items()}
+    )
+    made.export_adapter(str(file))
+
+
+def adapted_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a bank's graph with stacks of one slot, which are initializers, in the place of its stacks and ids.
+
+    No row gathers a slot of its own any more: the stacks are broadcast over the batch.
+    """
+    graph = model.graph
+    gathered = {
+        node.output[0]: node.input[0].removeprefix(PREFIX)
+        for node in graph.node
+        if node.op_type == "Gather" and node.input[0].startswith(PREFIX)
+    }
+    kept = [node for node in graph.node if node.output[0] not in gathered]
+    for node in kept:
+        node.input[:] = [gathered.get(name, name) for name in node.input]
+        if any(name.startswith(PREFIX) for name in node.input):
+            raise ExportError(f"the bank's graph reads a stack in a {node.op_type}, not row by row: {node.input[0]}")
+    for value in graph.input:
+        if value.name.startswith(PREFIX):
+            value.name = value.name.removeprefix(PREFIX)
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+            graph.initializer.append(_zeros(value))
+    inputs = [value for value in graph.input if value.name != IDS]
+    del graph.node[:], graph.input[:]
+    graph.input.extend(inputs)
+    graph.node.extend([*_no_ids(), *kept])
+    return model
+
+
+def _no_ids() -> list[onnx.NodeProto]:
+    """Return nodes that make `adapter_ids` (batch,), of which the graph needs the shape, from the tokens."""
+    zero = numpy_helper.from_array(np.zeros(1, np.int64))
+    return [
+        helper.make_node("Shape", ["input_ids"], [BATCH], start=0, end=1),
+        helper.make_node("ConstantOfShape", [BATCH], [IDS], value=zero),
+    ]
+
+
+def _zeros(value: onnx.ValueInfoProto) -> onnx.TensorProto:
+    """Return the default of a stack: zeros of width 1 where adapters decide the width."""
+    kind = value.type.tensor_type
+    shape = [dim.dim_value or 1 for dim in kind.shape.dim]
+    return numpy_helper.from_array(np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind.elem_type)), value.name)
+
+
+def _check(session: ort.InferenceSession, file: Path, edges: list[Edge], card: AdapterCard, bundle: Bundle) -> None:
+    """Run an adapter's canary rows with its file, as any program would."""
+    active, options = ort.LoraAdapter(), ort.RunOptions()
+    active.Load(str(file))
+    options.add_active_adapter(active)
+    check_canaries(lambda feeds: session.run(["logits"], feeds, options)[0], edges, card, bundle)

@@ -1,0 +1,85 @@
+"""A collapsed LoRA as a checkpoint of PEFT's own LoRA, with its head."""
+
+from collections import Counter
+from pathlib import Path
+
+import peft
+import torch
+from huggingface_hub import ModelCardData
+from safetensors.torch import save_file
+
+from adamix_export.checkpoint.collapse import HEAD, PEFT_PREFIX
+from adamix_export.errors import ExportError
+from adamix_export.tracing.merged import by_site
+from serve.bundle.adapter import Adapter
+from serve.bundle.manifest import README
+from serve.bundle.reader import Bundle
+
+KIND = "lora"
+WEIGHTS = "adapter_model.safetensors"
+MARK = "adapter_config.json"
+PARTS = {"down.weight": "lora_A.weight", "up.weight": "lora_B.weight"}
+"""PEFT's names of our weights."""
+TASK_TYPES = {
+    "text-classification": peft.TaskType.SEQ_CLS,
+    "text-generation": peft.TaskType.CAUSAL_LM,
+    "text2text-generation": peft.TaskType.SEQ_2_SEQ_LM,
+}
+"""By the task of a bundle."""
+
+
+def write_peft(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
+    """Write the only one of `adapters`; return how to load it."""
+    if len(adapters) != 1:
+        names = ", ".join(adapter.card.name for adapter in adapters)
+        raise ExportError(f"a PEFT checkpoint is one adapter, and the bundle has {names}: choose one with --adapter")
+    (adapter,) = adapters
+    if adapter.card.kind != KIND:
+        raise ExportError(
+            f"{adapter.card.name} is a {adapter.card.kind} adapter, which PEFT does not have; {KIND} it has"
+        )
+    sites = by_site({name: torch.from_numpy(tensor) for name, tensor in adapter.tensors.items()})
+    tensors, ranks, heads = {}, {}, set()
+    for (module, kind), weights in sites.items():
+        for name, weight in weights.items():
+            tensors[f"{PEFT_PREFIX}{module}.{name if kind == HEAD else PARTS[name]}"] = weight.contiguous()
+        if kind == HEAD:
+            heads.add(module.partition(".")[0])
+        else:
+            ranks[module] = weights["down.weight"].shape[0]
+    _config(bundle, ranks, sorted(heads)).save_pretrained(str(folder))
+    save_file(tensors, folder / WEIGHTS)
+    (folder / README).write_text(_card(bundle, adapter))
+    return f"peft.PeftModel.from_pretrained(base_model, FOLDER) loads it; the base is {bundle.manifest.base['name']}"
+
+
+def _config(bundle: Bundle, ranks: dict[str, int], heads: list[str]) -> peft.LoraConfig:
+    """Return PEFT's configuration: the scaling is in the weights, so that every alpha is its rank."""
+    ((common, _),) = Counter(ranks.values()).most_common(1)
+    others = {module: rank for module, rank in ranks.items() if rank != common}
+    return peft.LoraConfig(
+        base_model_name_or_path=bundle.manifest.base["name"],
+        task_type=TASK_TYPES[bundle.manifest.task],
+        inference_mode=True,
+        r=common,
+        lora_alpha=common,
+        rank_pattern=others,
+        alpha_pattern=others,
+        target_modules=sorted(ranks),
+        modules_to_save=heads or None,
+    )
+
+
+def _card(bundle: Bundle, adapter: Adapter) -> str:
+    name = bundle.manifest.base["name"]
+    data = ModelCardData(
+        base_model=name if "/" in name else None,
+        library_name="peft",
+        pipeline_tag=bundle.manifest.task,
+        tags=["lora", "adamix"],
+    )
+    return (
+        f"---\n{data.to_yaml()}\n---\n\n# {adapter.card.name} on {name}\n\nThe average of a mixture of "
+        f"{adapter.card.num_modules} LoRA modules (AdaMix), as one LoRA. sha256 of the base's weights: "
+        f"`{bundle.manifest.base['sha256']}`. Labels: {', '.join(adapter.card.labels) or '-'}.\n"
+    )

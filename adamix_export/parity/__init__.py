@@ -1,0 +1,1 @@
+"""Compare a bundle in ONNX Runtime with its checkpoint in PyTorch."""

@@ -1,0 +1,48 @@
+"""Texts that try how a bundle tokenizes: too long, blank but for a mark, with special tokens, in other scripts."""
+
+from collections.abc import Sequence
+
+from adamix_export.checkpoint.checkpoint import Source
+from adamix_export.errors import ParityError
+
+SENTENCES = (
+    "Everything arrived on time and works as it should, thank you.",
+    "It broke on the second day and NOBODY answers my letters!",
+    "Where can I change the address on my invoice? I don't see it.",
+)
+SHORTEST = 8
+"""Tokens, or fewer, that every sentence has in any tokenizer."""
+OTHERS = ("\n  . \t", " Ünïcödé naïveté, 中文 и кириллица 🙂 ")
+ADDED = 16
+"""Added tokens, special ones first, that are tried."""
+
+
+def probe_texts(source: Source) -> list[str]:
+    """Return the texts; the first has more tokens than `source` reads, and no two equal parts."""
+    lines = [f"{index}: {SENTENCES[index % len(SENTENCES)]}" for index in range(source.card.max_length // SHORTEST + 2)]
+    tokenizer = source.tokenizer
+    added = list(dict.fromkeys([*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]))[:ADDED]
+    return [" ".join(lines), *OTHERS, " ".join(["good", *added, "day"])]
+
+
+def probe_rows(source: Source) -> list[tuple[str, ...]]:
+    """Return the texts as rows: one by one, or as pairs of each with the next and of the longest with itself."""
+    texts = probe_texts(source)
+    if not source.pairs:
+        return list(zip(texts, strict=True))
+    return [*zip(texts, [*texts[1:], texts[0]], strict=True), (texts[0], texts[0])]
+
+
+def require_equal(name: str, texts: Sequence[str], found: Sequence[int], expected: Sequence[int]) -> None:
+    """Raise an error if a bundle gives a text, or a pair, other ids (or token types) than training did."""
+    if list(found) == list(expected):
+        return
+    index = next(
+        (at for at, (one, other) in enumerate(zip(found, expected, strict=False)) if one != other),
+        min(len(found), len(expected)),
+    )
+    shown = " | ".join(text if len(text) <= 60 else f"{text[:40]}… {text[-20:]}" for text in texts)
+    raise ParityError(
+        f"{name}: the bundle tokenizes {shown!r} otherwise than training did: {len(found)} tokens, {len(expected)} "
+        f"expected, and the first difference is at position {index}"
+    )

@@ -1,0 +1,1 @@
+"""The ONNX half of an export: graph passes, which need no torch."""

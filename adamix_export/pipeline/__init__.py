@@ -1,0 +1,1 @@
+"""The export pipeline: from checkpoints to a bundle folder."""

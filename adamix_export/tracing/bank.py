@@ -1,0 +1,160 @@
+"""The base with adapters as inputs: a stack of each weight, and for every row the slot of its adapter."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from adamix_export.checkpoint.collapse import HEAD, Weights
+from adamix_export.errors import ExportError
+from adamix_export.tracing.merged import by_site, replace_module
+from adamix_export.tracing.torch_export import Shapes
+from adamix_train.mixture.kinds import Adapter, make_adapter
+from adamix_train.mixture.layers import features
+from adamix_train.mixture.projection import Projection
+from adamix_train.mixture.shape import AdapterShape
+from serve.adapters.bank import PREFIX
+
+ADAPTER_IDS = "adapter_ids"
+SLOTS = "slots"
+LABELS = "labels"
+
+
+@dataclass
+class Stacks:
+    """What the bank's layers read while the graph is traced; a plain object, so that tracing sees inputs in it."""
+
+    adapter_ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    """(batch,)"""
+    values: dict[str, Tensor] = field(default_factory=dict)
+    """Weights (slots, in, out) and biases (slots, out) by name."""
+    shapes: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
+    """Of all stacks that the model reads; a symbol stands for a width that the adapters decide."""
+
+    def inputs(self, belongs: Callable[[str], bool] = lambda name: True) -> Shapes:
+        """Return the shapes of the bank's inputs by name, of the stacks that `belongs` takes."""
+        shapes: Shapes = {ADAPTER_IDS: ("batch",)}
+        return shapes | {PREFIX + name: shape for name, shape in self.shapes.items() if belongs(name)}
+
+    def read(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the bank's inputs from those of a graph."""
+        self.adapter_ids = tensors[ADAPTER_IDS]
+        self.values = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+
+    def rows(self, name: str) -> Tensor:
+        """Return each row's own weight (batch, in, out) or bias (batch, out)."""
+        return self.values[name].index_select(0, self.adapter_ids)
+
+
+class BankLinear(nn.Module):
+    """A linear layer with another weight for every row, gathered from a stack."""
+
+    def __init__(self, stacks: Stacks, name: str, *, bias: bool) -> None:
+        super().__init__()
+        self.stacks, self.name, self.bias = stacks, name, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project x (batch, sequence, in), or (batch, in), row by row."""
+        sequence = x if x.ndim == 3 else x.unsqueeze(1)
+        y = torch.bmm(sequence, self.stacks.rows(f"{self.name}.weight"))
+        if self.bias:
+            y = y + self.stacks.rows(f"{self.name}.bias").unsqueeze(1)
+        return y if x.ndim == 3 else y.squeeze(1)
+
+
+class BankNorm(nn.Module):
+    """A layer norm, as some heads have, with another weight for every row, gathered from a stack."""
+
+    def __init__(self, norm: nn.LayerNorm, stacks: Stacks, name: str) -> None:
+        super().__init__()
+        self.width, self.epsilon = norm.normalized_shape, norm.eps
+        self.stacks, self.name, self.bias = stacks, name, norm.bias is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (batch, sequence, width), or (batch, width), and scale it row by row."""
+        y = functional.layer_norm(x, self.width, eps=self.epsilon) * self._rows("weight", x)
+        return y + self._rows("bias", x) if self.bias else y
+
+    def _rows(self, parameter: str, x: Tensor) -> Tensor:
+        rows = self.stacks.rows(f"{self.name}.{parameter}")
+        return rows.unsqueeze(1) if x.ndim == 3 else rows
+
+
+class Adapted(nn.Module):
+    """A layer of the base with the adapters of every kind that the bank holds for it; a row's own is not zero."""
+
+    def __init__(self, base: nn.Module, adapters: list[Adapter]) -> None:
+        super().__init__()
+        self.base, self.adapters = base, nn.ModuleList(adapters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project and adapt x (batch, sequence, in)."""
+        y = self.base(x)
+        for adapter in self.adapters:
+            y = adapter(x, y)
+        return y
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight (out, in) of the layer, for code that looks at its dtype."""
+        return self.base.weight  # type: ignore[return-value]
+
+
+def make_bank(model: PreTrainedModel, adapters: Iterable[Weights]) -> Stacks:
+    """Replace every layer that one of `adapters` adapts, and the head, by layers that read stacks."""
+    stacks = Stacks()
+    sites = sorted({site for adapter in adapters for site in by_site(adapter)})
+    for module in sorted({module for module, _ in sites}):
+        layer = model.get_submodule(module)
+        kinds = [kind for other, kind in sites if other == module]
+        try:
+            made = _bank_head(layer, module, stacks) if HEAD in kinds else _adapted(layer, module, kinds, stacks)
+        except TypeError as error:
+            raise ExportError(f"{module}: {error}") from error
+        replace_module(model, module, made)
+    _mark_labels(model, stacks)
+    return stacks
+
+
+def _bank_head(layer: nn.Module, module: str, stacks: Stacks) -> BankLinear | BankNorm:
+    if isinstance(layer, nn.LayerNorm):
+        for name, weight in layer.named_parameters():
+            stacks.shapes[f"{module}.{HEAD}.{name}"] = (SLOTS, *weight.shape)
+        return BankNorm(layer, stacks, f"{module}.{HEAD}")
+    return _bank_linear(stacks, f"{module}.{HEAD}", *features(layer), bias=layer.bias is not None)
+
+
+def _adapted(layer: nn.Module, module: str, kinds: list[str], stacks: Stacks) -> Adapted:
+    in_features, out_features = features(layer)
+    shape = AdapterShape(in_features=in_features, out_features=out_features, r=1, lora_alpha=1)
+    return Adapted(layer, [make_adapter(kind, shape, _projection(stacks, module, kind)) for kind in kinds])
+
+
+def _projection(stacks: Stacks, module: str, kind: str) -> Projection:
+    """Return a factory of bank layers for one site; the rank is a symbol of its own for each kind."""
+
+    def projection(name: str, in_features: int, out_features: int, *, bias: bool) -> BankLinear:
+        rank = f"{kind}_r"
+        width_in, width_out = (in_features, rank) if name == "down" else (rank, out_features)
+        return _bank_linear(stacks, f"{module}.{kind}.{name}", width_in, width_out, bias=bias)
+
+    return projection
+
+
+def _bank_linear(stacks: Stacks, name: str, width_in: int | str, width_out: int | str, *, bias: bool) -> BankLinear:
+    stacks.shapes[f"{name}.weight"] = (SLOTS, width_in, width_out)
+    if bias:
+        stacks.shapes[f"{name}.bias"] = (SLOTS, width_out)
+    return BankLinear(stacks, name, bias=bias)
+
+
+def _mark_labels(model: nn.Module, stacks: Stacks) -> None:
+    """Make the width of the head's last layer, which is that of the logits, a symbol."""
+    heads = [f"{name}.{HEAD}" for name, module in model.named_modules() if isinstance(module, BankLinear)]
+    last = [head for head in heads if f"{head}.weight" in stacks.shapes][-1:]
+    for name, shape in stacks.shapes.items():
+        if name.rpartition(".")[0] in last:
+            stacks.shapes[name] = (*shape[:-1], LABELS)

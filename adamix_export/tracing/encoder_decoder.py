@@ -1,0 +1,146 @@
+"""Trace an encoder with a decoder (T5) and write its two ONNX graphs.
+
+The encoder's graph takes `input_ids` and `attention_mask` (batch, sequence) and gives the keys and values that the
+decoder attends to, `present.N.encoder.key` and `.value` (batch, sequence, heads x head width): the source is projected
+once. The decoder's takes them as `past_key_values.N.encoder.key` and `.value` (batch, source, …) with
+`encoder_attention_mask` (batch, source), and is else the graph of `adamix_export.graph.decoder`, its own cache called
+`past_key_values.N.decoder.…`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from adamix_export.errors import ExportError
+from adamix_export.tracing.attention import register
+from adamix_export.tracing.bank import Stacks
+from adamix_export.tracing.cached_attention import Cache, caching
+from adamix_export.tracing.decoder import PAST, PRESENT, Decoder, States, state_names, write_steps
+from adamix_export.tracing.merged import replace_module
+from adamix_export.tracing.norm import fuse_norms
+from adamix_export.tracing.torch_export import Shapes, write_program
+from serve.adapters.bank import PREFIX
+
+OF_ENCODER = re.compile(r"encoder\.|.*\.EncDecAttention\.[kv]\.")
+"""Modules that only the source goes through."""
+FAMILIES = ("t5", "mt5")
+"""The model types that are laid out so."""
+MASK = "encoder_attention_mask"
+
+
+class Encoder(nn.Module):
+    """An encoder and the projections through which the decoder's layers look at what it gives."""
+
+    def __init__(self, model: PreTrainedModel, stacks: Stacks | None) -> None:
+        super().__init__()
+        self.model, self.stacks = model, stacks
+
+    def forward(self, tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Return a key and a value (batch, sequence, heads x head width) for every layer of the decoder."""
+        if self.stacks is not None:
+            self.stacks.read(tensors)
+        encoded = self.model.get_encoder()(
+            input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"]
+        ).last_hidden_state
+        return tuple(projection(encoded) for cross in _crosses(self.model) for projection in (cross.k, cross.v))
+
+
+class Given(nn.Module):
+    """Stands where a source was projected, and gives the projection that was made before."""
+
+    def __init__(self, cache: Cache, layer: int, part: int) -> None:
+        super().__init__()
+        self.cache, self.layer, self.part = cache, layer, part
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Return a key or a value (batch, source, heads x head width), whatever `source` is."""
+        return self.cache.source[self.layer][self.part]
+
+
+class TargetDecoder(Decoder):
+    """The decoder of an encoder-decoder; the source's keys and values are inputs."""
+
+    def __init__(
+        self, model: PreTrainedModel, cache: Cache, stacks: Stacks | None, states: States, sources: States
+    ) -> None:
+        super().__init__(model, cache, stacks, states)
+        self.sources = sources
+
+    @property
+    def inner(self) -> nn.Module:
+        """What gives the last hidden states."""
+        return self.model.get_decoder()
+
+    def run(self, tensors: dict[str, Tensor]) -> Tensor:
+        """Return the logits of the states that `inner` gives."""
+        cache = self.cache
+        cache.source = {
+            layer: (tensors[PAST + key], tensors[PAST + value]) for layer, (key, value) in enumerate(self.sources)
+        }
+        cache.source_mask = tensors[MASK].to(torch.int32)
+        # Of the source's states only the shape is looked at: what they give was projected before.
+        source = BaseModelOutput(last_hidden_state=tensors[PAST + self.sources[0][0]])
+        return self.model(
+            encoder_outputs=source,
+            attention_mask=tensors[MASK],
+            decoder_input_ids=tensors["input_ids"],
+            use_cache=False,
+        ).logits
+
+
+def write_graphs(model: PreTrainedModel, stacks: Stacks | None, encoder: Path, decoder: Path) -> None:
+    """Write the two ONNX graphs, each with its weights beside it as external data. `model` is changed in place."""
+    if model.config.model_type not in FAMILIES:
+        raise ExportError(
+            f"of encoders with a decoder {', '.join(FAMILIES)} are exported, not {model.config.model_type}"
+        )
+    fuse_norms(model)
+    _write_encoder(model, stacks, encoder)
+    _write_decoder(model, stacks, decoder)
+
+
+def _write_encoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:
+    model.set_attn_implementation(register())
+    shapes: Shapes = dict.fromkeys(("input_ids", "attention_mask"), ("batch", "sequence"))
+    shapes |= stacks.inputs(lambda name: bool(OF_ENCODER.match(name))) if stacks else {}
+    sources = state_names(len(_crosses(model)), "encoder.")
+    outputs = [PRESENT + name for pair in sources for name in pair]
+    write_program(Encoder(model, stacks).eval(), shapes, outputs=outputs, floats=(PREFIX,), file=file)
+
+
+def _write_decoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:
+    config: Any = model.config
+    crosses, cache = _crosses(model), Cache()
+    states, sources = (state_names(len(crosses), infix) for infix in ("decoder.", "encoder."))
+    inputs: Shapes = {MASK: ("batch", "source")}
+    width = config.num_heads * config.d_kv
+    inputs |= {PAST + name: ("batch", "source", width) for pair in sources for name in pair}
+    inputs |= stacks.inputs(lambda name: not OF_ENCODER.match(name)) if stacks else {}
+    for layer, cross in enumerate(crosses):
+        for part, name in enumerate("kv"):
+            replace_module(cross, name, Given(cache, layer, part))
+    first = model.get_decoder().block[0].layer[0].SelfAttention
+    first.compute_bias = lambda *_, **__: _relative_bias(first, cache)
+    with caching(model, cache):
+        write_steps(TargetDecoder(model, cache, stacks, states, sources), config.num_heads, inputs, file)
+
+
+def _crosses(model: PreTrainedModel) -> list[Any]:
+    """Return the attention to the source of every layer of the decoder."""
+    return [block.layer[1].EncDecAttention for block in model.get_decoder().block]
+
+
+def _relative_bias(attention: Any, cache: Cache) -> Tensor:
+    """Return T5's bias (batch, heads, sequence, total): each row's tokens look back from where that row is."""
+    buckets = attention._relative_position_bucket(
+        cache.columns - cache.positions.unsqueeze(-1),
+        bidirectional=False,
+        num_buckets=attention.relative_attention_num_buckets,
+        max_distance=attention.relative_attention_max_distance,
+    )
+    return attention.relative_attention_bias(buckets).permute(0, 3, 1, 2)

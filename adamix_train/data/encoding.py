@@ -1,0 +1,113 @@
+"""Turn examples into a model's inputs, unpadded."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from adamix_train.data.examples import Example
+from adamix_train.errors import DataError
+
+IGNORED = -100
+"""The label of a position that is not learned."""
+Inputs = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How examples are encoded; counts what it truncates."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    labels: list[str] = field(default_factory=list)
+    prompt: str = "{input}"
+    strict: bool = False
+    """An example that is too long is an error instead of truncated."""
+    truncated: list[int] = field(default_factory=list)
+    """The lengths of the examples that were truncated."""
+
+    def fit(self, length: int, example: Example) -> None:
+        """Take note of an example's length; raise an error if it is too long and the encoding is strict."""
+        if length <= self.max_length:
+            return
+        if self.strict:
+            raise DataError(
+                f"an example has {length} tokens and max_length is {self.max_length}: {example.texts[0][:40]!r}… "
+                "(raise --max-length, shorten it, or leave out --strict to truncate)"
+            )
+        self.truncated.append(length)
+
+    def source(self, example: Example) -> str:
+        """Return the text in front of the target."""
+        return self.prompt.replace("{input}", self.input(example))
+
+    def input(self, example: Example) -> str:
+        """Return what the prompt is made of."""
+        return " | ".join(example.texts)
+
+
+def encode_labels(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
+    """Return inputs with the index of the label."""
+    pairs = zip(examples, _encode_texts(examples, encoding), strict=True)
+    return [{**inputs, "labels": encoding.labels.index(example.target)} for example, inputs in pairs]
+
+
+def encode_scores(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
+    """Return inputs with the score as a float."""
+    pairs = zip(examples, _encode_texts(examples, encoding), strict=True)
+    return [{**inputs, "labels": float(example.target)} for example, inputs in pairs]
+
+
+def encode_causal(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
+    """Return prompt, target and end as one sequence whose labels are the target and the end.
+
+    A sequence that is too long loses the beginning of its prompt, then the end of its target.
+    """
+    return list(_causal(examples, encoding))
+
+
+def _causal(examples: Sequence[Example], encoding: Encoding) -> Iterator[Inputs]:
+    tokenizer = encoding.tokenizer
+    for example in examples:
+        prompt = tokenizer(encoding.source(example))["input_ids"]
+        target = tokenizer(" " + example.target, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        encoding.fit(len(prompt) + len(target), example)
+        target = target[: encoding.max_length - 1]
+        prompt = shortened_prompt(prompt, encoding.max_length - len(target))
+        ids = prompt + target
+        yield {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [IGNORED] * len(prompt) + target}
+
+
+def encode_seq2seq(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
+    """Return the prompt as the encoder's input and the target as labels."""
+    found = []
+    for example in examples:
+        source = encoding.tokenizer(encoding.source(example))["input_ids"]
+        target = encoding.tokenizer(text_target=example.target)["input_ids"]
+        encoding.fit(max(len(source), len(target)), example)
+        limit = encoding.max_length
+        source, target = shortened_source(source, limit), shortened_source(target, limit)
+        found.append({"input_ids": source, "attention_mask": [1] * len(source), "labels": target})
+    return found
+
+
+def shortened_prompt(ids: list[int], limit: int) -> list[int]:
+    """Return the last `limit` tokens of a prompt: its end is where the target begins."""
+    return ids[max(0, len(ids) - limit) :]
+
+
+def shortened_source(ids: list[int], limit: int) -> list[int]:
+    """Return at most `limit` tokens, the last of which, the end, stays."""
+    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+
+
+def _encode_texts(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
+    if not examples:
+        return []
+    columns = list(zip(*(example.texts for example in examples), strict=True))
+    whole = encoding.tokenizer(*map(list, columns), truncation=False)
+    for example, ids in zip(examples, whole["input_ids"], strict=True):
+        encoding.fit(len(ids), example)
+    cut = encoding.tokenizer(*map(list, columns), truncation=True, max_length=encoding.max_length)
+    return [{name: values[index] for name, values in cut.items()} for index in range(len(examples))]

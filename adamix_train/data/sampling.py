@@ -1,0 +1,39 @@
+"""Draw examples: the held-out share, and the few of a few-shot run."""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+
+from adamix_train.data.examples import Example
+from adamix_train.errors import DataError
+from adamix_train.tasks.kinds import TaskKind
+
+
+def split_off(
+    examples: Sequence[Example], kind: TaskKind, *, count: Callable[[int], int], seed: int, what: str
+) -> tuple[list[Example], list[Example]]:
+    """Return what stays and what was drawn: `count(n)` of the n groups of each stratum, at least one and not all.
+
+    A stratum is a label, or everything; a group is the wordings of one text, or one example. `what` names the draw in
+    errors.
+    """
+    strata: defaultdict[str, defaultdict[Hashable, list[Example]]] = defaultdict(lambda: defaultdict(list))
+    for number, example in enumerate(examples):
+        stratum = example.target if kind.stratified else ""
+        strata[stratum][example.texts if kind.grouped else number].append(example)
+    kept: list[Example] = []
+    drawn: list[Example] = []
+    for stratum in sorted(strata):
+        groups = list(strata[stratum].values())
+        size = max(1, count(len(groups)))
+        if size >= len(groups):
+            name = f"label {stratum!r} has" if kind.stratified else "the data has"
+            raise DataError(f"{name} {_examples(len(groups))}; {what} takes {size} of them and must leave some")
+        random.Random(f"{seed}/{stratum}").shuffle(groups)
+        drawn += [example for group in groups[:size] for example in group]
+        kept += [example for group in groups[size:] for example in group]
+    return kept, drawn
+
+
+def _examples(count: int) -> str:
+    return "one example" if count == 1 else f"{count} examples"

@@ -1,0 +1,87 @@
+"""The data of a run: what is trained on, selected on and measured on."""
+
+import random
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from adamix_train.artifacts.hashing import file_sha256
+from adamix_train.data.examples import Example, label_names, make_examples, read_examples
+from adamix_train.data.sampling import split_off
+from adamix_train.errors import DataError
+from adamix_train.readers.hub import load_hub
+from adamix_train.recipe.recipe import Recipe
+from adamix_train.tasks.kinds import TASK_KINDS
+from adamix_train.tasks.table import TASKS, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """What is trained on, selected on and measured on."""
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+    labels: list[str] = field(default_factory=list)
+    """The names of a classification's labels in their order."""
+    source: dict[str, str] = field(default_factory=dict)
+    """sha256 of the data files, or the fingerprints of the hub's sets."""
+
+
+def task_of(recipe: Recipe) -> Task:
+    """Return the recipe's task, with the columns and the prompt that the recipe names."""
+    task = TASKS[recipe.task]
+    if recipe.pair_column and len(task.inputs) < 2:
+        raise DataError(f"task {recipe.task} takes one text: leave out --pair-column, or choose a task for pairs")
+    names = (recipe.text_column, recipe.pair_column)
+    return replace(
+        task,
+        inputs=tuple(given or column for given, column in zip(names, task.inputs, strict=False)),
+        target=recipe.label_column or task.target,
+        prompt=recipe.prompt or task.prompt,
+    )
+
+
+def read_splits(recipe: Recipe, task: Task) -> Splits:
+    """Read the data of a recipe: the files it names, and the task's sets on the hub without a training file."""
+    if recipe.train_file:
+        train, test, source = read_all(recipe.train_file, task), list[Example](), dict[str, str]()
+    else:
+        train, test, source = _from_hub(recipe, task)
+    if recipe.test_file:
+        test = read_all(recipe.test_file, task)
+    kind, shots = TASK_KINDS[task.kind], recipe.shots
+    if recipe.validation_file:
+        validation = read_all(recipe.validation_file, task)
+    else:
+        count = (lambda _: shots) if shots else (lambda size: round(recipe.validation_share * size))
+        train, validation = split_off(train, kind, count=count, seed=recipe.seed, what="the validation data")
+    named = [recipe.train_file, recipe.validation_file, recipe.test_file]
+    source |= {file: file_sha256(Path(file)) for names in named if names for file in _files(names)}
+    if shots:
+        _, train = split_off(train, kind, count=lambda _: shots, seed=recipe.seed, what="--shots")
+    random.Random(recipe.seed).shuffle(train)
+    train = train[: recipe.train_limit]
+    labels = label_names(train, validation, task.labels) if kind.stratified else []
+    if labels and (strange := sorted({example.target for example in test} - set(labels))):
+        what = "used training data" if recipe.train_limit or shots else "training data"
+        raise DataError(f"the test data has labels that the {what} lacks: {', '.join(strange[:5])}")
+    return Splits(train=train, validation=validation, test=test, labels=labels, source=source)
+
+
+def read_all(files: str, task: Task) -> list[Example]:
+    """Return the examples of one file, or of several separated by commas."""
+    return [example for file in _files(files) for example in read_examples(Path(file), task)]
+
+
+def _files(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",")]
+
+
+def _from_hub(recipe: Recipe, task: Task) -> tuple[list[Example], list[Example], dict[str, str]]:
+    """Return the training set, the reported set and their fingerprints."""
+    if task.hub is None:
+        raise DataError(f"task {recipe.task} needs --train-file: it has no set on the hub")
+    sets = load_hub(task.hub, target=task.target)
+    train = make_examples(sets.train, task, f"{task.hub.path} train")
+    test = make_examples(sets.test, task, f"{task.hub.path} {task.hub.test}")
+    return train, test, sets.fingerprints

@@ -1,0 +1,1 @@
+"""Generate texts and score them."""

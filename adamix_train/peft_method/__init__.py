@@ -1,0 +1,22 @@
+"""AdaMix as a PEFT method: the one package that knows PEFT.
+
+Importing `AdaMixConfig` from here makes `peft.get_peft_model(model, AdaMixConfig(...))` and `PeftModel.from_pretrained`
+work.
+"""
+
+from importlib import import_module
+from typing import Any
+
+EXPORTS = {
+    "AdaMixConfig": "adamix_train.peft_method.model",
+    "AdaMixLayer": "adamix_train.peft_method.layer",
+    "AdaMixModel": "adamix_train.peft_method.model",
+}
+"""Public names and their modules, imported on first use: the table of target modules needs neither torch nor PEFT."""
+__all__ = sorted(EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(EXPORTS[name]), name)

@@ -1,0 +1,90 @@
+"""AdaMix as a PEFT method: the one file that knows PEFT.
+
+Importing it makes `peft.get_peft_model(model, AdaMixConfig(...))` and `PeftModel.from_pretrained` work.
+"""
+
+from typing import Any, ClassVar
+
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+
+from adamix_train.mixture.kinds import KINDS
+from adamix_train.mixture.projection import MixtureLinear
+from adamix_train.mixture.routing import Route, set_route
+from adamix_train.peft_method.config import AdaMixConfig, AdaMixType
+from adamix_train.peft_method.layer import AdaMixLayer
+from adamix_train.peft_method.target_modules import default_targets
+
+
+class AdaMixModel(BaseTuner):
+    """A model with mixtures at its target modules.
+
+    A forward in training mode takes `route=Route(...)`; without one each forward is the next step, with one view.
+    """
+
+    prefix = "adamix_"
+    tuner_layer_cls = AdaMixLayer
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+
+    def forward(self, *args: Any, route: Route | None = None, **kwargs: Any) -> Any:
+        """Run the model; in training mode, give every mixture its route first."""
+        if self.training:
+            self.forwards = getattr(self, "forwards", -1) + 1
+            route = route or Route(step=self.forwards)
+            for name in self.active_adapters:
+                set_route(self.mixtures(name), route, seed=self.peft_config[name].seed)
+        return self.model(*args, **kwargs)
+
+    def mixtures(self, adapter_name: str) -> dict[str, MixtureLinear]:
+        """Return the mixtures of one adapter by site: the projection's name without the adapter's."""
+        marker = f".adamix_modules.{adapter_name}."
+        return {
+            name.replace(marker, "."): module
+            for name, module in self.model.named_modules()
+            if isinstance(module, MixtureLinear) and marker in name
+        }
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        """Return the key that a checkpoint has for a parameter; PEFT inverts the same function to load it."""
+        return super()._remove_adapter_name_from_key(
+            key.replace(f".adamix_modules.{adapter_name}.", ".adamix_modules."), adapter_name
+        )
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        """Put a layer into the model; PEFT's own version also copies a `weight`, which not every head has."""
+        setattr(parent, child_name, new_module)
+
+    def _prepare_adapter_config(self, peft_config: AdaMixConfig, model_config: dict[str, Any]) -> AdaMixConfig:
+        if peft_config.target_modules is None:
+            sites = peft_config.sites or KINDS[peft_config.kind].sites
+            targets = default_targets(sites, model_config.get("model_type", "?"))
+            peft_config.target_modules, peft_config.fused = targets.target_modules, targets.fused
+        return peft_config
+
+    def _create_and_replace(
+        self,
+        peft_config: AdaMixConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        **_: Any,
+    ) -> None:
+        if isinstance(target, AdaMixLayer):
+            target.add(adapter_name, peft_config, current_key)
+            return
+        try:
+            layer = AdaMixLayer(target, adapter_name, peft_config, current_key)
+        except TypeError as error:
+            raise TypeError(f"{current_key}: {error}") from error
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+
+PEFT_TYPE_TO_CONFIG_MAPPING[AdaMixType.ADAMIX] = AdaMixConfig
+PEFT_TYPE_TO_TUNER_MAPPING[AdaMixType.ADAMIX] = AdaMixModel
+PEFT_TYPE_TO_PREFIX_MAPPING[AdaMixType.ADAMIX] = AdaMixModel.prefix

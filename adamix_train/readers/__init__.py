@@ -1,0 +1,1 @@
+"""Read examples from files and from the Hugging Face Hub."""

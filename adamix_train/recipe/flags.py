@@ -1,0 +1,98 @@
+"""Make a recipe from a YAML or TOML file and from flags, one for every field."""
+
+import argparse
+import difflib
+import tomllib
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adamix_train.errors import RecipeError
+from adamix_train.recipe.recipe import Recipe
+
+NOUNS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+FORMATS: dict[str, Callable[[str], Any]] = {
+    ".toml": tomllib.loads,
+    ".yaml": yaml.safe_load,
+    ".yml": yaml.safe_load,
+}
+
+
+def add_flags(parser: argparse._ArgumentGroup) -> None:
+    """Give `parser` a flag for every field of a recipe."""
+    for item in fields(Recipe):
+        default = "required" if item.default is MISSING else f"default: {item.default}"
+        kind = _plain_type(item.name)
+        settings: dict[str, Any] = (
+            {"action": argparse.BooleanOptionalAction}
+            if kind is bool
+            else {"type": kind, "choices": item.metadata["choices"]}
+        )
+        parser.add_argument(
+            "--" + item.name.replace("_", "-"),
+            dest=item.name,
+            default=argparse.SUPPRESS,
+            help=item.metadata["help"] + ("" if "default:" in item.metadata["help"] else f" ({default})"),
+            **settings,
+        )
+
+
+def make_recipe(file: Path | None, flags: dict[str, Any]) -> Recipe:
+    """Return the recipe in `file`, its fields overridden by `flags`."""
+    values = {**(_read(file) if file else {}), **flags}
+    known = [item.name for item in fields(Recipe)]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            raise RecipeError(f"unknown field {name!r} in {file}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    missing = [item.name for item in fields(Recipe) if item.default is MISSING and item.name not in values]
+    if missing:
+        raise RecipeError(
+            f"the recipe lacks {', '.join(missing)}: give a flag (--{missing[0].replace('_', '-')}) or a field"
+        )
+    return Recipe(**{name: _checked(name, value) for name, value in values.items()})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if file.suffix not in FORMATS:
+        raise RecipeError(f"recipe {file} ends in {file.suffix or 'nothing'}; recipes end in {', '.join(FORMATS)}")
+    try:
+        values = FORMATS[file.suffix](file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read recipe {file}: {error.strerror}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"recipe {file} is not valid {file.suffix[1:].upper()}: {reason}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"recipe {file} holds no fields")
+    return values
+
+
+def _checked(name: str, value: Any) -> Any:
+    expected = _plain_type(name)
+    if expected is bool and isinstance(value, bool):
+        return value
+    if value is None or isinstance(value, bool) or expected is bool:
+        if value is None and type(None) in typing.get_args(typing.get_type_hints(Recipe)[name]):
+            return None
+        raise RecipeError(f"{name} is {value!r}; it takes {NOUNS[expected]}")
+    if isinstance(value, list) and name.endswith("_file"):
+        value = ",".join(map(str, value))
+    if isinstance(value, list | dict):
+        raise RecipeError(f"{name} is {value!r}; it takes {NOUNS[expected]}")
+    try:
+        converted = expected(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RecipeError(f"{name} is {value!r}; it takes {NOUNS[expected]}") from error
+    if expected is int and converted != float(value):
+        raise RecipeError(f"{name} is {value!r}; it takes a whole number")
+    return converted
+
+
+def _plain_type(name: str) -> type:
+    hint = typing.get_type_hints(Recipe)[name]
+    return next((part for part in typing.get_args(hint) if part is not type(None)), hint)

@@ -1,0 +1,68 @@
+"""Trainer's arguments from a recipe."""
+
+import torch
+from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+
+from adamix_train.errors import RecipeError, TrainingError
+from adamix_train.recipe.recipe import Recipe
+from adamix_train.training.objectives import Objective
+
+
+def training_arguments(recipe: Recipe, objective: Objective, metric: str) -> TrainingArguments:
+    """Return Trainer's arguments: AdamW, linear decay, the best checkpoint by `metric` kept beside the newest.
+
+    Of checkpoints that tie, `AdaMixTrainer` keeps the one with the lowest validation loss, and of those the last.
+    """
+    check_precision(recipe.precision)
+    often = "epoch" if recipe.eval_steps is None else "steps"
+    reporters = [name.strip() for name in recipe.report_to.split(",")]
+    try:
+        # Trainer looks these up only after the base is loaded.
+        get_reporting_integration_callbacks([name for name in reporters if name != "none"])
+        return TrainingArguments(
+            output_dir=recipe.out,
+            num_train_epochs=recipe.epochs,
+            per_device_train_batch_size=recipe.batch_size,
+            per_device_eval_batch_size=recipe.eval_batch_size,
+            gradient_accumulation_steps=recipe.gradient_accumulation,
+            gradient_checkpointing=recipe.gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False} if recipe.gradient_checkpointing else None,
+            use_cpu=not torch.accelerator.is_available(),
+            bf16=recipe.precision == "bf16",
+            fp16=recipe.precision == "fp16",
+            train_sampling_strategy="group_by_length" if recipe.length_bucketing else "random",
+            learning_rate=recipe.learning_rate,
+            warmup_steps=recipe.warmup_ratio,
+            weight_decay=recipe.weight_decay,
+            seed=recipe.seed,
+            eval_strategy=often,
+            save_strategy=often,
+            logging_strategy=often,
+            eval_steps=recipe.eval_steps,
+            save_steps=recipe.eval_steps or 500,
+            logging_steps=recipe.eval_steps or 500,
+            logging_nan_inf_filter=False,
+            save_total_limit=1,
+            load_best_model_at_end=True,
+            restore_callback_states_from_checkpoint=True,
+            metric_for_best_model=metric,
+            greater_is_better=metric != "loss",
+            prediction_loss_only=objective.writes,
+            report_to=reporters,
+            remove_unused_columns=False,
+            label_names=["labels"],
+            disable_tqdm=True,
+            ddp_find_unused_parameters=False,
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
+    except (ValueError, RuntimeError, ImportError) as error:  # of values, and of reporters that are not installed
+        raise RecipeError(" ".join(str(error).split())) from error
+
+
+def check_precision(precision: str) -> None:
+    """Raise an error if the device has no such arithmetic."""
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise TrainingError("precision fp16 needs a GPU: choose bf16 or fp32")
+    if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise TrainingError("this GPU has no bf16: choose fp16 or fp32")

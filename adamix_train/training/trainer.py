@@ -1,0 +1,249 @@
+"""A transformers Trainer that draws routes, adds the consistency loss and pickles nothing."""
+
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import Trainer
+
+from adamix_train.artifacts.checkpoint import OPTIMIZER, Card, whole_checkpoints, write_card
+from adamix_train.artifacts.training_state import load_state, save_state
+from adamix_train.errors import CheckpointError, TrainingError
+from adamix_train.mixture.routing import Route, keep_route
+from adamix_train.peft_method import AdaMixModel
+from adamix_train.training.bucket_sampler import BucketSampler
+from adamix_train.training.consistency import consistency_loss, two_views
+from adamix_train.training.objectives import OBJECTIVES, Objective
+from adamix_train.training.unselected import hold_unselected
+
+LOSS = "eval_loss"
+TIMINGS = ("_runtime", "_per_second")
+RNG = "rng_state_{rank}.safetensors"
+
+
+class AdaMixTrainer(Trainer):
+    """`transformers.Trainer` for a PEFT model with an `AdaMixConfig`.
+
+    With `consistency_weight` above zero a step runs two views of its batch under two routes in one forward pass;
+    labels go to the first view only. `routing` "example" draws a route for every row instead of one for the
+    batch; "fixed" takes that of step 0 always, in both views, and evaluates the modules on it alone, which are all that
+    is trained. The loss is the mean over the rows (texts: tokens) of an optimizer step, however many batches and
+    processes they are in.
+    `card` makes every saved folder a checkpoint that adamix-export reads. Models without mixtures train as well: their
+    views differ by dropout alone.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        *args: Any,
+        consistency_weight: float = 1.0,
+        objective: Objective = OBJECTIVES["classification"],
+        label_smoothing: float = 0.0,
+        routing: str = "batch",
+        move_unselected: bool = True,
+        card: Card | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.consistency_weight, self.objective, self.card = consistency_weight, objective, card
+        self.label_smoothing, self.routing, self.move_unselected = label_smoothing, routing, move_unselected
+        self.routed = isinstance(getattr(self.model, "base_model", None), AdaMixModel)
+        if self.routed and routing == "fixed":
+            for name, config in self.model.peft_config.items():
+                keep_route(self.model.base_model.mixtures(name), Route(step=0), seed=config.seed)
+        self.micro_step = (-1, 0)
+        """The optimizer step of the last forward pass, and how many passes it had before."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the task's loss on the first view plus the weighted consistency between the views."""
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs)
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        views = 2 if self.consistency_weight else 1
+        route = {"route": self.next_route(views, labels.shape[0])} if self.routed else {}
+        outputs = model(**(two_views(inputs) if views == 2 else inputs), **route)
+        outputs.logits, *others = outputs.logits.chunk(views)
+        logits, targets = self.objective.rows(outputs.logits, labels)
+        loss = self.objective.loss(logits, targets, label_smoothing=self.label_smoothing)
+        for other in others:
+            loss = loss + self.consistency_weight * consistency_loss(logits, self.objective.rows(other, labels)[0])
+        if num_items_in_batch is not None:  # gradients are summed over batches and averaged over processes
+            loss = loss * (len(targets) * self.args.world_size / num_items_in_batch)
+        self._check(loss, "the loss", self.state.global_step + 1)
+        return (loss, outputs) if return_outputs else loss
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """Return the batches of an optimizer step and how many rows they have a loss on, over all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        labels = [batch["labels"] for batch in batches]
+        rows = torch.tensor(sum(len(self.objective.rows(one, one)[1]) for one in labels), device=device)
+        return batches, self.accelerator.gather(rows).sum()
+
+    def next_route(self, views: int, batch: int) -> Route:
+        """Return the route of the next training forward; rows are counted over all data-parallel ranks."""
+        step = self.next_step()
+        if self.routing == "fixed":
+            return Route(step=0)
+        first = self.args.process_index * batch
+        rows = range(first, first + batch) if self.routing == "example" else None
+        return Route(step=step, views=views, rows=rows)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate; a model whose loss is not a number ends the run before it is kept."""
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        for name in (LOSS, "test_loss"):
+            self._check(torch.tensor(metrics.get(name, 0.0)), f"the {name}", self.state.global_step)
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Make the newest checkpoint the best if its metric is higher, or the same and its loss is no higher.
+
+        The best one's loss is looked up in the log, which a resumed run has as well.
+        """
+        if super()._determine_best_metric(metrics, trial):
+            return True
+        if metrics[f"eval_{self.args.metric_for_best_model}"] != self.state.best_metric:
+            return False
+        best = self.state.best_global_step
+        losses = [entry[LOSS] for entry in self.state.log_history if entry["step"] == best and LOSS in entry]
+        if metrics[LOSS] > losses[-1]:
+            return False
+        self.state.best_global_step = self.state.global_step
+        return True
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        """Return loss, logits and labels: some models give other tensors beside the logits."""
+        loss, logits, labels = super().prediction_step(*args, **kwargs)
+        return loss, logits[0] if isinstance(logits, tuple) else logits, labels
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Return a sampler whose order depends on seed and epoch alone, so that a run resumes within an epoch."""
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        lengths = [len(row["input_ids"]) for row in self.train_dataset]
+        return BucketSampler(
+            lengths, self.args.train_batch_size * self.args.gradient_accumulation_steps, self.args.seed
+        )
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the optimizer, which leaves unselected modules alone if `move_unselected` is false."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.routed and not self.move_unselected:
+            hold_unselected(optimizer, self.model)
+        return optimizer
+
+    def _check(self, value: Tensor, what: str, step: int) -> None:
+        """Stop a run in which `value` is not a number, before it is kept."""
+        if torch.isfinite(value):
+            return
+        raise TrainingError(
+            f"{what} is {value.item()} at step {step}: {self._kept()}; train again with a lower --learning-rate, or "
+            "another --precision"
+        )
+
+    def next_step(self) -> int:
+        """Return the number of the next training forward; a resumed run goes on as if it had not stopped."""
+        step, passes = self.micro_step
+        passes = passes + 1 if step == self.state.global_step else 0
+        self.micro_step = (self.state.global_step, passes)
+        return self.state.global_step * self.args.gradient_accumulation_steps + passes
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a step checkpoint; if it cannot be written, take away what was and leave the older ones alone."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        trained = [weight.detach().sum() for weight in self.model.parameters() if weight.requires_grad]
+        self._check(torch.stack(trained).sum(), "the sum of the weights", self.state.global_step)
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise CheckpointError(
+                f"{folder} could not be written: {error}; {self._kept()}: make room and go on with --resume"
+            ) from error
+
+    def _kept(self) -> str:
+        kept = whole_checkpoints(Path(self.args.output_dir))
+        return f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        if not self.args.should_save:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+        self.write_card(folder)
+
+    def write_card(self, folder: Path) -> None:
+        """Make a saved folder a checkpoint, with the newest metrics; the first of several processes does."""
+        if self.card is not None and self.args.should_save:
+            write_card(folder, replace(self.card, metrics=self.last_metrics()))
+
+    def last_metrics(self) -> dict[str, float]:
+        """Return the newest numbers of the validation data, by plain names, and of the test data, as test_…."""
+        newest: dict[str, float] = {}
+        for entry in self.state.log_history:
+            newest |= {
+                name.removeprefix("eval_"): value
+                for name, value in entry.items()
+                if name.startswith(("eval_", "test_")) and not name.endswith(TIMINGS)
+            }
+        return newest
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.args.should_save:
+            state = {"optimizer": self.optimizer.state_dict(), "schedule": self.lr_scheduler.state_dict()}
+            save_state(state, Path(output_dir) / OPTIMIZER)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and (file := Path(checkpoint) / OPTIMIZER).is_file():
+            state = load_state(file)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.lr_scheduler.load_state_dict(state["schedule"])
+
+    def _save_scaler(self, output_dir: str) -> None:
+        if self.accelerator.scaler is not None and self.args.should_save:
+            save_state(self.accelerator.scaler.state_dict(), Path(output_dir) / "scaler.safetensors")
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and (file := Path(checkpoint) / "scaler.safetensors").is_file():
+            self.accelerator.scaler.load_state_dict(load_state(file))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        state = {
+            "python": random.getstate(),
+            "numpy": np.random.get_state(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        save_state(state, Path(output_dir) / RNG.format(rank=self.args.process_index))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        file = Path(checkpoint) / RNG.format(rank=self.args.process_index)
+        if not file.is_file():
+            raise CheckpointError(f"{checkpoint} was written by fewer processes: resume it with as many")
+        state = load_state(file)
+        random.setstate(state["python"])
+        np.random.set_state(state["numpy"])
+        torch.set_rng_state(state["torch"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda"])

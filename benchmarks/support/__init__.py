@@ -1,0 +1,1 @@
+"""What benchmarks share: harness, timing, reports, and the sides that are compared."""

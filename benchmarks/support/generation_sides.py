@@ -1,0 +1,215 @@
+"""The sides that the generation benchmarks share: our engine, and peers as processes that answer the same jobs.
+
+A job `write` has `rows`, prompts of one length as lists of token ids, and `new`: read the prompts, which gives the
+first token of each, and then write `new` more; no token ends a text. The answer has the seconds of both parts,
+`prefill` and `decode`, and the `tokens` (rows, 1 + new).
+
+The model is SmolLM2-135M-Instruct with a LoRA of a moment's training merged in, the same weights for all sides but
+llama.cpp, which gets the GGUF file that the base came in.
+"""
+
+import csv
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adamix_export.checkpoint.checkpoint import Source, open_source
+from adamix_export.parity.comparison import Check
+from adamix_export.pipeline.export import EXPORTS, UNCHECKED
+from adamix_export.pipeline.options import Options
+from adamix_train.recipe.recipe import Recipe
+from adamix_train.run.train import train
+from benchmarks.peers import PEERS
+from benchmarks.peers.worker import working
+from benchmarks.support.bundles import SET_DATA, merged_model
+from benchmarks.support.errors import BenchmarkError, PeerError
+from benchmarks.support.report import Absent
+from demos.models import GGUF, sample_model
+from demos.tasks import DATA
+from serve.bundle.adapter import Adapter
+from serve.bundle.reader import Bundle, open_bundle
+from serve.generation.detokenizer import TextStream
+from serve.generation.generator import Generator
+from serve.generation.limits import Pool
+from serve.generation.prompts import Prompt
+from serve.generation.request import Generation
+from serve.generation.sampling.params import Sampling
+from serve.generation.scheduler import Engine
+
+BASE = "smollm2"
+ROWS = 16
+"""Most rows of a job."""
+RUN: dict[str, Any] = {
+    "task": "generation",
+    "text_column": "text",
+    "label_column": "label",
+    "kind": "lora",
+    "r": 8,
+    "num_modules": 4,
+    "train_limit": 32,
+    "batch_size": 8,
+    "epochs": 1,
+    "max_length": 64,
+    "max_new_tokens": 32,
+    "report_to": "none",
+}
+Write = Callable[[dict[str, Any]], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """One model in every form."""
+
+    bundles: dict[str, Bundle]
+    """By precision."""
+    merged: Path
+    """For peers that read transformers' folders."""
+
+
+def trained_writer(out: Path, seed: int = 0) -> Source:
+    """Train a mixture for a moment, and open it for export."""
+    files = {key: str(DATA / "tone" / f"{name}.csv") for key, name in (("train_file", "train"), ("test_file", "test"))}
+    train(Recipe(**{"base": str(sample_model(BASE)), "out": str(out), "seed": seed, **files, **RUN}))
+    return open_source(str(out))
+
+
+def models(precisions: Sequence[str], scratch: Path) -> Models:
+    """Train, export in every precision, and write the merged model."""
+    source = trained_writer(scratch / "run")
+    bundles = {precision: exported(source, precision, "merged", scratch / precision) for precision in precisions}
+    return Models(bundles=bundles, merged=merged_model(source, scratch / "merged"))
+
+
+def exported(source: Source, precision: str, shape: str, out: Path) -> Bundle:
+    """Return a bundle that adamix-export wrote; what a precision costs is for `benchmarks.precision` to say."""
+    options = Options(check=Check(limit=4), precision=precision, tolerance=UNCHECKED, most_lost=UNCHECKED)
+    EXPORTS[shape]([source], out, options, lambda stage: None)
+    return open_bundle(out)
+
+
+def bank_of_writers(source: Source, precision: str, count: int, out: Path) -> Bundle:
+    """Export a bank, and give it `count` adapters like its own, each with other weights and canary rows that hold."""
+    bundle = exported(source, precision, "bank", out)
+    generator = Generator(bundle, provider="cpu")
+    (first,) = bundle.adapters.values()
+    random = np.random.default_rng(0)
+    made = {}
+    for name in (f"a{index}" for index in range(count)):
+        tensors = {
+            key: (old * random.normal(1, 0.3, old.shape)).astype(np.float32) for key, old in first.tensors.items()
+        }
+        sha256 = hashlib.sha256(b"".join(map(np.ndarray.tobytes, tensors.values()))).hexdigest()
+        adapter = Adapter(replace(first.card, name=name, sha256=sha256), tensors)
+        canaries = [Prompt(ids, adapter) for ids in first.card.canary_ids]
+        logits = generator.forced_logits(canaries, first.card.canary_tokens)
+        chosen = [row[range(len(row)), tokens] for row, tokens in zip(logits, first.card.canary_tokens, strict=True)]
+        made[name] = Adapter(replace(adapter.card, canary_logits=[row.tolist() for row in chosen]), tensors)
+    return replace(bundle, adapters=made)
+
+
+class Ours:
+    """Our engine on a bundle, as a peer."""
+
+    def __init__(self, bundle: Bundle, pool: Pool | None = None, *, slots: int | None = None) -> None:
+        self.generator = Generator(bundle, provider="cpu", slots=slots)
+        self.pool = pool or Pool(prefix_tokens=0)
+
+    def write(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Do a job; `adapters` may name one for every row."""
+        made = self.engine()
+        names = job.get("adapters") or [None] * len(job["rows"])
+        texts = [self.begun(row, job["new"] + 1, name) for row, name in zip(job["rows"], names, strict=True)]
+        start = time.perf_counter()
+        for text in texts:
+            made.submit(text)
+        while not all(text.tokens for text in texts):
+            made.step()
+        first, written = time.perf_counter(), [len(text.tokens) for text in texts]
+        while made.busy:
+            made.step()
+        steps = job["new"] + 1 - min(written)
+        decode = (time.perf_counter() - first) * job["new"] / max(1, steps)
+        return {"prefill": first - start, "decode": decode, "tokens": [text.tokens for text in texts]}
+
+    def engine(self) -> Engine:
+        """Return an engine without rows."""
+        found = self.generator
+        return Engine(found.bundle, found.session, found.bank, self.pool, found.encoder)
+
+    def begun(self, ids: Sequence[int], count: int, name: str | None = None) -> Generation:
+        """Return a text of exactly `count` tokens."""
+        adapter = endless(self.generator.registry.find(name))
+        return Generation(ids, adapter, Sampling(max_new_tokens=count), TextStream(self.generator.token_decoders()))
+
+
+def endless(adapter: Adapter) -> Adapter:
+    """Return an adapter whose texts no token ends."""
+    return Adapter(replace(adapter.card, eos_token_ids=[]), adapter.tensors)
+
+
+def genai(stack: ExitStack, found: Models, precision: str) -> Write:
+    """Return onnxruntime-genai on the graph of its own builder."""
+    return genai_on(stack, PEERS["genai"].convert("genai_export.py", found.merged, precision))
+
+
+def genai_on(stack: ExitStack, folder: Path) -> Write:
+    """Return onnxruntime-genai on a folder that it opens."""
+    PEERS["genai"].require()
+    return stack.enter_context(working(PEERS["genai"].python, "genai_decode.py", folder)).ask
+
+
+def llama(stack: ExitStack) -> Write:
+    """Return llama.cpp on the file that the base came in."""
+    peer = PEERS["llama"]
+    peer.require()
+    return stack.enter_context(working(peer.python, "llama_decode.py", sample_model(f"{BASE}-gguf") / GGUF)).ask
+
+
+def hugging_face(stack: ExitStack, found: Models, library: str) -> Write:
+    """Return a library's `generate`."""
+    python: Path | str = sys.executable
+    if library == "optimum":
+        PEERS[library].require()
+        python = PEERS[library].python
+    return stack.enter_context(working(python, "hf_decode.py", found.merged, library)).ask
+
+
+def present(sides: dict[str, Callable[[], Write]]) -> tuple[dict[str, Write], list[Absent]]:
+    """Open sides; return those that could be, and why the others could not."""
+    opened, absent = {}, []
+    for name, side in sides.items():
+        try:
+            opened[name] = side()
+        except PeerError as error:
+            absent.append(Absent(peer=name, reason=str(error)))
+    return opened, absent
+
+
+def prompts(generator: Generator, count: int, length: int) -> list[list[int]]:
+    """Return token ids of E2E's test inputs, one after another, cut into prompts of one length."""
+    inputs = e2e_inputs()
+    ids = generator.tokenizer.encode("\n".join(inputs)).ids
+    if len(ids) < count * length:
+        raise BenchmarkError(f"{count} prompts of {length} tokens are more than E2E's inputs come to")
+    return [ids[at * length : (at + 1) * length] for at in range(count)]
+
+
+def e2e_file() -> Path:
+    """Return E2E's test set."""
+    file = SET_DATA / "e2e" / "testset_w_refs.csv"
+    if not file.is_file():
+        raise BenchmarkError(f"{file} is missing: set ADAMIX_DATA to the folder that has it")
+    return file
+
+
+def e2e_inputs() -> list[str]:
+    """Return the different inputs of E2E's test set."""
+    with e2e_file().open(encoding="utf-8", newline="") as stream:
+        return list(dict.fromkeys(row["mr"] for row in csv.DictReader(stream)))

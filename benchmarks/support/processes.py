@@ -1,0 +1,77 @@
+"""Servers as processes of their own, with all that they start: awake for their turn, asleep for that of others."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.peers import last_line
+from benchmarks.support.errors import PeerError
+
+STARTUP = 60.0
+"""Seconds that a server may take to answer."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers."""
+
+    url: str
+    group: int
+    """Of its processes."""
+    seconds: float
+    """From the command to its first answer."""
+
+    def pause(self) -> None:
+        """Stop its processes: some poll while they have nothing to do, on cores that another one is measured on."""
+        os.killpg(self.group, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let its processes go on."""
+        os.killpg(self.group, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def serving(command: Sequence[str], port: int, body: Any) -> Iterator[Server]:
+    """Run a server until the block ends, and whatever it has started with it; it has answered `body` once."""
+    url = f"http://127.0.0.1:{port}/predict"
+    with tempfile.TemporaryFile("w+") as log:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            while not _answers(url, body):
+                if process.poll() is not None or time.perf_counter() - start > STARTUP:
+                    log.seek(0)
+                    raise PeerError(f"{' '.join(command[:4])} … did not answer: {last_line(log.read())}")
+                time.sleep(0.005)
+            yield Server(url, process.pid, time.perf_counter() - start)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _answers(url: str, body: Any) -> bool:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

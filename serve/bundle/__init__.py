@@ -1,0 +1,1 @@
+"""The bundle format: the manifest, reading, writing, and the adapters in it."""

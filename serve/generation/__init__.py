@@ -1,0 +1,1 @@
+"""The generation engine: continuous batching over one decoder."""

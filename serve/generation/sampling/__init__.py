@@ -1,0 +1,1 @@
+"""Choosing the next token: parameters, logits, beam search, structured output."""

@@ -1,0 +1,177 @@
+"""Trials of JSON schemas: each is compiled in a process of its own first, within a budget of time and memory.
+
+llguidance bounds what it does by itself, but for the search for a text that several patterns allow: that may take
+for ever, and memory with it, and a thread cannot be stopped. A process can.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import llguidance
+
+from serve.errors import Draining, Failed, InputError
+from serve.generation.sampling import schema_worker
+from serve.generation.sampling.schema_worker import OUT_OF_MEMORY
+
+START, PATIENCE = 5.0, 5.0
+"""Seconds that a process may take to start, and for each second of the budget, on a machine that is busy."""
+OUT_OF_TIME = -getattr(signal, "SIGPROF", 0)
+"""Exit status of a process whose CPU time is over."""
+STOPPED = "the server is stopping, and the request's schema is not compiled; send the request to another one"
+ADVICE = "simplify it: patterns that hold together (allOf) and large counts in patterns cost most"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileBudget:
+    """Bounds of compiling JSON schemas."""
+
+    seconds: float = 2.0
+    """CPU time for one schema."""
+    megabytes: int = 256
+    """Memory of the process that compiles it."""
+    processes: int = 2
+    """Schemas that are compiled at a time."""
+    queued: int = 32
+    """Schemas that wait to be compiled; beyond that, requests are refused."""
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.megabytes < 64 or self.processes < 1 or self.queued < 0:
+            raise ValueError(f"{self}: seconds above 0, 64 megabytes, 1 process and 0 queued are the least")
+
+
+class Trial:
+    """One schema's trial, which any thread may stop, before it runs or while it does."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.worker: subprocess.Popen[str] | None = None
+        self.cancelled = self.late = False
+
+    def cancel(self) -> None:
+        """Stop it, because nobody needs its outcome."""
+        self.cancelled = True
+        self._kill()
+
+    def time_out(self) -> None:
+        """Stop it, because it takes too long."""
+        self.late = True
+        self._kill()
+
+    @contextmanager
+    def running(self, worker: subprocess.Popen[str], seconds: float) -> Iterator[None]:
+        """Have a process stopped after some time, or when this is cancelled, and not any more afterwards."""
+        alarm = threading.Timer(seconds, self.time_out)
+        with self.lock:
+            self.worker = worker
+        if self.cancelled:
+            self._kill()
+        alarm.start()
+        try:
+            yield
+        finally:
+            alarm.cancel()
+            with self.lock:
+                self.worker = None
+
+    def _kill(self) -> None:
+        with self.lock:
+            if self.worker is not None:
+                self.worker.kill()
+
+
+class SchemaTrials:
+    """Processes that try schemas; they start when they are needed, and are kept for the next schema."""
+
+    def __init__(self, budget: CompileBudget) -> None:
+        self.budget = budget
+        self.idle: list[subprocess.Popen[str]] = []
+        weakref.finalize(self, _end_all, self.idle)
+
+    def run(self, schema: str, trial: Trial) -> None:
+        """Try a schema, on one line; an error if it is wrong, or exceeds the budget."""
+        if trial.cancelled:
+            raise Draining(STOPPED)
+        worker = self._worker()
+        with trial.running(worker, START + PATIENCE * self.budget.seconds):
+            answer = _ask(worker, schema)
+        if answer.endswith("\n") and not (trial.cancelled or trial.late):
+            self.idle.append(worker)
+            if wrong := json.loads(answer):
+                raise InputError(f"json_schema {wrong}")
+            return
+        errors = _end(worker)
+        raise self._reason(trial, worker.returncode, errors)
+
+    def stop(self) -> None:
+        """End the processes that wait for a schema; others start when they are needed again."""
+        _end_all(self.idle)
+
+    def _worker(self) -> subprocess.Popen[str]:
+        with suppress(IndexError):
+            while True:
+                worker = self.idle.pop()
+                if worker.poll() is None:
+                    return worker
+                _end(worker)
+        return _start(self.budget)
+
+    def _reason(self, trial: Trial, status: int, errors: str) -> Exception:
+        """Return the error of a trial whose process has ended."""
+        if trial.cancelled:
+            return Draining(STOPPED)
+        if trial.late or status == OUT_OF_TIME:
+            return InputError(f"json_schema takes more than {self.budget.seconds:g} s to compile: {ADVICE}")
+        if status < 0 or status == OUT_OF_MEMORY:
+            return InputError(f"json_schema takes more than {self.budget.megabytes} MB to compile: {ADVICE}")
+        reason = schema_worker.first_line("\n".join(reversed(errors.splitlines())))
+        return Failed(f"the process that compiles JSON schemas ended with status {status}: {reason}")
+
+
+def _start(budget: CompileBudget) -> subprocess.Popen[str]:
+    """Return a process that compiles; isolated, it runs no start-up code of its surroundings."""
+    packages = Path(llguidance.__file__).parents[1]
+    command = [sys.executable, "-I", "-S", schema_worker.__file__]
+    try:
+        return subprocess.Popen(
+            [*command, str(packages), str(budget.seconds), str(budget.megabytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="ascii",
+            errors="replace",
+        )
+    except OSError as error:
+        raise Failed(f"the process that compiles JSON schemas does not start: {error}") from error
+
+
+def _ask(worker: subprocess.Popen[str], schema: str) -> str:
+    """Return the answer to a schema, or nothing if the process ends instead."""
+    assert worker.stdin is not None and worker.stdout is not None
+    try:
+        worker.stdin.write(schema + "\n")
+        worker.stdin.flush()
+        return worker.stdout.readline()
+    except OSError:
+        return ""
+
+
+def _end(worker: subprocess.Popen[str]) -> str:
+    """End a process, which is kept no longer than that takes, and return what it wrote of errors."""
+    worker.kill()
+    with suppress(OSError, ValueError):
+        return worker.communicate()[1]
+    return ""
+
+
+def _end_all(workers: list[subprocess.Popen[str]]) -> None:
+    with suppress(IndexError):
+        while True:
+            _end(workers.pop())

@@ -1,0 +1,1 @@
+"""ONNX Runtime: providers, sessions, device memory, and the cache of optimised graphs."""

@@ -1,0 +1,262 @@
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import peft
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from adamix_export.checkpoint.checkpoint import open_source
+from adamix_export.errors import ExportError, ParityError
+from adamix_train.artifacts.checkpoint import read_card
+from adamix_train.base_model.load import load_classifier
+from adamix_train.errors import BaseError, CheckpointError, DataError
+from serve.bundle.adapter import Adapter
+from serve.bundle.reader import open_bundle, with_adapters
+from serve.classification.classifier import Classifier
+from serve.errors import BundleError
+from tests.adamix_export.conftest import Export, trained
+from tests.adamix_train.conftest import make_base
+from tests.fixtures.random_checkpoints import mixture
+
+TEXTS = ["the parcel was lovely", "a shop was broken", "my parcel", "bad", "it is great great great great"]
+
+
+def pytorch(checkpoint: Path, base: Path) -> np.ndarray:
+    """Logits of the checkpoint as PEFT loads it, each text by itself."""
+    card = read_card(checkpoint)
+    model = peft.PeftModel.from_pretrained(load_classifier(base, card.labels), checkpoint).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    with torch.inference_mode():
+        return np.concatenate([model(**tokenizer(text, return_tensors="pt")).logits.numpy() for text in TEXTS])
+
+
+def served(bundle: Path, adapter: str) -> np.ndarray:
+    return np.stack([answer.logits for answer in Classifier(bundle, provider="cpu")(TEXTS, adapter=adapter)])
+
+
+@pytest.mark.parametrize("shape", ["merged", "bank"])
+@pytest.mark.parametrize("kind", ["houlsby", "lora"])
+def test_a_bundle_answers_as_pytorch(
+    shape: str, kind: str, export: Export, tiny_base: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    checkpoint = request.getfixturevalue(kind)
+    reports = export(shape, f"task={checkpoint}")
+    np.testing.assert_allclose(served(tmp_path / "out", "task"), pytorch(checkpoint, tiny_base), atol=1e-4)
+    assert reports["task"].passed
+    assert reports["task"].pytorch == pytest.approx(read_card(checkpoint).metrics["test_accuracy"])
+
+
+def test_a_bank_of_both_kinds_answers_as_its_merged_exports(
+    export: Export, houlsby: Path, lora: Path, tmp_path: Path
+) -> None:
+    export("bank", f"tone={houlsby}", f"start={lora}", out="bank")
+    export("merged", f"tone={houlsby}", out="tone")
+    export("merged", f"start={lora}", out="start")
+    bank = Classifier(tmp_path / "bank", provider="cpu")
+    mixed = bank([text for text in TEXTS for _ in range(2)], adapter=["tone", "start"] * len(TEXTS))
+    for offset, name in enumerate(("tone", "start")):
+        together = np.stack([answer.logits for answer in mixed[offset::2]])
+        np.testing.assert_allclose(together, served(tmp_path / name, name), atol=1e-4)
+        merged = open_bundle(tmp_path / name).adapters[name].card
+        assert merged.sha256 == bank.cards[name].sha256, "both answers name the same adapter"
+
+
+def test_the_zero_slot_of_a_bank_is_the_base(export: Export, houlsby: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """With the zero adapter the hidden states are the base's: seen by giving its slot the head of another one."""
+    export("bank", f"tone={houlsby}")
+    classifier = Classifier(tmp_path / "out", provider="cpu")
+    assert classifier.bank is not None
+    tone = classifier.bundle.adapters["tone"]
+    slot = classifier.bank.slots[tone.card.sha256]
+    for name, stack in classifier.bank.stacks.items():
+        if ".head." in name:
+            stack[0] = stack[slot]
+    base = Adapter(replace(tone.card, sha256="base"), {})
+    classifier.bank.slots["base"] = 0
+    rows = [classifier.texts.row(text, base, truncate=True) for text in TEXTS]
+    found = np.stack(classifier._logits(rows, classifier.session))
+    model = load_classifier(tiny_base, ["negative", "positive"]).eval()
+    adapter = tone.tensors
+    with torch.no_grad():
+        model.classifier.weight.copy_(torch.from_numpy(adapter["classifier.head.weight"]))
+        model.classifier.bias.copy_(torch.from_numpy(adapter["classifier.head.bias"]))
+    with torch.inference_mode():
+        expected = [model(input_ids=torch.tensor([row.input_ids])).logits.numpy() for row in rows]
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-4)
+
+
+def test_a_standalone_adapter_serves_from_another_bank(
+    export: Export, houlsby: Path, lora: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    export("adapter", f"mine={houlsby}", out="mine")
+    assert sorted(file.name for file in (tmp_path / "mine").iterdir()) == ["adapter.json", "adapter.safetensors"]
+    export("bank", f"tone={houlsby}", f"start={lora}", out="bank")
+    bundle = with_adapters(open_bundle(tmp_path / "bank"), [tmp_path / "mine"])
+    found = np.stack([answer.logits for answer in Classifier(bundle, provider="cpu")(TEXTS, adapter="mine")])
+    np.testing.assert_allclose(found, pytorch(houlsby, tiny_base), atol=1e-4)
+    assert bundle.adapters["mine"].card.parity["passed"]
+
+
+def test_a_mixture_has_as_many_nodes_as_one_adapter(
+    export: Export, houlsby: Path, tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    plain = trained(tmp_path / "plain", tiny_base, tiny_data, kind="houlsby", num_modules=1)
+    export("merged", f"a={houlsby}", out="mixture")
+    export("merged", f"a={plain}", out="single")
+    ops = [
+        Counter(node.op_type for node in onnx.load(tmp_path / name / "model.onnx", load_external_data=False).graph.node)
+        for name in ("mixture", "single")
+    ]
+    assert ops[0] == ops[1]
+    sizes = [(tmp_path / name / "model.onnx.data").stat().st_size for name in ("mixture", "single")]
+    assert sizes[0] == sizes[1]
+
+
+def test_attention_is_fused_and_lora_leaves_no_trace(export: Export, lora: Path, tmp_path: Path) -> None:
+    export("merged", f"a={lora}")
+    model = onnx.load(tmp_path / "out" / "model.onnx", load_external_data=False)
+    ops = Counter(node.op_type for node in model.graph.node)
+    assert (ops["Attention"], ops["MultiHeadAttention"]) == (1, 1), "the last layer's has queries of one token"
+    assert ops["Softmax"] == 0
+    # Four projections and two feed-forward layers in each of two layers, three of them inside the first layer's
+    # attention; pooler and head may be Gemm.
+    assert ops["MatMul"] + ops["Gemm"] == 2 * 6 - 3 + 2
+
+
+def test_the_graph_tells_nothing_of_the_machine(export: Export, houlsby: Path, tmp_path: Path) -> None:
+    export("bank", f"a={houlsby}")
+    for file in (tmp_path / "out").rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert str(tmp_path).encode() not in content, file
+            assert b"site-packages" not in content, file
+
+
+def test_the_graph_runs_at_sizes_that_it_was_not_traced_at(export: Export, houlsby: Path, tmp_path: Path) -> None:
+    export("bank", f"a={houlsby}")
+    classifier = Classifier(tmp_path / "out", provider="cpu")
+    for count in (1, 2, 3, 17):
+        for text in ("bad", "the " * 13):
+            assert len(classifier([text] * count, adapter="a")) == count
+
+
+def test_an_export_that_does_not_agree_writes_nothing(export: Export, houlsby: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match=r"logits differ by up to .* nothing was written"):
+        export("merged", houlsby, tolerance=0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", ["merged", "bank", "adapter"])
+def test_a_wrong_weight_is_caught_and_nothing_is_written(
+    shape: str, export: Export, houlsby: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collapse takes the first module instead of the mean: canary rows or parity must see it."""
+    monkeypatch.setattr("adamix_train.mixture.projection.MixtureLinear.mean", lambda self: self.module(0))
+    source = open_source(str(houlsby))
+    wrong = source.adapter
+    monkeypatch.undo()
+    monkeypatch.setattr("adamix_export.checkpoint.checkpoint.collapse_checkpoint", lambda *_: wrong)
+    with pytest.raises((ParityError, BundleError), match="PyTorch"):
+        export(shape, houlsby)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manifest_tells_all(export: Export, houlsby: Path, lora: Path, tmp_path: Path) -> None:
+    export("bank", f"tone={houlsby}", f"start={lora}")
+    manifest = json.loads((tmp_path / "out" / "bundle.json").read_text())
+    assert manifest["adapters"] == ["tone", "start"]
+    assert manifest["parity"]["tone"]["passed"] is True
+    assert manifest["parity"]["start"]["rows"] == 52
+    assert manifest["versions"].keys() >= {"torch", "transformers", "onnxruntime"}
+    assert {edge["name"] for edge in manifest["inputs"]} >= {"input_ids", "attention_mask", "adapter_ids"}
+    assert manifest["files"].keys() >= {"model.onnx", "model.onnx.data", "tokenizer.json", "config.json"}
+
+
+def test_an_existing_folder_is_kept_unless_forced(export: Export, houlsby: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BundleError, match="exists: give another folder, or --force"):
+        export("merged", houlsby)
+    export("merged", houlsby, force=True)
+    open_bundle(tmp_path / "out")
+
+
+def test_another_base_is_refused_by_its_hash(houlsby: Path, tmp_path: Path) -> None:
+    other = make_base(tmp_path / "base", seed=1)
+    with pytest.raises(BaseError, match=r"was trained on a base with sha256 .*: give the base it was trained on"):
+        open_source(str(houlsby), base=str(other))
+
+
+def test_equal_weights_under_another_configuration_are_refused(houlsby: Path, tiny_base: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_base, tmp_path / "base")
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "num_attention_heads": 2}))
+    with pytest.raises(BaseError, match=r"but another config\.json"):
+        open_source(str(houlsby), base=str(tmp_path / "base"))
+
+
+def test_a_checkpoint_with_another_tokenizer_is_refused(houlsby: Path, tmp_path: Path) -> None:
+    shutil.copytree(houlsby, tmp_path / "run")
+    file = tmp_path / "run" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"good"', '"dear"'))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is cut short or changed since training"):
+        open_source(str(tmp_path / "run"))
+
+
+def test_a_base_that_moved_is_named_with_base(houlsby: Path, tiny_base: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "moved"
+    shutil.copytree(tiny_base, copy)
+    assert open_source(str(houlsby), base=str(copy)).base == copy
+
+
+def test_checkpoints_that_are_none_are_refused(houlsby: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no checkpoint folder"):
+        open_source(str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError, match=r"has no adamix\.json"):
+        open_source(str(tmp_path))
+    with pytest.raises(BundleError, match="is no name for an adapter"):
+        open_source(f"no good name={houlsby}")
+
+
+def test_shapes_refuse_what_they_cannot_hold(export: Export, houlsby: Path, lora: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="shape merged takes one checkpoint, not 2; shape bank takes several"):
+        export("merged", houlsby, lora)
+    with pytest.raises(ExportError, match="shape adapter takes one checkpoint, not 2"):
+        export("adapter", houlsby, lora)
+    with pytest.raises(ExportError, match="two checkpoints are called houlsby: name them, NAME=FOLDER"):
+        export("bank", houlsby, houlsby)
+
+
+def test_a_bank_has_one_base(export: Export, houlsby: Path, tiny_data: Path, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", seed=1)
+    other = trained(tmp_path / "other", base, tiny_data, kind="houlsby")
+    with pytest.raises(ExportError, match="other and houlsby were trained on different bases"):
+        export("bank", houlsby, other)
+
+
+def test_parity_data_with_strange_labels_are_refused(export: Export, houlsby: Path, noun_data: Path) -> None:
+    with pytest.raises(DataError, match="has labels that houlsby does not know: a, my, the"):
+        export("merged", houlsby, data=noun_data)
+
+
+def test_a_token_without_an_embedding_is_refused(export: Export, tiny_base: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["<user>"])
+    tokenizer.save_pretrained(base)
+    with pytest.raises(BaseError, match=r"has tokens without an embedding: '<user>' \(20\)"):
+        export("merged", mixture(tmp_path / "run", base))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_text_longer_than_the_base_has_positions_for_is_refused(
+    export: Export, tiny_base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BaseError, match=r"max_length of 65; its base has positions for 64 tokens: .*--max-length 64"):
+        export("merged", mixture(tmp_path / "run", tiny_base, max_length=65))
+    assert not (tmp_path / "out").exists()

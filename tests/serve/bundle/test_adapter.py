@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve.bundle.adapter import check_name, read_adapter
+from serve.errors import BundleError
+from tests.serve.conftest import Reference, write_adapter
+
+
+def test_an_adapter_comes_back(tmp_path: Path, reference: Reference) -> None:
+    write_adapter(tmp_path / "tone", reference, "tone")
+    adapter = read_adapter(tmp_path / "tone")
+    assert adapter.card.labels == ["negative", "positive"]
+    for name, tensor in reference.adapters["tone"].items():
+        np.testing.assert_array_equal(adapter.tensors[name], tensor)
+
+
+def test_changed_weights_are_refused(tmp_path: Path, reference: Reference) -> None:
+    write_adapter(tmp_path / "tone", reference, "tone")
+    write_adapter(tmp_path / "intent", reference, "intent")
+    (tmp_path / "intent" / "adapter.safetensors").replace(tmp_path / "tone" / "adapter.safetensors")
+    with pytest.raises(BundleError, match="sha256 does not match"):
+        read_adapter(tmp_path / "tone")
+
+
+def test_missing_weights_are_named(tmp_path: Path, reference: Reference) -> None:
+    write_adapter(tmp_path / "tone", reference, "tone")
+    (tmp_path / "tone" / "adapter.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"adapter\.safetensors is missing"):
+        read_adapter(tmp_path / "tone")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "-x", "x" * 65, "a\n", "ä"])
+def test_a_name_fits_a_path_a_header_and_a_label(name: str) -> None:
+    with pytest.raises(BundleError, match="is no name for an adapter"):
+        check_name(name)
