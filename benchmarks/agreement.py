@@ -1,6 +1,6 @@
-"""Does the engine write what transformers writes: on a trained decoder, greedily, by beam search, and in E2E's metrics.
+"""Does the engine generate what transformers generates: on a trained decoder, greedily, by beam search, and in E2E's metrics.
 
-Every checkpoint is an adapter of one bank. Inputs are E2E's; each is written through every adapter, in mixes that a
+Every checkpoint is an adapter of one bank. Inputs are E2E's; each is generated through every adapter, in mixes that a
 seed decides: how many rows there are, how prompts are cut into chunks, what is kept of prompts, and who arrives when.
 The reference is `generate` of the checkpoint in PyTorch, fp32, prompts padded on the left. Where a text differs, `gap`
 is how far apart the two likeliest logits were in PyTorch at the first token that does: near zero is a tie, which any
@@ -51,7 +51,7 @@ Tokens = list[int]
 
 @dataclass(frozen=True)
 class Texts:
-    """What both sides wrote after the same prompts, through one adapter."""
+    """The tokens that both sides generated after the same prompts, through one adapter."""
 
     case: str
     source: Source
@@ -61,7 +61,7 @@ class Texts:
 
     @property
     def differing(self) -> list[int]:
-        """The places of the texts that are not the same."""
+        """Indices of the texts that differ."""
         pairs = zip(self.expected, self.found, strict=True)
         return [index for index, (one, other) in enumerate(pairs) if one != other]
 
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def compare_texts(sources: Sequence[Source], inputs: int, searches: int) -> Findings:
-    """Export a bank of the checkpoints, and write everything on both sides."""
+    """Export a bank of the checkpoints, and generate every text on both sides."""
     with tempfile.TemporaryDirectory() as folder:
         bank = Path(folder) / "bank"
         EXPORTS["bank"](sources, bank, Options(check=Check(limit=4)), lambda stage: None)
@@ -145,7 +145,7 @@ def most_of(source: Source) -> int:
 def referred(
     source: Source, prompts: Sequence[Prompt], ends: Sequence[int], *, batch: int, **settings: Any
 ) -> list[Tokens]:
-    """Return what transformers writes in PyTorch, without the token that ends a text."""
+    """Return the tokens that transformers generates in PyTorch, without the end-of-sequence token."""
     tokenizer = source.tokenizer
     found: list[Tokens] = []
     for start in tqdm(range(0, len(prompts), batch), desc=f"{source.name} in PyTorch", unit="batch"):
@@ -169,7 +169,7 @@ def referred(
 def mixed(
     generator: Generator, sources: Sequence[Source], prompts: dict[str, list[Prompt]], seed: int
 ) -> list[list[Tokens]]:
-    """Return what the engine writes, by adapter, in a mix that the seed decides."""
+    """Return the tokens that the engine generates, by adapter, in a mix that the seed decides."""
     random = np.random.default_rng(seed)
     pool = Pool(
         rows=int(random.integers(1, 24)),
@@ -251,7 +251,7 @@ def gap_of(texts: Texts, index: int) -> float:
 
 
 def metrics_of(texts: Texts, tokens: Sequence[Tokens]) -> dict[str, float]:
-    """Return the task's metrics of what was written."""
+    """Return the task's metrics of the generated texts."""
     tokenizer = texts.source.tokenizer
     written = [
         Written(prompt.input, tokenizer.decode(row, skip_special_tokens=True).strip(), prompt.references)

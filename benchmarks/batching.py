@@ -1,4 +1,4 @@
-"""What the engine's own choices are worth on this machine: the budget of a batch, and how cores are shared out.
+"""The value of the engine's own choices on this machine: the token budget of a batch, and how cores are shared.
 
 Real sentences of all lengths, offline, through the engine on a merged MiniLM in fp32 and int8: budgets of padded tokens
 for a batch, one after another on all cores and side by side on one core each.
@@ -21,7 +21,7 @@ COUNT = 1000
 BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
 
 
-def compare_choices(pace: Pace) -> Findings:
+def compare_batching(pace: Pace) -> Findings:
     """Run the sentences with every choice."""
     texts = sentences(COUNT)
     with tempfile.TemporaryDirectory() as folder:
@@ -72,4 +72,4 @@ def call(engine: Classifier, texts: list[str]) -> Callable[[], object]:
 
 
 if __name__ == "__main__":
-    main(Benchmark(name="choices", claim=str(__doc__), measure=compare_choices, rounds=3))
+    main(Benchmark(name="batching", claim=str(__doc__), measure=compare_batching, rounds=3))

@@ -1,6 +1,6 @@
 """The merged MiniLM graph of adamix-export against PyTorch, eager and compiled, and other ONNX exports.
 
-All sides run the same merged model on the processor with the same number of threads, full masks, random token ids; our
+All sides run the same merged model on the CPU with the same number of threads, full masks, random token ids; our
 graphs as our engine opens them, the peers' as ONNX Runtime does by default. int8 is compared with int8.
 """
 
@@ -36,7 +36,7 @@ TOLERANCES = {False: 1e-4, True: 2e-2}
 SGEMM, PRODUCT = "sgemm", 2048
 """The machine's own matrix product, and the sides of its matrices."""
 LAYERS, WIDTH, INNER = 6, 384, 1536
-"""Of MiniLM."""
+"""Sizes of MiniLM."""
 VOCABULARY = 30522
 SEED = 0
 PACKAGES = ("torch", "transformers", "peft", "onnx", "onnxscript", "onnxruntime", "numpy")

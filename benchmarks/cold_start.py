@@ -1,4 +1,4 @@
-"""From the command to the first answer: adamix-serve on a bundle that is new to it, and on one whose graph it has kept.
+"""Seconds from the command to the first response: adamix-serve on a bundle that is new to it, and on one whose graph it has kept.
 
 A start is a process of its own: imports, hashes, the session, canary rows, the port, one request. The bundles are
 MiniLM's: merged, and a bank of eight adapters, in fp32 and int8. LitServe over optimum's O2 graph of the same model is
@@ -99,7 +99,7 @@ def bank_name(name: str, only: str) -> str:
 
 
 def start(command: Callable[[int], list[str]], body: Any) -> float:
-    """Return the seconds from starting a server to its first answer; `command` takes the port."""
+    """Return the seconds from starting a server to its first response; `command` takes the port."""
     port = free_port()
     with serving(command(port), port, body) as server:
         return server.seconds
@@ -113,7 +113,7 @@ def findings_of(timings: dict[str, Timing], absent: Sequence[Absent]) -> Finding
     }
     return Findings(
         goals=[
-            Goal(what=f"seconds to the first answer, {name}", value=seconds, goal=goal, better="lower")
+            Goal(what=f"seconds to the first response, {name}", value=seconds, goal=goal, better="lower")
             for (seconds, name), goal in zip(slowest.values(), (FIRST, AGAIN), strict=True)
         ],
         rows=[{"server": name, "seconds": timing.seconds, "noise": timing.noise} for name, timing in timings.items()],

@@ -1,12 +1,12 @@
 """Texts that arrive one by one: our engine, which takes each up between two tokens, against batches of eight in genai.
 
-64 inputs of E2E arrive as a Poisson process, each to be answered with as many tokens as a person's answer to it had.
-onnxruntime-genai writes batches of those that wait, eight at most, until the longest of a batch is done; it has the
+64 inputs of E2E arrive as a Poisson process, each to be continued by as many tokens as its reference text has.
+onnxruntime-genai generates in batches of those that wait, eight at most, until the longest of a batch is done; it has the
 same merged weights, in the graph of its own builder. The rate of arrival is a multiple (`load`) of what genai answers
-when all are there at once. Goodput is the tokens asked for by the time from the first arrival to the last answer's end.
+when all are there at once. Goodput is the tokens asked for by the time from the first arrival to the end of the last text.
 
 How long a text waits for its first token is given in decode steps (the median of the run), after taking off the time
-that its prompt takes when nothing else is read or written.
+that its prompt takes when nothing else runs.
 """
 
 import csv
@@ -38,14 +38,14 @@ PRECISIONS = ("fp32", "int4")
 LOADS = (1.0, 3.0)
 OURS, GENAI = "adamix", "genai"
 GOODPUT, STEPS = 2.0, 5.0
-"""What genai's goodput is to be exceeded by at the higher load, and the steps before a first token."""
+"""Goals: goodput as a multiple of genai's at the higher load, and decode steps before a first token."""
 ROWS = 16
 SEED = 11
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A prompt, how many tokens its answer has, and when it comes: in seconds after the first one."""
+    """A prompt, the tokens to generate, and its arrival in seconds after the first one."""
 
     ids: list[int]
     new: int
@@ -54,12 +54,12 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What became of the requests."""
+    """Times of the requests of one turn."""
 
     first: list[float]
     """Seconds from each one's arrival to its first token."""
     end: float
-    """Seconds from the first arrival to the end of the last answer."""
+    """Seconds from the first arrival to the end of the last text."""
     step: float | None = None
     """Median seconds of a step that wrote."""
 
@@ -72,7 +72,7 @@ class Turns:
 
     @property
     def end(self) -> float:
-        """Median seconds to answer all."""
+        """Median seconds to finish all requests."""
         return statistics.median(run.end for run in self.runs)
 
     def first(self, percent: float) -> float:
@@ -130,7 +130,7 @@ def compare_arrivals(pace: Pace) -> Findings:
 
 
 def e2e_requests(ours: Ours) -> list[Request]:
-    """Return inputs of E2E's test set, spread over it, with the length of the first answer that it has for each."""
+    """Return inputs of E2E's test set, spread over it, with the length of the first reference text of each."""
     with e2e_file().open(encoding="utf-8", newline="") as stream:
         answers: dict[str, str] = {}
         for row in csv.DictReader(stream):

@@ -1,4 +1,4 @@
-"""What an export costs: seconds and memory from the command to the checked bundle, and the bytes of an adapter.
+"""The cost of an export: seconds and memory from the command to the checked bundle, and the bytes of an adapter.
 
 Every side is a command of its own, started anew, its imports included. Ours reads a checkpoint, collapses it, writes
 the bundle, runs it in ONNX Runtime against PyTorch on the demo's test data, and seals it; the peers read the same model
@@ -79,7 +79,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What the runs of a command took."""
+    """Time and memory of the runs of a command."""
 
     timing: Timing = field(default_factory=Timing)
     peaks: list[float] = field(default_factory=list)

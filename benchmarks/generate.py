@@ -2,7 +2,7 @@
 
 Ours is the engine of continuous batching with that many rows; onnxruntime-genai, optimum and transformers have the same
 merged weights, llama.cpp the GGUF file that the base came in. Prompts are E2E's inputs, and no token ends a text. The
-sides in fp32 must write the same tokens, or they are left out and named.
+sides in fp32 must generate the same tokens, or they are left out and named.
 """
 
 import tempfile
@@ -106,7 +106,7 @@ def case_of(rows: int) -> str:
 
 
 def tokens_of(case: str) -> int:
-    """Return how many tokens a case reads or writes."""
+    """Return the number of tokens that a case reads or generates."""
     what, count, *_ = case.split()
     return int(count) * (NEW if what == "write" else 1)
 
@@ -118,12 +118,12 @@ def ratio(timings: Timings, side: str, peer: str, rows: int) -> float | None:
 
 
 def disagreeing(sides: dict[str, Write], rows: list[list[int]]) -> dict[str, str]:
-    """Return the sides in fp32 that do not write what ours writes, which is no work to compare with."""
+    """Return the sides in fp32 whose tokens differ from ours: their work does not compare."""
     job = {"do": "write", "rows": rows, "new": NEW}
     expected = sides[OURS](job)["tokens"]
     found = {name: sides[name](job)["tokens"] for name in EXACT if name in sides}
     return {
-        name: f"it writes other tokens than ours in {differing} of {len(rows)} rows: times do not compare"
+        name: f"it generates other tokens than ours in {differing} of {len(rows)} rows: times do not compare"
         for name, tokens in found.items()
         if (differing := sum(one != other for one, other in zip(tokens, expected, strict=True)))
     }

@@ -2,7 +2,7 @@
 
 One is the plain graph with an adapter merged, which gives all eight rows to one adapter: what the bank costs. The other
 is onnxruntime-genai with ONNX Runtime's `.onnx_adapter` files, of which a batch takes one: eight adapters are eight
-batches of a row each, one after another: what the bank gains. A text is a prompt of 32 tokens and 49 tokens written.
+batches of a row each, one after another: what the bank gains. A text is a prompt of 32 tokens and 49 generated tokens.
 """
 
 import tempfile
@@ -36,8 +36,8 @@ PROMPT, NEW = 32, 48
 PRECISIONS = ("fp32", "int4")
 MERGED, BANK, SAME, GENAI = "merged", "bank", "bank, one adapter", "genai, one adapter at a time"
 MOST, LEAST = 1.15, 3.0
-"""Of the merged graph's time, and of genai's throughput."""
-WRONG = "it writes other tokens than ours through {} of {} adapters: times do not compare"
+"""Goals: at most this multiple of the merged graph's time, at least this multiple of genai's throughput."""
+WRONG = "it generates other tokens than ours through {} of {} adapters: times do not compare"
 
 
 def compare_banks(pace: Pace) -> Findings:
@@ -58,7 +58,7 @@ def compare_banks(pace: Pace) -> Findings:
 
 
 def sides_of(stack: ExitStack, merged: Bundle, bank: Bundle, scratch: Path) -> tuple[dict[str, Call], list[Absent]]:
-    """Return the calls that write eight texts, and the peer if it is missing."""
+    """Return the calls that generate eight texts, and the peer if it is missing."""
     pool = Pool(rows=ADAPTERS, prefix_tokens=0)
     plain, many = Ours(merged, pool).write, Ours(bank, pool).write
     names = list(bank.adapters)

@@ -1,9 +1,9 @@
-"""What a precision costs and gains: the bytes of the graph, the task's metric and the engine's speed, against fp32.
+"""The costs and gains of a precision: the bytes of the graph, the task's metric and the engine's speed, against fp32.
 
 Each checkpoint is exported by itself in every precision for what it has learned, compared with PyTorch on its own test
 data, as every export is, and run by the engine on the inputs of that comparison, all precisions interleaved. The peer
-is what ONNX Runtime's own tools make of our fp32 graph: `quantize_dynamic`, per channel, for models that answer, and
-`MatMulNBitsQuantizer` with 4 bits for models that write. Nothing is refused for what it loses: it is reported.
+is what ONNX Runtime's own tools make of our fp32 graph: `quantize_dynamic`, per channel, for classifiers, and
+`MatMulNBitsQuantizer` with 4 bits for generators. No loss is refused: all are reported.
 """
 
 import argparse
@@ -37,19 +37,20 @@ from serve.bundle.writer import seal_bundle
 
 EXACT, PEER = "fp32", "onnxruntime"
 FOR_GPUS = ("fp16", "int4-fp16")
-"""Not measured unless asked for: processors compute them slowly."""
+"""Not measured unless asked for: CPUs compute them slowly."""
 ROUNDS = 7
 TEXTS = 64
-"""Of a timed call to a model that answers…"""
+"""Texts of a timed call to a classifier."""
 PROMPTS = 4
-"""…and to one that writes, for each of which it writes"""
+"""Prompts of a timed call to a generator."""
 NEW_TOKENS = 16
+"""Tokens that are generated for each prompt."""
 MIB = 1 << 20
 VERSIONS = ("torch", "transformers", "peft", "onnx", "onnxscript", "onnxruntime")
 MOST_LOST = {PERPLEXITY: 0.03}
 MOST_POINTS = 0.005
 SPEED = 2.0
-"""Of int8 against fp32, for models that answer."""
+"""Goal: speed of int8 as a multiple of fp32's, for classifiers."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoints", nargs="+", metavar="[NAME=]CHECKPOINT", help="what adamix-train wrote")
-    parser.add_argument("--precisions", help=f"with commas, of {', '.join(PRECISIONS)} (default: all for processors)")
+    parser.add_argument("--precisions", help=f"with commas, of {', '.join(PRECISIONS)} (default: all for CPUs)")
     parser.add_argument("--limit", type=int, help="most rows compared with PyTorch (default: as many as an export)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each side (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE|-", help="write one JSON object; with - to stdout")

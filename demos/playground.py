@@ -1,4 +1,4 @@
-"""The page: a text, every adapter's answer to it, and how long that took."""
+"""The page: a text, the prediction of every adapter, and the time that it took."""
 
 import argparse
 import os

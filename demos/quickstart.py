@@ -38,7 +38,7 @@ BATCH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """What one adapter answered over HTTP on its test file."""
+    """Results of one adapter over HTTP on its test file."""
 
     correct: int
     texts: int
@@ -47,7 +47,7 @@ class Answered:
 
     @property
     def accuracy(self) -> float:
-        """The share of right answers."""
+        """Share of correct predictions."""
         return self.correct / self.texts
 
 

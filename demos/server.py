@@ -1,4 +1,4 @@
-"""Start adamix-serve as a child process and wait until it answers."""
+"""Start adamix-serve as a child process and wait until it responds."""
 
 import socket
 import subprocess

@@ -27,7 +27,7 @@ class Peer:
 
     name: str
     packages: tuple[str, ...]
-    """Whose versions a report names."""
+    """Packages whose versions a report names."""
     environments: Path = ENVIRONMENTS
 
     @property

@@ -1,4 +1,4 @@
-"""The loop of a peer that answers jobs: a line of JSON in, a line of JSON out. What libraries print goes to stderr."""
+"""The loop of a peer that runs jobs: a line of JSON in, a line of JSON out. Output of libraries goes to stderr."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Write with onnxruntime-genai: `genai_decode.py FOLDER`, jobs as `benchmarks.writers` has them.
+"""Generate with onnxruntime-genai: `genai_decode.py FOLDER`, jobs as `benchmarks.support.generation_sides` has them.
 
 Run by the interpreter of the genai peer, which has none of this project.
 """
@@ -22,7 +22,7 @@ class Writer:
         self.loaded: set[str] = set()
 
     def write(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Read prompts of one length, then write `new` tokens more; return the seconds of both and the tokens."""
+        """Read prompts of one length, then generate `new` tokens more; return the seconds of both and the tokens."""
         rows, new = np.array(job["rows"], np.int32), job["new"]
         start = time.perf_counter()
         generator = self.begin(rows, rows.shape[1] + new + 1, job.get("adapter"))
@@ -34,7 +34,7 @@ class Writer:
         return {"prefill": first - start, "decode": end - first, "tokens": tokens}
 
     def begin(self, rows: Any, longest: int, adapter: str | None = None) -> Any:
-        """Return a generator that has written the first token of every row; no row ends before `longest`."""
+        """Return a generator that has produced the first token of every row; no row ends before `longest`."""
         params = og.GeneratorParams(self.model)
         params.set_search_options(max_length=longest, min_length=longest, batch_size=len(rows), do_sample=False)
         generator = og.Generator(self.model, params)
@@ -50,7 +50,7 @@ class Writer:
     def serve(self, job: dict[str, Any]) -> list[dict[str, float]]:
         """Answer requests that arrive over time, in batches of those that wait, at most `batch`.
 
-        A batch is written until its longest answer is. Returns for each request when it had its first token and all of
+        A batch runs until its longest text is done. Returns for each request when it had its first token and all of
         its own, in seconds after the start.
         """
         requests = job["requests"]

@@ -8,7 +8,7 @@ import sys
 
 
 def export(model: str, out: str, precision: str = "fp32") -> None:
-    """Write the graph of the decoder in folder `model`, for the processor, as the builder's command line does."""
+    """Write the graph of the decoder in folder `model`, for the CPU, as the builder's command line does."""
     builder = "onnxruntime_genai.models.builder"
     sys.argv = [builder, "-i", model, "-o", out, "-p", precision, "-e", "cpu"]
     runpy.run_module(builder, run_name="__main__")

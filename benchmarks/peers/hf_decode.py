@@ -1,4 +1,4 @@
-"""Write with a library's `generate`: `hf_decode.py MODEL_FOLDER LIBRARY`, jobs as `benchmarks.writers` has them.
+"""Generate with a library's `generate`: `hf_decode.py MODEL_FOLDER LIBRARY`, jobs as `benchmarks.support.generation_sides` has them.
 
 Run by the interpreter of the optimum peer, or for transformers by the project's own.
 """
@@ -28,7 +28,7 @@ class Writer:
         self.model = opened(folder, library)
 
     def write(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Read prompts of one length, then write `new` tokens more; return the seconds of both and the tokens."""
+        """Read prompts of one length, then generate `new` tokens more; return the seconds of both and the tokens."""
         rows, new, times = torch.tensor(job["rows"]), job["new"] + 1, []
 
         def clock(ids: Any, scores: Any, **_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Write with llama.cpp: `llama_decode.py MODEL.gguf`, jobs as `benchmarks.writers` has them.
+"""Generate with llama.cpp: `llama_decode.py MODEL.gguf`, jobs as `benchmarks.support.generation_sides` has them.
 
 Run by the interpreter of the llama peer, which has none of this project.
 """
@@ -29,7 +29,7 @@ class Writer:
         self.batch = llama.llama_batch_init(2048, 0, 1)
 
     def write(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Read prompts of one length, then write `new` tokens more; return the seconds of both and the tokens."""
+        """Read prompts of one length, then generate `new` tokens more; return the seconds of both and the tokens."""
         rows, new = job["rows"], job["new"]
         llama.llama_memory_clear(llama.llama_get_memory(self.context), True)
         length = len(rows[0])

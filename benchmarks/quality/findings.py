@@ -1,4 +1,4 @@
-"""What the grid says: a table of means and deviations, and the goals."""
+"""The findings of a grid: a table of means and deviations, and the goals."""
 
 import math
 import statistics
@@ -14,7 +14,7 @@ AGAINST = {
     "adamix": {"adapter": 0.5, "adapter-consistency": 0.0, "adamix-no-consistency": 0.0, "full": 0.0},
     "adamix-lora": {"lora": 0.5, "full": 0.0},
 }
-"""By how many points one of our methods is to be above others, on the mean over tasks and seeds."""
+"""Points by which one of our methods should be above others, on the mean over tasks and seeds."""
 
 
 def findings_of(grid: Grid, outcome: Outcome, versions: dict[str, str]) -> Findings:

@@ -1,4 +1,4 @@
-"""Which runs the tables need: a search for every method's learning rate, then the other seeds, then other budgets."""
+"""The runs that the tables need: a search for every method's learning rate, then the other seeds, then other budgets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Records = dict[Run, dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What is asked for."""
+    """The runs to make: tasks, methods, seeds and budgets."""
 
     subjects: Sequence[str]
     methods: Sequence[str] | None
@@ -66,12 +66,12 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the grid gave."""
+    """Results of a grid."""
 
     rates: dict[tuple[str, str], float] = field(default_factory=dict)
     """The learning rate that was chosen, by subject and method."""
     records: dict[tuple[str, Budget, str], list[dict[str, Any]]] = field(default_factory=dict)
-    """Of all seeds, by subject, budget and method."""
+    """Records of all seeds, by subject, budget and method."""
 
 
 def explore(grid: Grid, workshop: Workshop) -> Outcome:

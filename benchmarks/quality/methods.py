@@ -1,4 +1,4 @@
-"""What is compared; a new method is an entry in the table."""
+"""The methods that are compared; a new method is an entry in the table."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +65,7 @@ CLASSIFIERS: dict[str, Method] = {
         what="PEFT's LoRA, r = 16", fields={"method": "peft-lora", "lora_alpha": 16.0}, rates=LORA_RATES
     ),
 }
-"""On MiniLM; adapters have r = 16 behind the feed-forward."""
+"""Methods on MiniLM; adapters have r = 16 behind the feed-forward."""
 
 _LORA = {"kind": "lora", "r": 8, "lora_alpha": 16.0}
 WRITERS: dict[str, Method] = {
@@ -82,4 +82,4 @@ WRITERS: dict[str, Method] = {
         views=2,
     ),
 }
-"""On SmolLM2; r = 8 at query and value."""
+"""Methods on SmolLM2; r = 8 at query and value."""

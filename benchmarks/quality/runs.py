@@ -22,7 +22,7 @@ PLACES = ("base", "out", "train_file", "test_file")
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a run trains on, and how long."""
+    """The examples that a run trains on, and the number of passes."""
 
     shots: int | None = None
     """Train on so many examples of each label."""
@@ -48,7 +48,7 @@ class Run:
     budget: Budget
     precision: str
     routes: bool = True
-    """Whether a trained mixture is also run in other ways than by its mean."""
+    """Run a trained mixture in other ways than by its mean as well."""
 
     @property
     def name(self) -> str:

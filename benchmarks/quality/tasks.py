@@ -1,4 +1,4 @@
-"""What is learned; a new task is an entry in the table."""
+"""The tasks that are learned; a new task is an entry in the table."""
 
 import os
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Subject:
     test: str
     metric: str
     scale: float
-    """What makes points of the metric."""
+    """Factor that turns the metric into points."""
     methods: Mapping[str, Method]
     standard: tuple[str, ...]
     """The methods that are run unless others are named."""
@@ -33,7 +33,7 @@ class Subject:
     batch: int = 32
     fields: Mapping[str, Any]
     labelled: bool = True
-    """Whether there are labels to have K shots of."""
+    """The task has labels, of which K shots can be drawn."""
 
     def files(self) -> dict[str, str]:
         """Return the fields of a recipe that name the files, having checked that they are there."""

@@ -1,1 +1,1 @@
-"""What benchmarks share: harness, timing, reports, and the sides that are compared."""
+"""Shared parts of the benchmarks: harness, timing, reports, and the sides that are compared."""

@@ -34,7 +34,7 @@ from serve.classification.classifier import Classifier
 BASE = "minilm"
 SET_DATA = Path(os.environ.get("ADAMIX_DATA", "../shared/data"))
 KINDS: dict[str, dict[str, Any]] = {"lora": {"kind": "lora", "r": 8}, "houlsby": {"kind": "houlsby", "r": 48}}
-"""What is trained, by kind."""
+"""Adapters that are trained: fields of their recipes, by kind."""
 RUN: dict[str, Any] = {
     "num_modules": 4,
     "epochs": 4,

@@ -28,10 +28,10 @@ from serve.runtime.session import open_session
 
 OURS, TORCH, COMPILED, OPTIMUM, TRANSFORMERS = "adamix", "pytorch", "torch.compile", "optimum", "transformers"
 INT8 = "-int8"
-"""What the names of the sides in int8 end in."""
+"""Suffix of the names of sides in int8."""
 
 QUANTISED = {"DefaultTensorType": onnx.TensorProto.FLOAT}
-"""What the function must be told of O2's graph, whose operators it has no shapes for."""
+"""Options that the quantiser needs for O2's graph, whose operators it has no shapes for."""
 
 Feed = dict[str, NDArray[np.int64]]
 """Token inputs (batch, sequence) by name."""
@@ -102,7 +102,7 @@ def optimum_int8_side(model: Path, scratch: Path) -> Side:
 
 
 def transformers_side(model: Path, scratch: Path) -> Side:
-    """Return the export of transformers' own exporter, fused for ONNX Runtime on a processor."""
+    """Return the export of transformers' own exporter, fused for ONNX Runtime on the CPU."""
     feed = {name: torch.ones((2, 8), dtype=torch.int64) for name in TOKEN_INPUTS}
     config = OnnxConfig(dynamic=True, ort_fusions="cpu")
     try:

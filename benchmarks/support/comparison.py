@@ -7,7 +7,7 @@ from benchmarks.support.rounds import Timings
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster we are than a peer in one case."""
+    """The speed-up over a peer in one case."""
 
     value: float
     case: str

@@ -1,7 +1,7 @@
-"""The sides that the generation benchmarks share: our engine, and peers as processes that answer the same jobs.
+"""The sides that the generation benchmarks share: our engine, and peers as processes that run the same jobs.
 
 A job `write` has `rows`, prompts of one length as lists of token ids, and `new`: read the prompts, which gives the
-first token of each, and then write `new` more; no token ends a text. The answer has the seconds of both parts,
+first token of each, and then generate `new` more; no token ends a text. The result has the seconds of both parts,
 `prefill` and `decode`, and the `tokens` (rows, 1 + new).
 
 The model is SmolLM2-135M-Instruct with a LoRA of a moment's training merged in, the same weights for all sides but
@@ -68,9 +68,9 @@ class Models:
     """One model in every form."""
 
     bundles: dict[str, Bundle]
-    """By precision."""
+    """Bundles by precision."""
     merged: Path
-    """For peers that read transformers' folders."""
+    """Model folder for peers that read those of transformers."""
 
 
 def trained_writer(out: Path, seed: int = 0) -> Source:

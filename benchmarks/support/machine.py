@@ -1,4 +1,4 @@
-"""What a measurement ran on and with; nothing here names a host, a user or a path."""
+"""The machine and the versions of a measurement; nothing here names a host, a user or a path."""
 
 import os
 import platform

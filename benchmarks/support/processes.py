@@ -18,18 +18,18 @@ from benchmarks.peers import last_line
 from benchmarks.support.errors import PeerError
 
 STARTUP = 60.0
-"""Seconds that a server may take to answer."""
+"""Seconds that a server may take to respond."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers."""
+    """A server that responds."""
 
     url: str
     group: int
-    """Of its processes."""
+    """Process group of the server."""
     seconds: float
-    """From the command to its first answer."""
+    """Seconds from the command to the first response."""
 
     def pause(self) -> None:
         """Stop its processes: some poll while they have nothing to do, on cores that another one is measured on."""
@@ -61,7 +61,7 @@ def serving(command: Sequence[str], port: int, body: Any) -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What a benchmark found: one JSON object for programs, a table for people."""
+"""The report of a benchmark: one JSON object for programs, a table for people."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Goal:
 
     @property
     def met(self) -> bool:
-        """Whether the value is the goal or better."""
+        """The value reaches the goal."""
         if self.value is None:
             return False
         return self.value >= self.goal if self.better == "higher" else self.value <= self.goal
@@ -42,12 +42,12 @@ class Absent:
 
     peer: str
     reason: str
-    """With what to do about it."""
+    """The reason, and what to do about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What a benchmark itself knows; the harness adds its name, the machine and the command."""
+    """Findings of a benchmark; the harness adds its name, the machine and the command."""
 
     goals: Sequence[Goal]
     rows: Sequence[Row]

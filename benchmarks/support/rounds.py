@@ -20,14 +20,14 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Reported:
-    """What a call returns whose time is a part of the whole: the seconds that it measured itself."""
+    """Seconds that a call measured itself, where only a part of it counts."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How much is measured."""
+    """The amount of measuring."""
 
     rounds: int
     turn_seconds: float = 0.15
@@ -44,7 +44,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Timing:
-    """What a side took for a case."""
+    """Times of one side for one case."""
 
     turns: list[float] = field(default_factory=list)
     """Seconds a call, one entry a round."""
@@ -64,7 +64,7 @@ class Timing:
 
 
 Timings = dict[str, dict[str, Timing]]
-"""By case, by side."""
+"""Timings by case, then by side."""
 
 
 def measure(cases: Mapping[str, Mapping[str, Call]], pace: Pace) -> Timings:

@@ -66,4 +66,4 @@ def test_sides_that_write_other_tokens_are_named() -> None:
         return lambda job: {"tokens": [[token]]}
 
     found = disagreeing({OURS: side(1), "genai fp32": side(2), "optimum fp32": side(1), "genai int4": side(3)}, [[3]])
-    assert found == {"genai fp32": "it writes other tokens than ours in 1 of 1 rows: times do not compare"}
+    assert found == {"genai fp32": "it generates other tokens than ours in 1 of 1 rows: times do not compare"}
