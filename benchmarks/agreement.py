@@ -1,4 +1,4 @@
-"""Does the engine generate what transformers generates: on a trained decoder, greedily, by beam search, and in E2E's metrics.
+"""Agreement of the engine with transformers: token for token, greedily and by beam search, and in E2E's metrics.
 
 Every checkpoint is an adapter of one bank. Inputs are E2E's; each is generated through every adapter, in mixes that a
 seed decides: how many rows there are, how prompts are cut into chunks, what is kept of prompts, and who arrives when.

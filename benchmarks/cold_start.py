@@ -1,4 +1,4 @@
-"""Seconds from the command to the first response: adamix-serve on a bundle that is new to it, and on one whose graph it has kept.
+"""Seconds from the command to the first response: adamix-serve on a new bundle, and on one whose graph is cached.
 
 A start is a process of its own: imports, hashes, the session, canary rows, the port, one request. The bundles are
 MiniLM's: merged, and a bank of eight adapters, in fp32 and int8. LitServe over optimum's O2 graph of the same model is

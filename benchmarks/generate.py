@@ -1,11 +1,12 @@
-"""Tokens a second of one decoder: writing with 1, 4, 8 and 16 rows, and reading prompts of 128 and 512 tokens.
+"""Tokens a second of one decoder: generating with 1, 4, 8 and 16 rows, and prefill of 128 and 512 tokens.
 
-Ours is the engine of continuous batching with that many rows; onnxruntime-genai, optimum and transformers have the same
+Ours is the engine with continuous batching with that many rows; onnxruntime-genai, optimum and transformers have the same
 merged weights, llama.cpp the GGUF file that the base came in. Prompts are E2E's inputs, and no token ends a text. The
 sides in fp32 must generate the same tokens, or they are left out and named.
 """
 
 import tempfile
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -66,6 +67,11 @@ def compare_writers(pace: Pace) -> Findings:
             prompt = prompts(generator, 1, length)
             cases[f"read {length}"] = {name: timed(write, prompt, 1, "prefill") for name, write in sides.items()}
         timings = measure(cases, pace)
+    return findings_of(timings, peers, absent)
+
+
+def findings_of(timings: Timings, peers: Collection[str], absent: Sequence[Absent]) -> Findings:
+    """Return the table and the goals; `peers` are the names of the sides that were there."""
     versions = versions_of(PACKAGES)
     for name in sorted({name.split()[0].split(".")[0] for name in peers} & PEERS.keys()):
         versions |= PEERS[name].versions()

@@ -1,5 +1,6 @@
-"""Generate with a library's `generate`: `hf_decode.py MODEL_FOLDER LIBRARY`, jobs as `benchmarks.support.generation_sides` has them.
+"""Generate with a library's `generate`: `hf_decode.py MODEL_FOLDER LIBRARY`.
 
+Jobs are described in `benchmarks.support.generation_sides`.
 Run by the interpreter of the optimum peer, or for transformers by the project's own.
 """
 

@@ -1,4 +1,4 @@
-"""The runs that the tables need: a search for every method's learning rate, then the other seeds, then other budgets."""
+"""The runs that the tables need: a search for every method's learning rate, then the other seeds, then budgets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

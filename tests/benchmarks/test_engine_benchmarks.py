@@ -76,8 +76,8 @@ def test_the_slowest_bundle_is_held_against_the_goals_of_a_start() -> None:
     }
     findings = cold_start.findings_of(timings, [])
     assert [(goal.what, goal.value, goal.met) for goal in findings.goals] == [
-        ("seconds to the first answer, bank, first", 3.5, False),
-        ("seconds to the first answer, bank, again", 1.2, True),
+        ("seconds to the first response, bank, first", 3.5, False),
+        ("seconds to the first response, bank, again", 1.2, True),
     ]
     assert findings.worst == "0.500 of LitServe's start"
 
