@@ -1,10 +1,10 @@
 """Texts that arrive one by one: our engine, which takes each up between two tokens, against batches of eight in genai.
 
 64 inputs of E2E arrive as a Poisson process, each to be continued by as many tokens as its reference text has.
-onnxruntime-genai generates in batches of those that wait, eight at most, until the longest of a batch is done; it has
-the same merged weights, in the graph of its own builder. The rate of arrival is a multiple (`load`) of genai's rate when
-all requests are there at once. Goodput is requested tokens by the time from the first arrival to the end of the last
-text.
+onnxruntime-genai generates in batches of those that wait, eight at most, until the longest of a batch is done; it
+has the same merged weights, in the graph of its own builder. The rate of arrival is a multiple (`load`) of genai's rate
+when all requests are there at once. Goodput is requested tokens by the time from the first arrival to the end of the
+last text.
 
 How long a text waits for its first token is given in decode steps (the median of the run), after taking off the time
 that its prompt takes when nothing else runs.

@@ -1,7 +1,7 @@
 """Tokens a second of one decoder: generating with 1, 4, 8 and 16 rows, and prefill of 128 and 512 tokens.
 
-Ours is the engine with continuous batching with that many rows; onnxruntime-genai, optimum and transformers have the same
-merged weights, llama.cpp the GGUF file that the base came in. Prompts are E2E's inputs, and no token ends a text. The
+Ours is the engine with continuous batching with that many rows; onnxruntime-genai, optimum and transformers have
+the same merged weights, llama.cpp the GGUF file that the base came in. Prompts are E2E's inputs, and no token ends a text. The
 sides in fp32 must generate the same tokens, or they are left out and named.
 """
 

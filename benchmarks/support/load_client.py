@@ -1,4 +1,6 @@
-"""Clients in a closed loop, as a process of its own: `python -m benchmarks.support.load_client URL CLIENTS BODIES.json`.
+"""Clients in a closed loop, as a process of its own: `python -m benchmarks.support.load_client …`.
+
+Arguments: URL CLIENTS BODIES.json.
 
 Each client sends a request, waits for the response and sends the next, over a connection that it keeps, until all
 bodies are sent. Prints one JSON object: `seconds`, from the first request to the last response, and `latencies`, one a
