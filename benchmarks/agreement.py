@@ -34,16 +34,16 @@ from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Findings, Goal
 from serve.bundle.reader import open_bundle
 from serve.generation.generator import Generator
-from serve.generation.limits import Pool
 from serve.generation.prompts import Prompt as Read
-from serve.generation.request import Generation
-from serve.generation.sampling.params import Sampling
-from serve.generation.scheduler import Engine
+from serve.generation.request import SequenceState
+from serve.generation.scheduler import ContinuousBatchScheduler
+from serve.limits import GenerationLimits
+from serve.sampling_params import SamplingParams
 
 INPUTS, SEARCHED, MIXES = 200, 50, 4
 BATCH = 20
 SEARCH = "beam search"
-PAPER = Sampling(beams=10, length_penalty=0.8, no_repeat_ngram_size=4)
+PAPER = SamplingParams(num_beams=10, length_penalty=0.8, no_repeat_ngram_size=4)
 """AdaMix's decoding of E2E."""
 PACKAGES = ("torch", "transformers", "peft", "onnx", "onnxruntime", "tokenizers")
 Tokens = list[int]
@@ -115,7 +115,7 @@ def written(generator: Generator, sources: Sequence[Source], inputs: int, search
     texts = texts[len(sources) :]
     source, *_ = sources
     chosen = prompts[source.name][:: max(1, inputs // searches)][:searches]
-    settings = {"num_beams": PAPER.beams, "length_penalty": PAPER.length_penalty, "no_repeat_ngram_size": 4}
+    settings = {"num_beams": PAPER.num_beams, "length_penalty": PAPER.length_penalty, "no_repeat_ngram_size": 4}
     texts.append(
         Texts(
             SEARCH,
@@ -171,20 +171,21 @@ def mixed(
 ) -> list[list[Tokens]]:
     """Return the tokens that the engine generates, by adapter, in a mix that the seed decides."""
     random = np.random.default_rng(seed)
-    pool = Pool(
-        rows=int(random.integers(1, 24)),
-        chunk=int(random.integers(16, 400)),
+    limits = GenerationLimits(
+        max_batch_requests=int(random.integers(1, 24)),
+        prefill_chunk=int(random.integers(16, 400)),
         prefix_tokens=int(random.choice([0, 1024])),
-        queued=sum(map(len, prompts.values())),
+        max_queued_requests=sum(map(len, prompts.values())),
     )
-    engine = Engine(generator.bundle, generator.session, generator.bank, pool)
+    engine = ContinuousBatchScheduler(generator.model, limits)
     texts = [
-        [generation(generator, source, prompt, Sampling()) for prompt in prompts[source.name]] for source in sources
+        [generation(generator, source, prompt, SamplingParams()) for prompt in prompts[source.name]]
+        for source in sources
     ]
     arriving = [text for part in texts for text in part]
     random.shuffle(arriving)
     while arriving or engine.busy:
-        for _ in range(min(len(arriving), random.poisson(0.5 + pool.rows / 24))):
+        for _ in range(min(len(arriving), random.poisson(0.5 + limits.max_batch_requests / 24))):
             engine.submit(arriving.pop())
         engine.step()
     return [[text.tokens for text in part] for part in texts]
@@ -192,19 +193,19 @@ def mixed(
 
 def searched(generator: Generator, source: Source, prompts: Sequence[Prompt]) -> list[Tokens]:
     """Return what beam searches of the engine find, two of them at a time."""
-    engine = Engine(generator.bundle, generator.session, generator.bank, Pool(rows=2 * PAPER.beams))
+    engine = ContinuousBatchScheduler(generator.model, GenerationLimits(max_batch_requests=2 * PAPER.num_beams))
     texts = [generation(generator, source, prompt, PAPER) for prompt in prompts]
     for text in tqdm(texts, desc="searching", unit="text"):
         engine.submit(text)
-        while engine.queued or (text is texts[-1] and engine.busy):
+        while engine.waiting or (text is texts[-1] and engine.busy):
             engine.step()
     return [text.tokens for text in texts]
 
 
-def generation(generator: Generator, source: Source, prompt: Prompt, sampling: Sampling) -> Generation:
+def generation(generator: Generator, source: Source, prompt: Prompt, sampling: SamplingParams) -> SequenceState:
     """Return a text that has not been begun."""
-    asked = Sampling(**{**vars(sampling), "max_new_tokens": most_of(source)})
-    (made,) = generator.generations([Read(prompt.ids, generator.registry.find(source.name))], asked)
+    asked = SamplingParams(**{**vars(sampling), "max_new_tokens": most_of(source)})
+    (made,) = generator.sequences([Read(prompt.ids, generator.registry.find(source.name))], asked)
     return made
 
 

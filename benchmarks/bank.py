@@ -30,7 +30,7 @@ from benchmarks.support.rounds import Pace, Timing, Timings, measure
 from serve.bundle.adapter import read_adapter
 from serve.bundle.reader import Bundle, open_bundle, with_adapters
 from serve.classification.classifier import Classifier
-from serve.classification.text_tokenizer import Row as TextRow
+from serve.classification.text_tokenizer import EncodedText
 
 ROWS, TOKENS = 32, 32
 SESSIONS = 8
@@ -89,7 +89,7 @@ def sides_of(kind: str, scratch: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-def one_by_one(bundle: Bundle, rows: Sequence[TextRow], folder: Path) -> Callable[[], object]:
+def one_by_one(bundle: Bundle, rows: Sequence[EncodedText], folder: Path) -> Callable[[], object]:
     """Return the call that runs each row with its `.onnx_adapter` file."""
     folder.mkdir()
     write_onnx_adapters(bundle, [row.adapter for row in rows], folder)
@@ -104,7 +104,7 @@ def one_by_one(bundle: Bundle, rows: Sequence[TextRow], folder: Path) -> Callabl
     return lambda: [session.run(["logits"], feeds, run)[0] for run, _, feeds in options]
 
 
-def session_each(bundle: Bundle, rows: Sequence[TextRow]) -> Callable[[], object]:
+def session_each(bundle: Bundle, rows: Sequence[EncodedText]) -> Callable[[], object]:
     """Return the call that runs each row in a session of its adapter."""
     sessions = [plain_session(bundle.model) for _ in range(SESSIONS)]
     taken = {value.name for value in sessions[0].get_inputs()}
@@ -179,13 +179,13 @@ def _names() -> list[str]:
     return [f"a{index}" for index in range(ROWS)]
 
 
-def _row(classifier: Classifier, name: str) -> TextRow:
+def _row(classifier: Classifier, name: str) -> EncodedText:
     """Return a row of random tokens."""
     ids = np.random.default_rng(len(name)).integers(1000, 30000, TOKENS).tolist()
-    return TextRow(ids, [0] * TOKENS, classifier.registry.find(name))
+    return EncodedText(ids, [0] * TOKENS, classifier.registry.find(name))
 
 
-def _feeds(row: TextRow) -> Feed:
+def _feeds(row: EncodedText) -> Feed:
     return {
         "input_ids": np.array([row.input_ids], np.int64),
         "attention_mask": np.ones((1, len(row)), np.int64),

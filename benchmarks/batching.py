@@ -14,8 +14,9 @@ from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Findings
 from benchmarks.support.rounds import Pace, measure
 from serve.bundle.reader import Bundle
-from serve.classification.classifier import BATCH_TOKENS, Classifier
-from serve.runtime.providers import CPU, cores
+from serve.classification.classifier import Classifier
+from serve.limits import BATCH_TOKENS
+from serve.runtime.providers import CPU, usable_cores
 
 COUNT = 1000
 BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
@@ -56,7 +57,7 @@ def sides_of(bundle: Bundle, texts: list[str]) -> dict[str, Callable[[], object]
     """Return the call of every choice."""
     return {
         name_of(budget, streams): call(Classifier(bundle, provider="cpu", batch_tokens=budget, streams=streams), texts)
-        for streams in (1, cores())
+        for streams in (1, usable_cores())
         for budget in BUDGETS
     }
 

@@ -31,7 +31,7 @@ from benchmarks.support.harness import Benchmark, main
 from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Pace
-from serve.generation.limits import Pool
+from serve.limits import GenerationLimits
 
 REQUESTS = 64
 BATCH = 8
@@ -102,7 +102,7 @@ def compare_arrivals(pace: Pace) -> Findings:
         sides: dict[str, dict[str, Callable[[Sequence[Request]], Served]]] = {}
         rates: dict[str, float] = {}
         for precision in PRECISIONS:
-            ours = Ours(found.bundles[precision], Pool(rows=ROWS, prefix_tokens=0))
+            ours = Ours(found.bundles[precision], GenerationLimits(max_batch_requests=ROWS, prefix_tokens=0))
             requests = e2e_requests(ours)
             sides[precision] = {OURS: partial(serve_ours, ours)}
             prefills[precision] = [alone(ours, request) for request in requests]
@@ -155,7 +155,7 @@ def poisson(requests: Sequence[Request], rate: float, *, seed: int) -> list[Requ
 
 def serve_ours(ours: Ours, requests: Sequence[Request]) -> Served:
     """Answer requests as they come with continuous batching."""
-    engine = ours.engine()
+    engine = ours.scheduler()
     texts = [ours.begun(request.ids, request.new) for request in requests]
     coming = deque(sorted(range(len(requests)), key=lambda index: requests[index].at))
     steps: list[float] = []
@@ -166,12 +166,14 @@ def serve_ours(ours: Ours, requests: Sequence[Request]) -> Served:
         if not engine.busy:
             time.sleep(max(0.0, start + requests[coming[0]].at - time.monotonic()))
             continue
-        reads, before = bool(engine.queued or engine.reading), time.monotonic()
+        reads, before = bool(engine.waiting or engine.batch.prefilling), time.monotonic()
         engine.step()
         if not reads:
             steps.append(time.monotonic() - before)
-    ends = [text.finished or 0.0 for text in texts]
-    firsts = [(text.began or 0.0) - start - request.at for text, request in zip(texts, requests, strict=True)]
+    ends = [text.finish_time or 0.0 for text in texts]
+    firsts = [
+        (text.first_token_time or 0.0) - start - request.at for text, request in zip(texts, requests, strict=True)
+    ]
     return Served(first=firsts, end=max(ends) - start, step=statistics.median(steps))
 
 

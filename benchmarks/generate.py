@@ -1,8 +1,8 @@
 """Tokens a second of one decoder: generating with 1, 4, 8 and 16 rows, and prefill of 128 and 512 tokens.
 
 Ours is the engine with continuous batching with that many rows; onnxruntime-genai, optimum and transformers have
-the same merged weights, llama.cpp the GGUF file that the base came in. Prompts are E2E's inputs, and no token ends a text. The
-sides in fp32 must generate the same tokens, or they are left out and named.
+the same merged weights, llama.cpp the GGUF file that the base came in. Prompts are E2E's inputs, and no token ends a
+text. The sides in fp32 must generate the same tokens, or they are left out and named.
 """
 
 import tempfile
@@ -17,7 +17,7 @@ from benchmarks.support.harness import Benchmark, main
 from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Call, Pace, Reported, Timings, measure
-from serve.generation.limits import Pool
+from serve.limits import GenerationLimits
 
 NEW = 24
 PROMPT = 32
@@ -42,8 +42,8 @@ def compare_writers(pace: Pace) -> Findings:
     """Have every side do every job."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         found = models(("fp32", "int4"), Path(folder))
-        pool = Pool(rows=ROWS, prefix_tokens=0)
-        ours = {name: Ours(found.bundles[name.split()[1]], pool) for name in (OURS, OURS_INT4)}
+        limits = GenerationLimits(max_batch_requests=ROWS, prefix_tokens=0)
+        ours = {name: Ours(found.bundles[name.split()[1]], limits) for name in (OURS, OURS_INT4)}
         peers, absent = present(
             {
                 GENAI: partial(genai, stack, found, "fp32"),

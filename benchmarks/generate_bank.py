@@ -29,7 +29,7 @@ from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Call, Pace, Reported, Timings, measure
 from serve.bundle.reader import Bundle
-from serve.generation.limits import Pool
+from serve.limits import GenerationLimits
 
 ADAPTERS = 8
 PROMPT, NEW = 32, 48
@@ -59,10 +59,10 @@ def compare_banks(pace: Pace) -> Findings:
 
 def sides_of(stack: ExitStack, merged: Bundle, bank: Bundle, scratch: Path) -> tuple[dict[str, Call], list[Absent]]:
     """Return the calls that generate eight texts, and the peer if it is missing."""
-    pool = Pool(rows=ADAPTERS, prefix_tokens=0)
-    plain, many = Ours(merged, pool).write, Ours(bank, pool).write
+    limits = GenerationLimits(max_batch_requests=ADAPTERS, prefix_tokens=0)
+    plain, many = Ours(merged, limits).write, Ours(bank, limits).write
     names = list(bank.adapters)
-    job = {"do": "write", "rows": prompts(Ours(bank, pool).generator, ADAPTERS, PROMPT), "new": NEW}
+    job = {"do": "write", "rows": prompts(Ours(bank, limits).generator, ADAPTERS, PROMPT), "new": NEW}
     sides: dict[str, Call] = {
         MERGED: lambda: Reported(seconds_of(plain(job))),
         BANK: lambda: Reported(seconds_of(many({**job, "adapters": names}))),

@@ -25,7 +25,7 @@ from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Pace, measure
 from serve.bundle.reader import Bundle
 from serve.classification.classifier import Classifier
-from serve.runtime.providers import cores
+from serve.runtime.providers import usable_cores
 
 COUNT = 2000
 BATCH = 32
@@ -76,7 +76,7 @@ def compare_throughput(pace: Pace) -> Findings:
 
 def ours(bundle: Bundle, texts: Sequence[str]) -> Side:
     """Return the engine's call."""
-    classifier = Classifier(bundle, provider="cpu", streams=cores())
+    classifier = Classifier(bundle, provider="cpu", streams=usable_cores())
     return lambda: np.stack([prediction.logits for prediction in classifier(texts)])
 
 

@@ -33,7 +33,7 @@ from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Findings, Goal, Row
 from benchmarks.support.rounds import Call, Pace, Timing, measure
 from serve.bundle.reader import open_bundle
-from serve.bundle.writer import seal_bundle
+from serve.bundle.writer import write_manifest
 
 EXACT, PEER = "fp32", "onnxruntime"
 FOR_GPUS = ("fp16", "int4-fp16")
@@ -204,7 +204,7 @@ def _quantised_by_peer(source: Source, exact: Path, out: Path, check: Check) -> 
     for file in exact.glob("*.onnx"):
         (_to_four_bits if not source.card.labels else _to_eight_bits)(file, out / file.name)
     manifest = open_bundle(exact).manifest
-    seal_bundle(out, replace(manifest, canary_tolerance=UNCHECKED))
+    write_manifest(out, replace(manifest, canary_tolerance=UNCHECKED))
     task = EXPORT_TASKS[source.learned]
     bounds = Bounds(tolerance=UNCHECKED, least_equal=0.0)
     return task.compare([source], open_bundle(out), replace(check, limit=check.limit or task.rows, bounds=bounds))[

@@ -21,11 +21,11 @@ from benchmarks.support.harness import Benchmark, main
 from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Findings, Goal
 from benchmarks.support.rounds import Call, Pace, Reported, Timings, measure
+from serve.bundle.graph_io import PAST
 from serve.bundle.reader import Bundle
-from serve.generation.cache.kv_cache import PAST
-from serve.generation.limits import Pool
+from serve.limits import GenerationLimits
 from serve.runtime.buffers import TYPES
-from serve.runtime.providers import cores
+from serve.runtime.providers import usable_cores
 
 PRECISIONS = ("fp32", "int4")
 ROWS = (1, 8)
@@ -42,13 +42,13 @@ GB = 1e9
 
 def measure_roofline(pace: Pace) -> Findings:
     """Time steps of both precisions, and copies, in turn."""
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cores()) as threads:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(usable_cores()) as threads:
         source = trained_writer(Path(folder) / "run")
         bundles = {name: exported(source, name, "merged", Path(folder) / name) for name in PRECISIONS}
         cases: dict[str, dict[str, Call]] = {}
         moved = {}
         for precision, bundle in bundles.items():
-            ours = Ours(bundle, Pool(rows=max(ROWS), prefix_tokens=0))
+            ours = Ours(bundle, GenerationLimits(max_batch_requests=max(ROWS), prefix_tokens=0))
             for rows in ROWS:
                 job = {"rows": prompts(ours.generator, rows, PROMPT), "new": NEW}
                 name = f"{precision}, {rows} rows"
@@ -88,7 +88,7 @@ def weights_read(model: onnx.ModelProto, rows: int) -> int:
 
 def copier(threads: ThreadPoolExecutor) -> Callable[[], Reported]:
     """Return a call that copies memory on all cores."""
-    pairs = [(np.ones(COPIED, np.uint8), np.empty(COPIED, np.uint8)) for _ in range(cores())]
+    pairs = [(np.ones(COPIED, np.uint8), np.empty(COPIED, np.uint8)) for _ in range(usable_cores())]
 
     def copy() -> Reported:
         start = time.perf_counter()
@@ -103,7 +103,7 @@ def findings_of(timings: Timings, moved: dict[str, int]) -> Findings:
     rows = []
     for name, sides in timings.items():
         reached = moved[name] / sides[name].seconds
-        copied = 2 * COPIED * cores() / sides[COPY].seconds
+        copied = 2 * COPIED * usable_cores() / sides[COPY].seconds
         rows.append(
             {
                 "case": name,

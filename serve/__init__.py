@@ -16,23 +16,24 @@ from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
 
-HOMES = {
+EXPORTS = {
     "AsyncClassifier": "serve.classification.async_classifier",
-    "AsyncGenerator": "serve.generation.async_text_generator",
+    "AsyncTextGenerator": "serve.generation.async_text_generator",
+    "BatchLimits": "serve.limits",
     "Classifier": "serve.classification.classifier",
-    "CompileBudget": "serve.schema_trials",
+    "FinishReason": "serve.engine",
+    "GenerationLimits": "serve.limits",
+    "GenerationResult": "serve.engine",
     "Generator": "serve.generation.generator",
-    "Limits": "serve.classification.batcher",
-    "Pool": "serve.generation.limits",
-    "Prediction": "serve.classification.prediction",
-    "Sampling": "serve.generation.sampling.params",
-    "Written": "serve.generation.result",
+    "Prediction": "serve.engine",
+    "SamplingParams": "serve.sampling_params",
+    "make_engine": "serve.engines",
 }
-"""What a program imports from here, and the module that it comes from, which is imported when it is asked for."""
-__all__ = sorted(HOMES)
+"""Public names and their modules, which are imported on first use."""
+__all__ = sorted(EXPORTS)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in HOMES:
+    if name not in EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(HOMES[name]), name)
+    return getattr(import_module(EXPORTS[name]), name)

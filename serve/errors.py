@@ -1,19 +1,20 @@
-"""The errors of serving; the HTTP layer alone knows their status codes.
+"""Errors of serving. Protocols alone map them to status codes.
 
 ServeError
-├── BundleError        a bundle or adapter is damaged, incomplete, or does not fit
-├── ProviderError      ONNX Runtime cannot run where it was told to
-├── UnknownAdapter     a request names an adapter that is not loaded
-├── InputError         a text is empty, too long, or not a text
-├── Overloaded         the queue is full
-├── Failed             a text cannot be run: the runtime refuses it, or its adapter gives no numbers
-├── DeadlineExceeded   a request waited too long
-└── Draining           the server is stopping
+├── BundleError            a bundle or adapter is damaged, incomplete, or does not fit
+├── ProviderError          ONNX Runtime cannot run on the requested provider
+├── UnknownAdapter         a request names an adapter that is not loaded
+├── InputError             a request has invalid input
+├── Overloaded             the queue is full
+├── ClassificationFailed   ONNX Runtime cannot run a text
+├── GenerationFailed       ONNX Runtime cannot run a sequence, or its adapter gives logits that are not finite
+├── DeadlineExceeded       a request waited too long in the queue
+└── ShuttingDown           the server is stopping
 """
 
 
 class ServeError(Exception):
-    """What was found, what was expected, and what to do, in one line."""
+    """Base class; the message is one line that says what was found, what was expected, and what to do."""
 
 
 class BundleError(ServeError):
@@ -21,7 +22,7 @@ class BundleError(ServeError):
 
 
 class ProviderError(ServeError):
-    """ONNX Runtime cannot run where it was told to."""
+    """ONNX Runtime cannot run on the requested provider."""
 
 
 class UnknownAdapter(ServeError):
@@ -29,35 +30,47 @@ class UnknownAdapter(ServeError):
 
 
 class InputError(ServeError):
-    """A text is empty, too long, or not a text."""
+    """A request has invalid input: an empty text, a text that is too long, a parameter out of range."""
 
 
 class Overloaded(ServeError):
     """The queue is full."""
 
 
-class Failed(ServeError):
-    """A text cannot be run: the runtime refuses it, or its adapter gives no numbers."""
+class ClassificationFailed(ServeError):
+    """ONNX Runtime cannot run a text."""
+
+
+class GenerationFailed(ServeError):
+    """ONNX Runtime cannot run a sequence, or its adapter gives logits that are not finite."""
 
 
 class DeadlineExceeded(ServeError):
-    """A request waited too long."""
+    """A request waited too long in the queue."""
 
 
-class Draining(ServeError):
-    """The server is stopping."""
+class ShuttingDown(ServeError):
+    """The server is stopping and takes no new requests."""
 
 
-def failure(error: BaseException, what: str) -> ServeError:
-    """Return an error of serving as it is, and any other as `Failed`: what has failed, and the first line of why."""
+def shortened(text: str, max_length: int) -> str:
+    """Return a text that an error quotes, cut to `max_length` characters."""
+    return text if len(text) <= max_length else f"{text[:max_length]}…"
+
+
+def first_line(error: BaseException | str) -> str:
+    """Return the first line of an error's message, or the name of its class if it has none."""
+    text = str(error).strip() or (error if isinstance(error, str) else type(error).__name__)
+    return (text or "no reason given").splitlines()[0]
+
+
+def as_serve_error(error: BaseException, kind: type[ServeError], message: str) -> ServeError:
+    """Return a ServeError as it is, and any other error as a `kind` of which it is the cause.
+
+    The message of the new error is `message` and the first line of the cause.
+    """
     if isinstance(error, ServeError):
         return error
-    words = str(error).strip() or type(error).__name__
-    failed = Failed(f"{what}: {words.splitlines()[0]}")
-    failed.__cause__ = error
-    return failed
-
-
-def shortened(text: str, most: int) -> str:
-    """Return a text that an error quotes, or its beginning if it has more than `most` characters."""
-    return text if len(text) <= most else f"{text[:most]}…"
+    raised = kind(f"{message}: {first_line(error)}")
+    raised.__cause__ = error
+    return raised

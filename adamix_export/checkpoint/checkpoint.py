@@ -19,7 +19,7 @@ from adamix_train.peft_method import AdaMixConfig
 from adamix_train.tasks.table import TASKS
 from adamix_train.training.module_weights import average, mixtures
 from adamix_train.training.objectives import OBJECTIVES, Objective
-from serve.bundle.adapter import check_name
+from serve.bundle.adapter import check_adapter_name
 
 SCORE = "score"
 """The name of a regression's output."""
@@ -124,4 +124,4 @@ def open_source(argument: str, *, base: str | None = None) -> Source:
     learned = (
         "sequence-to-sequence" if task.kind == "generation" and load_config(where).is_encoder_decoder else task.kind
     )
-    return Source(check_name(name if found else folder.resolve().name), folder, card, config, where, learned)
+    return Source(check_adapter_name(name if found else folder.resolve().name), folder, card, config, where, learned)

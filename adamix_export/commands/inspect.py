@@ -10,9 +10,9 @@ from typing import Any
 import onnx
 
 from adamix_export.text_format import columns, parity_table, size_text, stored_reports
-from serve.adapters.bank import PREFIX
 from serve.bundle.adapter import AdapterCard
-from serve.bundle.manifest import ADAPTERS, EDGES, UNSEALED, Edge, Manifest
+from serve.bundle.graph_io import BANK
+from serve.bundle.manifest import ADAPTERS, EDGES, UNHASHED, Edge, Manifest
 from serve.bundle.reader import open_bundle
 
 INDENT = "  "
@@ -58,7 +58,7 @@ class Contents:
 def inspect_bundle(folder: Path) -> Contents:
     """Return what is in a bundle, after checking its hashes."""
     bundle = open_bundle(folder)
-    files = [file for name in (*UNSEALED, *bundle.manifest.files) if (file := folder / name).is_file()]
+    files = [file for name in (*UNHASHED, *bundle.manifest.files) if (file := folder / name).is_file()]
     return Contents(
         folder=folder,
         manifest=bundle.manifest,
@@ -135,8 +135,8 @@ def _edges(edges: Sequence[Edge]) -> list[str]:
 
 
 def _group(name: str) -> str:
-    if name.startswith(PREFIX):
-        return f"{PREFIX}*"
+    if name.startswith(BANK):
+        return f"{BANK}*"
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
 
 

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adamix_export.errors import ParityError
-from serve.adapters.bank import PREFIX
+from serve.adapters.canaries import canary_tolerance
 from serve.bundle.adapter import AdapterCard
+from serve.bundle.graph_io import BANK
 from serve.bundle.manifest import Edge
 from serve.bundle.reader import Bundle
-from serve.classification import classifier
-from serve.generation import generator
 
 Run = Callable[[dict[str, NDArray[Any]]], NDArray[Any]]
 """Takes the inputs of one row, cache included, and returns its logits."""
@@ -22,8 +21,7 @@ DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(in
 
 def check_canaries(run: Run, edges: list[Edge], card: AdapterCard, bundle: Bundle) -> None:
     """Raise an error if `run`, over a graph of `bundle` with the inputs `edges`, does not give PyTorch's logits."""
-    own = generator.CANARY_TOLERANCE if card.canary_tokens else classifier.CANARY_TOLERANCE
-    tolerance = max(own, bundle.manifest.canary_tolerance)
+    tolerance = canary_tolerance(card, bundle.manifest)
     for row in range(len(card.canary_ids)):
         found, expected = run(_feeds(edges, card, row)).reshape(-1), np.array(card.canary_logits[row])
         if card.canary_tokens:
@@ -43,7 +41,7 @@ def _feeds(edges: list[Edge], card: AdapterCard, row: int) -> dict[str, NDArray[
     if card.canary_token_type_ids and any(edge.name == TYPE_IDS for edge in edges):
         tokens[TYPE_IDS] = np.array([card.canary_token_type_ids[row]], np.int64)
     sizes = {"batch": 1, "sequence": len(ids), "max_length": len(ids)}
-    others = [edge for edge in edges if edge.name not in tokens and not edge.name.startswith(PREFIX)]
+    others = [edge for edge in edges if edge.name not in tokens and not edge.name.startswith(BANK)]
     return tokens | {
         edge.name: np.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape], DTYPES[edge.dtype])
         for edge in others

@@ -13,9 +13,9 @@ from transformers import AutoConfig
 from adamix_export.converters.onnx_adapter import BESIDE, write_onnx_adapters
 from adamix_export.errors import ExportError
 from serve.bundle.adapter import Adapter
+from serve.bundle.graph_io import PAST, PRESENT
 from serve.bundle.manifest import MODEL
 from serve.bundle.reader import Bundle
-from serve.generation.cache.kv_cache import PAST, PRESENT
 
 MARK = "genai_config.json"
 TASK = "text-generation"

@@ -15,11 +15,12 @@ from onnx import helper, numpy_helper
 
 from adamix_export.converters.canaries import check_canaries
 from adamix_export.errors import ExportError
-from serve.adapters.bank import PREFIX, Bank
+from serve.adapters.bank import Bank
 from serve.bundle.adapter import Adapter, AdapterCard
+from serve.bundle.graph_io import BANK
 from serve.bundle.manifest import MODEL, Edge
 from serve.bundle.reader import Bundle
-from serve.runtime.providers import CPU, Choice
+from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
 
 SUFFIX = ".onnx_adapter"
@@ -44,7 +45,7 @@ def write_onnx_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path) -
             shutil.copy(bundle.folder / name, folder / name)
     for adapter in adapters:
         write_adapter(parameters(bundle, adapter), folder / f"{adapter.card.name}{SUFFIX}")
-    session = open_session(folder / MODEL, Choice(CPU, "to run canary rows"))
+    session = open_session(folder / MODEL, ProviderChoice(CPU, "to run canary rows"))
     edges = [edge for edge in bundle.manifest.inputs if edge.name != IDS]
     for adapter in adapters:
         _check(session, folder / f"{adapter.card.name}{SUFFIX}", edges, adapter.card, bundle)
@@ -74,18 +75,18 @@ def adapted_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     graph = model.graph
     gathered = {
-        node.output[0]: node.input[0].removeprefix(PREFIX)
+        node.output[0]: node.input[0].removeprefix(BANK)
         for node in graph.node
-        if node.op_type == "Gather" and node.input[0].startswith(PREFIX)
+        if node.op_type == "Gather" and node.input[0].startswith(BANK)
     }
     kept = [node for node in graph.node if node.output[0] not in gathered]
     for node in kept:
         node.input[:] = [gathered.get(name, name) for name in node.input]
-        if any(name.startswith(PREFIX) for name in node.input):
+        if any(name.startswith(BANK) for name in node.input):
             raise ExportError(f"the bank's graph reads a stack in a {node.op_type}, not row by row: {node.input[0]}")
     for value in graph.input:
-        if value.name.startswith(PREFIX):
-            value.name = value.name.removeprefix(PREFIX)
+        if value.name.startswith(BANK):
+            value.name = value.name.removeprefix(BANK)
             value.type.tensor_type.shape.dim[0].dim_value = 1
             graph.initializer.append(_zeros(value))
     inputs = [value for value in graph.input if value.name != IDS]

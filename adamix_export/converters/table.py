@@ -9,7 +9,7 @@ from adamix_export.errors import ExportError
 from adamix_export.pipeline.disk_space import writing
 from serve.bundle.adapter import Adapter
 from serve.bundle.reader import Bundle, open_bundle
-from serve.bundle.writer import whole_folder
+from serve.bundle.writer import atomic_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,5 +52,5 @@ def convert(folder: Path, out: Path, target: str, *, adapter: str | None = None,
     if adapter is not None and adapter not in bundle.adapters:
         raise ExportError(f"{folder} has no adapter {adapter}; it has {', '.join(bundle.adapters)}")
     adapters = list(bundle.adapters.values()) if adapter is None else [bundle.adapters[adapter]]
-    with whole_folder(out, force=force, marks=(TARGETS[target].mark,)) as partial, writing(out):
+    with atomic_folder(out, force=force, marks=(TARGETS[target].mark,)) as partial, writing(out):
         return TARGETS[target].write(bundle, adapters, partial)

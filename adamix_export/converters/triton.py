@@ -18,11 +18,12 @@ from onnx import numpy_helper
 from adamix_export.converters.canaries import check_canaries
 from adamix_export.converters.onnx_adapter import IDS
 from adamix_export.errors import ExportError
-from serve.adapters.bank import PREFIX, Bank
+from serve.adapters.bank import Bank
 from serve.bundle.adapter import Adapter
+from serve.bundle.graph_io import BANK
 from serve.bundle.manifest import MODEL, Edge
 from serve.bundle.reader import Bundle
-from serve.runtime.providers import CPU, Choice
+from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
 
 MARK = "config.pbtxt"
@@ -50,7 +51,7 @@ def write_triton(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
     if DATA in bundle.manifest.files:
         shutil.copy(bundle.folder / DATA, version / DATA)
     (folder / MARK).write_text(_config(bundle, adapters), "utf-8")
-    session = open_session(version / MODEL, Choice(CPU, "to run canary rows"))
+    session = open_session(version / MODEL, ProviderChoice(CPU, "to run canary rows"))
     for adapter in adapters:
         ids = {IDS: np.array([slots[adapter.card.name]])} if bundle.manifest.shape == "bank" else {}
         check_canaries(partial(_logits, session, ids), bundle.manifest.inputs, adapter.card, bundle)
@@ -61,11 +62,11 @@ def write_triton(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
 def _constant_bank(bundle: Bundle, adapters: list[Adapter]) -> onnx.ModelProto:
     """Return the bank's graph with the adapters in it; slot 0 stays the base."""
     model = onnx.load(bundle.model, load_external_data=False)
-    inputs = [value for value in model.graph.input if not value.name.startswith(PREFIX)]
+    inputs = [value for value in model.graph.input if not value.name.startswith(BANK)]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     for name, stack in Bank(bundle.manifest.inputs, adapters).stacks.items():
-        model.graph.initializer.append(numpy_helper.from_array(stack, PREFIX + name))
+        model.graph.initializer.append(numpy_helper.from_array(stack, BANK + name))
     return model
 
 
@@ -73,7 +74,7 @@ def _config(bundle: Bundle, adapters: list[Adapter]) -> str:
     """Return the configuration in protobuf's text format; Triton forms batches of rows of one length."""
     merged = bundle.manifest.shape == "merged"
     labels = f' label_filename: "{LABELS}"' if merged else ""
-    inputs = [edge for edge in bundle.manifest.inputs if not edge.name.startswith(PREFIX)]
+    inputs = [edge for edge in bundle.manifest.inputs if not edge.name.startswith(BANK)]
     lines = [
         'backend: "onnxruntime"',
         f'default_model_filename: "{MODEL}"',

@@ -27,7 +27,7 @@ from serve.bundle.adapter import WEIGHTS, AdapterCard, read_adapter, write_card
 from serve.bundle.checked_json import file_sha256
 from serve.bundle.manifest import ADAPTERS, ENCODER, MODEL, TOKENIZER, Edge, Manifest
 from serve.runtime.graph_check import session_edges
-from serve.runtime.providers import CPU, Choice
+from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
 
 logger = logging.getLogger(__name__)
@@ -148,4 +148,4 @@ def _fuses_attention(graph: Path) -> bool:
 
 
 def _edges(graph: Path) -> tuple[list[Edge], list[Edge]]:
-    return session_edges(open_session(graph, Choice(CPU, "to read the graph's edges")))
+    return session_edges(open_session(graph, ProviderChoice(CPU, "to read the graph's edges")))

@@ -27,7 +27,7 @@ from serve.bundle.adapter import WEIGHTS, read_adapter, write_card
 from serve.bundle.checked_json import file_sha256
 from serve.bundle.manifest import ADAPTERS, ENCODER, MODEL, TOKENIZER
 from serve.bundle.reader import open_bundle
-from serve.bundle.writer import seal_bundle, whole_folder
+from serve.bundle.writer import atomic_folder, write_manifest
 
 logger = logging.getLogger(__name__)
 UNCHECKED = 1e9
@@ -53,7 +53,7 @@ def export_adapter(sources: Sequence[Source], out: Path, options: Options, progr
         raise ExportError(f"shape adapter takes one checkpoint, not {len(sources)}")
     _refuse_slots("adapter", options)
     (source,) = sources
-    with whole_folder(out, force=options.force) as folder, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+    with atomic_folder(out, force=options.force) as folder, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         bank = Path(scratch) / "bank"
         reports = _export_bundle("bank", sources, bank, options, progress)
         written = bank / ADAPTERS / source.name
@@ -82,7 +82,7 @@ def _export_bundle(
         _check_embeddings(source)
     setting = setting_of(options.precision, sources[0].learned)
     require_room(sources[0].base, out, rewritten=setting.rewrite is not None)
-    with whole_folder(out, force=options.force) as folder, writing(out):
+    with atomic_folder(out, force=options.force) as folder, writing(out):
         progress("collapsing")
         _write_tokenizer(sources, folder / TOKENIZER)
         write_tokenizer_config(sources, folder / TOKENIZER_CONFIG)
@@ -114,7 +114,7 @@ def _export_bundle(
             )
         bounds = _bounds(setting.bounds, options)
         check = replace(options.check, limit=options.check.limit or task.rows, bounds=bounds)
-        seal_bundle(folder, replace(manifest, canary_tolerance=UNCHECKED))
+        write_manifest(folder, replace(manifest, canary_tolerance=UNCHECKED))
         progress("comparing")
         reports = task.compare(sources, open_bundle(folder), check)
         require(reports)
@@ -124,7 +124,7 @@ def _export_bundle(
             parity={name: report.as_dict() for name, report in reports.items()},
             canary_tolerance=setting.canary_tolerance(worst),
         )
-        seal_bundle(folder, manifest)
+        write_manifest(folder, manifest)
         write_model_card(folder, manifest, sources)
         progress("done")
     return reports

@@ -14,7 +14,7 @@ from adamix_export.passes.matrices import Array, products
 from adamix_export.precision.weight_only import Grams
 from serve.adapters.bank import Bank
 from serve.runtime.graph_check import session_edges
-from serve.runtime.providers import CPU, Choice
+from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
 
 
@@ -66,6 +66,6 @@ def _observed(file: Path, names: Sequence[str]) -> ort.InferenceSession:
     observed = file.with_name(f"observed.{file.name}")
     try:
         onnx.save(model, observed)
-        return open_session(observed, Choice(CPU, "to see what the matrices meet"))
+        return open_session(observed, ProviderChoice(CPU, "to see what the matrices meet"))
     finally:
         observed.unlink(missing_ok=True)

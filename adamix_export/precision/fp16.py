@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from adamix_export.passes.nodes import constant
-from serve.adapters.bank import PREFIX
+from serve.bundle.graph_io import BANK
 
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 FULL = {"Cast", "ConstantOfShape", "Exp", "Gemm", "Pow", "Range", "ReduceMean", "ReduceSum", "Sqrt", "Sin", "Cos"}
@@ -49,7 +49,7 @@ def to_half(graph: ir.Graph) -> None:
 
 def _full(graph: ir.Graph) -> set[ir.Node]:
     """Return the nodes that stay in fp32."""
-    fed = {value for value in graph.inputs if (value.name or "").startswith(PREFIX)}
+    fed = {value for value in graph.inputs if (value.name or "").startswith(BANK)}
     full = set()
     for node in graph:
         if node.op_type in FULL or fed & set(node.inputs):

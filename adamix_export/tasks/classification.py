@@ -19,7 +19,7 @@ from adamix_train.data.examples import Example
 from adamix_train.metrics.table import METRICS
 from serve.bundle.reader import Bundle
 from serve.classification.classifier import Classifier
-from serve.classification.text_tokenizer import Text
+from serve.requests import Text
 
 CANARIES = (
     "Everything arrived on time and works as it should, thank you.",
@@ -115,7 +115,7 @@ def logits(source: Source, rows: Rows) -> NDArray[np.float32]:
 def _require_equal_tokens(source: Source, classifier: Classifier, rows: Rows) -> None:
     expected = _encode(source, rows)
     for index, row in enumerate(rows):
-        found = classifier.row(_as_served(row), source.name, truncate=True)
+        found = classifier.encode(_as_served(row), source.name, truncate=True)
         require_equal(source.name, row, found.input_ids, expected["input_ids"][index])
         if "token_type_ids" in expected:
             require_equal(source.name, row, found.token_type_ids, expected["token_type_ids"][index])

@@ -16,7 +16,7 @@ from adamix_train.mixture.kinds import Adapter, make_adapter
 from adamix_train.mixture.layers import features
 from adamix_train.mixture.projection import Projection
 from adamix_train.mixture.shape import AdapterShape
-from serve.adapters.bank import PREFIX
+from serve.bundle.graph_io import BANK
 
 ADAPTER_IDS = "adapter_ids"
 SLOTS = "slots"
@@ -37,12 +37,12 @@ class Stacks:
     def inputs(self, belongs: Callable[[str], bool] = lambda name: True) -> Shapes:
         """Return the shapes of the bank's inputs by name, of the stacks that `belongs` takes."""
         shapes: Shapes = {ADAPTER_IDS: ("batch",)}
-        return shapes | {PREFIX + name: shape for name, shape in self.shapes.items() if belongs(name)}
+        return shapes | {BANK + name: shape for name, shape in self.shapes.items() if belongs(name)}
 
     def read(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the bank's inputs from those of a graph."""
         self.adapter_ids = tensors[ADAPTER_IDS]
-        self.values = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+        self.values = {name.removeprefix(BANK): value for name, value in tensors.items() if name.startswith(BANK)}
 
     def rows(self, name: str) -> Tensor:
         """Return each row's own weight (batch, in, out) or bias (batch, out)."""

@@ -20,7 +20,7 @@ from adamix_export.tracing.bank import Stacks
 from adamix_export.tracing.cached_attention import Cache, caching, head_width
 from adamix_export.tracing.norm import fuse_norms
 from adamix_export.tracing.torch_export import Shapes, write_program
-from serve.adapters.bank import PREFIX
+from serve.bundle.graph_io import BANK
 
 MAX_LENGTH = "max_length"
 PAST = "past_key_values."
@@ -106,7 +106,7 @@ def write_steps(decoder: Decoder, heads: int, inputs: Shapes, file: Path) -> Non
             **inputs,
         },
         outputs=["logits", *(PRESENT + name for name in names)],
-        floats=(PAST, PREFIX),
+        floats=(PAST, BANK),
         file=file,
         further=(join_products,),
     )

@@ -11,7 +11,7 @@ from adamix_export.tracing.attention import register
 from adamix_export.tracing.bank import Stacks
 from adamix_export.tracing.deberta_attention import positions_by_row
 from adamix_export.tracing.torch_export import Shapes, write_program
-from serve.adapters.bank import PREFIX
+from serve.bundle.graph_io import BANK
 
 STEPS = (narrow_to_first_token, pack_projections)
 """What makes the graph of a classifier faster still."""
@@ -42,4 +42,4 @@ def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks 
     model.set_attn_implementation(register())
     encoder = Encoder(model, token_inputs, stacks).eval()
     with positions_by_row(model):
-        write_program(encoder, shapes, outputs=["logits"], floats=(PREFIX,), file=file, further=STEPS)
+        write_program(encoder, shapes, outputs=["logits"], floats=(BANK,), file=file, further=STEPS)

@@ -24,7 +24,7 @@ from adamix_export.tracing.decoder import PAST, PRESENT, Decoder, States, state_
 from adamix_export.tracing.merged import replace_module
 from adamix_export.tracing.norm import fuse_norms
 from adamix_export.tracing.torch_export import Shapes, write_program
-from serve.adapters.bank import PREFIX
+from serve.bundle.graph_io import BANK
 
 OF_ENCODER = re.compile(r"encoder\.|.*\.EncDecAttention\.[kv]\.")
 """Modules that only the source goes through."""
@@ -110,7 +110,7 @@ def _write_encoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) ->
     shapes |= stacks.inputs(lambda name: bool(OF_ENCODER.match(name))) if stacks else {}
     sources = state_names(len(_crosses(model)), "encoder.")
     outputs = [PRESENT + name for pair in sources for name in pair]
-    write_program(Encoder(model, stacks).eval(), shapes, outputs=outputs, floats=(PREFIX,), file=file)
+    write_program(Encoder(model, stacks).eval(), shapes, outputs=outputs, floats=(BANK,), file=file)
 
 
 def _write_decoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:

@@ -28,7 +28,7 @@ from serve.bundle.adapter import WEIGHTS, Adapter, read_adapter, write_card
 from serve.bundle.checked_json import file_sha256
 from serve.bundle.manifest import MODEL
 from serve.bundle.reader import Bundle, open_bundle
-from serve.bundle.writer import seal_bundle
+from serve.bundle.writer import write_manifest
 from serve.classification.classifier import Classifier
 
 BASE = "minilm"
@@ -64,7 +64,7 @@ def in_int8(bundle: Bundle, out: Path) -> Bundle:
     assert rewrite is not None
     shutil.copytree(bundle.folder, out)
     rewrite_file(out / MODEL, partial(rewrite, {}))
-    seal_bundle(out, replace(bundle.manifest, precision="int8", canary_tolerance=UNCHECKED))
+    write_manifest(out, replace(bundle.manifest, precision="int8", canary_tolerance=UNCHECKED))
     return open_bundle(out)
 
 

@@ -23,7 +23,7 @@ from benchmarks.support.errors import PeerError
 from benchmarks.support.machine import usable_cores
 from benchmarks.support.report import Absent
 from benchmarks.support.sample import TOKEN_INPUTS, merged_classifier
-from serve.runtime.providers import CPU, Choice
+from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
 
 OURS, TORCH, COMPILED, OPTIMUM, TRANSFORMERS = "adamix", "pytorch", "torch.compile", "optimum", "transformers"
@@ -66,7 +66,7 @@ def adamix_side(model: Path, scratch: Path, *, precision: str) -> Side:
     rewrite = PRECISIONS[precision]["classification"].rewrite
     if rewrite is not None:
         rewrite_file(file, partial(rewrite, {}))
-    return _onnx_side(open_session(file, Choice(CPU, "as asked"), threads=usable_cores()))
+    return _onnx_side(open_session(file, ProviderChoice(CPU, "as asked"), threads=usable_cores()))
 
 
 def pytorch_side(model: Path, scratch: Path, *, compiled: bool) -> Side:

@@ -35,13 +35,13 @@ from demos.models import GGUF, sample_model
 from demos.tasks import DATA
 from serve.bundle.adapter import Adapter
 from serve.bundle.reader import Bundle, open_bundle
-from serve.generation.detokenizer import TextStream
+from serve.generation.detokenizer import IncrementalDetokenizer
 from serve.generation.generator import Generator
-from serve.generation.limits import Pool
 from serve.generation.prompts import Prompt
-from serve.generation.request import Generation
-from serve.generation.sampling.params import Sampling
-from serve.generation.scheduler import Engine
+from serve.generation.request import SequenceState
+from serve.generation.scheduler import ContinuousBatchScheduler
+from serve.limits import GenerationLimits
+from serve.sampling_params import SamplingParams
 
 BASE = "smollm2"
 ROWS = 16
@@ -117,13 +117,13 @@ def bank_of_writers(source: Source, precision: str, count: int, out: Path) -> Bu
 class Ours:
     """Our engine on a bundle, as a peer."""
 
-    def __init__(self, bundle: Bundle, pool: Pool | None = None, *, slots: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, limits: GenerationLimits | None = None, *, slots: int | None = None) -> None:
         self.generator = Generator(bundle, provider="cpu", slots=slots)
-        self.pool = pool or Pool(prefix_tokens=0)
+        self.limits = limits or GenerationLimits(prefix_tokens=0)
 
     def write(self, job: dict[str, Any]) -> dict[str, Any]:
         """Do a job; `adapters` may name one for every row."""
-        made = self.engine()
+        made = self.scheduler()
         names = job.get("adapters") or [None] * len(job["rows"])
         texts = [self.begun(row, job["new"] + 1, name) for row, name in zip(job["rows"], names, strict=True)]
         start = time.perf_counter()
@@ -138,15 +138,15 @@ class Ours:
         decode = (time.perf_counter() - first) * job["new"] / max(1, steps)
         return {"prefill": first - start, "decode": decode, "tokens": [text.tokens for text in texts]}
 
-    def engine(self) -> Engine:
-        """Return an engine without rows."""
-        found = self.generator
-        return Engine(found.bundle, found.session, found.bank, self.pool, found.encoder)
+    def scheduler(self) -> ContinuousBatchScheduler:
+        """Return a scheduler without sequences."""
+        return ContinuousBatchScheduler(self.generator.model, self.limits)
 
-    def begun(self, ids: Sequence[int], count: int, name: str | None = None) -> Generation:
+    def begun(self, ids: Sequence[int], count: int, name: str | None = None) -> SequenceState:
         """Return a text of exactly `count` tokens."""
         adapter = endless(self.generator.registry.find(name))
-        return Generation(ids, adapter, Sampling(max_new_tokens=count), TextStream(self.generator.token_decoders()))
+        detokenizer = IncrementalDetokenizer(self.generator.new_decoder())
+        return SequenceState(ids, adapter, SamplingParams(max_new_tokens=count), detokenizer)
 
 
 def endless(adapter: Adapter) -> Adapter:

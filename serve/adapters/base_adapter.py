@@ -1,22 +1,18 @@
-"""The base model of a bank as an adapter without weights."""
-
-import json
+"""The base model of a bank, as an adapter without weights."""
 
 from serve.bundle.adapter import Adapter, AdapterCard
-from serve.bundle.config import context_of
+from serve.bundle.config import context_length, eos_token_ids
 from serve.bundle.manifest import TOKENIZER
 from serve.bundle.reader import Bundle
 
 BASE = "base"
-"""The name by which a bank's base is asked for."""
-BASE_LENGTH = 512
-"""Tokens that the base reads where its configuration does not say."""
+"""Name by which requests select the base model, unless an adapter has this name."""
+DEFAULT_LENGTH = 512
+"""Longest prompt in tokens where the base's configuration does not say."""
 
 
-def _base(bundle: Bundle) -> Adapter:
-    """Return the base of a bank as an adapter without weights; a prompt is the text itself."""
-    config = json.loads((bundle.folder / "config.json").read_text("utf-8"))
-    ends = config.get("eos_token_id") or []
+def base_adapter(bundle: Bundle) -> Adapter:
+    """Return the base model of a bank; its prompt is the text itself."""
     card = AdapterCard(
         name=BASE,
         sha256=bundle.manifest.base["sha256"],
@@ -26,11 +22,11 @@ def _base(bundle: Bundle) -> Adapter:
         r=0,
         num_modules=0,
         labels=[],
-        max_length=context_of(bundle) or BASE_LENGTH,
+        max_length=context_length(bundle) or DEFAULT_LENGTH,
         metric="",
         metrics={},
         canary_ids=[],
         canary_logits=[],
-        eos_token_ids=ends if isinstance(ends, list) else [ends],
+        eos_token_ids=eos_token_ids(bundle),
     )
     return Adapter(card, {})

@@ -1,53 +1,62 @@
-"""The adapters that an engine serves, by name, while they come and go."""
+"""The registry: names of the adapters that an engine serves, which may be loaded and unloaded while it runs."""
 
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serve.adapters.bank import Bank
-from serve.bundle.adapter import LONGEST_NAME, Adapter, AdapterCard, read_adapter
+from serve.bundle.adapter import MAX_NAME_LENGTH, Adapter, AdapterCard, read_adapter
 from serve.bundle.reader import Bundle, check_base
 from serve.errors import BundleError, InputError, UnknownAdapter, shortened
 
 
 class Registry:
-    """Names and the adapters behind them.
+    """Adapters by name.
 
-    A row keeps the adapter that it was given when it came, so that it is answered by that one whatever becomes of the
-    name.
+    A request resolves its name on arrival and keeps that adapter, even if the name is replaced or unloaded meanwhile.
     """
 
     def __init__(self, bundle: Bundle, bank: Bank | None, check_canaries: Callable[[Sequence[Adapter]], None]) -> None:
-        """Serve the adapters of a bundle, once they have passed `check_canaries`, which raises an error otherwise."""
+        """Register the adapters of a bundle after `check_canaries`, which raises an error for a wrong one."""
         self.bundle, self.bank, self.check_canaries = bundle, bank, check_canaries
         self.adapters = dict(bundle.adapters)
-        """Replaced as a whole when one comes or goes, so that it can be read at any time."""
+        """Never changed in place but replaced as a whole, so that any thread can read it without a lock."""
         self.lock = threading.Lock()
-        """Held by whoever loads or unloads: one at a time."""
+        """Held while loading or unloading: one at a time."""
         check_canaries(list(self.adapters.values()))
 
     @property
     def cards(self) -> dict[str, AdapterCard]:
-        """The cards by name."""
+        """Cards of the adapters, by name."""
         return {name: adapter.card for name, adapter in self.adapters.items()}
 
     def find(self, name: str | None) -> Adapter:
-        """Return the adapter of a name, None being the only one, or an error that lists those there are."""
+        """Return the adapter called `name`; None selects the only one.
+
+        Raises:
+            UnknownAdapter: No adapter has this name.
+            InputError: `name` is None and there is not exactly one adapter.
+
+        """
         adapters = self.adapters
         if name is None and len(adapters) == 1:
             return next(iter(adapters.values()))
         if name is None:
             raise InputError(f"name an adapter: {_listed(adapters)}")
         if name not in adapters:
-            wanted = shortened(name, LONGEST_NAME)
+            wanted = shortened(name, MAX_NAME_LENGTH)
             raise UnknownAdapter(f"there is no adapter {wanted!r} here; there are {_listed(adapters)}")
         return adapters[name]
 
     def load(self, folder: Path, *, replace: bool = False) -> AdapterCard:
-        """Read an adapter and serve it, once its canary rows have answered as in PyTorch; or raise an error.
+        """Read the adapter in `folder`, check its canary rows, and serve it.
 
-        With `replace` it takes the name of one that is there, if it has the same labels. Whatever goes wrong, what was
-        served is served on.
+        With `replace` it takes the place of an adapter with the same name, if their labels and inputs are the same. On
+        an error the adapters that were served stay as they are.
+
+        Raises:
+            BundleError: The adapter is damaged, does not fit, fails its canary rows, or its name is taken.
+
         """
         if self.bank is None:
             raise BundleError(
@@ -76,7 +85,12 @@ class Registry:
         return card
 
     def unload(self, name: str) -> None:
-        """Serve an adapter no more; rows that came before are answered by it."""
+        """Remove an adapter; requests that arrived before still get it.
+
+        Raises:
+            UnknownAdapter: No adapter has this name.
+
+        """
         with self.lock:
             adapter = self.find(name)
             self.adapters = {other: kept for other, kept in self.adapters.items() if other != name}
@@ -84,11 +98,11 @@ class Registry:
                 self.bank.remove(adapter)
 
 
-NAMED = 20
-"""Adapters that an error lists; there may be thousands."""
+MAX_LISTED = 20
+"""Adapters that an error message lists; there may be thousands."""
 
 
 def _listed(adapters: dict[str, Adapter]) -> str:
     names = list(adapters)
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more if names else "none"
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more if names else "none"

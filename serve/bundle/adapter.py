@@ -1,7 +1,7 @@
-"""A standalone adapter on disk: `adapter.safetensors` (collapsed weights and head) and `adapter.json`, its card.
+"""Standalone adapters on disk: `adapter.safetensors` (collapsed weights and head) and `adapter.json`, its card.
 
-Tensors are called `{module}.{kind}.{projection}.{weight|bias}`, those of the head `{module}.head.{weight|bias}`, with
-torch's layouts: weight (out, in), bias (out).
+Tensors are called `{module}.{kind}.{projection}.{weight|bias}`, those of the head `{module}.head.{weight|bias}`. Their
+layouts are torch's: weight (out, in), bias (out,).
 """
 
 import re
@@ -15,77 +15,87 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from serve.bundle.checked_json import file_sha256, read_sealed, write_sealed
+from serve.bundle.checked_json import file_sha256, read_checked_json, write_checked_json
 from serve.errors import BundleError
 
 CARD = "adapter.json"
 WEIGHTS = "adapter.safetensors"
 FORMAT_VERSION = 1
-LONGEST_NAME = 64
-NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
+MAX_NAME_LENGTH = 64
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterCard:
-    """What an adapter says of itself."""
+    """Facts of an adapter that are stored beside its weights.
+
+    Raises:
+        BundleError: The format is of another version, or the name does not fit.
+
+    """
 
     name: str
     sha256: str
-    """Of `adapter.safetensors`; every answer carries it."""
+    """sha256 of `adapter.safetensors`; every result carries it."""
     base_sha256: str
-    """Of the weights of the base it was trained on; it runs on no other."""
+    """sha256 of the weights of the base it was trained on; it runs on no other."""
     tokenizer_sha256: str
-    """Of the bundle's `tokenizer.json` that it was exported with; it is fed by no other."""
+    """sha256 of the `tokenizer.json` that it was exported with; it takes the tokens of no other."""
     kind: str
+    """Kind of adapter: lora, houlsby or pfeiffer; none for the base model."""
     r: int
+    """Rank or bottleneck width."""
     num_modules: int
-    """Of the mixture that it is the collapse of."""
+    """Modules of the mixture that was collapsed into it."""
     labels: list[str]
-    """One for each logit; none of an adapter that writes."""
+    """One label for each logit; empty for an adapter that generates."""
     max_length: int
-    """In tokens, special ones included, as in training."""
+    """Most tokens of an input, special tokens included, as in training."""
     metric: str
+    """Name of the metric that selected the checkpoint."""
     metrics: dict[str, float]
-    """On the validation data, before export, in PyTorch."""
+    """Metrics on the validation data, in PyTorch before the export."""
     canary_ids: list[list[int]]
-    """Token ids of a few rows…"""
+    """Canary rows: token ids of a few inputs, (rows, tokens)."""
     canary_logits: list[list[float]]
-    """…and PyTorch's logits for them: what shows, wherever it is loaded, that this adapter answers."""
+    """PyTorch's logits for the canary rows, compared whenever the adapter is loaded.
+
+    (rows, labels) for a classifier; (rows, canary tokens) for an adapter that generates."""
     canary_token_type_ids: list[list[int]] = field(default_factory=list)
-    """Of the canary rows, where the tokenizer gives them; zeros otherwise."""
+    """Token types of the canary rows, if the tokenizer gives them; empty stands for zeros."""
     pairs: bool = False
-    """Whether a row is a pair of texts rather than one text."""
+    """An input is a pair of texts rather than one text."""
     regression: bool = False
-    """Whether its one output is a value rather than the logit of a label."""
+    """The one output is a value rather than the logit of a label."""
     canary_tokens: list[list[int]] = field(default_factory=list)
-    """Of an adapter that writes: what it writes after the canary rows; the logits are those of these tokens."""
+    """Tokens generated after each canary row, whose logits `canary_logits` keeps; empty for a classifier."""
     prompt: str = "{input}"
-    """Of an adapter that writes: the text before the one that it writes."""
+    """Prompt of an adapter that generates; `{input}` stands for the client's text."""
     eos_token_ids: list[int] = field(default_factory=list)
-    """Of an adapter that writes: the tokens that end a text."""
+    """End-of-sequence tokens of an adapter that generates."""
     shares: list[float] = field(default_factory=list)
-    """The weight of each module in the mean, where the export chose it; otherwise it is that of the checkpoint."""
+    """Weight of each module in the collapse, if the export chose it; empty if the checkpoint did."""
     parity: dict[str, Any] = field(default_factory=dict)
-    """Of an adapter exported by itself: its comparison with PyTorch. A bundle keeps its own in its manifest."""
+    """Comparison with PyTorch, for an adapter that was exported by itself; a bundle keeps it in its manifest."""
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         if self.format_version != FORMAT_VERSION:
             raise BundleError(f"adapter {self.name}: format {self.format_version}; this version reads {FORMAT_VERSION}")
-        check_name(self.name)
+        check_adapter_name(self.name)
 
 
 Tensors = dict[str, NDArray[np.float32]]
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
 """Names and shapes of an adapter's weights, in order."""
 _layouts: dict[Layout, Layout] = {}
-"""Adapters of one kind share theirs: a thousand are a thousand arrays, not fifty thousand."""
+"""Layouts seen so far, shared between adapters: a thousand adapters take a thousand arrays, not fifty thousand."""
 
 
 class Adapter:
     """An adapter: its card and its weights.
 
-    One that was read from a folder can forget its weights, and reads them again, checked again, when they are used.
+    One that was read from a folder can drop its weights with `forget`; `tensors` then reads and checks them again.
     """
 
     def __init__(self, card: AdapterCard, tensors: Tensors, folder: Path | None = None) -> None:
@@ -96,7 +106,12 @@ class Adapter:
 
     @property
     def tensors(self) -> Tensors:
-        """Its weights by name, as views of its memory."""
+        """Weights by name, as views of one array.
+
+        Raises:
+            BundleError: The weights were forgotten and their file is now missing or changed.
+
+        """
         values = self._values  # another thread may forget them meanwhile
         if values is None:
             assert self.folder is not None
@@ -109,21 +124,21 @@ class Adapter:
 
     @property
     def empty(self) -> bool:
-        """Whether it has no weights at all, and is the base by another name."""
+        """True if there are no weights, so that the adapter is the base model under another name."""
         return not self._layout
 
     @property
     def in_memory(self) -> bool:
-        """Whether its weights are in memory."""
+        """True if the weights are in memory."""
         return self._values is not None
 
     def forget(self) -> None:
-        """Give back the memory of the weights, if they can be read again."""
+        """Free the memory of the weights if they can be read again."""
         if self.folder is not None:
             self._values = None
 
     def _pack(self, tensors: Tensors) -> NDArray[np.float32]:
-        """Keep weights as one array."""
+        """Store weights as one array, and return it."""
         layout = tuple((name, tensor.shape) for name, tensor in tensors.items())
         self._layout = _layouts.setdefault(layout, layout)
         values = np.concatenate([np.empty(0, np.float32), *map(np.ravel, tensors.values())], dtype=np.float32)
@@ -131,21 +146,33 @@ class Adapter:
         return values
 
 
-def check_name(name: str) -> str:
-    """Return an adapter's name if it can stand in a path, a header and a metric's label."""
+def check_adapter_name(name: str) -> str:
+    """Return `name` if it is valid in a path, an HTTP header and a metric's label.
+
+    Raises:
+        BundleError: It is not.
+
+    """
     if not NAME.fullmatch(name):
-        raise BundleError(f"{name!r} is no name for an adapter: use letters, digits, '.', '_' and '-', 64 at most")
+        raise BundleError(
+            f"{name!r} is no name for an adapter: use letters, digits, '.', '_' and '-', at most {MAX_NAME_LENGTH}"
+        )
     return name
 
 
 def write_card(folder: Path, card: AdapterCard) -> None:
     """Write an adapter's card beside its weights."""
-    write_sealed(folder / CARD, asdict(card))
+    write_checked_json(folder / CARD, asdict(card))
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Return the adapter in `folder` after checking its hash."""
-    content: dict[str, Any] = read_sealed(folder / CARD)
+    """Return the adapter in `folder`.
+
+    Raises:
+        BundleError: A file is missing, changed, or of another version.
+
+    """
+    content: dict[str, Any] = read_checked_json(folder / CARD)
     try:
         card = AdapterCard(**content)
     except TypeError as error:

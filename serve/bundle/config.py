@@ -1,13 +1,35 @@
 """Facts of the base model's configuration, `config.json`."""
 
 import json
+from typing import Any
 
+from serve.bundle.manifest import CONFIG
 from serve.bundle.reader import Bundle
 
-CONTEXT = ("max_position_embeddings", "n_positions")
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
+"""Names that model families give to their longest sequence."""
 
 
-def context_of(bundle: Bundle) -> int | None:
-    """Return how many tokens a model was made for, if its configuration says so."""
-    config = json.loads((bundle.folder / "config.json").read_text("utf-8"))
-    return next((int(config[name]) for name in CONTEXT if config.get(name)), None)
+def context_length(bundle: Bundle) -> int | None:
+    """Return the model's longest sequence in tokens, or None if its configuration does not say."""
+    config = _config(bundle)
+    return next((int(config[key]) for key in CONTEXT_KEYS if config.get(key)), None)
+
+
+def eos_token_ids(bundle: Bundle) -> list[int]:
+    """Return the end-of-sequence tokens of the base model."""
+    ends = _config(bundle).get("eos_token_id") or []
+    return ends if isinstance(ends, list) else [ends]
+
+
+def vocab_size(bundle: Bundle) -> int | None:
+    """Return the number of tokens that the base model has embeddings for, or None if its configuration does not say."""
+    size = _config(bundle).get("vocab_size")
+    return size if isinstance(size, int) else None
+
+
+def _config(bundle: Bundle) -> dict[str, Any]:
+    """Return the configuration; empty for a bundle without one."""
+    file = bundle.folder / CONFIG
+    config: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    return config

@@ -9,61 +9,77 @@ from serve.errors import BundleError
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 ENCODER = "encoder.onnx"
-"""Of an encoder-decoder, whose model.onnx is the decoder."""
+"""Encoder of an encoder-decoder, whose model.onnx is the decoder."""
 TOKENIZER = "tokenizer.json"
 CONFIG = "config.json"
+"""Configuration of the base model, as transformers writes it."""
 ADAPTERS = "adapters"
 README = "README.md"
 ATTRIBUTES = ".gitattributes"
-UNSEALED = (MANIFEST, README, ATTRIBUTES)
-"""The manifest seals itself; the other two are for people and the Hub, who may change them, and nothing reads them."""
+UNHASHED = (MANIFEST, README, ATTRIBUTES)
+"""Files whose hash is not in the manifest: itself, which has a checksum, and those that people and the Hub may edit."""
 FORMAT_VERSION = 1
 SHAPES = ("merged", "bank")
-"""merged: one adapter inside the base's graph; bank: the base's graph with adapters as inputs, one a row."""
+"""merged: one adapter folded into the base's graph; bank: adapters are inputs of the graph, one for each row."""
 EDGES = ("inputs", "outputs", "encoder_inputs", "encoder_outputs")
+"""Fields of the manifest that list edges."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """An input or output of the graph; a dimension is a number or a symbol."""
+    """An input or output of a graph."""
 
     name: str
     dtype: str
+    """Type in ONNX Runtime's notation, such as tensor(float)."""
     shape: list[int | str]
+    """Sizes of the dimensions: numbers or symbols."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What `bundle.json` says."""
+    """Content of `bundle.json`."""
 
     task: str
+    """Task as the Hub names it, such as text-classification."""
     shape: str
+    """One of `SHAPES`."""
     precision: str
+    """Precision of the base's weights, such as fp32 or int4."""
     base: dict[str, str]
-    """name, sha256 (of the weights) and model_type."""
+    """Base model: name, sha256 (of the weights) and model_type."""
     pad_token_id: int
     adapters: list[str]
+    """Names of the adapters, each a folder below `adapters`."""
     inputs: list[Edge]
     outputs: list[Edge]
     encoder_inputs: list[Edge] = field(default_factory=list)
+    """Inputs of the encoder; empty unless the model is an encoder-decoder."""
     encoder_outputs: list[Edge] = field(default_factory=list)
     start_token_id: int | None = None
-    """Of an encoder-decoder: the token before the first that it writes."""
+    """First token of an encoder-decoder's decoder; None for other models."""
     parity: dict[str, Any]
-    """By adapter: the comparison with PyTorch that ended the export."""
+    """Comparison with PyTorch that ended the export, by adapter."""
     versions: dict[str, str]
+    """Versions of the libraries that exported the bundle."""
     fused_attention: bool = True
-    """Whether attention is one operator of ONNX Runtime's; slower otherwise."""
+    """Attention is one operator of ONNX Runtime; it is slower otherwise."""
     canary_tolerance: float = 0.0
-    """Largest difference of a canary row's logits from PyTorch's, where it is more than the engine's own."""
+    """Largest allowed difference of a canary logit from PyTorch's, if it is more than the engine's own tolerance."""
     spare_slots: int = 0
-    """Of a bank: room for this many adapters more, to be loaded later."""
+    """Slots of a bank for adapters that are loaded later."""
     files: dict[str, str] = field(default_factory=dict)
-    """sha256 of every other file that is sealed, by its path in the bundle."""
+    """sha256 of every file but `UNHASHED`, by its path in the bundle."""
     format_version: int = FORMAT_VERSION
 
 
-def _manifest(content: dict[str, Any], folder: Path) -> Manifest:
+def parse_manifest(content: dict[str, Any], folder: Path) -> Manifest:
+    """Return the manifest from the content of `bundle.json` in `folder`.
+
+    Raises:
+        BundleError: The format is of another version, a field is missing or unknown, or a file is not listed.
+
+    """
     version = content.get("format_version")
     if version != FORMAT_VERSION:
         raise BundleError(f"{folder} has bundle format {version}; this version reads {FORMAT_VERSION}")

@@ -1,13 +1,12 @@
-"""Open a bundle folder; every hash, shape, path and version is checked first."""
+"""Open a bundle folder, after checking every hash, path and version."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from serve.bundle.adapter import Adapter, read_adapter
-from serve.bundle.checked_json import file_sha256, read_sealed
-from serve.bundle.manifest import ADAPTERS, CONFIG, ENCODER, MANIFEST, MODEL, TOKENIZER, Manifest, _manifest
+from serve.bundle.checked_json import file_sha256, read_checked_json
+from serve.bundle.manifest import ADAPTERS, ENCODER, MANIFEST, MODEL, TOKENIZER, Manifest, parse_manifest
 from serve.errors import BundleError
 
 
@@ -18,39 +17,38 @@ class Bundle:
     folder: Path
     manifest: Manifest
     adapters: dict[str, Adapter]
+    """Adapters by name."""
 
     @property
     def model(self) -> Path:
-        """The ONNX file."""
+        """ONNX file of the model, or of an encoder-decoder's decoder."""
         return self.folder / MODEL
 
     @property
     def encoder(self) -> Path | None:
-        """The ONNX file of an encoder-decoder's encoder."""
+        """ONNX file of an encoder-decoder's encoder; None for other models."""
         return self.folder / ENCODER if self.manifest.encoder_inputs else None
 
     def hashes(self, graph: Path) -> list[str]:
-        """Return the sha256 of every file of one of the graphs."""
+        """Return the sha256 of every file of `graph`, its external weights included."""
         return [sha256 for name, sha256 in self.manifest.files.items() if name.startswith(graph.name)]
 
     @property
     def tokenizer(self) -> Path:
-        """The tokenizer's file."""
+        """File of the tokenizer."""
         return self.folder / TOKENIZER
-
-    @property
-    def vocabulary(self) -> int | None:
-        """How many tokens the base has embeddings for, if its configuration says so."""
-        file = self.folder / CONFIG
-        size = json.loads(file.read_text("utf-8")).get("vocab_size") if file.is_file() else None
-        return size if isinstance(size, int) else None
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Return the bundle in `folder`, or an error if a file is missing, changed, or of another version."""
+    """Return the bundle in `folder`.
+
+    Raises:
+        BundleError: A file is missing, changed, outside the bundle, or of another version.
+
+    """
     if not folder.is_dir():
         raise BundleError(f"there is no bundle folder {folder}")
-    manifest = _manifest(read_sealed(folder / MANIFEST), folder)
+    manifest = parse_manifest(read_checked_json(folder / MANIFEST), folder)
     for name, expected in manifest.files.items():
         file = _inside(folder, name)
         if not file.is_file():
@@ -66,7 +64,12 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def with_adapters(bundle: Bundle, folders: Sequence[Path]) -> Bundle:
-    """Return a bank bundle with standalone adapters added to its own."""
+    """Return a bank bundle with standalone adapters added to its own.
+
+    Raises:
+        BundleError: The bundle is merged, an adapter is damaged or does not fit, or a name is taken.
+
+    """
     if folders and bundle.manifest.shape != "bank":
         raise BundleError(f"{bundle.folder} is a merged bundle: its graph takes no other adapter; export a bank")
     adapters = dict(bundle.adapters)
@@ -79,7 +82,7 @@ def with_adapters(bundle: Bundle, folders: Sequence[Path]) -> Bundle:
 
 
 def check_base(adapter: Adapter, manifest: Manifest) -> None:
-    """Raise an error if `adapter` was trained on another base than the bundle's, or with another tokenizer."""
+    """Raise a BundleError if `adapter` was trained on another base than the bundle's, or with another tokenizer."""
     if adapter.card.base_sha256 != manifest.base["sha256"]:
         raise BundleError(
             f"adapter {adapter.card.name} was trained on a base with sha256 {adapter.card.base_sha256[:12]}…, "
@@ -90,21 +93,25 @@ def check_base(adapter: Adapter, manifest: Manifest) -> None:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """Return the path `name` of a bundle; it may not leave it, be it by '..', from the root, or through a link.
+    """Return the file called `name` in a bundle.
 
-    A folder in the Hub's cache consists of links to the cache's blobs: these are followed.
+    Links to the blobs of the Hub's cache are followed, since a folder in that cache consists of them.
+
+    Raises:
+        BundleError: The path leaves the bundle: it is absolute, contains '..', or is a link to somewhere else.
+
     """
     path = PurePosixPath(name)
     file = folder / path
     real = file.resolve()
-    homes = (folder.resolve(), *_blobs(folder.resolve()))
-    if path.is_absolute() or ".." in path.parts or not any(real.is_relative_to(home) for home in homes):
+    allowed = (folder.resolve(), *_blobs(folder.resolve()))
+    if path.is_absolute() or ".." in path.parts or not any(real.is_relative_to(parent) for parent in allowed):
         raise BundleError(f"{folder} names the path {name!r}, which leaves the bundle: do not use it")
     return file
 
 
 def _blobs(folder: Path) -> tuple[Path, ...]:
-    """Return where the Hub's cache keeps the files of CACHE/models--ORG--NAME/snapshots/REVISION; else nothing."""
+    """Return the blob folders of the Hub's cache if `folder` is CACHE/models--ORG--NAME/snapshots/REVISION."""
     if folder.parent.name != "snapshots" or not folder.parents[1].name.startswith("models--"):
         return ()
     return folder.parents[1] / "blobs", folder.parents[2] / "blobs"

@@ -1,57 +1,54 @@
-"""A classifier for programs of one event loop: requests that come together run together."""
+"""The classification engine behind the seam: requests of one event loop share batches."""
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-from serve.classification.batcher import Batcher, Limits
+from serve.classification.batcher import Batcher
 from serve.classification.classifier import Classifier
-from serve.classification.prediction import Prediction, average
-from serve.classification.text_tokenizer import LONG_TEXT, Row, Text, Windows, check_characters, parts
+from serve.classification.prediction import average
+from serve.classification.text_tokenizer import EncodedText, Windows, parts
+from serve.engine import (
+    BatchFinished,
+    Capability,
+    EngineInfo,
+    EngineStats,
+    Listener,
+    ModelInfo,
+    Prediction,
+)
 from serve.errors import InputError
-
-TOKENIZERS = 2
-"""Threads of an engine that tokenize long texts: more of them would take the processor from the model."""
-Made = TypeVar("Made")
+from serve.limits import BatchLimits
+from serve.requests import ClassificationRequest, Text
+from serve.runtime.tokenization import TokenizerThreads, check_characters
 
 
 class AsyncClassifier:
-    """A classifier behind a queue, for the tasks of one event loop; `async with` starts it and, at the end, drains it.
+    """A classifier behind a queue; `async with` starts it and, at the end, drains it.
 
     Texts of all callers share batches, each row through its own adapter.
     """
 
-    def __init__(self, classifier: Classifier, limits: Limits | None = None) -> None:
-        self.model = classifier
-        limits = limits or Limits(max_batch_tokens=classifier.batch_tokens)
-        self.batcher: Batcher[Row, Prediction] = Batcher(classifier.run, limits, streams=classifier.streams)
-        self.tokenizers = ThreadPoolExecutor(TOKENIZERS, "adamix-tokens")
+    capabilities = frozenset({Capability.CLASSIFY})
 
-    @property
-    def draining(self) -> bool:
-        """Whether it takes no more texts."""
-        return self.batcher.draining
-
-    @property
-    def waiting(self) -> int:
-        """How many texts wait for a batch."""
-        return len(self.batcher.queue)
-
-    @property
-    def abandoned(self) -> int:
-        """How many texts were taken and never answered, because the end was forced."""
-        return self.batcher.abandoned
+    def __init__(self, classifier: Classifier, limits: BatchLimits | None = None) -> None:
+        self.classifier, self.model = classifier, classifier.model
+        self.limits = limits or BatchLimits(max_batch_tokens=classifier.batch_tokens)
+        self.batcher: Batcher[EncodedText, Prediction] = Batcher(
+            classifier.run, self.limits, streams=classifier.streams, on_batch=self._batch_finished
+        )
+        self.tokenizer_threads = TokenizerThreads()
+        self.listeners: list[Listener] = []
 
     async def __aenter__(self) -> Self:
-        self.batcher.start()
+        await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.batcher.drain()
+        await self.drain()
 
     async def __call__(
         self,
@@ -61,47 +58,101 @@ class AsyncClassifier:
         truncate: bool = True,
         windows: bool = False,
         overlap: int | None = None,
-        most_rows: int | None = None,
     ) -> list[Prediction]:
-        """Classify texts or pairs, as `Classifier` does; with `truncate` off a text that is too long is an error.
-
-        More than `most_rows` rows, which windows over long texts come to, are an error as well, and so is a text with
-        more characters than that many rows could have.
-        """
+        """Classify texts or pairs, as `Classifier` does; without `truncate` a text that is too long is an error."""
         texts = [texts] if isinstance(texts, str) else texts
         names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
-        queued = self.batcher.limits.max_queued_rows
-        most = queued if most_rows is None else min(queued, most_rows)
-        if len(texts) > most:
-            raise InputError(f"{len(texts)} texts at once: at most {most} go into one request")
-        for text, name in zip(texts, names, strict=True):
-            check_characters(text, self.model.registry.find(name).card.max_length * (most if windows else 1))
+        return await self.classify(
+            ClassificationRequest(texts=texts, adapters=names, truncate=truncate, windows=windows, overlap=overlap)
+        )
 
-        def tokenize() -> list[Sequence[Row] | Windows]:
-            if windows:
-                return list(self._windows(texts, names, overlap=overlap, most=most))
-            return [[self.model.row(text, name, truncate=truncate)] for text, name in zip(texts, names, strict=True)]
+    async def classify(self, request: ClassificationRequest) -> list[Prediction]:
+        """Return one prediction for each text; see `ClassificationEngine.classify`."""
+        limit = self._max_rows(request)
+        self._check_size(request, limit)
 
-        rows = await _tokenized(tokenize, texts, self.tokenizers)
-        answers = iter(await self.batcher.submit([row for part in rows for row in part]))
-        return [average([next(answers) for _ in range(len(part))]) for part in rows]
+        def tokenize() -> list[Sequence[EncodedText] | Windows]:
+            if request.windows:
+                return list(self._windows(request, limit))
+            return [
+                [self.classifier.encode(text, name, truncate=request.truncate)]
+                for text, name in zip(request.texts, request.adapters, strict=True)
+            ]
 
-    def _windows(
-        self, texts: Sequence[Text], names: Sequence[str | None], *, overlap: int | None, most: int
-    ) -> Iterator[Windows]:
-        """Yield the windows of each text; an error once they come to more than `most`, before any of them is made."""
+        characters = sum(len(part) for text in request.texts for part in parts(text))
+        rows = await self.tokenizer_threads.run(tokenize, characters)
+        predictions = iter(await self.batcher.submit([row for part in rows for row in part]))
+        return [average([next(predictions) for _ in range(len(part))]) for part in rows]
+
+    def models(self) -> list[ModelInfo]:
+        """Return the adapters that are served."""
+        return [self.model.model_info(card) for card in self.classifier.cards.values()]
+
+    def info(self) -> EngineInfo:
+        """Return the facts of the bundle."""
+        return self.model.info()
+
+    def stats(self) -> EngineStats:
+        """Return the counts of this moment."""
+        return self.model.stats(
+            self.classifier.cards,
+            draining=self.batcher.draining,
+            waiting=len(self.batcher.queue),
+            abandoned=self.batcher.abandoned,
+        )
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` with every event."""
+        self.listeners.append(listener)
+
+    def load(self, folder: Path, *, replace: bool = False) -> ModelInfo:
+        """Add the standalone adapter in `folder`, as `Registry.load` describes."""
+        return self.model.model_info(self.classifier.load(folder, replace=replace))
+
+    def unload(self, name: str) -> None:
+        """Remove an adapter, as `Registry.unload` describes."""
+        self.classifier.unload(name)
+
+    async def start(self) -> None:
+        """Begin to form batches, in the running event loop."""
+        self.batcher.start()
+
+    async def drain(self) -> None:
+        """Refuse new requests and return when all accepted ones are answered."""
+        await self.batcher.drain()
+
+    def _max_rows(self, request: ClassificationRequest) -> int:
+        queued = self.limits.max_queued_requests
+        return queued if request.max_windows is None else min(queued, request.max_windows)
+
+    def _check_size(self, request: ClassificationRequest, limit: int) -> None:
+        """Refuse too many texts or characters before anything is tokenized."""
+        if len(request.texts) > limit:
+            raise InputError(f"{len(request.texts)} texts at once: at most {limit} go into one request")
+        for text, name in zip(request.texts, request.adapters, strict=True):
+            longest = self.classifier.registry.find(name).card.max_length
+            check_characters(sum(map(len, parts(text))), longest * (limit if request.windows else 1))
+
+    def _windows(self, request: ClassificationRequest, limit: int) -> Iterator[Windows]:
+        """Yield the windows of each text; raise an InputError before more than `limit` of them are built."""
         count = 0
-        for index, (text, name) in enumerate(zip(texts, names, strict=True), 1):
-            windows = self.model.windows(text, name, overlap=overlap)
+        for index, (text, name) in enumerate(zip(request.texts, request.adapters, strict=True), 1):
+            windows = self.classifier.windows(text, name, overlap=request.overlap)
             count += len(windows)
-            if count > most:
-                more = " or more" if index < len(texts) else ""
-                raise InputError(f"the texts come to {count} windows{more}; at most {most} go into one request")
+            if count > limit:
+                more = " or more" if index < len(request.texts) else ""
+                raise InputError(f"the texts come to {count} windows{more}; at most {limit} go into one request")
             yield windows
 
-
-async def _tokenized(tokenize: Callable[[], Made], texts: Sequence[Text], tokenizers: Executor) -> Made:
-    """Return what texts are made into: outside the event loop, which would stand still, where they are long."""
-    if sum(len(part) for text in texts for part in parts(text)) <= LONG_TEXT:
-        return tokenize()
-    return await asyncio.get_running_loop().run_in_executor(tokenizers, tokenize)
+    def _batch_finished(self, rows: Sequence[EncodedText], queue_seconds: float, run_seconds: float) -> None:
+        tokens = sum(map(len, rows))
+        event = BatchFinished(
+            adapters=[row.adapter.card.name for row in rows],
+            distinct_adapters=len({row.adapter.card.sha256 for row in rows}),
+            tokens=tokens,
+            padding_tokens=len(rows) * max(map(len, rows)) - tokens,
+            queue_seconds=queue_seconds,
+            run_seconds=run_seconds,
+        )
+        for listener in self.listeners:
+            listener(event)

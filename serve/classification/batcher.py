@@ -1,9 +1,10 @@
 """Dynamic batching: while one batch runs, the next one gathers.
 
-There is no timer. An idle engine takes a row at once; a busy one finds all that came meanwhile, up to a budget of
-padded tokens. Where batches can run side by side, one that leaves nothing waiting has the machine to itself, and under
-load each takes a share of it. The queue is bounded, a row has a deadline, and every row is answered or failed exactly
-once.
+There is no timer. An idle engine runs a row at once; a busy one batches the rows that arrived meanwhile. Each batch
+maximises tokens per second within a padded-token budget, and may mix adapters. If batches can run side by side, a batch
+that leaves the queue empty uses all threads, and under load each batch uses one.
+
+The queue is bounded, rows have a deadline, and every row gets exactly one result or error.
 """
 
 import asyncio
@@ -14,13 +15,14 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from serve.errors import DeadlineExceeded, Draining, InputError, Overloaded
+from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
+from serve.limits import BatchLimits
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Sized(Protocol):
-    """A row: all that batching needs to know of it is its length in tokens."""
+    """A row of a batch; its length is its number of tokens."""
 
     def __len__(self) -> int: ...
 
@@ -28,87 +30,91 @@ class Sized(Protocol):
 RowType = TypeVar("RowType", bound=Sized)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The bounds of a queue and of a batch."""
-
-    max_batch_tokens: int = 512
-    """Of rows times the longest row; a single longer row still runs, alone."""
-    run_tokens: int = 16
-    """What a run takes beyond its tokens, as so many tokens: the more, the more padding a larger batch is worth.
-
-    MiniLM: 13 on one core, 22 on two."""
-    max_batch_rows: int = 64
-    max_queued_rows: int = 1024
-    timeout: float = 30.0
-    """Seconds that a row may wait for its batch."""
-
-
 @dataclass(eq=False)
-class Waiting(Generic[RowType, Answer]):
+class QueuedRow(Generic[RowType, Result]):
     """A row in the queue."""
 
     row: RowType
-    answer: asyncio.Future[Answer]
+    result: asyncio.Future[Result]
     since: float = field(default_factory=time.monotonic)
+    """Time of arrival, in seconds of the monotonic clock."""
 
 
-class Batcher(Generic[RowType, Answer]):
-    """A bounded queue before `run`, which answers a batch of rows in a thread, with at most `streams` side by side.
-
-    `run` is told whether the batch is alone: if so, no other is begun before it ends. An answer that is an exception is
-    raised for its row.
-    """
+class Batcher(Generic[RowType, Result]):
+    """A bounded queue of rows and the batches that are formed from it."""
 
     def __init__(
         self,
-        run: Callable[[Sequence[RowType], bool], Sequence[Answer | Exception]],
-        limits: Limits,
+        run: Callable[[Sequence[RowType], bool], Sequence[Result | Exception]],
+        limits: BatchLimits,
         *,
         streams: int = 1,
         on_batch: Callable[[Sequence[RowType], float, float], None] = lambda rows, waited, took: None,
     ) -> None:
+        """Make a batcher that `start` sets to work.
+
+        Args:
+            run: Runs a batch in a thread and returns one result for each row; an exception in a row's place is raised
+                for that row. Its second argument is True if the batch is alone: no other starts before it ends.
+            limits: Bounds of the queue and of a batch.
+            streams: Batches that may run side by side.
+            on_batch: Called after each batch with its rows, the seconds that its oldest row waited, and the seconds
+                that it ran.
+
+        """
         self.run, self.limits, self.streams, self.on_batch = run, limits, streams, on_batch
-        self.queue: list[Waiting[RowType, Answer]] = []
+        self.queue: list[QueuedRow[RowType, Result]] = []
         self.change = asyncio.Event()
-        """Set when rows have come, a batch has ended, or the end has been announced."""
+        """Set when rows arrive, a batch ends, or draining begins."""
         self.running: set[asyncio.Task[None]] = set()
         self.alone = False
+        """The batch that runs has all threads, and no other may start."""
         self.draining = False
         self.abandoned = 0
-        """Rows that were taken and that nobody waits for any more: the server was forced to stop."""
+        """Rows whose caller was cancelled before their result: a forced shutdown or a client that disconnected."""
         self.worker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to take batches from the queue, in the running event loop."""
+        """Begin to form batches, in the running event loop."""
         self.worker = asyncio.create_task(self._work())
 
-    async def submit(self, rows: Sequence[RowType]) -> list[Answer]:
-        """Queue rows and return their answers in order; all are queued or none is."""
+    async def submit(self, rows: Sequence[RowType]) -> list[Result]:
+        """Queue rows and return their results in order; either all rows are queued or none.
+
+        Raises:
+            InputError: The queue can never hold so many rows.
+            Overloaded: The queue does not hold so many rows now.
+            DeadlineExceeded: A row waited longer than the limits allow.
+            ShuttingDown: The batcher is draining.
+            Exception: The error of a row or of its batch.
+
+        """
         if self.draining:
-            raise Draining("the server is stopping; send the request to another one")
-        if len(rows) > self.limits.max_queued_rows:
-            raise InputError(f"a request of {len(rows)} rows never fits: the queue holds {self.limits.max_queued_rows}")
-        if len(self.queue) + len(rows) > self.limits.max_queued_rows:
+            raise ShuttingDown("the server is stopping; send the request to another one")
+        if len(rows) > self.limits.max_queued_requests:
+            raise InputError(
+                f"a request of {len(rows)} rows never fits: the queue holds {self.limits.max_queued_requests}"
+            )
+        if len(self.queue) + len(rows) > self.limits.max_queued_requests:
             raise Overloaded(
-                f"the queue holds {len(self.queue)} rows of at most {self.limits.max_queued_rows}; "
+                f"the queue holds {len(self.queue)} rows of at most {self.limits.max_queued_requests}; "
                 f"{len(rows)} more do not fit: try again later"
             )
         loop = asyncio.get_running_loop()
-        waiting = [Waiting[RowType, Answer](row, loop.create_future()) for row in rows]
-        self.queue += waiting
+        queued = [QueuedRow[RowType, Result](row, loop.create_future()) for row in rows]
+        self.queue += queued
         self.change.set()
         try:
-            return list(await asyncio.gather(*(item.answer for item in waiting)))
+            return list(await asyncio.gather(*(item.result for item in queued)))
         except asyncio.CancelledError:
-            self.abandoned += len(waiting)
+            self.abandoned += len(queued)
             raise
         finally:
-            for item in waiting:
-                item.answer.cancel()
+            for item in queued:
+                item.result.cancel()
 
     async def drain(self) -> None:
-        """Take no more rows and return when all that were taken are answered."""
+        """Refuse new rows and return when every queued row has its result or error."""
         self.draining = True
         self.change.set()
         if self.worker is not None:
@@ -121,7 +127,7 @@ class Batcher(Generic[RowType, Answer]):
             self._drop_late()
             while not self.alone and len(self.running) < self.streams and (batch := self._next_batch()):
                 self.alone = not self.running and (self.streams == 1 or not self.queue)
-                self.running.add(task := asyncio.create_task(self._answer(batch, self.alone)))
+                self.running.add(task := asyncio.create_task(self._run_batch(batch, self.alone)))
                 task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -130,54 +136,56 @@ class Batcher(Generic[RowType, Answer]):
         self.change.set()
 
     def _drop_late(self) -> None:
-        """Fail the rows that waited too long and forget those that nobody waits for."""
+        """Fail the rows that waited too long, and drop those that were abandoned."""
         oldest = time.monotonic() - self.limits.timeout
         for item in self.queue:
-            if item.since < oldest and not item.answer.done():
-                item.answer.set_exception(
+            if item.since < oldest and not item.result.done():
+                item.result.set_exception(
                     DeadlineExceeded(f"no batch had room within {self.limits.timeout:g} s: try again later")
                 )
-        self.queue = [item for item in self.queue if not item.answer.done()]
+        self.queue = [item for item in self.queue if not item.result.done()]
 
-    def _next_batch(self) -> list[Waiting[RowType, Answer]]:
-        """Take the row that waits longest and those near it in length: as many as answer the most tokens for the time.
+    def _next_batch(self) -> list[QueuedRow[RowType, Result]]:
+        """Remove the most efficient batch with the oldest row from the queue and return it.
 
-        A batch costs its padded tokens and `run_tokens`. All runs of rows, sorted by length, that have the oldest among
-        them are compared.
+        Candidates are all ranges of the queue, sorted by length, that contain the oldest row and fit the limits. The
+        cost of a batch is its padded tokens (rows × longest row) + `run_overhead_tokens`, which is proportional to its
+        time: the candidate with the most tokens / cost yields the most tokens per second.
         """
         if not self.queue:
             return []
         limits, by_length = self.limits, sorted(self.queue, key=lambda item: len(item.row))
-        at = by_length.index(self.queue[0])
+        oldest = by_length.index(self.queue[0])
         lengths = np.array([len(item.row) for item in by_length])
-        before = np.concatenate([[0], lengths.cumsum()])
-        first = np.arange(max(0, at - limits.max_batch_rows + 1), at + 1)[:, None]
-        last = np.arange(at, min(len(by_length), at + limits.max_batch_rows))
-        rows, tokens = last - first + 1, before[last + 1] - before[first]
+        tokens_before = np.concatenate([[0], lengths.cumsum()])
+        # Candidate [i, j] is by_length[first[i] : last[j] + 1]: (firsts, 1) and (lasts,) broadcast to (firsts, lasts).
+        first = np.arange(max(0, oldest - limits.max_batch_requests + 1), oldest + 1)[:, None]
+        last = np.arange(oldest, min(len(by_length), oldest + limits.max_batch_requests))
+        rows, tokens = last - first + 1, tokens_before[last + 1] - tokens_before[first]
         padded = rows * lengths[last]
-        fits = (rows <= limits.max_batch_rows) & ((padded <= limits.max_batch_tokens) | (rows == 1))
-        worth = np.where(fits, tokens / (padded + limits.run_tokens), -1)
-        low, high = np.unravel_index(worth.argmax(), worth.shape)
+        fits = (rows <= limits.max_batch_requests) & ((padded <= limits.max_batch_tokens) | (rows == 1))
+        efficiency = np.where(fits, tokens / (padded + limits.run_overhead_tokens), -1)
+        low, high = np.unravel_index(efficiency.argmax(), efficiency.shape)
         batch = by_length[first[low, 0] : last[high] + 1]
-        taken = set(map(id, batch))
-        self.queue = [item for item in self.queue if id(item) not in taken]
+        chosen = set(map(id, batch))
+        self.queue = [item for item in self.queue if id(item) not in chosen]
         return batch
 
-    async def _answer(self, batch: list[Waiting[RowType, Answer]], alone: bool) -> None:
+    async def _run_batch(self, batch: list[QueuedRow[RowType, Result]], alone: bool) -> None:
+        """Run a batch in a thread and set the results of its rows; if the run fails, its error is that of every row."""
         started = time.monotonic()
         rows = [item.row for item in batch]
+        results: Sequence[Result | Exception]
         try:
-            answers = await asyncio.to_thread(self.run, rows, alone)
-        except Exception as error:  # whatever it is, it is every row's answer, and the worker goes on
-            for item in batch:
-                if not item.answer.done():
-                    item.answer.set_exception(error)
-            return
-        self.on_batch(rows, started - batch[0].since, time.monotonic() - started)
-        for item, answer in zip(batch, answers, strict=True):
-            if item.answer.done():
+            results = await asyncio.to_thread(self.run, rows, alone)
+        except Exception as error:  # any error ends this batch and not the worker
+            results = [error] * len(batch)
+        else:
+            self.on_batch(rows, started - batch[0].since, time.monotonic() - started)
+        for item, result in zip(batch, results, strict=True):
+            if item.result.done():
                 continue
-            if isinstance(answer, Exception):
-                item.answer.set_exception(answer)
+            if isinstance(result, Exception):
+                item.result.set_exception(result)
             else:
-                item.answer.set_result(answer)
+                item.result.set_result(result)

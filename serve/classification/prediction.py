@@ -1,36 +1,18 @@
-"""The answer of a classifier for one text or pair."""
+"""Predictions from logits, and over the windows of a long text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serve.bundle.adapter import AdapterCard
+from serve.engine import Prediction
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The answer for one text or pair."""
-
-    adapter: str
-    sha256: str
-    labels: Sequence[str]
-    logits: NDArray[np.float32]
-    regression: bool = False
-
-    @property
-    def scores(self) -> NDArray[np.float32]:
-        """Probabilities (labels,), the softmax of the logits; of a regression its value (1,)."""
-        if self.regression:
-            return self.logits
-        powers = np.exp(self.logits - self.logits.max())
-        return powers / powers.sum()
-
-    @property
-    def label(self) -> str:
-        """The likeliest label."""
-        return self.labels[int(self.logits.argmax())]
+def prediction_from(card: AdapterCard, logits: NDArray[np.float32]) -> Prediction:
+    """Return the prediction of a row from its logits, (widest label list of the bank,)."""
+    return Prediction(card.name, card.sha256, card.labels, logits[: len(card.labels)], card.regression)
 
 
 def average(predictions: Sequence[Prediction]) -> Prediction:
@@ -40,7 +22,3 @@ def average(predictions: Sequence[Prediction]) -> Prediction:
         return first
     mean = np.mean([prediction.scores for prediction in predictions], axis=0)
     return replace(first, logits=mean if first.regression else np.log(mean))
-
-
-def _prediction(card: AdapterCard, logits: NDArray[np.float32]) -> Prediction:
-    return Prediction(card.name, card.sha256, card.labels, logits[: len(card.labels)], card.regression)

@@ -1,4 +1,4 @@
-"""Turn texts into rows of token ids, exactly as in training."""
+"""Turn texts and pairs into token ids, exactly as in training."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,21 @@ from tokenizers import Encoding, Tokenizer
 
 from serve.bundle.adapter import Adapter
 from serve.errors import InputError
+from serve.requests import Text
+from serve.runtime.tokenization import check_vocabulary, encode
 
-Text = str | tuple[str, str]
-"""One text, or a pair."""
-OVERLAP = 4
-"""Windows over a long text share one part in this many."""
-LONG_TEXT = 20_000
-"""Characters above which tokenizing would hold others up: it leaves the event loop, and gives Python's lock back."""
-CHARACTERS_A_TOKEN = 16
-"""More than tokenizers make one token of: of English they take four or five, of code and of most scripts fewer."""
-LEAST_CHARACTERS = 262_144
-"""Of a text that a server tokenizes however little of it is read: a book of 150 pages, in a fraction of a second."""
+DEFAULT_OVERLAP = 4
+"""Windows over a long text share one in this many of a window's tokens, unless a request says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One text (or pair) of a batch and the adapter that answers it."""
+class EncodedText:
+    """One text (or pair) of a batch and the adapter that classifies it."""
 
     input_ids: list[int]
+    """(tokens,), special tokens included."""
     token_type_ids: list[int]
+    """(tokens,): 0 for the first text, 1 for the second."""
     adapter: Adapter
 
     def __len__(self) -> int:
@@ -35,64 +31,81 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Windows:
-    """Rows that cover a text of any length: counted at once, and each made when it is asked for."""
+    """Overlapping windows over a text of any length; each is built when it is iterated over."""
 
-    whole: Row
-    """The text's tokens between special ones, which every window has as well."""
+    whole: EncodedText
+    """All tokens of the text, between special tokens that every window repeats."""
     text: range
-    """Where in it the tokens of the text are."""
-    room: int
-    """Tokens of the text that a window has."""
+    """Positions of the text's own tokens in `whole`."""
+    window_tokens: int
+    """Tokens of the text in a window."""
     overlap: int
-    """Tokens that it shares with the one before."""
+    """Tokens that neighbouring windows share."""
 
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[EncodedText]:
         for start in self._starts:
-            part = self.text[start : start + self.room]
-            yield _kept(self.whole, [range(self.text.start), part, range(self.text.stop, len(self.whole))])
+            part = self.text[start : start + self.window_tokens]
+            yield _select(self.whole, [range(self.text.start), part, range(self.text.stop, len(self.whole))])
 
     @property
     def _starts(self) -> range:
-        return range(0, max(1, len(self.text) - self.overlap), self.room - self.overlap)
+        return range(0, max(1, len(self.text) - self.overlap), self.window_tokens - self.overlap)
 
 
-class Texts:
-    """The tokenizer of a file. It never truncates by itself: that would make an encoding of every part it cuts off."""
+class TextTokenizer:
+    """The tokenizer of a bundle.
 
-    def __init__(self, file: Path, vocabulary: int | None = None) -> None:
-        """Read a file; `vocabulary` is how many tokens the base has embeddings for, if that is known."""
-        self.vocabulary = vocabulary
+    It truncates by itself rather than through `tokenizers`, which would build an encoding of every part that it cuts
+    off.
+    """
+
+    def __init__(self, file: Path, vocab_size: int | None = None) -> None:
+        """Read a `tokenizer.json`; tokens from `vocab_size` on have no embedding and are refused."""
+        self.vocab_size = vocab_size
         self.tokenizer = Tokenizer.from_file(str(file))
+        self.truncate_left = (self.tokenizer.truncation or {}).get("direction") == "left"
+        """A text that is too long loses its beginning; the file says so where training did it."""
         self.tokenizer.no_padding()
-        self.left = (self.tokenizer.truncation or {}).get("direction") == "left"
-        """Whether a text that is too long loses its beginning, which the file says where it is so."""
         self.tokenizer.no_truncation()
 
-    def row(self, text: Text, adapter: Adapter, *, truncate: bool) -> Row:
-        """Return the row of `text`, or an error if it is empty or, unless `truncate`, longer than the adapter takes.
+    def encode(self, text: Text, adapter: Adapter, *, truncate: bool) -> EncodedText:
+        """Return the tokens of a text or pair.
 
         A pair that is too long loses tokens of its longer text first, as in training.
+
+        Raises:
+            InputError: The text is empty, not valid Unicode, has a token that the base does not have or, without
+                `truncate`, is longer than the adapter's maximum.
+
         """
         longest = adapter.card.max_length
         encoding = encode(self.tokenizer, *parts(text))
-        row = Row(encoding.ids, encoding.type_ids, adapter)
-        if len(row) > longest:
+        encoded = EncodedText(encoding.ids, encoding.type_ids, adapter)
+        if len(encoded) > longest:
             if not truncate:
                 raise InputError(f"the text has more than {longest} tokens: shorten it, or set truncate to true")
-            row = _cut(row, _spans(encoding), longest, left=self.left)
-        check_known(row.input_ids, self.tokenizer, self.vocabulary)
-        return row
+            encoded = _truncated(encoded, _spans(encoding), longest, left=self.truncate_left)
+        check_vocabulary(encoded.input_ids, self.tokenizer, self.vocab_size)
+        return encoded
 
     def windows(self, text: str, adapter: Adapter, *, overlap: int | None = None) -> Windows:
-        """Return rows that cover a text of any length, each with `overlap` tokens of the one before.
+        """Return windows that cover a text of any length.
 
-        The overlap is a quarter of what an adapter takes unless another one is given.
+        Args:
+            text: The text.
+            adapter: The adapter, whose maximum length is that of a window.
+            overlap: Tokens that neighbouring windows share; None takes a quarter of the maximum length.
+
+        Raises:
+            InputError: The text is empty, has a token that the base does not have, or `overlap` leaves no new tokens
+                for a window.
+
         """
         longest = adapter.card.max_length
-        overlap = longest // OVERLAP if overlap is None else overlap
+        overlap = longest // DEFAULT_OVERLAP if overlap is None else overlap
         special = self.tokenizer.num_special_tokens_to_add(False)
         if not 0 <= overlap < longest - special:
             raise InputError(
@@ -100,50 +113,18 @@ class Texts:
                 f"{special} of which are special"
             )
         encoding = encode(self.tokenizer, text)
-        whole = Row(encoding.ids, encoding.type_ids, adapter)
-        check_known(whole.input_ids, self.tokenizer, self.vocabulary)
-        return Windows(whole=whole, text=_spans(encoding)[0], room=longest - special, overlap=overlap)
-
-
-def encode(tokenizer: Tokenizer, text: str, second: str | None = None) -> Encoding:
-    """Tokenize a text or pair, or raise an error if one is empty or no Unicode.
-
-    While a long one is tokenized, other threads go on.
-    """
-    if not text.strip() or (second is not None and not second.strip()):
-        raise InputError("the text is empty")
-    try:
-        if len(text) + len(second or "") <= LONG_TEXT:
-            return tokenizer.encode(text, second)
-        # Other than encode, it gives Python's lock back.
-        return tokenizer.encode_batch_fast([text if second is None else (text, second)])[0]
-    except (TypeError, UnicodeEncodeError) as error:
-        raise InputError("the text is not valid Unicode: it holds a lone surrogate") from error
-
-
-def check_characters(text: Text, tokens: int) -> None:
-    """Raise an error if a text has so many more characters than the `tokens` that are read that it is no such text."""
-    characters, most = sum(map(len, parts(text))), max(LEAST_CHARACTERS, tokens * CHARACTERS_A_TOKEN)
-    if characters > most:
-        raise InputError(f"the text has {characters} characters: at most {most} are tokenized, shorten it")
-
-
-def check_known(ids: Sequence[int], tokenizer: Tokenizer, vocabulary: int | None) -> None:
-    """Raise an error if a token has no embedding, as one that was added to the tokenizer alone."""
-    if vocabulary is not None and (largest := max(ids, default=0)) >= vocabulary:
-        raise InputError(
-            f"the text has the token {tokenizer.id_to_token(largest)!r}, number {largest}, and the base has embeddings "
-            f"for {vocabulary}: leave it out"
-        )
+        whole = EncodedText(encoding.ids, encoding.type_ids, adapter)
+        check_vocabulary(whole.input_ids, self.tokenizer, self.vocab_size)
+        return Windows(whole=whole, text=_spans(encoding)[0], window_tokens=longest - special, overlap=overlap)
 
 
 def parts(text: Text) -> tuple[str, ...]:
-    """Return the one or two texts of a row."""
+    """Return the one or two texts of an input."""
     return (text,) if isinstance(text, str) else text
 
 
 def _spans(encoding: Encoding) -> list[range]:
-    """Return where the tokens of each text are, between the special ones."""
+    """Return the positions of each text's tokens, between the special tokens."""
     numbers, spans, end = encoding.sequence_ids, [], 0
     for number in range(encoding.n_sequences):
         count = numbers.count(number)
@@ -152,28 +133,31 @@ def _spans(encoding: Encoding) -> list[range]:
     return spans
 
 
-def _cut(row: Row, spans: Sequence[range], longest: int, *, left: bool) -> Row:
-    """Return a row cut to its longest: each text loses tokens of its end or, with `left`, of its beginning."""
-    shares = _shares([len(span) for span in spans], longest - len(row) + sum(map(len, spans)))
-    places, end = [], 0
-    for span, share in zip(spans, shares, strict=True):
-        places += [range(end, span.start), span[len(span) - share :] if left else span[:share]]
+def _truncated(encoded: EncodedText, spans: Sequence[range], longest: int, *, left: bool) -> EncodedText:
+    """Return the input cut to `longest` tokens; the texts at `spans` lose their ends or, with `left`, their beginnings.
+
+    Special tokens stay.
+    """
+    kept = _kept_lengths([len(span) for span in spans], longest - len(encoded) + sum(map(len, spans)))
+    positions, end = [], 0
+    for span, count in zip(spans, kept, strict=True):
+        positions += [range(end, span.start), span[len(span) - count :] if left else span[:count]]
         end = span.stop
-    return _kept(row, [*places, range(end, len(row))])
+    return _select(encoded, [*positions, range(end, len(encoded))])
 
 
-def _shares(lengths: Sequence[int], room: int) -> list[int]:
-    """Return how many tokens each of one or two texts keeps: of two, the shorter has at least half of the room."""
+def _kept_lengths(lengths: Sequence[int], budget: int) -> list[int]:
+    """Return how many tokens each of one or two texts keeps: of two, the shorter keeps at least half of the budget."""
     if len(lengths) == 1:
-        return [room]
-    short = min(*lengths, room // 2)
-    return [short, room - short] if lengths[0] <= lengths[1] else [room - short, short]
+        return [budget]
+    short = min(*lengths, budget // 2)
+    return [short, budget - short] if lengths[0] <= lengths[1] else [budget - short, short]
 
 
-def _kept(row: Row, places: Sequence[range]) -> Row:
-    """Return a row with the tokens in some places alone."""
+def _select(encoded: EncodedText, positions: Sequence[range]) -> EncodedText:
+    """Return the tokens at some positions."""
     ids, types = (
-        [value for place in places for value in values[place.start : place.stop]]
-        for values in (row.input_ids, row.token_type_ids)
+        [value for span in positions for value in values[span.start : span.stop]]
+        for values in (encoded.input_ids, encoded.token_type_ids)
     )
-    return Row(ids, types, row.adapter)
+    return EncodedText(ids, types, encoded.adapter)

@@ -1,46 +1,57 @@
-"""A generator for programs of one event loop, stepped by a thread."""
+"""The generation engine behind the seam: requests of one event loop, stepped by a thread."""
 
 import asyncio
 import contextlib
 import threading
-from collections import abc
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from serve.classification.async_classifier import TOKENIZERS, _tokenized
-from serve.classification.text_tokenizer import check_characters
-from serve.errors import Draining
-from serve.generation.generator import Generator, schemas
-from serve.generation.prompts import Prompt
-from serve.generation.request import Generation, cancel
-from serve.generation.result import Written, one_answer, written
-from serve.generation.sampling.params import GREEDY, Sampling
+from serve.adapters.base_adapter import BASE
+from serve.engine import (
+    Capability,
+    EngineInfo,
+    EngineStats,
+    GenerationResult,
+    Listener,
+    ModelInfo,
+    SequenceFinished,
+    StreamEvent,
+    StreamStart,
+    TextDelta,
+)
+from serve.errors import InputError, ShuttingDown
+from serve.generation.generator import Generator, schemas_of
+from serve.generation.request import SequenceState, cancel
+from serve.generation.result import check_streamable, result_of, stripped
+from serve.requests import GenerationRequest
+from serve.runtime.tokenization import TokenizerThreads, check_characters
+from serve.sampling_params import GREEDY, SamplingParams
 
 
-class AsyncGenerator:
-    """A generator for the tasks of one event loop, stepped by a thread; `async with` starts and drains it."""
+class AsyncTextGenerator:
+    """A generator for the tasks of one event loop; `async with` starts it and, at the end, drains it.
 
-    def __init__(self, generator: Generator, *, on_end: Callable[[Generation], None] = lambda generation: None) -> None:
-        """`on_end` is called in the loop with every text that has ended."""
-        self.model, self.engine, self.on_end = generator, generator.engine, on_end
-        self.tokenizers = ThreadPoolExecutor(TOKENIZERS, "adamix-tokens")
+    Sequences of all callers share batches, each through its own adapter.
+    """
+
+    capabilities = frozenset({Capability.GENERATE})
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator, self.model, self.scheduler = generator, generator.model, generator.scheduler
+        self.tokenizer_threads = TokenizerThreads()
+        self.listeners: list[Listener] = []
         self.change = threading.Condition()
+        """Notified when sequences have been submitted, or the end has been announced."""
         self.draining = False
-        """Whether it takes no more texts."""
         self.abandoned = 0
-        """Texts that were taken and never written to their end, because the end was forced."""
-        self.worker = threading.Thread(target=self._work, name="adamix-steps", daemon=True)
-
-    @property
-    def waiting(self) -> int:
-        """How many texts wait for a row."""
-        return self.engine.queued
+        """Sequences that were accepted and not finished, because shutdown was forced."""
+        self.worker: threading.Thread | None = None
 
     async def __aenter__(self) -> Self:
-        self.worker.start()
+        await self.start()
         return self
 
     async def __aexit__(
@@ -53,103 +64,143 @@ class AsyncGenerator:
         texts: str | Sequence[str],
         *,
         adapter: str | Sequence[str | None] | None = None,
-        sampling: Sampling = GREEDY,
+        sampling: SamplingParams = GREEDY,
         truncate: bool = True,
-    ) -> list[Written]:
-        """Write a text for each of `texts`, as `Generator` does."""
-        prompts = await self.prompts(texts, adapter, answers=sampling.n, truncate=truncate)
-        return await self.write(await self.generations(prompts, sampling))
-
-    async def stream(
-        self, text: str, *, adapter: str | None = None, sampling: Sampling = GREEDY, truncate: bool = True
-    ) -> AsyncIterator[str]:
-        """Yield a text as it is written; whoever stops listening stops the writing."""
-        prompts = await self.prompts(text, adapter, truncate=truncate)
-        (generation,) = await self.generations(prompts, one_answer(sampling))
-        async with contextlib.aclosing(self.follow(generation)) as pieces:
-            async for piece in pieces:
-                yield piece
-
-    async def generations(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Generation]:
-        """Return texts that have not been begun; a schema is compiled meanwhile, as long as the caller waits for it."""
-        self._check_draining()
-        wanted = schemas(prompts, sampling)
-        grammars = {ends: await self.model.guides.compiled(schema, ends) for schema, ends in wanted}
-        return self.model.begin(prompts, sampling, grammars)
-
-    async def prompts(
-        self,
-        texts: str | Sequence[str],
-        adapter: str | Sequence[str | None] | None = None,
-        *,
-        answers: int = 1,
-        truncate: bool = True,
-    ) -> list[Prompt]:
-        """Return the prompts of inputs, as `Generator.prompts` does.
-
-        More `answers` to them than may wait are an error, and so is an input with more characters than its adapter
-        could read.
-        """
+    ) -> list[GenerationResult]:
+        """Generate a text for each input, as `Generator` does, without white space around it."""
         texts = [texts] if isinstance(texts, str) else texts
         names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
-        self.engine.check_count(len(texts) * answers)
-        for text, name in zip(texts, names, strict=True):
-            check_characters(text, self.model.find(name).card.max_length)
-        return await _tokenized(partial(self.model.prompts, texts, names, truncate=truncate), texts, self.tokenizers)
+        request = GenerationRequest(prompts=texts, adapters=names, sampling=sampling, truncate=truncate)
+        return [stripped(result) for result in await self.generate(request)]
 
-    async def write(self, generations: Sequence[Generation]) -> list[Written]:
-        """Have texts written to their end; if one fails, or nobody waits any more, all stop."""
+    async def stream_text(
+        self, text: str, *, adapter: str | None = None, sampling: SamplingParams = GREEDY, truncate: bool = True
+    ) -> AsyncIterator[str]:
+        """Stream the text that is generated for an input. Closing the iterator cancels the request."""
+        request = GenerationRequest(prompts=[text], adapters=[adapter], sampling=sampling, truncate=truncate)
+        async with contextlib.aclosing(self.stream(request)) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    yield event.text
+
+    async def generate(self, request: GenerationRequest) -> list[GenerationResult]:
+        """Return `sampling.n` results for each prompt; see `GenerationEngine.generate`."""
+        sequences = await self._sequences(request)
         try:
-            await asyncio.gather(*self._submit(generations))
+            await asyncio.gather(*self._submit(sequences))
         finally:
-            cancel(generations)
-        return [written(generation) for generation in generations]
+            cancel(sequences)
+        return [result_of(sequence, self.generator.token_texts) for sequence in sequences]
 
-    async def follow(self, generation: Generation) -> abc.AsyncGenerator[str, None]:
-        """Yield the pieces of a text as it is written."""
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
+        """Stream the text of one prompt; see `GenerationEngine.stream`."""
+        check_streamable(request.sampling)
+        if len(request.prompts) != 1:
+            raise InputError(f"{len(request.prompts)} prompts: a stream has one text")
+        (sequence,) = await self._sequences(request)
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str]()
-        generation.on_text = lambda piece: _call(loop, pieces.put_nowait, piece)
-        (waiting,) = self._submit([generation])
+        sequence.on_text = lambda piece: _call_in_loop(loop, pieces.put_nowait, piece)
+        (waiting,) = self._submit([sequence])
         ended = asyncio.create_task(waiting)
         ended.add_done_callback(lambda _: pieces.put_nowait(""))
+        card = sequence.adapter.card
         try:
+            yield StreamStart(card.name, card.sha256, len(sequence.input_tokens))
             while piece := await pieces.get():
-                yield piece
+                yield TextDelta(piece)
             await ended
+            yield result_of(sequence, self.generator.token_texts)
         finally:
-            cancel([generation])
+            cancel([sequence])
             ended.cancel()
 
-    async def drain(self) -> None:
-        """Take no more texts and return when all that were taken are written."""
-        self.draining = True
-        self.model.guides.stop()
-        self._wake()
-        await asyncio.to_thread(self.worker.join)
+    def models(self) -> list[ModelInfo]:
+        """Return the adapters that are served, and the base model of a bank."""
+        generator, cards = self.generator, self.generator.cards
+        models = [self.model.model_info(card) for card in cards.values()]
+        if generator.base is not None and BASE not in cards:
+            models.append(self.model.model_info(generator.base.card, is_base=True))
+        return models
 
-    def _submit(self, generations: Sequence[Generation]) -> list[Coroutine[None, None, None]]:
-        """Queue texts, all or none; return what waits for the end of each, and raises its error."""
-        self._check_draining()
-        loop, ends = asyncio.get_running_loop(), [asyncio.Event() for _ in generations]
-        for generation, ended in zip(generations, ends, strict=True):
-            generation.on_end = partial(_call, loop, ended.set)
-        self.engine.submit(*generations)
+    def info(self) -> EngineInfo:
+        """Return the facts of the bundle."""
+        return self.model.info()
+
+    def stats(self) -> EngineStats:
+        """Return the counts of this moment."""
+        return self.model.stats(
+            self.generator.cards,
+            draining=self.draining,
+            waiting=self.scheduler.waiting,
+            abandoned=self.abandoned,
+            active_sequences=len(self.scheduler.batch.rows),
+            tokens_in_flight=self.scheduler.batch.tokens_in_flight,
+        )
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` with every event, in the event loop."""
+        self.listeners.append(listener)
+
+    def load(self, folder: Path, *, replace: bool = False) -> ModelInfo:
+        """Add the standalone adapter in `folder`, as `Registry.load` describes."""
+        return self.model.model_info(self.generator.load(folder, replace=replace))
+
+    def unload(self, name: str) -> None:
+        """Remove an adapter, as `Registry.unload` describes."""
+        self.generator.unload(name)
+
+    async def start(self) -> None:
+        """Begin to step, in a thread."""
+        self.worker = threading.Thread(target=self._work, name="adamix-steps", daemon=True)
+        self.worker.start()
+
+    async def drain(self) -> None:
+        """Refuse new requests and return when all accepted ones are answered."""
+        self.draining = True
+        self.generator.grammars.stop()
         self._wake()
-        return [self._ended(generation, ended) for generation, ended in zip(generations, ends, strict=True)]
+        if self.worker is not None:
+            await asyncio.to_thread(self.worker.join)
+
+    async def _sequences(self, request: GenerationRequest) -> list[SequenceState]:
+        """Return sequences that have not begun; what no request may ask is refused before anything is tokenized."""
+        generator, sampling = self.generator, request.sampling
+        self.scheduler.queue.check_count(len(request.prompts) * sampling.n)
+        for text, name in zip(request.prompts, request.adapters, strict=True):
+            check_characters(len(text), generator.find(name).card.max_length)
+        tokenize = partial(generator.prompts, request.prompts, request.adapters, truncate=request.truncate)
+        prompts = await self.tokenizer_threads.run(tokenize, sum(map(len, request.prompts)))
+        self._check_draining()
+        grammars = {
+            eos: await generator.grammars.compile_async(schema, eos) for schema, eos in schemas_of(prompts, sampling)
+        }
+        return generator.sequences(prompts, sampling, grammars)
+
+    def _submit(self, sequences: Sequence[SequenceState]) -> list[Coroutine[None, None, None]]:
+        """Queue sequences, all or none; return coroutines that wait for the end of each, and raise its error."""
+        self._check_draining()
+        loop, ends = asyncio.get_running_loop(), [asyncio.Event() for _ in sequences]
+        for sequence, end in zip(sequences, ends, strict=True):
+            sequence.on_end = partial(_call_in_loop, loop, end.set)
+        self.scheduler.submit(*sequences)
+        self._wake()
+        return [self._wait(sequence, end) for sequence, end in zip(sequences, ends, strict=True)]
 
     def _check_draining(self) -> None:
         if self.draining:
-            raise Draining("the server is stopping; send the request to another one")
+            raise ShuttingDown("the server is stopping; send the request to another one")
 
-    async def _ended(self, generation: Generation, ended: asyncio.Event) -> None:
+    async def _wait(self, sequence: SequenceState, end: asyncio.Event) -> None:
         try:
-            await ended.wait()
+            await end.wait()
         except asyncio.CancelledError:
             self.abandoned += self.draining
             raise
-        self.on_end(generation)
-        if generation.error is not None:
-            raise generation.error
+        event = _event_of(sequence)
+        for listener in self.listeners:
+            listener(event)
+        if sequence.error is not None:
+            raise sequence.error
 
     def _wake(self) -> None:
         with self.change:
@@ -158,14 +209,28 @@ class AsyncGenerator:
     def _work(self) -> None:
         while True:
             with self.change:
-                self.change.wait_for(lambda: self.draining or self.engine.busy)
-            if not self.engine.busy:
+                self.change.wait_for(lambda: self.draining or self.scheduler.busy)
+            if not self.scheduler.busy:
                 return
-            with self.model.turn:
-                self.engine.step()
+            with self.generator.turn:
+                self.scheduler.step()
 
 
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
-    """Call a function in a loop, which may have ended meanwhile: then nobody waits for it."""
+def _event_of(sequence: SequenceState) -> SequenceFinished:
+    """Return the event of a sequence that has ended."""
+    first, finish = sequence.first_token_time, sequence.finish_time
+    assert sequence.finish_reason is not None and finish is not None
+    return SequenceFinished(
+        adapter=sequence.adapter.card.name,
+        finish_reason=sequence.finish_reason,
+        prompt_tokens=len(sequence.input_tokens),
+        generated_tokens=len(sequence.tokens),
+        first_token_seconds=None if first is None else first - sequence.submit_time,
+        decode_seconds=None if first is None else finish - first,
+    )
+
+
+def _call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
+    """Call a function in an event loop; one that has closed meanwhile waits for nothing."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function, *arguments)

@@ -1,49 +1,62 @@
-"""A text as it is written: whole characters only, and nothing that a stop text may still take back."""
+"""Incremental detokenization: whole characters only, and nothing that a stop string may still remove."""
 
 from collections.abc import Sequence
+from functools import cached_property
+
+from tokenizers import Tokenizer
 
 from serve.generation.token_decoder import TokenDecoder
 
+REPLACEMENT = "\ufffd"
+"""Decoders put it in the place of bytes that are no character."""
 
-class TextStream:
-    """Turns tokens into text, piece by piece; the pieces together are the text."""
+
+class IncrementalDetokenizer:
+    """Turns tokens into text piece by piece; the pieces together are the text."""
 
     def __init__(self, decoder: TokenDecoder, stop: Sequence[str] = ()) -> None:
-        """Begin a text with a decoder of its own."""
+        """Begin a text.
+
+        Args:
+            decoder: A new decoder, for this text alone.
+            stop: Strings that end the text; they are not part of it.
+
+        """
         self.decoder, self.stop = decoder, list(stop)
         self.offsets: list[int] = []
-        """Of each token in the text: how many characters were certain before it."""
+        """For each token, the characters of the text that were certain before it."""
         self.text = ""
-        """What was written, without a stop text."""
-        self.given = 0
-        """Characters of it that were returned."""
+        """The text so far, without a stop string."""
+        self.returned = 0
+        """Characters of the text that `push` and `end` have returned."""
         self.stopped = False
+        """The text reached a stop string."""
 
     def push(self, token: int) -> str:
-        """Take a token and return the text that is certain now and was not before."""
+        """Append a token and return the text that has become certain."""
         decoded = self.decoder.push(token)
         before = self._add(decoded.before, end=False)
         self.offsets.append(len(self.text))
         return before + self._add(decoded.own, end=False)
 
     def end(self) -> str:
-        """Return the rest: what was held back for a stop text, and bytes that are no character, as replacements."""
+        """Return the rest: the beginning of a stop string, and incomplete characters as replacements."""
         return self._add("" if self.stopped else self.decoder.end(), end=True)
 
     def _add(self, piece: str, *, end: bool) -> str:
-        begin = max(0, len(self.text) - max(map(len, self.stop), default=0) + 1)
+        search_from = max(0, len(self.text) - max(map(len, self.stop), default=0) + 1)
         if not self.stopped:
             self.text += piece
-            found = [at for stop in self.stop if (at := self.text.find(stop, begin)) >= 0]
+            found = [at for stop in self.stop if (at := self.text.find(stop, search_from)) >= 0]
             if found:
                 self.text, self.stopped = self.text[: min(found)], True
-        certain = len(self.text) if end or self.stopped else len(self.text) - self._doubtful()
-        new = self.text[self.given : certain]
-        self.given = max(self.given, certain)
+        certain = len(self.text) if end or self.stopped else len(self.text) - self._uncertain()
+        new = self.text[self.returned : certain]
+        self.returned = max(self.returned, certain)
         return new
 
-    def _doubtful(self) -> int:
-        """Return the length of the longest end of the text that is the beginning of a stop text."""
+    def _uncertain(self) -> int:
+        """Return the length of the longest end of the text that begins a stop string."""
         return max(
             (
                 length
@@ -53,3 +66,25 @@ class TextStream:
             ),
             default=0,
         )
+
+
+class TokenTexts:
+    """The texts of single tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    @cached_property
+    def _letter(self) -> tuple[list[int], str]:
+        """Tokens and text of a letter; a token decoded behind them keeps its leading space."""
+        ids = self.tokenizer.encode("a", add_special_tokens=False).ids
+        return ids, self.tokenizer.decode(ids, skip_special_tokens=False)
+
+    def text(self, token: int) -> str:
+        """Return the text of a token, leading space included.
+
+        A token without a text of its own, such as a part of a character, is given by its name in the vocabulary.
+        """
+        before, start = self._letter
+        text: str = self.tokenizer.decode([*before, token], skip_special_tokens=False)[len(start) :]
+        return text if text and REPLACEMENT not in text else self.tokenizer.id_to_token(token) or ""

@@ -1,97 +1,131 @@
-"""The graphs of a bundle that writes, run over rows of a cache that they write into."""
+"""The graphs of a generation bundle, run over rows of a KV cache that they write into."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
 
-from serve.adapters.bank import PREFIX, Bank
+from serve.bundle.graph_io import (
+    ADAPTER_IDS,
+    ATTENTION_MASK,
+    BANK,
+    ENCODER_ATTENTION_MASK,
+    INPUT_IDS,
+    LOGITS,
+    MAX_LENGTH,
+    PAST,
+    PRESENT,
+    SOURCE,
+)
 from serve.bundle.manifest import Edge
-from serve.bundle.reader import Bundle
-from serve.generation.cache.kv_cache import PAST, PRESENT, KeyValues
-from serve.generation.request import Generation, Row
+from serve.generation.cache.kv_cache import KVCache
 from serve.generation.sampling.logits import Logits
-from serve.runtime.buffers import HOST, TYPES
+from serve.loaded_model import LoadedModel
+from serve.runtime.buffers import TYPES
 from serve.runtime.padding import mask_of, pad
 
-MAX_LENGTH = "max_length"
-SOURCE = "source"
-SOURCE_MASK = "encoder_attention_mask"
 SOURCE_STEP = 32
-"""Tokens by which the cache of sources grows: every row attends to all of it."""
-NOWHERE = (None, None, None)
+"""Tokens by which the cache of encoder states grows; every row attends to all of it."""
+NO_MEMORY = (None, None, None)
 
 
-class Decoder:
-    """A decoder over its cache and, after an encoder, over what the encoder made of the sources beside it."""
+class RunnerRow(Protocol):
+    """A row of the KV cache, as a run sees it."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        session: ort.InferenceSession,
-        bank: Bank | None,
-        encoder: ort.InferenceSession | None,
-        *,
-        tokens: int,
-        device: str = HOST,
-    ) -> None:
-        """Make a cache without rows; `tokens` bounds each of the two."""
-        manifest = bundle.manifest
-        self.session, self.encoder, self.bank, self.pad = session, encoder, bank, manifest.pad_token_id
-        past = [_renamed(edge) for edge in manifest.inputs if edge.name.startswith(PAST)]
-        grown, sources = ([edge for edge in past if symbol in edge.shape] for symbol in (MAX_LENGTH, SOURCE))
-        self.cache = KeyValues(grown, tokens=MAX_LENGTH, bound=tokens, device=device)
-        self.sources = KeyValues(sources, tokens=SOURCE, bound=tokens, step=SOURCE_STEP, written=False, device=device)
+    @property
+    def total_tokens(self) -> int:
+        """Tokens that are in the cache after the run."""
+
+    @property
+    def source(self) -> Sequence[int]:
+        """Tokens of the encoder's input; empty for a decoder alone."""
+
+    @property
+    def slot(self) -> int:
+        """Slot of the adapter in the bank."""
+
+
+class ModelRunner:
+    """A decoder with its KV cache and, behind an encoder, a second cache of the encoder's keys and values."""
+
+    def __init__(self, model: LoadedModel, *, max_tokens: int) -> None:
+        """Create empty caches, each of at most `max_tokens` tokens: rows × longest row."""
+        manifest = model.bundle.manifest
+        self.session, self.encoder, self.bank = model.session, model.encoder, model.bank
+        self.pad_token_id = manifest.pad_token_id
+        past = [_without_prefix(edge) for edge in manifest.inputs if edge.name.startswith(PAST)]
+        own, cross = ([edge for edge in past if symbol in edge.shape] for symbol in (MAX_LENGTH, SOURCE))
+        self.cache = KVCache(own, token_symbol=MAX_LENGTH, max_tokens=max_tokens, device=model.device)
+        """Keys and values of self-attention, which a run writes."""
+        self.source_cache = KVCache(
+            cross, token_symbol=SOURCE, max_tokens=max_tokens, step=SOURCE_STEP, is_written=False, device=model.device
+        )
+        """Keys and values of cross-attention, which the encoder computes once."""
         self.stacks = {"decoder": _stacks(manifest.inputs), "encoder": _stacks(manifest.encoder_inputs)}
-        (self.logits,) = (edge for edge in manifest.outputs if edge.name == "logits")
-        self.kept: dict[int, tuple[ort.IOBinding, Logits]] = {}
-        """What stays bound from step to step, by the number of rows…"""
-        self.memory: tuple[object, ...] = NOWHERE
-        """…while this is where the cache and the bank are."""
+        (self.logits,) = (edge for edge in manifest.outputs if edge.name == LOGITS)
+        self.bindings: dict[int, tuple[ort.IOBinding, Logits]] = {}
+        """Bindings of the first rows by their number, reused from step to step…"""
+        self.memory: tuple[object, ...] = NO_MEMORY
+        """…while the caches and the bank lie in this memory."""
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens there are logits for."""
+        """Number of logits."""
         return int(self.logits.shape[-1])
 
-    def reserve(self, rows: int, inside: Sequence[Generation]) -> None:
-        """Make room for so many rows, of which each may come to be as long as the longest text."""
-        longest, source = max(one.length for one in inside), max(len(one.source) for one in inside)
-        if not (self.cache.fits(rows, longest) and self.sources.fits(rows, source)):
-            self.kept, self.memory = {}, NOWHERE  # they hold the memory that is given back
-        self.cache.reserve(rows, longest)
-        self.sources.reserve(rows, source)
+    def reserve(self, rows: int, *, tokens: int, source_tokens: int) -> None:
+        """Make room for `rows` rows, each of up to so many tokens and tokens of the encoder's input.
 
-    def move(self, source: int, target: int, tokens: int, generation: Generation) -> None:
-        """Copy the first tokens of a row to another, and its source."""
+        Raises:
+            Overloaded: Memory is short.
+
+        """
+        if not (self.cache.fits(rows, tokens) and self.source_cache.fits(rows, source_tokens)):
+            self.bindings, self.memory = {}, NO_MEMORY  # they hold the memory that is given back
+        self.cache.reserve(rows, tokens)
+        self.source_cache.reserve(rows, source_tokens)
+
+    def move(self, source: int, target: int, *, tokens: int, source_tokens: int) -> None:
+        """Copy the first tokens of a row to another row, in both caches."""
         self.cache.move(source, target, tokens)
-        self.sources.move(source, target, len(generation.source))
+        self.source_cache.move(source, target, source_tokens)
 
     def clear(self, row: int) -> None:
-        """Forget a row whose states may be no numbers, which no mask hides."""
+        """Fill a row with zeros: its states may be infinite or NaN, which no mask hides."""
         self.cache.clear(row)
-        self.sources.clear(row)
+        self.source_cache.clear(row)
 
-    def run(self, ids: Sequence[Sequence[int]], rows: Sequence[Row], *, first: int) -> Logits:
-        """Run the newest tokens of rows that lie in the cache from `first` on; return logits (rows, vocabulary)."""
-        binding, logits = self._kept(len(rows)) if first == 0 else self._bound(first, len(rows))
-        binding.bind_cpu_input("input_ids", pad(ids, self.pad))
-        binding.bind_cpu_input("attention_mask", mask_of([row.read + len(row.tokens) for row in rows]))
+    def run(self, ids: Sequence[Sequence[int]], rows: Sequence[RunnerRow], *, first: int) -> Logits:
+        """Run the new tokens of rows that lie side by side in the cache.
+
+        Args:
+            ids: New tokens of each row.
+            rows: The rows.
+            first: Index of the first row in the cache.
+
+        Returns:
+            Logits after each row's last token, (rows, vocabulary), valid until the next run.
+
+        """
+        binding, logits = self._reused_binding(len(rows)) if first == 0 else self._binding(first, len(rows))
+        binding.bind_cpu_input(INPUT_IDS, pad(ids, self.pad_token_id))
+        binding.bind_cpu_input(ATTENTION_MASK, mask_of([row.total_tokens for row in rows]))
         self._bind_slots(binding, rows)
         if self.encoder is not None:
-            sources = [len(row.generation.source) for row in rows]
-            binding.bind_cpu_input(SOURCE_MASK, mask_of(sources, self.sources.tokens))
+            lengths = [len(row.source) for row in rows]
+            binding.bind_cpu_input(ENCODER_ATTENTION_MASK, mask_of(lengths, self.source_cache.tokens))
         self.session.run_with_iobinding(binding)
         return logits[:, 0]
 
-    def encode(self, rows: Sequence[Row], *, first: int) -> None:
-        """Have the encoder, if there is one, read the sources of rows that lie in the cache from `first` on."""
+    def encode(self, rows: Sequence[RunnerRow], *, first: int) -> None:
+        """Run the encoder, if there is one, over the inputs of rows that lie in the cache from row `first` on."""
         if self.encoder is None:
             return
-        ids = [row.generation.source for row in rows]
+        ids = [row.source for row in rows]
         binding = self.encoder.io_binding()
-        binding.bind_cpu_input("input_ids", pad(ids, self.pad))
-        binding.bind_cpu_input("attention_mask", mask_of([len(row) for row in ids]))
+        binding.bind_cpu_input(INPUT_IDS, pad(ids, self.pad_token_id))
+        binding.bind_cpu_input(ATTENTION_MASK, mask_of([len(row) for row in ids]))
         self._bind_stacks(binding, "encoder")
         self._bind_slots(binding, rows)
         names = [output.name for output in self.encoder.get_outputs()]
@@ -103,28 +137,25 @@ class Decoder:
         }
         for index, source in enumerate(ids):
             own = {name: array[index] for name, array in states.items()}
-            self.sources.write(first + index, own, len(source))
+            self.source_cache.write(first + index, own, len(source))
 
-    def _kept(self, count: int) -> tuple[ort.IOBinding, Logits]:
-        """Return `_bound` of the first rows, which most steps run: made again only where memory has moved."""
-        memory = (self.cache.buffers, self.sources.buffers, self.bank and self.bank.feeds)
+    def _reused_binding(self, count: int) -> tuple[ort.IOBinding, Logits]:
+        """Return the binding of the first `count` rows, which most steps run; it is rebuilt when memory has moved."""
+        memory = (self.cache.buffers, self.source_cache.buffers, self.bank and self.bank.feeds)
         if any(one is not other for one, other in zip(self.memory, memory, strict=True)):
-            self.kept, self.memory = {}, memory
-        if count not in self.kept:
-            self.kept[count] = self._bound(0, count)
-        return self.kept[count]
+            self.bindings, self.memory = {}, memory
+        if count not in self.bindings:
+            self.bindings[count] = self._binding(0, count)
+        return self.bindings[count]
 
-    def _bound(self, first: int, count: int) -> tuple[ort.IOBinding, Logits]:
-        """Bind what stays from step to step, for rows that lie in the cache from `first` on; return logits as well.
-
-        Those are the memory (rows, 1, vocabulary) that a run writes them to.
-        """
+    def _binding(self, first: int, count: int) -> tuple[ort.IOBinding, Logits]:
+        """Return a binding of all that stays from step to step, and the memory of its logits, (rows, 1, vocabulary)."""
         binding = self.session.io_binding()
         shape = [dim if isinstance(dim, int) else count for dim in self.logits.shape]
         logits = np.empty(shape, TYPES[self.logits.dtype])
         binding.bind_ortvalue_output(self.logits.name, ort.OrtValue.ortvalue_from_numpy(logits))
         self._bind_stacks(binding, "decoder")
-        self.sources.bind(binding, first, count)
+        self.source_cache.bind(binding, first, count)
         self.cache.bind(binding, first, count)
         return binding, logits
 
@@ -133,15 +164,15 @@ class Decoder:
             for name in self.stacks[graph]:
                 binding.bind_ortvalue_input(name, self.bank.feeds[name])
 
-    def _bind_slots(self, binding: ort.IOBinding, rows: Sequence[Row]) -> None:
+    def _bind_slots(self, binding: ort.IOBinding, rows: Sequence[RunnerRow]) -> None:
         if self.bank is not None:
-            binding.bind_cpu_input("adapter_ids", np.array([row.generation.slot for row in rows], np.int64))
+            binding.bind_cpu_input(ADAPTER_IDS, np.array([row.slot for row in rows], np.int64))
 
 
 def _stacks(edges: Sequence[Edge]) -> list[str]:
-    """Return the inputs that are a bank's stacks."""
-    return [edge.name for edge in edges if edge.name.startswith(PREFIX)]
+    """Return the names of a bank's stacks."""
+    return [edge.name for edge in edges if edge.name.startswith(BANK)]
 
 
-def _renamed(edge: Edge) -> Edge:
+def _without_prefix(edge: Edge) -> Edge:
     return Edge(name=edge.name.removeprefix(PAST), dtype=edge.dtype, shape=edge.shape)

@@ -1,60 +1,63 @@
-"""One text that is being written, from its prompt to its end, and the rows of the cache that it is written in."""
+"""One text being generated, from its prompt to its end, and the rows of the KV cache that hold it."""
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from serve.bundle.adapter import Adapter
-from serve.errors import InputError, failure
-from serve.generation.detokenizer import TextStream
-from serve.generation.sampling.beam_search import Beams
-from serve.generation.sampling.logits import Logits, Logprobs, choose, logprobs_of, processed
-from serve.generation.sampling.params import Sampling
-from serve.generation.sampling.structured_output import Guide
+from serve.engine import FinishReason
+from serve.errors import GenerationFailed, InputError, as_serve_error
+from serve.generation.detokenizer import IncrementalDetokenizer
+from serve.generation.sampling.beam_search import BeamSearch
+from serve.generation.sampling.logits import Logits, Logprobs, process_logits, sample_token, token_logprobs
+from serve.generation.sampling.structured_output import GrammarState
+from serve.sampling_params import SamplingParams
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class Generation:
-    """One text that is being written."""
+class SequenceState:
+    """The state of one text being generated."""
 
     prompt: Sequence[int]
-    """What the decoder reads first: after an encoder, its start token."""
+    """Tokens that the decoder processes first; behind an encoder, its start token."""
     adapter: Adapter
-    sampling: Sampling
-    stream: TextStream
+    sampling: SamplingParams
+    detokenizer: IncrementalDetokenizer
     source: Sequence[int] = ()
-    """What the encoder reads."""
-    guide: Guide | None = None
+    """Tokens of the encoder's input; empty for a decoder alone."""
+    grammar: GrammarState | None = None
     on_text: Callable[[str], None] = lambda piece: None
-    """Called with each new piece of the text, in the thread that steps."""
+    """Called with each new piece of text, in the thread that steps."""
     on_end: Callable[[], None] = lambda: None
+    """Called when the sequence ends, in the thread that steps."""
     tokens: list[int] = field(default_factory=list)
-    """Without the token that ended the text."""
+    """Generated tokens, without the one that ended the text."""
     logprobs: list[Logprobs] = field(default_factory=list)
-    ended: str | None = None
-    """"stop" (the model or a stop text ended it), "length", "cancelled" or "failed"."""
+    """One entry a generated token, the last one included, if the request asked for them."""
+    finish_reason: FinishReason | None = None
+    """None while the sequence waits or runs."""
     error: Exception | None = None
     cancelled: bool = False
-    most: int = 0
-    """Tokens that it may come to; set when it is submitted."""
-    submitted: float = 0.0
-    """When it came, in seconds of `time.monotonic`…"""
-    began: float | None = None
-    """…when its first token was written…"""
-    finished: float | None = None
-    """…and when it ended."""
+    """The next step removes the sequence."""
+    max_new_tokens: int = 0
+    """Most tokens to generate; set when the sequence is submitted."""
+    submit_time: float = 0.0
+    """Seconds of `time.monotonic`, as the other times."""
+    first_token_time: float | None = None
+    finish_time: float | None = None
     slot: int = 0
-    held: ExitStack = field(default_factory=ExitStack)
-    """What keeps the adapter in its slot."""
-    rows: list["Row"] = field(default_factory=list)
-    """Those that write it: one for each beam."""
-    beams: Beams | None = None
+    """Slot of the adapter in the bank."""
+    acquired: ExitStack = field(default_factory=ExitStack)
+    """Keeps the adapter in its slot until the sequence ends."""
+    rows: list["CacheRow"] = field(default_factory=list)
+    """Rows of the KV cache, one for each beam."""
+    beam_search: BeamSearch | None = None
     random: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,86 +65,115 @@ class Generation:
 
     @property
     def text(self) -> str:
-        """What was written so far."""
-        return self.stream.text
+        """The generated text so far."""
+        return self.detokenizer.text
 
     @property
-    def reads(self) -> Sequence[int]:
-        """The tokens that are read before the first is written."""
+    def input_tokens(self) -> Sequence[int]:
+        """Tokens of the input: the encoder's, or the prompt's for a decoder alone."""
         return self.source or self.prompt
 
     @property
-    def length(self) -> int:
-        """Tokens of the cache that a row may come to need."""
-        return len(self.prompt) + self.most
+    def max_length(self) -> int:
+        """Most tokens that a row may need in the KV cache: prompt + `max_new_tokens`."""
+        return len(self.prompt) + self.max_new_tokens
 
-    def take(self, logits: Logits, likeliest: int) -> None:
-        """Choose the next token from logits (vocabulary,), of which `likeliest` is the place of the largest."""
+    def choose_token(self, logits: Logits, likeliest: int) -> None:
+        """Choose and append the next token.
+
+        Args:
+            logits: (vocabulary,)
+            likeliest: Index of the largest logit.
+
+        Raises:
+            InputError: The request excludes every token, or its grammar cannot be followed.
+
+        """
         sampling, token = self.sampling, likeliest
-        if not sampling.plain:
-            allowed = self.guide.allowed() if self.guide else None
-            scores = processed(logits, self.prompt, self.tokens, sampling, allowed)
+        if not sampling.is_greedy:
+            allowed = self.grammar.allowed() if self.grammar else None
+            scores = process_logits(logits, self.prompt, self.tokens, sampling, allowed)
             if not np.isfinite(scores.max()):
                 raise InputError("what the request excludes leaves no token that may come next")
-            token = choose(scores, sampling, self.random)
-            if self.guide:
-                self.guide.take(token)
+            token = sample_token(scores, sampling, self.random)
+            if self.grammar:
+                self.grammar.accept(token)
         if sampling.logprobs is not None:
-            self.logprobs.append(logprobs_of(logits, token, sampling.logprobs))
-        self.write(token)
+            self.logprobs.append(token_logprobs(logits, token, sampling.logprobs))
+        self.append(token)
 
-    def write(self, token: int) -> None:
-        """Add a token and see whether it ends the text."""
-        self.began = self.began or time.monotonic()
+    def append(self, token: int) -> None:
+        """Append a token, and end the sequence if that token, a stop string or `max_new_tokens` ends it."""
+        if self.first_token_time is None:
+            self.first_token_time = time.monotonic()
         if token in self.adapter.card.eos_token_ids:
-            self.end("stop")
+            self.finish(FinishReason.STOP)
             return
         self.tokens.append(token)
-        if piece := self.stream.push(token):
+        if piece := self.detokenizer.push(token):
             self.on_text(piece)
-        if self.stream.stopped:
-            self.end("stop")
-        elif len(self.tokens) == self.most:
-            self.end("length")
+        if self.detokenizer.stopped:
+            self.finish(FinishReason.STOP)
+        elif len(self.tokens) == self.max_new_tokens:
+            self.finish(FinishReason.LENGTH)
 
-    def end(self, reason: str) -> None:
-        """End the text, unless it has ended."""
-        if self.ended is not None:
+    def finish(self, reason: FinishReason) -> None:
+        """End the sequence and release its adapter, unless it has ended before."""
+        if self.finish_reason is not None:
             return
         try:
-            if piece := self.stream.end():
+            if piece := self.detokenizer.end():
                 self.on_text(piece)
         except Exception:
             logger.exception("the end of a text of adapter %s is lost", self.adapter.card.name)
-        self.finished, self.ended = time.monotonic(), reason
-        self.held.close()
+        self.finish_time, self.finish_reason = time.monotonic(), reason
+        self.acquired.close()
         self.on_end()
 
     def fail(self, error: BaseException) -> None:
-        """End the text with an error: one of serving's as it is, any other as `Failed`."""
-        if self.ended is not None:
-            return
-        self.error = failure(error, "the text cannot be written")
-        self.end("failed")
-
-
-def cancel(generations: Sequence[Generation]) -> None:
-    """Have texts that nobody waits for leave at the next step."""
-    for generation in generations:
-        generation.cancelled = True
+        """End the sequence with an error: a ServeError as it is, any other as a GenerationFailed."""
+        if self.finish_reason is None:
+            self.error = as_serve_error(error, GenerationFailed, "the text cannot be generated")
+            self.finish(FinishReason.FAILED)
 
 
 @dataclass(eq=False)
-class Row:
-    """A row of the cache."""
+class CacheRow:
+    """A row of the KV cache."""
 
-    generation: Generation
+    sequence: SequenceState
     tokens: list[int]
-    """That were written in it; the newest is not yet in the cache."""
-    read: int = 0
+    """Generated tokens of this row; the newest is not in the cache yet."""
+    prompt_tokens: int = 0
     """Tokens of the prompt that are in the cache."""
 
     @property
-    def length(self) -> int:
-        """Tokens that it has in the cache."""
-        return self.read + max(0, len(self.tokens) - 1)
+    def cached_tokens(self) -> int:
+        """Tokens that are in the cache before the next run."""
+        return self.prompt_tokens + max(0, len(self.tokens) - 1)
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens that are in the cache after the next run."""
+        return self.prompt_tokens + len(self.tokens)
+
+    @property
+    def source(self) -> Sequence[int]:
+        """Tokens of the encoder's input."""
+        return self.sequence.source
+
+    @property
+    def slot(self) -> int:
+        """Slot of the adapter in the bank."""
+        return self.sequence.slot
+
+
+def sequences_of(rows: Iterable[CacheRow]) -> list[SequenceState]:
+    """Return the sequences of rows, each once: a beam search has several rows."""
+    return list(dict.fromkeys(row.sequence for row in rows))
+
+
+def cancel(sequences: Iterable[SequenceState]) -> None:
+    """Mark sequences so that the next step removes them."""
+    for sequence in sequences:
+        sequence.cancelled = True

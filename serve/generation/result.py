@@ -1,43 +1,64 @@
-"""The result of one generation request."""
+"""Results of sequences that have ended."""
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 
+from serve.engine import FinishReason, GenerationResult, TokenLogprob
 from serve.errors import InputError
-from serve.generation.request import Generation
-from serve.generation.sampling.logits import Logprobs
-from serve.generation.sampling.params import Sampling
+from serve.generation.detokenizer import TokenTexts
+from serve.generation.request import SequenceState
+from serve.sampling_params import SamplingParams
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What was written for a prompt."""
+def result_of(sequence: SequenceState, token_texts: TokenTexts) -> GenerationResult:
+    """Return the result of a sequence that has ended, its text as the tokens give it."""
+    card = sequence.adapter.card
+    return GenerationResult(
+        adapter=card.name,
+        sha256=card.sha256,
+        text=sequence.text,
+        tokens=sequence.tokens,
+        finish_reason=sequence.finish_reason or FinishReason.CANCELLED,
+        prompt_tokens=len(sequence.input_tokens),
+        logprobs=_logprobs(sequence, token_texts),
+    )
 
-    adapter: str
-    sha256: str
-    tokens: list[int]
-    """Without the end-of-sequence token."""
-    text: str
-    ended: bool
-    """Whether the model, or a text to stop at, ended it."""
-    logprobs: list[Logprobs] = field(default_factory=list)
-    """Of each token, and of the one that ended the text, if they were asked for."""
+
+def stripped(result: GenerationResult) -> GenerationResult:
+    """Return a result without the white space around its text."""
+    text = result.text.strip()
+    removed = len(result.text) - len(result.text.lstrip())
+    logprobs = [replace(one, offset=min(max(0, one.offset - removed), len(text))) for one in result.logprobs]
+    return replace(result, text=text, logprobs=logprobs)
 
 
-def one_answer(sampling: Sampling) -> Sampling:
-    """Return what is asked for, unless it is more than one answer, which cannot be streamed."""
+def check_streamable(sampling: SamplingParams) -> SamplingParams:
+    """Return the parameters of a stream.
+
+    Raises:
+        InputError: They ask for more than one text.
+
+    """
     if sampling.n > 1:
-        raise InputError(f"n is {sampling.n}: a stream has one answer")
+        raise InputError(f"n is {sampling.n}: a stream has one text")
     return sampling
 
 
-def written(generation: Generation) -> Written:
-    """Return what a generation that has ended came to."""
-    card = generation.adapter.card
-    return Written(
-        card.name,
-        card.sha256,
-        generation.tokens,
-        generation.text.strip(),
-        generation.ended == "stop",
-        generation.logprobs,
-    )
+def _logprobs(sequence: SequenceState, token_texts: TokenTexts) -> list[TokenLogprob]:
+    """Return the log probabilities of the tokens of the text; those that a stop string cut off are left out."""
+    if not sequence.logprobs:
+        return []
+    detokenizer = sequence.detokenizer
+    offsets, length = detokenizer.offsets, len(detokenizer.text)
+    count = sum(offset < length for offset in offsets) if detokenizer.stopped else len(offsets)
+    return [
+        TokenLogprob(
+            token=token,
+            text=token_texts.text(token),
+            offset=offset,
+            logprob=logprobs.chosen,
+            top=[(token_texts.text(one), value) for one, value in logprobs.top],
+        )
+        for token, offset, logprobs in zip(
+            sequence.tokens[:count], offsets[:count], sequence.logprobs[:count], strict=True
+        )
+    ]

@@ -1,88 +1,140 @@
-"""A fixed batch of prompts, decoded from the first token to the last."""
+"""A static batch: prompts decoded together from the first token to the last, as export checks and canaries need them.
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+It runs on the same `ModelRunner` as the scheduler of a server, with a KV cache of its own.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serve.generation.cache.kv_cache import PAST, PRESENT
-from serve.generation.model_runner import SOURCE_MASK
+from serve.adapters.canaries import compare_canaries
+from serve.bundle.adapter import Adapter
+from serve.generation.model_runner import ModelRunner
 from serve.generation.prompts import Prompt
-from serve.runtime.buffers import TYPES
-from serve.runtime.padding import mask_of, pad
-
-if TYPE_CHECKING:
-    from serve.generation.generator import Generator
+from serve.generation.sampling.logits import Logits
+from serve.loaded_model import LoadedModel
 
 
-class Rows:
-    """Prompts that are written together: their cache and the logits (rows, vocabulary) of the newest tokens."""
+@dataclass(eq=False, kw_only=True)
+class StaticRow:
+    """One row of a static batch."""
+
+    source: Sequence[int]
+    """Tokens of the encoder's input; empty for a decoder alone."""
+    slot: int
+    """Slot of the adapter in the bank."""
+    total_tokens: int
+    """Tokens that are in the cache after the next run."""
+
+
+class StaticBatch:
+    """Prompts that are decoded together; `logits` are those after the newest tokens, (prompts, vocabulary)."""
 
     def __init__(
-        self,
-        generator: "Generator",
-        prompts: Sequence[Prompt],
-        *,
-        room: int,
-        adapters: dict[str, ort.OrtValue] | None = None,
+        self, model: LoadedModel, prompts: Sequence[Prompt], slots: Sequence[int], *, max_new_tokens: int
     ) -> None:
-        """Read the prompts, with room for so many tokens after each; `adapters` are the inputs that a bank adds."""
-        self.generator = generator
-        manifest = generator.bundle.manifest
-        ids = [prompt.input_ids for prompt in prompts]
-        self.fixed = dict(adapters or {})
-        if generator.encoder is not None:
-            self.fixed |= self._encode(generator.encoder, ids)
-            ids = [[manifest.start_token_id or 0] for _ in prompts]
-        self.lengths = np.array([len(row) for row in ids])
-        self.steady = {edge.name for edge in manifest.inputs} & set(self.fixed)
-        sizes = {"batch": len(prompts), "max_length": int(self.lengths.max()) + room}
-        self.cache = {
-            edge.name.removeprefix(PAST): ort.OrtValue.ortvalue_from_numpy(
-                np.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape], TYPES[edge.dtype]),
-                generator.device,
-                0,
-            )
-            for edge in manifest.inputs
-            if edge.name.startswith(PAST) and edge.name not in self.fixed
-        }
-        self.logits = self._run(pad(ids, manifest.pad_token_id))
+        """Prefill the prompts.
+
+        Args:
+            model: An open bundle.
+            prompts: The prompts.
+            slots: Slot of each prompt's adapter, which must stay there while the batch is used.
+            max_new_tokens: Most tokens that will be appended to each prompt.
+
+        Raises:
+            Overloaded: Memory is short.
+
+        """
+        ids: list[list[int]] = [prompt.input_ids for prompt in prompts]
+        sources: list[list[int]] = [[] for _ in prompts]
+        if model.encoder is not None:
+            ids, sources = [[model.bundle.manifest.start_token_id or 0] for _ in prompts], ids
+        self.rows = [
+            StaticRow(source=source, slot=slot, total_tokens=len(row))
+            for row, source, slot in zip(ids, sources, slots, strict=True)
+        ]
+        tokens, source_tokens = max(map(len, ids)) + max_new_tokens, max(map(len, sources))
+        self.runner = ModelRunner(model, max_tokens=len(ids) * max(tokens, source_tokens))
+        self.runner.reserve(len(ids), tokens=tokens, source_tokens=source_tokens)
+        self.runner.encode(self.rows, first=0)
+        self.logits = self._run(ids)
 
     def append(self, tokens: Sequence[int]) -> None:
-        """Take one more token of every row."""
-        self.lengths += 1
-        self.logits = self._run(np.array(tokens, np.int64)[:, None])
+        """Append one token to every row, and run it."""
+        for row in self.rows:
+            row.total_tokens += 1
+        self.logits = self._run([[token] for token in tokens])
 
-    def _encode(self, encoder: ort.InferenceSession, ids: list[list[int]]) -> dict[str, ort.OrtValue]:
-        """Return what the decoder reads of the sources, by the names of its inputs."""
-        manifest = self.generator.bundle.manifest
-        mask = mask_of([len(row) for row in ids])
-        binding = encoder.io_binding()
-        binding.bind_cpu_input("input_ids", pad(ids, manifest.pad_token_id))
-        binding.bind_cpu_input("attention_mask", mask)
-        for edge in manifest.encoder_inputs:
-            if edge.name in self.fixed:
-                binding.bind_ortvalue_input(edge.name, self.fixed[edge.name])
-        for edge in manifest.encoder_outputs:
-            binding.bind_output(edge.name, self.generator.device)
-        encoder.run_with_iobinding(binding)
-        names = [PAST + edge.name.removeprefix(PRESENT) for edge in manifest.encoder_outputs]
-        read = dict(zip(names, binding.get_outputs(), strict=True))
-        return read | {SOURCE_MASK: ort.OrtValue.ortvalue_from_numpy(mask)}
+    def _run(self, ids: Sequence[Sequence[int]]) -> Logits:
+        return self.runner.run(ids, self.rows, first=0).copy()
 
-    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        mask = mask_of(self.lengths)
-        binding = self.generator.session.io_binding()
-        binding.bind_cpu_input("input_ids", ids)
-        binding.bind_cpu_input("attention_mask", mask)
-        for name in self.steady:
-            binding.bind_ortvalue_input(name, self.fixed[name])
-        binding.bind_output("logits")
-        for name, value in self.cache.items():
-            binding.bind_ortvalue_input(PAST + name, value)
-            binding.bind_ortvalue_output(PRESENT + name, value)
-        self.generator.session.run_with_iobinding(binding)
-        logits: NDArray[np.float32] = binding.get_outputs()[0].numpy()
-        return logits[:, 0]
+
+@contextmanager
+def static_batch(model: LoadedModel, prompts: Sequence[Prompt], *, max_new_tokens: int) -> Iterator[StaticBatch]:
+    """Yield a batch of prompts, whose adapters keep their slots until the block ends."""
+    if model.bank is None:
+        yield StaticBatch(model, prompts, [0] * len(prompts), max_new_tokens=max_new_tokens)
+        return
+    with model.bank.acquire([prompt.adapter for prompt in prompts]) as (slots, _):
+        yield StaticBatch(model, prompts, slots.tolist(), max_new_tokens=max_new_tokens)
+
+
+def forced_logits(
+    model: LoadedModel, prompts: Sequence[Prompt], tokens: Sequence[Sequence[int]]
+) -> list[NDArray[np.float32]]:
+    """Return the logits before each of given tokens, as if these had been generated (teacher forcing).
+
+    Args:
+        model: An open bundle.
+        prompts: The prompts, decoded in one batch.
+        tokens: Tokens behind each prompt.
+
+    Returns:
+        One array (tokens, vocabulary) for each prompt.
+
+    """
+    longest = max(map(len, tokens))
+    steps = []
+    with static_batch(model, prompts, max_new_tokens=longest) as batch:
+        for step in range(longest):
+            steps.append(batch.logits)
+            if step + 1 < longest:
+                batch.append([row[min(step, len(row) - 1)] for row in tokens])
+    return [np.stack([logits[index] for logits in steps[: len(row)]]) for index, row in enumerate(tokens)]
+
+
+def greedy_logits(
+    model: LoadedModel, prompts: Sequence[Prompt], *, max_new_tokens: int
+) -> tuple[list[list[int]], list[NDArray[np.float32]]]:
+    """Generate greedily after prompts, in one batch.
+
+    Returns:
+        For each prompt its tokens, with the one that ended the text, and the logits before each, (tokens, vocabulary).
+
+    """
+    ends = [prompt.adapter.card.eos_token_ids for prompt in prompts]
+    tokens: list[list[int]] = [[] for _ in prompts]
+    steps: list[NDArray[np.float32]] = []
+    with static_batch(model, prompts, max_new_tokens=max_new_tokens) as batch:
+        for _ in range(max_new_tokens):
+            if steps:
+                batch.append([row[-1] for row in tokens])
+            steps.append(batch.logits)
+            for row, end, token in zip(tokens, ends, batch.logits.argmax(-1).tolist(), strict=True):
+                if not row or row[-1] not in end:
+                    row.append(token)
+            if all(row[-1] in end for row, end in zip(tokens, ends, strict=True)):
+                break
+    return tokens, [np.stack([step[index] for step in steps[: len(row)]]) for index, row in enumerate(tokens)]
+
+
+def check_canaries(model: LoadedModel, adapters: Sequence[Adapter]) -> None:
+    """Raise a BundleError if an adapter does not give PyTorch's logits on its canary rows."""
+    for adapter in adapters:
+        card = adapter.card
+        logits = forced_logits(model, [Prompt(ids, adapter) for ids in card.canary_ids], card.canary_tokens)
+        found = [row[range(len(tokens)), tokens] for row, tokens in zip(logits, card.canary_tokens, strict=True)]
+        compare_canaries(card, found, model.bundle.manifest)

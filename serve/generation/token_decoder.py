@@ -1,12 +1,12 @@
-"""Decoding tokens as they come, to exactly the text that all of them give together.
+"""Token decoders: the text of tokens as they come, equal to the text of all of them decoded at once.
 
-The library's own `DecodeStream` decodes a window and compares; where later tokens change what earlier ones meant, as
-with the byte tokens of Llama 2, it gives up. Here a text is certain only when no later token can change it:
+The library's own `DecodeStream` decodes a window and compares; where later tokens change the meaning of earlier ones,
+as with the byte tokens of Llama 2, it fails. Here a text is certain only when no later token can change it:
 
-- bytes (GPT-2's byte-level tokens) are decoded one by one; a character cut short waits for its next byte;
-- other tokens are decoded apart, each behind a token that marks that it is not the first. Byte tokens (`<0x0A>`) wait
-  for the first token that is none, since one wrong byte makes replacements of all of them;
-- of a decoder that is none of these, nothing is certain before the end.
+- bytes (GPT-2's byte-level tokens) are decoded one by one; an incomplete character waits for its next byte;
+- other tokens are decoded one by one, each behind a token that shows that it is not the first. Byte tokens (`<0x0A>`)
+  wait for the first token that is none, since one wrong byte turns all of them into replacements;
+- with any other decoder, nothing is certain before the end.
 """
 
 import codecs
@@ -18,13 +18,13 @@ from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
-APART = {"ByteFallback", "Metaspace", "Replace", "Strip", "WordPiece"}
-"""Decoders that treat a token by itself, but for its being the first, and for its neighbours among byte tokens."""
+SEPARATE = {"ByteFallback", "Metaspace", "Replace", "Strip", "WordPiece"}
+"""Decoders that treat each token by itself, except the first one, and byte tokens together with their neighbours."""
 PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
 BYTES = {chr(byte): byte for byte in PRINTABLE} | {
     chr(256 + place): byte for place, byte in enumerate(sorted({*range(256)} - {*PRINTABLE}))
 }
-"""The bytes that the characters of byte-level tokens stand for: printable ones themselves, the others from 256 on."""
+"""Bytes by the characters of byte-level tokens: printable bytes are themselves, the others follow from 256 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,37 +32,37 @@ class Decoded:
     """Text that has become certain with a token."""
 
     before: str = ""
-    """Of the tokens before it."""
+    """Text of the tokens before it."""
     own: str = ""
 
 
 class TokenDecoder(Protocol):
-    """Turns the tokens of one text into text; the pieces together are what decoding all tokens at once gives."""
+    """Turns the tokens of one text into text; the pieces together equal the text of all tokens decoded at once."""
 
     def push(self, token: int) -> Decoded:
-        """Take a token and return the text that no later token can change."""
+        """Append a token and return the text that no later token can change."""
         ...
 
     def end(self) -> str:
-        """Return the rest, when no token comes any more."""
+        """Return the rest, when no more tokens follow."""
         ...
 
 
-def token_decoders(tokenizer: Tokenizer) -> Callable[[], TokenDecoder]:
-    """Return what makes a decoder for a text; special tokens have no text."""
+def decoder_factory(tokenizer: Tokenizer) -> Callable[[], TokenDecoder]:
+    """Return a function that makes a decoder for a new text; special tokens have no text."""
     steps = [] if tokenizer.decoder is None else list(_steps(json.loads(tokenizer.decoder.__getstate__())))
     special = frozenset(token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special)
     if [step["type"] for step in steps] == ["ByteLevel"]:
         return partial(ByteLevelDecoder, tokenizer, special)
     falls_back = any(step["type"] == "ByteFallback" for step in steps)
-    anchor = _anchor(tokenizer, special) if _is_apart(steps) else None
+    anchor = _anchor(tokenizer, special) if _is_separate(steps) else None
     if anchor is None:
         return partial(WholeDecoder, tokenizer)
-    return partial(ApartDecoder, tokenizer, special, anchor, falls_back=falls_back)
+    return partial(SeparateDecoder, tokenizer, special, anchor, falls_back=falls_back)
 
 
 class ByteLevelDecoder:
-    """Decodes bytes, wherever tokens border."""
+    """Decodes bytes, whatever tokens they belong to."""
 
     def __init__(self, tokenizer: Tokenizer, special: frozenset[int]) -> None:
         self.tokenizer, self.special = tokenizer, special
@@ -78,21 +78,29 @@ class ByteLevelDecoder:
         return Decoded(own=self.utf8.decode(content))
 
     def end(self) -> str:
-        """Return a replacement for a character that was cut short."""
+        """Return a replacement for an incomplete character."""
         return self.utf8.decode(b"", final=True)
 
 
-class ApartDecoder:
+class SeparateDecoder:
     """Decodes tokens one by one, and byte tokens together with their neighbours."""
 
     def __init__(self, tokenizer: Tokenizer, special: frozenset[int], anchor: int, *, falls_back: bool) -> None:
-        """`anchor` is a token that has a text wherever it stands."""
+        """Begin a text.
+
+        Args:
+            tokenizer: The tokenizer.
+            special: Tokens that have no text.
+            anchor: A token that has a text at any position.
+            falls_back: The vocabulary has byte tokens.
+
+        """
         self.tokenizer, self.special, self.falls_back = tokenizer, special, falls_back
         self.anchor, self.anchor_text = anchor, tokenizer.decode([anchor])
         self.byte_tokens: list[int] = []
-        """The latest, whose text is not certain."""
+        """The latest byte tokens, whose text is not certain."""
         self.first: list[int] | None = []
-        """Tokens at the beginning, as long as they have no text: the decoder may take a space from the first."""
+        """Tokens at the beginning, until they have a text: the decoder may remove a space from the first."""
 
     def push(self, token: int) -> Decoded:
         """Return the text of a token, and of the byte tokens before it that it ends."""
@@ -129,7 +137,7 @@ class WholeDecoder:
         self.tokens: list[int] = []
 
     def push(self, token: int) -> Decoded:
-        """Keep a token."""
+        """Append a token; no text is certain yet."""
         self.tokens.append(token)
         return Decoded()
 
@@ -140,7 +148,7 @@ class WholeDecoder:
 
 
 def _steps(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the decoders that a decoder consists of, in their order."""
+    """Yield the decoders that a decoder consists of, in order."""
     if decoder["type"] == "Sequence":
         for part in decoder["decoders"]:
             yield from _steps(part)
@@ -148,19 +156,19 @@ def _steps(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield decoder
 
 
-def _is_apart(steps: list[dict[str, Any]]) -> bool:
-    """Return whether tokens can be decoded apart: once they are joined, only a beginning may still be stripped."""
+def _is_separate(steps: list[dict[str, Any]]) -> bool:
+    """Return True if tokens can be decoded one by one: once they are joined, only a beginning may be stripped."""
     fused = False
     for step in steps:
         fused = fused or step["type"] == "Fuse"
         strips_beginning = step["type"] == "Strip" and step["stop"] == 0
-        if not (step["type"] == "Fuse" or strips_beginning if fused else step["type"] in APART):
+        if not (step["type"] == "Fuse" or strips_beginning if fused else step["type"] in SEPARATE):
             return False
     return True
 
 
 def _anchor(tokenizer: Tokenizer, special: frozenset[int]) -> int | None:
-    """Return a token that has a text wherever it stands, and is no byte."""
+    """Return a token that has a text at any position and is no byte token."""
     for token in range(tokenizer.get_vocab_size()):
         name = tokenizer.id_to_token(token)
         if name and token not in special and not name.startswith("<0x") and tokenizer.decode([token]).strip():

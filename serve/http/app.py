@@ -1,44 +1,68 @@
-"""The application: an engine, what waits for it, and the routes of what it does."""
+"""The application: one engine behind the protocols that it is capable of."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
-from serve.classification.async_classifier import AsyncClassifier
-from serve.generation.async_text_generator import AsyncGenerator
-from serve.http import error_responses, health
-from serve.http.middleware import AnswerAtTheEnd, CountRequests, PayloadLimit
-from serve.http.openai import completions, models
+from serve.engine import Capability, Engine
+from serve.http import health
+from serve.http.error_responses import ErrorResponder
+from serve.http.middleware import PayloadLimitMiddleware, RequestMetricsMiddleware, ShutdownMiddleware
+from serve.http.openai import completions, models, protocol
+from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
-from serve.telemetry.prometheus import METRICS
+from serve.telemetry.prometheus import Metrics
 
-ROUTES: dict[type, list[APIRouter]] = {
-    AsyncClassifier: [predict.router],
-    AsyncGenerator: [completions.router, models.router],
-}
-"""By engine."""
+PROTOCOLS: tuple[HttpProtocol, ...] = (
+    HttpProtocol(name="health", routers=(health.router,), error_body=predict.error_body),
+    HttpProtocol(name="tei", routers=(predict.router,), error_body=predict.error_body, capability=Capability.CLASSIFY),
+    HttpProtocol(
+        name="openai",
+        routers=(completions.router, models.router),
+        error_body=protocol.error_body,
+        prefix="/v1",
+        capability=Capability.GENERATE,
+    ),
+)
+"""Protocols over HTTP; a new one is a folder beside this file and an entry here."""
 
 
 def make_app(
-    engine: AsyncClassifier | AsyncGenerator, *, max_client_rows: int = 64, payload_limit: int = 2_000_000
+    engine: Engine,
+    *,
+    max_client_batch_size: int = 64,
+    payload_limit: int = 2_000_000,
+    protocols: Sequence[HttpProtocol] = PROTOCOLS,
 ) -> FastAPI:
-    """Return the application that serves an engine; it starts it on startup and drains it on shutdown."""
-    metrics = METRICS[type(engine)](engine)
+    """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
+
+    Args:
+        engine: The engine; protocols that it is not capable of are left out.
+        max_client_batch_size: Most texts in one request.
+        payload_limit: Most bytes of a request's body.
+        protocols: Protocols to offer.
+
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with engine:
+        await engine.start()
+        try:
             yield
+        finally:
+            await engine.drain()
 
     app = FastAPI(title="AdaMix", description="Many adapters on one base, in one batch.", lifespan=lifespan)
-    app.state.engine, app.state.metrics = engine, metrics
-    app.state.max_client_rows = max_client_rows
-    for router in ROUTES[type(engine)]:
-        app.include_router(router)
-    app.include_router(health.router)
-    error_responses.install(app)
-    app.add_middleware(PayloadLimit, limit=payload_limit)
-    app.add_middleware(AnswerAtTheEnd)
-    app.add_middleware(CountRequests, metrics=metrics)
+    app.state.engine, app.state.metrics = engine, Metrics(engine)
+    app.state.max_client_batch_size = max_client_batch_size
+    for one in protocols:
+        if one.capability is None or one.capability in engine.capabilities:
+            for router in one.routers:
+                app.include_router(router)
+    errors = ErrorResponder(protocols)
+    errors.install(app)
+    app.add_middleware(PayloadLimitMiddleware, limit=payload_limit, errors=errors)
+    app.add_middleware(ShutdownMiddleware, errors=errors)
+    app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
     return app

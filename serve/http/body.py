@@ -1,29 +1,29 @@
-"""Bodies of requests that are refused with their first fault: it costs no more, however many others there are."""
+"""JSON bodies whose validation stops at the first error, so that refusing one costs the same however wrong it is."""
 
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, FailFast, model_validator
 
 
-class FirstFault(FailFast):
-    """An annotation of a list or a mapping whose checks end with the first fault."""
+class FirstError(FailFast):
+    """Annotation of a list or mapping whose validation ends with the first error."""
 
     __hash__ = object.__hash__
-    """A union's members have to have one."""
+    """Members of a union must be hashable."""
 
 
-Strings = Annotated[list[str], FirstFault()]
+Strings = Annotated[list[str], FirstError()]
 
 
 class Body(BaseModel):
-    """A JSON object without fields that it does not have."""
+    """A JSON object in which unknown fields are an error."""
 
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def keep_one_stranger(cls, body: Any) -> Any:
-        """Leave out all unknown fields but one, which is the fault; null may yet be taken for what was not given."""
+    def keep_one_unknown(cls, body: Any) -> Any:
+        """Drop all unknown fields but one, which becomes the error; a field that is null counts last."""
         if not isinstance(body, dict):
             return body
         unknown = [name for name in body if name not in cls.model_fields]

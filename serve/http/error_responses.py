@@ -1,88 +1,98 @@
-"""From errors to answers: one table."""
+"""Errors as responses: one table of statuses, and a body in the form of the request's protocol."""
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from serve.bundle.adapter import LONGEST_NAME
 from serve.errors import (
+    ClassificationFailed,
     DeadlineExceeded,
-    Draining,
-    Failed,
+    GenerationFailed,
     InputError,
     Overloaded,
     ServeError,
+    ShuttingDown,
     UnknownAdapter,
     shortened,
 )
+from serve.http.protocol import ErrorKind, HttpProtocol
 
 logger = logging.getLogger(__name__)
 
-STATUS: dict[type[Exception], tuple[int, str]] = {
-    InputError: (422, "validation"),
-    UnknownAdapter: (404, "unknown_adapter"),
-    Overloaded: (429, "overloaded"),
-    Failed: (500, "failed"),
-    DeadlineExceeded: (504, "deadline_exceeded"),
-    Draining: (503, "draining"),
+INVALID = ErrorKind(422, "validation", "invalid_request_error")
+NOT_JSON = ErrorKind(400, "validation", "invalid_request_error")
+PAYLOAD_TOO_LARGE = ErrorKind(413, "payload_too_large", "invalid_request_error", "payload_too_large")
+INTERNAL = ErrorKind(500, "internal", "server_error", "internal")
+KINDS: dict[type[Exception], ErrorKind] = {
+    InputError: INVALID,
+    UnknownAdapter: ErrorKind(404, "unknown_adapter", "invalid_request_error", "model_not_found"),
+    Overloaded: ErrorKind(429, "overloaded", "rate_limit_error", "rate_limit_exceeded"),
+    ClassificationFailed: ErrorKind(500, "failed", "server_error", "classification_failed"),
+    GenerationFailed: ErrorKind(500, "failed", "server_error", "generation_failed"),
+    DeadlineExceeded: ErrorKind(504, "deadline_exceeded", "server_error", "timeout"),
+    ShuttingDown: ErrorKind(503, "draining", "server_error", "shutting_down"),
+    ServeError: INTERNAL,
 }
-"""Status code and error_type of each error."""
+"""Kinds of errors; a class without an entry has that of its nearest base class."""
 RETRY_AFTER = {429: "1", 503: "1"}
-"""Seconds after which a client may try again."""
-LONGEST_ERROR = 2000
-"""Characters of an error: what is wrong, and not all that was sent."""
+"""Seconds after which a client may try again, by status."""
+MAX_MESSAGE = 2000
+MAX_FIELD = 64
+"""Characters of an error message, and of a field's name in one."""
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error as {"error": …, "error_type": …}."""
-    app.add_exception_handler(ServeError, _serve_error)
-    app.add_exception_handler(ValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _bug)
+class ErrorResponder:
+    """Builds error responses in the form of the protocol that a path belongs to."""
+
+    def __init__(self, protocols: Sequence[HttpProtocol]) -> None:
+        self.protocols = sorted(protocols, key=lambda protocol: -len(protocol.prefix))
+
+    def body(self, path: str, message: str, kind: ErrorKind, param: str | None = None) -> dict[str, Any]:
+        """Return the JSON body of an error."""
+        protocol = next(one for one in self.protocols if path.startswith(one.prefix))
+        return protocol.error_body(shortened(message, MAX_MESSAGE), kind, param)
+
+    def response(self, path: str, message: str, kind: ErrorKind, param: str | None = None) -> JSONResponse:
+        """Return the response of an error."""
+        headers = {"Retry-After": RETRY_AFTER[kind.status]} if kind.status in RETRY_AFTER else None
+        return JSONResponse(self.body(path, message, kind, param), kind.status, headers)
+
+    def install(self, app: FastAPI) -> None:
+        """Answer every exception of an application."""
+        app.add_exception_handler(ServeError, self._serve_error)
+        app.add_exception_handler(ValidationError, self._validation_error)
+        app.add_exception_handler(HTTPException, self._http_error)
+        app.add_exception_handler(Exception, self._bug)
+
+    async def _serve_error(self, request: Request, error: Exception) -> JSONResponse:
+        return self.response(request.url.path, str(error), kind_of(error))
+
+    async def _validation_error(self, request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ValidationError)
+        # For a field of several types, the error that lies deepest belongs to the type that was meant.
+        worst = max(error.errors(include_url=False, include_input=False), key=lambda one: len(one["loc"]))
+        if worst["type"].startswith("json"):
+            reason = worst.get("ctx", {}).get("error", worst["msg"])
+            return self.response(request.url.path, f"the body is not JSON: {reason}", NOT_JSON)
+        param = ".".join(shortened(str(part), MAX_FIELD) for part in worst["loc"] if part != "body")
+        message = f"{param}: {worst['msg']}" if param else worst["msg"]
+        return self.response(request.url.path, message, INVALID, param or None)
+
+    async def _http_error(self, request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        kind = ErrorKind(error.status_code, "http", "invalid_request_error")
+        return self.response(request.url.path, str(error.detail), kind)
+
+    async def _bug(self, request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return self.response(request.url.path, "internal error; the server's log has the details", INTERNAL)
 
 
-def answer(status: int, error: str, error_type: str) -> JSONResponse:
-    """Return an error's response."""
-    headers = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else None
-    return JSONResponse(_body(error, error_type), status, headers)
-
-
-def body_of(error: ServeError) -> dict[str, str]:
-    """Return what an answer that has begun ends with if the rest of it fails."""
-    return _body(str(error), _kind(error)[1])
-
-
-async def _serve_error(request: Request, error: Exception) -> JSONResponse:
-    status, error_type = _kind(error)
-    return answer(status, str(error), error_type)
-
-
-async def _validation_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ValidationError)
-    # Of a field that may be this or that, the fault that lies deepest is that of what was meant.
-    fault = max(error.errors(include_url=False, include_input=False), key=lambda fault: len(fault["loc"]))
-    if fault["type"].startswith("json"):
-        return answer(400, f"the body is not JSON: {fault.get('ctx', {}).get('error', fault['msg'])}", "validation")
-    where = ".".join(shortened(str(part), LONGEST_NAME) for part in fault["loc"] if part != "body")
-    return answer(422, f"{where}: {fault['msg']}" if where else fault["msg"], "validation")
-
-
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    return answer(error.status_code, str(error.detail), "http")
-
-
-async def _bug(request: Request, error: Exception) -> JSONResponse:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return answer(500, "internal error; the server's log has the details", "internal")
-
-
-def _kind(error: Exception) -> tuple[int, str]:
-    return STATUS.get(type(error), (500, "internal"))
-
-
-def _body(error: str, error_type: str) -> dict[str, str]:
-    return {"error": shortened(error, LONGEST_ERROR), "error_type": error_type}
+def kind_of(error: Exception) -> ErrorKind:
+    """Return the kind of an error: the entry of its class or of its nearest base class."""
+    return next((KINDS[base] for base in type(error).__mro__ if base in KINDS), INTERNAL)

@@ -3,53 +3,54 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from serve.classification.classifier import Classifier
-from serve.errors import Draining
-from serve.generation.generator import Generator
+from serve.engine import Engine, ModelInfo
+from serve.errors import ShuttingDown
 
 router = APIRouter()
 
 
 @router.get("/health")
 async def health(request: Request) -> dict[str, str]:
-    """Say that the server takes requests; 503 once it is stopping."""
-    if request.app.state.engine.draining:
-        raise Draining("the server is stopping")
+    """Return 200 while the server takes requests, and 503 once it is stopping."""
+    engine: Engine = request.app.state.engine
+    if engine.stats().draining:
+        raise ShuttingDown("the server is stopping")
     return {"status": "ok"}
 
 
 @router.get("/info")
 async def info(request: Request) -> dict[str, Any]:
     """Describe the bundle and its adapters."""
-    model: Classifier | Generator = request.app.state.engine.model
-    manifest = model.bundle.manifest
+    engine: Engine = request.app.state.engine
+    facts = engine.info()
     return {
-        "task": manifest.task,
-        "shape": manifest.shape,
-        "precision": manifest.precision,
-        "provider": model.provider,
-        "slots": model.bank.room if model.bank else None,
-        "base": manifest.base,
-        "versions": manifest.versions,
-        "adapters": {
-            name: {
-                "sha256": card.sha256,
-                "kind": card.kind,
-                "pairs": card.pairs,
-                "regression": card.regression,
-                "labels": card.labels,
-                "max_length": card.max_length,
-                "metrics": card.metrics,
-                "parity": manifest.parity.get(name),
-            }
-            for name, card in model.cards.items()
-        },
+        "task": facts.task,
+        "shape": facts.shape,
+        "precision": facts.precision,
+        "provider": facts.provider,
+        "slots": facts.slots,
+        "base": facts.base,
+        "versions": facts.versions,
+        "adapters": {model.name: _described(model) for model in engine.models() if not model.is_base},
     }
 
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Return the counters in Prometheus' text format."""
-    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    content, media_type = request.app.state.metrics.exposition()
+    return Response(content, media_type=media_type)
+
+
+def _described(model: ModelInfo) -> dict[str, Any]:
+    return {
+        "sha256": model.sha256,
+        "kind": model.kind,
+        "pairs": model.pairs,
+        "regression": model.regression,
+        "labels": model.labels,
+        "max_length": model.max_length,
+        "metrics": model.metrics,
+        "parity": model.parity,
+    }

@@ -1,4 +1,4 @@
-"""Refuse bodies that are too large, answer what the server's end cuts off, and count and time every request."""
+"""ASGI middleware: refuse large bodies, answer requests that shutdown cancels, count and time requests."""
 
 import asyncio
 import time
@@ -6,15 +6,16 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.error_responses import answer
+from serve.errors import ShuttingDown
+from serve.http.error_responses import PAYLOAD_TOO_LARGE, ErrorResponder, kind_of
 from serve.telemetry.prometheus import Metrics
 
 
-class PayloadLimit:
-    """ASGI middleware: 413 for a body of more than `limit` bytes, be it announced or not."""
+class PayloadLimitMiddleware:
+    """Return 413 for a body of more than `limit` bytes, whether its length is announced or not."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app, self.limit = app, limit
+    def __init__(self, app: ASGIApp, limit: int, errors: ErrorResponder) -> None:
+        self.app, self.limit, self.errors = app, limit, errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, with its body read up to the limit."""
@@ -31,7 +32,7 @@ class PayloadLimit:
             more = message.get("more_body", False)
             if len(body) > self.limit:
                 text = f"the request has more than {self.limit} bytes: send less at once"
-                await answer(413, text, "payload_too_large")(scope, receive, send)
+                await self.errors.response(scope["path"], text, PAYLOAD_TOO_LARGE)(scope, receive, send)
                 return
         replayed = False
 
@@ -45,14 +46,14 @@ class PayloadLimit:
         await self.app(scope, replay, send)
 
 
-class AnswerAtTheEnd:
-    """ASGI middleware: 503 for a request whose task is cancelled, if no answer has begun.
+class ShutdownMiddleware:
+    """Return 503 for a request whose task is cancelled before its response has begun.
 
-    The server does that when its time to exit is over, and never before.
+    The server cancels tasks only when the time to exit is over.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, errors: ErrorResponder) -> None:
+        self.app, self.errors = app, errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -68,18 +69,18 @@ class AnswerAtTheEnd:
         except asyncio.CancelledError:
             if scope["type"] != "http" or begun:
                 raise
-            text = "the server stopped before this was answered; send the request to another one"
-            await answer(503, text, "draining")(scope, receive, send)
+            error = ShuttingDown("the server stopped before this was answered; send the request to another one")
+            await self.errors.response(scope["path"], str(error), kind_of(error))(scope, receive, send)
 
 
-class CountRequests:
-    """ASGI middleware: status codes and seconds of the requests that do work."""
+class RequestMetricsMiddleware:
+    """Count status codes and seconds of POST requests."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and note how it ended."""
+        """Pass a request on and record its status and time."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
@@ -87,8 +88,7 @@ class CountRequests:
 
         async def note(message: Any) -> None:
             if message["type"] == "http.response.start":
-                self.metrics.requests.labels(str(message["status"])).inc()
-                self.metrics.request_seconds.observe(time.monotonic() - started)
+                self.metrics.request_finished(message["status"], time.monotonic() - started)
             await send(message)
 
         await self.app(scope, receive, note)

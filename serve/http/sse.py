@@ -1,34 +1,28 @@
-"""Server-sent events, and clients that leave."""
+"""Server-sent events, and clients that disconnect."""
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from contextlib import aclosing
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from fastapi import Request
 
-Done = TypeVar("Done")
-CLOSED_REQUEST = 499
-"""The status of a request whose client has left; nobody reads it."""
+Result = TypeVar("Result")
+DONE = "data: [DONE]\n\n"
+"""The last event of a stream in OpenAI's API."""
+CLIENT_CLOSED_REQUEST = 499
+"""Status of a request whose client has disconnected; nobody receives it."""
 
 
-async def _all(first: str, events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-    """Yield an event that was awaited already, and then the others."""
-    async with aclosing(events) as rest:
-        yield first
-        async for event in rest:
-            yield event
-
-
-def _event(content: dict[str, Any]) -> str:
+def event(content: dict[str, Any]) -> str:
+    """Return a server-sent event with JSON content."""
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
 
 
-async def _unless_gone(request: Request, work: Awaitable[Done]) -> Done | None:
-    """Return what work comes to, or None if the client has left before it is done."""
+async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Result | None:
+    """Return the result of `work`, or cancel it and return None if the client disconnects first."""
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
+    leaving = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -40,6 +34,6 @@ async def _unless_gone(request: Request, work: Awaitable[Done]) -> Done | None:
     return None
 
 
-async def _left(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,7 +1,7 @@
-"""Memory that holds rows, on the host or on a device, and that a run is given parts of.
+"""Row buffers on the host or on a device, slices of which are bound to a run as inputs and outputs.
 
-On the host it is numpy's. On a device it is ONNX Runtime's, and ONNX Runtime copies it: a graph of one `Identity` is
-run over addresses, from and to either side.
+Host buffers are numpy arrays. Device buffers are ONNX Runtime's memory, which is copied by running a graph of one
+`Identity` over addresses of either side.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,39 +13,43 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from serve.runtime.providers import CPU, CUDA
+
 HOST = "cpu"
 CUDA_DEVICE = "cuda"
-COPYING = {HOST: ["CPUExecutionProvider"], CUDA_DEVICE: ["CUDAExecutionProvider"]}
-"""What runs the copies, by the kind of device."""
+COPY_PROVIDERS = {HOST: [CPU], CUDA_DEVICE: [CUDA]}
+"""Execution providers that run the copies, by kind of device."""
 TYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
 }
+"""Types of numpy by ONNX Runtime's names."""
 States = Mapping[str, NDArray[np.generic]]
+"""Part of a row, by the name of its buffer."""
 IDENTITY = (
     b'\x08\n:<\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x04copyZ\x10\n\x01x\x12\x0b\n\t\x08\x02\x12\x05\n\x03\x12\x01n'
     b"b\x10\n\x01y\x12\x0b\n\t\x08\x02\x12\x05\n\x03\x12\x01nB\x04\n\x00\x10\x15"
 )
-"""An ONNX model, y = Identity(x), of bytes (n,): opset 21, IR version 10."""
+"""ONNX model y = Identity(x) for uint8 tensors (n,): opset 21, IR version 10."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Of one buffer."""
+    """Shape and type of one buffer."""
 
     shape: tuple[int, ...]
-    """(rows, …)"""
+    """(rows, …)."""
     axis: int
-    """Of the tokens."""
+    """Axis of the tokens."""
     dtype: np.dtype[np.generic]
 
     def tokens(self, count: int) -> tuple[slice, ...]:
-        """Return what cuts a row, which has no axis of rows, down to its first tokens."""
+        """Return the index that selects the first `count` tokens of a row; the row has no axis of rows."""
         return (slice(None),) * (self.axis - 1) + (slice(count),)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row."""
+        """Bytes of one row."""
         return prod(self.shape[1:]) * self.dtype.itemsize
 
 
@@ -56,13 +60,18 @@ class Buffers(Protocol):
     """Buffers of rows by name."""
 
     def __init__(self, layouts: Layouts, device: str) -> None:
-        """Make buffers full of zeros; a MemoryError if there is no room."""
+        """Allocate buffers of zeros.
+
+        Raises:
+            MemoryError: The device does not have enough memory.
+
+        """
 
     def resized(self, layouts: Layouts) -> Self:
-        """Return buffers of other sizes that hold what both have room for."""
+        """Return buffers of other sizes, with the content that fits."""
 
     def bind(self, binding: ort.IOBinding, name: str, edges: Sequence[str], first: int, count: int) -> None:
-        """Give a run `count` rows from `first` on, as the input `edges[0]` and, if there is another, as an output."""
+        """Bind `count` rows from `first` on as the input `edges[0]` and, if there is another edge, as its output."""
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy at least the first `tokens` of a row to another."""
@@ -74,25 +83,25 @@ class Buffers(Protocol):
         """Return a copy of the first `tokens` of a row."""
 
     def write(self, row: int, states: States, tokens: int) -> None:
-        """Write the first `tokens` of states into a row; what lies behind them may be lost."""
+        """Write the first `tokens` of `states` into a row; the tokens after them may be lost."""
 
 
 class HostBuffers:
-    """Arrays."""
+    """Buffers in host memory: numpy arrays."""
 
     def __init__(self, layouts: Layouts, device: str = HOST) -> None:
         self.layouts = layouts
         self.arrays = {name: np.zeros(layout.shape, layout.dtype) for name, layout in layouts.items()}
 
     def resized(self, layouts: Layouts) -> Self:
-        """Return arrays of other sizes that hold what both have room for."""
+        """Return buffers of other sizes, with the content that fits."""
         made = type(self)(layouts)
         for name, old in self.arrays.items():
             _copy_common(old, made.arrays[name])
         return made
 
     def bind(self, binding: ort.IOBinding, name: str, edges: Sequence[str], first: int, count: int) -> None:
-        """Give a run `count` rows from `first` on."""
+        """Bind `count` rows from `first` on."""
         value = ort.OrtValue.ortvalue_from_numpy(self.arrays[name][first : first + count])
         binding.bind_ortvalue_input(edges[0], value)
         for edge in edges[1:]:
@@ -114,17 +123,17 @@ class HostBuffers:
         return {name: array[row][self.layouts[name].tokens(tokens)].copy() for name, array in self.arrays.items()}
 
     def write(self, row: int, states: States, tokens: int) -> None:
-        """Write the first `tokens` of states into a row."""
+        """Write the first `tokens` of `states` into a row."""
         for name, array in self.arrays.items():
             cut = self.layouts[name].tokens(tokens)
             array[row][cut] = states[name][cut]
 
 
 class DeviceBuffers:
-    """Memory of a device; whole rows are copied, since their tokens lie apart."""
+    """Buffers in a device's memory; rows are copied as a whole, since their tokens are not contiguous."""
 
     def __init__(self, layouts: Layouts, device: str, before: Self | None = None) -> None:
-        """Make buffers that hold what those of `before` do, which are laid out anew on the host, and else zeros."""
+        """Allocate buffers with the content of `before` that fits, and zeros elsewhere."""
         self.layouts, self.device = layouts, device
         self.copier: ort.InferenceSession = before.copier if before else _copier(device)
         arrays = {name: np.zeros(layout.shape, layout.dtype) for name, layout in layouts.items()}
@@ -138,11 +147,11 @@ class DeviceBuffers:
             raise MemoryError(str(error)) from error
 
     def resized(self, layouts: Layouts) -> Self:
-        """Return buffers of other sizes that hold what both have room for."""
+        """Return buffers of other sizes, with the content that fits."""
         return type(self)(layouts, self.device, self)
 
     def bind(self, binding: ort.IOBinding, name: str, edges: Sequence[str], first: int, count: int) -> None:
-        """Give a run `count` rows from `first` on."""
+        """Bind `count` rows from `first` on."""
         layout = self.layouts[name]
         memory = (self.device, 0, layout.dtype.type, [count, *layout.shape[1:]], self._address(name, first))
         binding.bind_input(edges[0], *memory)
@@ -152,8 +161,8 @@ class DeviceBuffers:
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy a row to another."""
         for name, layout in self.layouts.items():
-            places = self._address(name, source), self._address(name, target)
-            self._copy(layout.row_bytes, (self.device, places[0]), (self.device, places[1]))
+            here, there = self._address(name, source), self._address(name, target)
+            self._copy(layout.row_bytes, (self.device, here), (self.device, there))
 
     def clear(self, row: int) -> None:
         """Write zeros into a row."""
@@ -170,7 +179,7 @@ class DeviceBuffers:
         return found
 
     def write(self, row: int, states: States, tokens: int) -> None:
-        """Write the first `tokens` of states into a row, and zeros behind them."""
+        """Write the first `tokens` of `states` into a row, and zeros after them."""
         for name, layout in self.layouts.items():
             whole, cut = np.zeros(layout.shape[1:], layout.dtype), layout.tokens(tokens)
             whole[cut] = states[name][cut]
@@ -193,17 +202,17 @@ class DeviceBuffers:
 
 
 BUFFERS: dict[str, type[Buffers]] = {HOST: HostBuffers, CUDA_DEVICE: DeviceBuffers}
-"""By the kind of device."""
+"""Buffers by kind of device."""
 
 
 def _copier(device: str) -> ort.InferenceSession:
-    """Return what copies bytes between addresses of the host and of a device."""
+    """Return the session that copies bytes between addresses of the host and of a device."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    return ort.InferenceSession(IDENTITY, options, providers=COPYING[device])
+    return ort.InferenceSession(IDENTITY, options, providers=COPY_PROVIDERS[device])
 
 
 def _copy_common(old: NDArray[np.generic], new: NDArray[np.generic]) -> None:
-    """Copy what both arrays have room for."""
-    kept = tuple(slice(min(sizes)) for sizes in zip(old.shape, new.shape, strict=True))
-    new[kept] = old[kept]
+    """Copy the part of `old` that fits into `new`."""
+    common = tuple(slice(min(sizes)) for sizes in zip(old.shape, new.shape, strict=True))
+    new[common] = old[common]

@@ -1,108 +1,115 @@
-"""Graphs as ONNX Runtime has optimised them, kept on disk for the next start.
+"""Cache of optimised graphs on disk, so that a later start skips ONNX Runtime's optimisation.
 
-Their weights lie there in the layout that the kernels read, and are mapped into memory: the sessions of a process and
-the processes of a machine share one copy, where each would otherwise repack its own.
+The weights of a cached graph are stored in the layout that the kernels read and are mapped into memory, so that
+sessions and processes share one copy; otherwise each session repacks its own.
 """
 
 import hashlib
 import json
 import logging
-import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnxruntime as ort
 
-from serve.bundle.checked_json import file_sha256, read_sealed, write_sealed
-from serve.errors import BundleError
+from serve.bundle.checked_json import file_sha256, read_checked_json, write_checked_json
+from serve.errors import BundleError, first_line
+from serve.runtime.cache_folder import cache_root, new_entry
 
 logger = logging.getLogger(__name__)
 
 GRAPH = "graph.onnx"
 WEIGHTS = "weights.bin"
-SEAL = "cached.json"
-SMALLEST = 1024
-"""Bytes of the smallest weight that lies outside the graph's file."""
-ENTRIES = {
+CHECKSUMS = "cached.json"
+"""Files of an entry; the last holds the sha256 of the other two."""
+MIN_EXTERNAL_BYTES = 1024
+"""Size from which a weight is stored in `WEIGHTS` rather than in `GRAPH`."""
+SAVE_SETTINGS = {
     "session.optimized_model_external_initializers_file_name": WEIGHTS,
-    "session.optimized_model_external_initializers_min_size_in_bytes": str(SMALLEST),
+    "session.optimized_model_external_initializers_min_size_in_bytes": str(MIN_EXTERNAL_BYTES),
     "session.save_external_prepacked_constant_initializers": "1",
 }
-Open = Callable[[Path, ort.SessionOptions], ort.InferenceSession]
+"""ONNX Runtime's settings for a session that saves its optimised graph."""
+OpenGraph = Callable[[Path, ort.SessionOptions], ort.InferenceSession]
 
 
 def default_cache() -> Path:
-    """Return $ADAMIX_CACHE/graphs, by default ~/.cache/adamix/graphs."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adamix"
-    return Path(os.environ.get("ADAMIX_CACHE") or default) / "graphs"
+    """Return the default folder of the graph cache."""
+    return cache_root() / "graphs"
 
 
-def key_of(hashes: Sequence[str], provider: str, disabled: Sequence[str]) -> str:
-    """Return the name of a cached graph: all that its optimised form depends on, hashed."""
-    facts = [sorted(hashes), provider, sorted(disabled), ort.__version__, _processor()]
+def cache_key(hashes: Sequence[str], provider: str, disabled_optimizers: Sequence[str]) -> str:
+    """Return the name of a cached graph: a hash of everything that its optimised form depends on.
+
+    Args:
+        hashes: sha256 of the model's files.
+        provider: Execution provider that the graph is optimised for.
+        disabled_optimizers: Optimizers of ONNX Runtime that are switched off.
+
+    """
+    facts = [sorted(hashes), provider, sorted(disabled_optimizers), ort.__version__, _cpu_model()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def cached_session(
-    model: Path, folder: Path, key: str, options: Callable[[], ort.SessionOptions], open_graph: Open
+    model: Path, cache: Path, key: str, make_options: Callable[[], ort.SessionOptions], open_graph: OpenGraph
 ) -> ort.InferenceSession:
-    """Return a session for `model` from the cache in `folder`, after writing what is not there.
+    """Return a session for the optimised graph of `model`, which is saved first if the cache does not have it.
 
-    Without a cache that can be written or read the session is opened as if there were none.
+    If the cache cannot be read or written, the model itself is opened and a warning is logged.
+
+    Args:
+        model: ONNX file.
+        cache: Folder of the cache.
+        key: Name of the entry, from `cache_key`.
+        make_options: Makes the options of a session.
+        open_graph: Opens a session for an ONNX file.
+
     """
-    kept = folder / key
+    entry = cache / key
     try:
-        if not _whole(kept):
-            _write(model, kept, options(), open_graph)
-        settings = options()
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return open_graph(kept / GRAPH, settings)
-    except Exception as error:  # the cache may fail in any way: the model itself is still there
-        logger.warning("the graph cache %s is not used: %s", kept, str(error).strip().splitlines()[0])
-        return open_graph(model, options())
+        if not _is_intact(entry):
+            _save(model, entry, make_options(), open_graph)
+        options = make_options()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return open_graph(entry / GRAPH, options)
+    except Exception as error:  # the model itself can still be opened, whatever happened to the cache
+        logger.warning("the graph cache %s is not used: %s", entry, first_line(error))
+        return open_graph(model, make_options())
 
 
-def _whole(kept: Path) -> bool:
-    """Return whether a cached graph is there; one that was changed is removed."""
-    if not kept.exists():
+def _is_intact(entry: Path) -> bool:
+    """Return True if an entry exists and its checksums match; a damaged one is removed."""
+    if not entry.exists():
         return False
     try:
-        hashes = read_sealed(kept / SEAL)
-        if all(file_sha256(kept / name) == hashes[name] for name in (GRAPH, WEIGHTS)):
+        hashes = read_checked_json(entry / CHECKSUMS)
+        if all(file_sha256(entry / name) == hashes[name] for name in (GRAPH, WEIGHTS)):
             return True
     except (BundleError, OSError, KeyError):
         pass
-    logger.warning("the cached graph %s is damaged: it is made again", kept)
-    shutil.rmtree(kept)
+    logger.warning("the cached graph %s is damaged: it is made again", entry)
+    shutil.rmtree(entry)
     return False
 
 
-def _write(model: Path, kept: Path, options: ort.SessionOptions, open_graph: Open) -> None:
-    """Write the optimised graph, whole or not at all; if another process was first, its own is as good."""
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial.", dir=kept.parent, ignore_cleanup_errors=True) as partial:
-        made = Path(partial) / kept.name
-        made.mkdir(mode=0o700)
-        options.optimized_model_filepath = str(made / GRAPH)
-        for name, value in ENTRIES.items():
+def _save(model: Path, entry: Path, options: ort.SessionOptions, open_graph: OpenGraph) -> None:
+    """Save the optimised graph of `model` as an entry that only its owner can change."""
+    with new_entry(entry) as folder:
+        folder.chmod(0o700)
+        options.optimized_model_filepath = str(folder / GRAPH)
+        for name, value in SAVE_SETTINGS.items():
             options.add_session_config_entry(name, value)
         open_graph(model, options)
-        (made / WEIGHTS).touch()
-        write_sealed(made / SEAL, {name: file_sha256(made / name) for name in (GRAPH, WEIGHTS)})
-        try:
-            made.rename(kept)
-        except OSError:
-            if not kept.exists():
-                raise
-            return
-    logger.info("kept the optimised graph in %s", kept)
+        (folder / WEIGHTS).touch()
+        write_checked_json(folder / CHECKSUMS, {name: file_sha256(folder / name) for name in (GRAPH, WEIGHTS)})
+    logger.info("saved the optimised graph in %s", entry)
 
 
-def _processor() -> str:
-    """Return what distinguishes this processor from others; packed weights fit only its like."""
+def _cpu_model() -> str:
+    """Return the CPU's model and features; prepacked weights fit only CPUs that are alike."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

@@ -1,17 +1,18 @@
-"""Compare a session's inputs and outputs with those of its bundle's manifest."""
+"""Compare the inputs and outputs of a session's graph with those that the manifest lists."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import onnxruntime as ort
 
 from serve.bundle.manifest import Edge
-from serve.bundle.reader import Bundle
 from serve.errors import BundleError
 
 
-def check_edges(session: ort.InferenceSession, bundle: Bundle) -> None:
-    """Raise an error if a session's graph does not have the edges that its manifest lists."""
-    found = session_edges(session)
-    if found != (bundle.manifest.inputs, bundle.manifest.outputs):
-        raise BundleError(f"{bundle.model} does not have the inputs and outputs that the manifest lists")
+def check_edges(session: ort.InferenceSession, graph: Path, inputs: Sequence[Edge], outputs: Sequence[Edge]) -> None:
+    """Raise a BundleError if the graph in the file `graph` has other inputs or outputs."""
+    if session_edges(session) != (list(inputs), list(outputs)):
+        raise BundleError(f"{graph} does not have the inputs and outputs that the manifest lists")
 
 
 def session_edges(session: ort.InferenceSession) -> tuple[list[Edge], list[Edge]]:

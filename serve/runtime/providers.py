@@ -1,4 +1,4 @@
-"""The execution providers, and the choice between them."""
+"""Execution providers of ONNX Runtime, and the choice between them."""
 
 import ctypes
 import os
@@ -11,32 +11,42 @@ from serve.errors import ProviderError
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 PROVIDERS = {"auto": None, "cpu": CPU, "cuda": CUDA}
+"""Execution providers by the value of `--provider`; None takes CUDA if it can run."""
 
 
 @dataclass(frozen=True)
-class Choice:
+class ProviderChoice:
     """A provider and the reason for it."""
 
     provider: str
     reason: str
     required: bool = False
-    """Whether another provider will not do."""
+    """Opening on another provider is an error."""
 
 
-def choose_provider(wish: str = "auto") -> Choice:
-    """Return CUDA where it can run and the CPU elsewhere; `wish` is a key of PROVIDERS."""
-    if wish == "cpu":
-        return Choice(CPU, "as asked")
+def choose_provider(requested: str = "auto") -> ProviderChoice:
+    """Return CUDA if it can run, and otherwise the CPU; `requested` is a key of PROVIDERS.
+
+    Raises:
+        ProviderError: CUDA is requested and cannot run.
+
+    """
+    if requested == "cpu":
+        return ProviderChoice(CPU, "as requested")
     obstacle = _cuda_obstacle()
     if obstacle is None:
-        return Choice(CUDA, "as asked", required=True) if wish == "cuda" else Choice(CUDA, "a GPU was found")
-    if wish == "cuda":
-        raise ProviderError(f"CUDA was asked for, but {obstacle}")
-    return Choice(CPU, obstacle)
+        return (
+            ProviderChoice(CUDA, "as requested", required=True)
+            if requested == "cuda"
+            else ProviderChoice(CUDA, "a GPU was found")
+        )
+    if requested == "cuda":
+        raise ProviderError(f"CUDA was requested, but {obstacle}")
+    return ProviderChoice(CPU, obstacle)
 
 
 def _cuda_obstacle() -> str | None:
-    """Return why CUDA cannot be used, or None if nothing speaks against it."""
+    """Return the reason why CUDA cannot run, or None if it can."""
     if CUDA not in ort.get_available_providers():
         return "the installed ONNX Runtime has no CUDA (the extra gpu brings it)"
     try:
@@ -49,6 +59,6 @@ def _cuda_obstacle() -> str | None:
     return None
 
 
-def cores() -> int:
+def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))

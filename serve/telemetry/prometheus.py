@@ -1,92 +1,95 @@
-"""What Prometheus reads at /metrics."""
+"""Metrics for Prometheus: gauges read an engine's stats, counters and histograms subscribe to its events."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from serve.classification.async_classifier import AsyncClassifier
-from serve.classification.text_tokenizer import Row
-from serve.generation.async_text_generator import AsyncGenerator
-from serve.generation.request import Generation
+from serve.engine import BatchFinished, Capability, Engine, Event, SequenceFinished
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+GAUGES: dict[str, tuple[str, str]] = {
+    "queue_rows": ("waiting", "Texts in the queue"),
+    "adapters": ("adapters", "Adapters served"),
+    "slots": ("slots", "Adapters that fit on the device at a time"),
+    "placed": ("slot_writes", "Adapters written into a slot since the start"),
+    "adapters_in_host": ("host_adapters", "Adapters with their weights in host memory"),
+    "live_rows": ("active_sequences", "Sequences being generated"),
+    "tokens_in_flight": ("tokens_in_flight", "KV-cache tokens that the active sequences may come to need"),
+}
+"""Gauges by name: the field of `EngineStats` and the description."""
+OF_A_BANK = ("slots", "placed", "adapters_in_host")
 
 
 class Metrics:
-    """The counters of one server, whatever it does."""
+    """Metrics of one server."""
 
-    def __init__(self, engine: AsyncClassifier | AsyncGenerator) -> None:
-        model, bank = engine.model, engine.model.bank
-        self.registry = CollectorRegistry()
-        self.requests = Counter("adamix_requests", "Requests by status code", ["code"], registry=self.registry)
-        self.rows = Counter("adamix_rows", "Texts answered, by adapter", ["adapter"], registry=self.registry)
-        self.tokens = Counter("adamix_tokens", "Tokens run", ["kind"], registry=self.registry)
-        self.request_seconds = self.histogram("request_seconds", "From a request's arrival to its answer", SECONDS)
-        self.gauge("queue_rows", "Rows waiting", lambda: engine.waiting)
-        self.gauge("adapters", "Adapters served", lambda: len(model.cards))
-        if bank is not None:
-            self.gauge("slots", "Adapters that have room on the device at a time", lambda: bank.room)
-            self.gauge("placed", "How often an adapter was written into a slot", lambda: bank.placed)
-            self.gauge("adapters_in_host", "Adapters with their weights in host memory", lambda: len(bank.in_host))
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.registry = engine, CollectorRegistry()
+        self.requests = self._counter("requests", "Requests by status code", "code")
+        self.rows = self._counter("rows", "Texts answered, by adapter", "adapter")
+        self.tokens = self._counter("tokens", "Tokens processed, by kind", "kind")
+        self.request_seconds = self._histogram("request_seconds", "From a request's arrival to its response", SECONDS)
+        self._add_gauges()
+        if Capability.CLASSIFY in engine.capabilities:
+            self.queue_seconds = self._histogram("queue_seconds", "Wait of a batch's oldest row", SECONDS)
+            self.inference_seconds = self._histogram("inference_seconds", "One run of the graph", SECONDS)
+            self.batch_rows = self._histogram("batch_rows", "Rows of a batch", ROWS)
+            self.batch_adapters = self._histogram("batch_adapters", "Different adapters in a batch", ROWS)
+        if Capability.GENERATE in engine.capabilities:
+            self.first_seconds = self._histogram("first_token_seconds", "From arrival to the first token", SECONDS)
+            self.token_seconds = self._histogram("token_seconds", "Mean time between a sequence's tokens", SECONDS)
+            self.ended = self._counter("ended", "Sequences by finish reason", "reason")
+        engine.subscribe(self.record)
 
-    def histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
-        """Return a new histogram."""
+    def exposition(self) -> tuple[bytes, str]:
+        """Return the metrics in Prometheus' text format, and its media type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+    def request_finished(self, status: int, seconds: float) -> None:
+        """Count a request by its status."""
+        self.requests.labels(str(status)).inc()
+        self.request_seconds.observe(seconds)
+
+    def record(self, event: Event) -> None:
+        """Count an event of the engine."""
+        match event:
+            case BatchFinished():
+                self._record_batch(event)
+            case SequenceFinished():
+                self._record_sequence(event)
+
+    def _record_batch(self, event: BatchFinished) -> None:
+        self.queue_seconds.observe(event.queue_seconds)
+        self.inference_seconds.observe(event.run_seconds)
+        self.batch_rows.observe(len(event.adapters))
+        self.batch_adapters.observe(event.distinct_adapters)
+        self.tokens.labels("text").inc(event.tokens)
+        self.tokens.labels("padding").inc(event.padding_tokens)
+        for adapter in event.adapters:
+            self.rows.labels(adapter).inc()
+
+    def _record_sequence(self, event: SequenceFinished) -> None:
+        self.rows.labels(event.adapter).inc()
+        self.ended.labels(event.finish_reason).inc()
+        self.tokens.labels("read").inc(event.prompt_tokens)
+        self.tokens.labels("written").inc(event.generated_tokens)
+        if event.first_token_seconds is not None:
+            self.first_seconds.observe(event.first_token_seconds)
+        if event.decode_seconds is not None and event.generated_tokens > 1:
+            self.token_seconds.observe(event.decode_seconds / (event.generated_tokens - 1))
+
+    def _add_gauges(self) -> None:
+        """Add a gauge for each field of the engine's stats that is known; it is read at every scrape."""
+        stats = self.engine.stats()
+        for name, (field, text) in GAUGES.items():
+            if getattr(stats, field) is None or (name in OF_A_BANK and stats.slots is None):
+                continue
+            gauge = Gauge(f"adamix_{name}", text, registry=self.registry)
+            gauge.set_function(lambda field=field: getattr(self.engine.stats(), field))  # type: ignore[misc]
+
+    def _counter(self, name: str, text: str, label: str) -> Counter:
+        return Counter(f"adamix_{name}", text, [label], registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(f"adamix_{name}", text, buckets=buckets, registry=self.registry)
-
-    def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Add a value that is looked up whenever somebody asks."""
-        Gauge(f"adamix_{name}", text, registry=self.registry).set_function(value)
-
-
-class BatchMetrics(Metrics):
-    """Of a server that classifies."""
-
-    def __init__(self, engine: AsyncClassifier) -> None:
-        super().__init__(engine)
-        self.queue_seconds = self.histogram("queue_seconds", "Wait of a batch's oldest row", SECONDS)
-        self.inference_seconds = self.histogram("inference_seconds", "One run of the graph", SECONDS)
-        self.batch_rows = self.histogram("batch_rows", "Rows of a batch", ROWS)
-        self.batch_adapters = self.histogram("batch_adapters", "Different adapters in a batch", ROWS)
-        engine.batcher.on_batch = self.batch
-
-    def batch(self, rows: Sequence[Row], waited: float, took: float) -> None:
-        """Count a batch that ran: seconds waited by its oldest row, seconds taken by the graph."""
-        self.queue_seconds.observe(waited)
-        self.inference_seconds.observe(took)
-        self.batch_rows.observe(len(rows))
-        self.batch_adapters.observe(len({row.adapter.card.sha256 for row in rows}))
-        tokens = sum(map(len, rows))
-        self.tokens.labels("text").inc(tokens)
-        self.tokens.labels("padding").inc(len(rows) * max(map(len, rows)) - tokens)
-        for row in rows:
-            self.rows.labels(row.adapter.card.name).inc()
-
-
-class TextMetrics(Metrics):
-    """Of a server that writes."""
-
-    def __init__(self, engine: AsyncGenerator) -> None:
-        super().__init__(engine)
-        self.first_seconds = self.histogram("first_token_seconds", "From a text's arrival to its first token", SECONDS)
-        self.token_seconds = self.histogram("token_seconds", "Between a text's tokens, on average", SECONDS)
-        self.ended = Counter("adamix_ended", "Texts by how they ended", ["reason"], registry=self.registry)
-        self.gauge("live_rows", "Rows that are being written", lambda: len(engine.engine.live))
-        self.gauge("tokens_in_flight", "Tokens that the rows may come to", lambda: engine.engine.in_flight)
-        engine.on_end = self.text
-
-    def text(self, generation: Generation) -> None:
-        """Count a text that has ended."""
-        assert generation.ended is not None and generation.finished is not None
-        self.rows.labels(generation.adapter.card.name).inc()
-        self.ended.labels(generation.ended).inc()
-        self.tokens.labels("read").inc(len(generation.reads))
-        self.tokens.labels("written").inc(len(generation.tokens))
-        if generation.began is not None:
-            self.first_seconds.observe(generation.began - generation.submitted)
-            if (steps := len(generation.tokens) - 1) > 0:
-                self.token_seconds.observe((generation.finished - generation.began) / steps)
-
-
-METRICS: dict[type, Callable[..., Metrics]] = {AsyncClassifier: BatchMetrics, AsyncGenerator: TextMetrics}
-"""By engine."""

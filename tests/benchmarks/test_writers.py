@@ -16,9 +16,9 @@ from benchmarks.support.generation_sides import Ours
 from benchmarks.support.report import Absent
 from benchmarks.support.rounds import Timing
 from serve.bundle.reader import open_bundle
-from serve.generation.limits import Pool
 from serve.generation.prompts import Prompt
-from serve.runtime.providers import cores
+from serve.limits import GenerationLimits
+from serve.runtime.providers import usable_cores
 from tests.adamix_train.conftest import writing_data
 from tests.fixtures.generation_banks import NAMES, bank_of_writers
 
@@ -34,7 +34,7 @@ def _not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory, writing_data: Path) -> Ours:
     bank = bank_of_writers("llama", tmp_path_factory.mktemp("llama"), writing_data)
-    return Ours(open_bundle(bank), Pool(rows=3, prefix_tokens=0))
+    return Ours(open_bundle(bank), GenerationLimits(max_batch_requests=3, prefix_tokens=0))
 
 
 def test_a_job_writes_every_row_through_its_adapter(ours: Ours) -> None:
@@ -135,7 +135,7 @@ def test_the_cache_counts_for_what_a_step_reads(ours: Ours) -> None:
 
 
 def test_a_step_is_held_against_a_copy() -> None:
-    seconds = 2 * COPIED * cores() / 10e9  # a copy of 10 GB/s
+    seconds = 2 * COPIED * usable_cores() / 10e9  # a copy of 10 GB/s
     sides = {"fp32, 1 rows": Timing([0.1]), COPY: Timing([seconds])}
     (goal,) = roofline.findings_of({"fp32, 1 rows": sides}, {"fp32, 1 rows": 700_000_000}).goals
     assert (goal.value, goal.met) == (pytest.approx(0.7), True)

@@ -18,8 +18,9 @@ RUNTIME = re.compile(r"^\s*(import|from) onnxruntime\b", re.MULTILINE)
 OPEN = """
 import sys, time
 from pathlib import Path
-from serve.session import CPU, Choice, open_session
-open_session(Path(sys.argv[1]), Choice(CPU, "a test"))
+from serve.runtime.providers import CPU, ProviderChoice
+from serve.runtime.session import open_session
+open_session(Path(sys.argv[1]), ProviderChoice(CPU, "a test"))
 time.sleep(float(sys.argv[2]))
 """
 UPLOADS = 12

@@ -5,7 +5,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,11 @@ from serve.bundle.adapter import WEIGHTS, AdapterCard, write_card
 from serve.bundle.checked_json import file_sha256
 from serve.bundle.manifest import Edge, Manifest
 from serve.bundle.reader import Bundle, open_bundle
-from serve.bundle.writer import seal_bundle
+from serve.bundle.writer import write_manifest
 from serve.classification.async_classifier import AsyncClassifier
-from serve.classification.batcher import Limits
 from serve.classification.classifier import Classifier
 from serve.http.app import make_app
+from serve.limits import BatchLimits
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "good", "bad", "late", "bill", "the", "is", "very"]
 WIDTH = 6
@@ -207,7 +207,7 @@ def write_bundle(folder: Path, reference: Reference, adapters: list[str], **chan
         "parity": {},
         "versions": {},
     }
-    seal_bundle(folder, Manifest(**{**fields, **changes}))
+    write_manifest(folder, Manifest(**{**fields, **changes}))
     return folder
 
 
@@ -227,9 +227,9 @@ def classifier(bundle: Bundle) -> Classifier:
 
 
 @contextlib.contextmanager
-def live_server(classifier: Classifier, limits: Limits | None = None, **options: int) -> Iterator[httpx.Client]:
+def live_server(classifier: Classifier, limits: BatchLimits | None = None, **options: int) -> Iterator[httpx.Client]:
     """Serve a classifier on a real socket in a thread."""
-    with live_app(make_app(AsyncClassifier(classifier, limits or Limits()), **options)) as client:
+    with live_app(make_app(AsyncClassifier(classifier, limits or BatchLimits()), **options)) as client:
         yield client
 
 
@@ -258,6 +258,3 @@ def mixed(tmp_path: Path, reference: Reference) -> Classifier:
 def client(classifier: Classifier) -> Iterator[httpx.Client]:
     with live_server(classifier) as client:
         yield client
-
-
-Serve = Callable[..., contextlib.AbstractContextManager[httpx.Client]]

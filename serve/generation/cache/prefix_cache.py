@@ -1,57 +1,69 @@
-"""What was read of prompts, kept for others that begin in the same way."""
+"""The prefix cache: KV states of processed prompts, reused for prompts that begin alike."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from serve.generation.request import Generation
+from serve.generation.request import SequenceState
 from serve.runtime.buffers import States
 
-SHORTEST_PREFIX = 32
-"""Tokens that prompts must share for the cache of one to be copied for another."""
+MIN_PREFIX = 32
+"""Tokens that two prompts must share at their beginning for the states of one to be copied for the other."""
 
 
-class Prefixes:
-    """The cache of prompts that were read, for others that begin in the same way; the one used last stays longest."""
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """KV states of the beginning of a prompt."""
 
-    def __init__(self, tokens: int) -> None:
-        self.room = tokens
-        self.kept: OrderedDict[tuple[str, tuple[int, ...]], States] = OrderedDict()
+    states: States
+    tokens: int
+    """Tokens of the prompt that they cover, at most all but the last."""
 
-    def find(self, generation: Generation) -> tuple[States | None, int]:
-        """Return states that a prompt begins with, and how many of its tokens they are: all but the last at most."""
-        best, key = 0, None
-        for sha256, tokens in self.kept:
-            if sha256 == generation.adapter.card.sha256 and (same := _same(tokens, generation.prompt)) > best:
-                best, key = same, (sha256, tokens)
-        best = min(best, len(generation.prompt) - 1)
-        if key is None or best < SHORTEST_PREFIX:
-            return None, 0
-        self.kept.move_to_end(key)
-        return self.kept[key], best
 
-    def shared(self, generation: Generation, others: Sequence[Generation]) -> bool:
-        """Return whether a prompt had better wait until another, with the same beginning, is read."""
+class PrefixCache:
+    """KV states of prompts by adapter and tokens; the least recently used are dropped first."""
+
+    def __init__(self, max_tokens: int) -> None:
+        """Create an empty cache for `max_tokens` tokens of prompts; 0 keeps none."""
+        self.max_tokens = max_tokens
+        self.entries: OrderedDict[tuple[str, tuple[int, ...]], States] = OrderedDict()
+        """States by the adapter's sha256 and the prompt's tokens."""
+
+    def find(self, sequence: SequenceState) -> Prefix | None:
+        """Return the longest cached beginning of a prompt, or None if none has `MIN_PREFIX` tokens."""
+        longest, key = 0, None
+        for sha256, tokens in self.entries:
+            if sha256 == sequence.adapter.card.sha256 and (shared := _shared(tokens, sequence.prompt)) > longest:
+                longest, key = shared, (sha256, tokens)
+        longest = min(longest, len(sequence.prompt) - 1)
+        if key is None or longest < MIN_PREFIX:
+            return None
+        self.entries.move_to_end(key)
+        return Prefix(self.entries[key], longest)
+
+    def shares_prefix(self, sequence: SequenceState, others: Sequence[SequenceState]) -> bool:
+        """Return True if one of `others` begins alike, so that the prompt had better wait for its states."""
         return any(
-            other.adapter.card.sha256 == generation.adapter.card.sha256
-            and min(_same(other.prompt, generation.prompt), len(generation.prompt) - 1) >= SHORTEST_PREFIX
+            other.adapter.card.sha256 == sequence.adapter.card.sha256
+            and min(_shared(other.prompt, sequence.prompt), len(sequence.prompt) - 1) >= MIN_PREFIX
             for other in others
         )
 
-    def wants(self, generation: Generation) -> bool:
-        """Return whether a prompt that was read is to be kept: not if most of it is there already."""
-        size, sha256 = len(generation.prompt), generation.adapter.card.sha256
-        known = max((_same(tokens, generation.prompt) for other, tokens in self.kept if other == sha256), default=0)
-        return SHORTEST_PREFIX <= size <= self.room and known <= size - SHORTEST_PREFIX
+    def wants(self, sequence: SequenceState) -> bool:
+        """Return True if the states of a prompt are worth keeping: most of it is not cached yet."""
+        size, sha256 = len(sequence.prompt), sequence.adapter.card.sha256
+        known = max((_shared(tokens, sequence.prompt) for other, tokens in self.entries if other == sha256), default=0)
+        return MIN_PREFIX <= size <= self.max_tokens and known <= size - MIN_PREFIX
 
-    def keep(self, generation: Generation, states: States) -> None:
-        """Keep the states of a prompt that was read."""
-        self.kept[generation.adapter.card.sha256, tuple(generation.prompt)] = states
-        while sum(len(tokens) for _, tokens in self.kept) > self.room:
-            self.kept.popitem(last=False)
+    def add(self, sequence: SequenceState, states: States) -> None:
+        """Keep the states of a prompt, and drop others where the cache is full."""
+        self.entries[sequence.adapter.card.sha256, tuple(sequence.prompt)] = states
+        while sum(len(tokens) for _, tokens in self.entries) > self.max_tokens:
+            self.entries.popitem(last=False)
 
 
-def _same(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two prompts share at their beginning."""
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return the number of tokens that two prompts share at their beginning."""
     count = 0
     for first, second in zip(one, other, strict=False):
         if first != second:

@@ -1,1 +1,1 @@
-"""Choosing the next token: parameters, logits, beam search, structured output."""
+"""The choice of the next token: logits, beam search, structured output."""

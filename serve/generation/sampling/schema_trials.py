@@ -1,7 +1,7 @@
-"""Trials of JSON schemas: each is compiled in a process of its own first, within a budget of time and memory.
+"""Trials of JSON schemas: each is first compiled in a child process, within a budget of time and memory.
 
-llguidance bounds what it does by itself, but for the search for a text that several patterns allow: that may take
-for ever, and memory with it, and a thread cannot be stopped. A process can.
+llguidance bounds its own work except the search for a string that several patterns allow, which may take for ever, and
+memory with it. A thread cannot be stopped; a process can.
 """
 
 import json
@@ -17,16 +17,16 @@ from pathlib import Path
 
 import llguidance
 
-from serve.errors import Draining, Failed, InputError
+from serve.errors import GenerationFailed, InputError, ShuttingDown
 from serve.generation.sampling import schema_worker
 from serve.generation.sampling.schema_worker import OUT_OF_MEMORY
 
 START, PATIENCE = 5.0, 5.0
-"""Seconds that a process may take to start, and for each second of the budget, on a machine that is busy."""
+"""Seconds that a process may take to start, and for each second of the budget, on a busy machine."""
 OUT_OF_TIME = -getattr(signal, "SIGPROF", 0)
-"""Exit status of a process whose CPU time is over."""
+"""Exit status of a process that used up its CPU time."""
 STOPPED = "the server is stopping, and the request's schema is not compiled; send the request to another one"
-ADVICE = "simplify it: patterns that hold together (allOf) and large counts in patterns cost most"
+ADVICE = "simplify it: patterns that must hold together (allOf) and large counts in patterns cost most"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class CompileBudget:
     processes: int = 2
     """Schemas that are compiled at a time."""
     queued: int = 32
-    """Schemas that wait to be compiled; beyond that, requests are refused."""
+    """Schemas that wait to be compiled; a full queue refuses more."""
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.megabytes < 64 or self.processes < 1 or self.queued < 0:
@@ -48,7 +48,7 @@ class CompileBudget:
 
 
 class Trial:
-    """One schema's trial, which any thread may stop, before it runs or while it does."""
+    """The trial of one schema; any thread may stop it, before it runs or while it does."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -56,18 +56,18 @@ class Trial:
         self.cancelled = self.late = False
 
     def cancel(self) -> None:
-        """Stop it, because nobody needs its outcome."""
+        """Stop the trial because its request was abandoned."""
         self.cancelled = True
         self._kill()
 
     def time_out(self) -> None:
-        """Stop it, because it takes too long."""
+        """Stop the trial because it takes too long."""
         self.late = True
         self._kill()
 
     @contextmanager
     def running(self, worker: subprocess.Popen[str], seconds: float) -> Iterator[None]:
-        """Have a process stopped after some time, or when this is cancelled, and not any more afterwards."""
+        """Kill a process after some time or on cancellation, as long as the block runs."""
         alarm = threading.Timer(seconds, self.time_out)
         with self.lock:
             self.worker = worker
@@ -88,7 +88,7 @@ class Trial:
 
 
 class SchemaTrials:
-    """Processes that try schemas; they start when they are needed, and are kept for the next schema."""
+    """Processes that try schemas; they start on demand and are kept for the next schema."""
 
     def __init__(self, budget: CompileBudget) -> None:
         self.budget = budget
@@ -96,22 +96,29 @@ class SchemaTrials:
         weakref.finalize(self, _end_all, self.idle)
 
     def run(self, schema: str, trial: Trial) -> None:
-        """Try a schema, on one line; an error if it is wrong, or exceeds the budget."""
+        """Try a schema, serialized on one line.
+
+        Raises:
+            InputError: The schema is invalid, or compiling it exceeds the budget.
+            ShuttingDown: The trial was cancelled.
+            GenerationFailed: The process cannot work.
+
+        """
         if trial.cancelled:
-            raise Draining(STOPPED)
+            raise ShuttingDown(STOPPED)
         worker = self._worker()
         with trial.running(worker, START + PATIENCE * self.budget.seconds):
-            answer = _ask(worker, schema)
-        if answer.endswith("\n") and not (trial.cancelled or trial.late):
+            reply = _ask(worker, schema)
+        if reply.endswith("\n") and not (trial.cancelled or trial.late):
             self.idle.append(worker)
-            if wrong := json.loads(answer):
-                raise InputError(f"json_schema {wrong}")
+            if fault := json.loads(reply):
+                raise InputError(f"json_schema {fault}")
             return
         errors = _end(worker)
         raise self._reason(trial, worker.returncode, errors)
 
     def stop(self) -> None:
-        """End the processes that wait for a schema; others start when they are needed again."""
+        """End the idle processes; others start when they are needed again."""
         _end_all(self.idle)
 
     def _worker(self) -> subprocess.Popen[str]:
@@ -126,17 +133,17 @@ class SchemaTrials:
     def _reason(self, trial: Trial, status: int, errors: str) -> Exception:
         """Return the error of a trial whose process has ended."""
         if trial.cancelled:
-            return Draining(STOPPED)
+            return ShuttingDown(STOPPED)
         if trial.late or status == OUT_OF_TIME:
             return InputError(f"json_schema takes more than {self.budget.seconds:g} s to compile: {ADVICE}")
         if status < 0 or status == OUT_OF_MEMORY:
             return InputError(f"json_schema takes more than {self.budget.megabytes} MB to compile: {ADVICE}")
         reason = schema_worker.first_line("\n".join(reversed(errors.splitlines())))
-        return Failed(f"the process that compiles JSON schemas ended with status {status}: {reason}")
+        return GenerationFailed(f"the process that compiles JSON schemas ended with status {status}: {reason}")
 
 
 def _start(budget: CompileBudget) -> subprocess.Popen[str]:
-    """Return a process that compiles; isolated, it runs no start-up code of its surroundings."""
+    """Return a process that compiles; isolated, so that no start-up code of its environment runs."""
     packages = Path(llguidance.__file__).parents[1]
     command = [sys.executable, "-I", "-S", schema_worker.__file__]
     try:
@@ -149,11 +156,11 @@ def _start(budget: CompileBudget) -> subprocess.Popen[str]:
             errors="replace",
         )
     except OSError as error:
-        raise Failed(f"the process that compiles JSON schemas does not start: {error}") from error
+        raise GenerationFailed(f"the process that compiles JSON schemas does not start: {error}") from error
 
 
 def _ask(worker: subprocess.Popen[str], schema: str) -> str:
-    """Return the answer to a schema, or nothing if the process ends instead."""
+    """Return the reply to a schema, or an empty string if the process ends instead."""
     assert worker.stdin is not None and worker.stdout is not None
     try:
         worker.stdin.write(schema + "\n")
@@ -164,7 +171,7 @@ def _ask(worker: subprocess.Popen[str], schema: str) -> str:
 
 
 def _end(worker: subprocess.Popen[str]) -> str:
-    """End a process, which is kept no longer than that takes, and return what it wrote of errors."""
+    """Kill a process and return its error output."""
     worker.kill()
     with suppress(OSError, ValueError):
         return worker.communicate()[1]

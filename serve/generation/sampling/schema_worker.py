@@ -1,8 +1,8 @@
-"""Compiling a JSON schema, and the process that tries it first.
+"""Compilation of a JSON schema, and the process that tries it first.
 
-Run as a script, this file reads a schema from each line of its input and answers each with a line that says what is
-wrong with it, or nothing. It runs isolated and imports nothing but llguidance, wherever that lies, so that it starts
-quickly. A schema that exceeds the budget ends the process; so does the end of the input.
+Run as a script, this file reads a schema from each line of its input and replies with a line that holds its fault, or
+an empty string. It runs isolated and imports llguidance alone, so that it starts quickly. A schema that exceeds the
+budget ends the process; so does the end of the input.
 """
 
 import contextlib
@@ -11,31 +11,37 @@ import signal
 import sys
 from typing import Any
 
-FORM: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""How JSON is laid out unless the schema's `x-guidance` says otherwise: a model may else write blanks to its limit."""
-LIMITS: dict[str, Any] = {
+JSON_LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""Layout of the JSON unless the schema's `x-guidance` sets another: a model may otherwise generate blanks only."""
+PARSER_LIMITS: dict[str, Any] = {
     "max_grammar_size": 100_000,
     "initial_lexer_fuel": 200_000,
     "step_lexer_fuel": 50_000,
     "step_max_items": 20_000,
 }
-"""Of a schema, of its first token, and of what llguidance does between two tokens, which all rows wait for."""
+"""Limits of a schema, of its first token, and of llguidance's work between two tokens, which all rows wait for."""
 OUT_OF_MEMORY = 3
-"""Exit status of a process to which Python, and not the allocator of llguidance, said so."""
+"""Exit status of a process in which Python, and not llguidance's allocator, ran out of memory."""
+MAX_REASON_LENGTH = 200
+"""Characters of a message that are quoted: some of llguidance's have pages."""
 
 
 def compile_schema(schema: str, tokenizer: Any) -> Any:
-    """Return an `LLMatcher` at the beginning of a text, over an `LLTokenizer`; a ValueError says what is wrong.
+    """Return an `LLMatcher` at the beginning of a text, over an `LLTokenizer`.
 
-    Which tokens may come first is found here, since it may take longer than any later step; copies share it.
+    The first mask is computed here, since it may take longer than any later one; copies share it.
+
+    Raises:
+        ValueError: llguidance cannot follow the schema.
+
     """
-    from llguidance import LLMatcher, LLParserLimits  # not above: a script learns from its arguments where it lies
+    from llguidance import LLMatcher, LLParserLimits  # not at the top: the script learns its path from its arguments
 
     try:
-        grammar = LLMatcher.grammar_from_json_schema(schema, defaults=FORM)
+        grammar = LLMatcher.grammar_from_json_schema(schema, defaults=JSON_LAYOUT)
     except ValueError as error:
         raise ValueError(f"is no JSON schema: {first_line(str(error))}") from error
-    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LLParserLimits(**LIMITS))
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LLParserLimits(**PARSER_LIMITS))
     matcher.compute_bitmask()
     if matcher.is_error():
         raise ValueError(f"cannot be followed: {first_line(matcher.get_error())}")
@@ -43,8 +49,8 @@ def compile_schema(schema: str, tokenizer: Any) -> Any:
 
 
 def first_line(text: str) -> str:
-    """Return what is worth telling of a message: some go on for pages."""
-    return (text.strip() or "no reason given").splitlines()[0][:200]
+    """Return the first line of a message, shortened; the script cannot import `serve.errors`."""
+    return (text.strip() or "no reason given").splitlines()[0][:MAX_REASON_LENGTH]
 
 
 def _main(path: str, seconds: str, megabytes: str) -> None:
@@ -54,21 +60,21 @@ def _main(path: str, seconds: str, megabytes: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to a whole group; the server decides when this ends
         signal.signal(number, signal.SIG_IGN)
     _limit_memory(int(megabytes) * 2**20)
-    tokenizer = LLTokenizer("byte")  # what takes long does not depend on the vocabulary
+    tokenizer = LLTokenizer("byte")  # the slow part does not depend on the vocabulary
     for schema in iter(sys.stdin.readline, ""):
         _limit_time(float(seconds))
         try:
             compile_schema(schema, tokenizer)
-            wrong = ""
+            fault = ""
         except ValueError as error:
-            wrong = str(error)
+            fault = str(error)
         _limit_time(0)
-        sys.stdout.write(json.dumps(wrong) + "\n")
+        sys.stdout.write(json.dumps(fault) + "\n")
         sys.stdout.flush()
 
 
 def _limit_memory(size: int) -> None:
-    with contextlib.suppress(ImportError, OSError, ValueError):  # no such limit on some systems
+    with contextlib.suppress(ImportError, OSError, ValueError):  # some systems have no such limit
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -76,7 +82,7 @@ def _limit_memory(size: int) -> None:
 
 
 def _limit_time(seconds: float) -> None:
-    """End this process after so much CPU time; 0 takes that back. A system without such a timer has the server's."""
+    """End this process after so much CPU time, 0 for none; on a system without such a timer, the server's ends it."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, seconds)
 

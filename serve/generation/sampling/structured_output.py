@@ -1,4 +1,4 @@
-"""Texts that must be JSON of a schema: llguidance tells which tokens may come next."""
+"""Structured output: text that must be JSON of a schema, constrained token by token through llguidance."""
 
 import asyncio
 import json
@@ -18,46 +18,56 @@ from serve.errors import InputError, Overloaded
 from serve.generation.sampling.schema_trials import CompileBudget, SchemaTrials, Trial
 from serve.generation.sampling.schema_worker import compile_schema, first_line
 
-Ends = tuple[int, ...]
-LARGEST = 64_000
+EosTokens = tuple[int, ...]
+MAX_SCHEMA_LENGTH = 64_000
 """Characters of a schema."""
-KEPT = 16
-"""Schemas that are kept for the next request with them."""
+MAX_GRAMMARS = 16
+"""Grammars that are kept for the next request with their schema."""
 
 
 class Grammar:
     """A compiled schema."""
 
-    def __init__(self, matcher: LLMatcher, size: int) -> None:
-        self.matcher, self.size = matcher, size
+    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
+        self.matcher, self.vocabulary = matcher, vocabulary
         self.failed = False
-        """Whether llguidance gave it up in some text: it then does so in every one, since they share what it found."""
+        """llguidance gave up in one sequence, and would in all others, which share what it computed."""
 
-    def guide(self) -> "Guide":
-        """Return the guide of a text that has not been begun."""
-        return Guide(self)
+    def start(self) -> "GrammarState":
+        """Return the state of a sequence that has not begun."""
+        return GrammarState(self)
 
 
-class Guide:
-    """The state of one text."""
+class GrammarState:
+    """The position of one sequence in a grammar."""
 
     def __init__(self, grammar: Grammar) -> None:
         self.grammar, self.matcher = grammar, grammar.matcher.deep_copy()
 
     def allowed(self) -> NDArray[np.bool_]:
-        """Return which tokens may come next (vocabulary,)."""
-        size = self.grammar.size
+        """Return a mask (vocabulary,) of the tokens that may come next.
+
+        Raises:
+            InputError: llguidance cannot follow the schema any further, or the text is complete.
+
+        """
+        size = self.grammar.vocabulary
         bits = allocate_token_bitmask(1, size)
         fill_next_token_bitmask(self.matcher, bits)
-        if self.matcher.is_error():  # it then allows the end alone, as if the text were whole
+        if self.matcher.is_error():  # it then allows the end alone, as if the text were complete
             raise self._failure()
         allowed = np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].astype(bool)
         if not allowed.any():
-            raise InputError("nothing may follow by the JSON schema: it is at its end")
+            raise InputError("the JSON schema allows no further token: the text is complete")
         return allowed
 
-    def take(self, token: int) -> None:
-        """Go on after a token."""
+    def accept(self, token: int) -> None:
+        """Advance by a token.
+
+        Raises:
+            InputError: llguidance cannot follow the schema any further.
+
+        """
         if not self.matcher.consume_token(token):
             raise self._failure()
 
@@ -66,37 +76,47 @@ class Guide:
         return InputError(f"json_schema cannot be followed: {first_line(self.matcher.get_error())}")
 
 
-class Guides:
-    """Compiles schemas for one tokenizer, which is converted once for every set of ends.
+class GrammarCache:
+    """Compiles schemas for one tokenizer, in threads of its own and after a trial in a process; keeps the latest."""
 
-    That happens in threads of its own, after a trial in a process; a schema that was compiled lately is at hand.
-    """
+    def __init__(self, tokenizer: Tokenizer, vocabulary: int, budget: CompileBudget | None = None) -> None:
+        """Create an empty cache.
 
-    def __init__(self, tokenizer: Tokenizer, size: int, budget: CompileBudget | None = None) -> None:
-        """Make guides over a vocabulary of `size` logits."""
-        self.tokenizer, self.size, self.budget = tokenizer, size, budget or CompileBudget()
-        self.converted: dict[Ends, LLTokenizer] = {}
+        Args:
+            tokenizer: The bundle's tokenizer, converted once for each set of end-of-sequence tokens.
+            vocabulary: Number of logits.
+            budget: Bounds of compiling a schema.
+
+        """
+        self.tokenizer, self.vocabulary, self.budget = tokenizer, vocabulary, budget or CompileBudget()
+        self.converted: dict[EosTokens, LLTokenizer] = {}
         self.conversion = threading.Lock()
-        self.kept: OrderedDict[tuple[str, Ends], Grammar] = OrderedDict()
-        """By schema and ends; the one used last stays longest."""
+        self.grammars: OrderedDict[tuple[str, EosTokens], Grammar] = OrderedDict()
+        """Grammars by schema and end-of-sequence tokens, least recently used first."""
         self.lock = threading.Lock()
         self.trials = SchemaTrials(self.budget)
         self.compiling: set[Trial] = set()
-        """What waits to be compiled included."""
+        """Trials that run or wait."""
         self.threads = ThreadPoolExecutor(self.budget.processes, thread_name_prefix="adamix-schemas")
 
-    def grammar(self, schema: Mapping[str, Any], ends: Sequence[int]) -> Grammar:
-        """Return a schema's grammar; an error if llguidance cannot follow the schema, or the budget is exceeded."""
-        future, trial = self._begin(schema, ends)
+    def compile(self, schema: Mapping[str, Any], eos_token_ids: Sequence[int]) -> Grammar:
+        """Return the grammar of a schema.
+
+        Raises:
+            InputError: llguidance cannot follow the schema, or compiling it exceeds the budget.
+            Overloaded: Too many schemas wait.
+
+        """
+        future, trial = self._begin(schema, eos_token_ids)
         try:
             return future.result()
         except BaseException:
             trial.cancel()
             raise
 
-    async def compiled(self, schema: Mapping[str, Any], ends: Sequence[int]) -> Grammar:
-        """Return a schema's grammar, as `grammar` does; compiling ends with the task that waits for it."""
-        future, trial = self._begin(schema, ends)
+    async def compile_async(self, schema: Mapping[str, Any], eos_token_ids: Sequence[int]) -> Grammar:
+        """Return the grammar of a schema, as `compile` does; cancelling the call ends the compilation."""
+        future, trial = self._begin(schema, eos_token_ids)
         try:
             return await asyncio.wrap_future(future)
         except BaseException:
@@ -104,23 +124,23 @@ class Guides:
             raise
 
     def stop(self) -> None:
-        """Compile nothing on, and end the processes; what is asked for afterwards starts them again."""
+        """Cancel all compilations and end the processes; later requests start them again."""
         with self.lock:
             compiling = list(self.compiling)
         for trial in compiling:
             trial.cancel()
         self.trials.stop()
 
-    def _begin(self, schema: Mapping[str, Any], ends: Sequence[int]) -> tuple[Future[Grammar], Trial]:
-        """Return the grammar that is to come, and what cancels it."""
-        key, trial = (_text(schema), tuple(ends)), Trial()
-        if (kept := self._kept(key)) is not None:
+    def _begin(self, schema: Mapping[str, Any], eos_token_ids: Sequence[int]) -> tuple[Future[Grammar], Trial]:
+        """Return a future of the grammar, and the trial that cancels it."""
+        key, trial = (_serialized(schema), tuple(eos_token_ids)), Trial()
+        if (cached := self._cached(key)) is not None:
             done: Future[Grammar] = Future()
-            done.set_result(kept)
+            done.set_result(cached)
             return done, trial
         with self.lock:
             if len(self.compiling) >= self.budget.processes + self.budget.queued:
-                raise Overloaded(f"{len(self.compiling)} schemas are compiled or wait for it: try again later")
+                raise Overloaded(f"{len(self.compiling)} schemas are being compiled or wait: try again later")
             self.compiling.add(trial)
         future = self.threads.submit(self._compile, *key, trial)
         future.add_done_callback(lambda _: self._done(trial))
@@ -130,56 +150,61 @@ class Guides:
         with self.lock:
             self.compiling.discard(trial)
 
-    def _kept(self, key: tuple[str, Ends]) -> Grammar | None:
+    def _cached(self, key: tuple[str, EosTokens]) -> Grammar | None:
         with self.lock:
-            if key in self.kept and self.kept[key].failed:
-                del self.kept[key]
-            if key in self.kept:
-                self.kept.move_to_end(key)
-            return self.kept.get(key)
+            if key in self.grammars and self.grammars[key].failed:
+                del self.grammars[key]
+            if key in self.grammars:
+                self.grammars.move_to_end(key)
+            return self.grammars.get(key)
 
-    def _compile(self, schema: str, ends: Ends, trial: Trial) -> Grammar:
-        """Return a grammar and keep it; an error if the schema is wrong, or cannot say what may come first."""
+    def _compile(self, schema: str, eos: EosTokens, trial: Trial) -> Grammar:
         try:
-            if (kept := self._kept((schema, ends))) is not None:
-                return kept
+            if (cached := self._cached((schema, eos))) is not None:
+                return cached
             self.trials.run(schema, trial)
-            return self._keep(schema, ends)
+            return self._add(schema, eos)
         finally:
             self._done(trial)
 
-    def _keep(self, schema: str, ends: Ends) -> Grammar:
+    def _add(self, schema: str, eos: EosTokens) -> Grammar:
+        """Compile and keep a schema whose trial succeeded."""
         try:
-            matcher: LLMatcher = compile_schema(schema, self._tokenizer(ends))
+            matcher: LLMatcher = compile_schema(schema, self._tokenizer(eos))
         except ValueError as error:
             raise InputError(f"json_schema {error}") from error
-        grammar = Grammar(matcher, self.size)
-        grammar.guide().allowed()
+        grammar = Grammar(matcher, self.vocabulary)
+        grammar.start().allowed()
         with self.lock:
-            self.kept[schema, ends] = grammar
-            if len(self.kept) > KEPT:
-                self.kept.popitem(last=False)
+            self.grammars[schema, eos] = grammar
+            if len(self.grammars) > MAX_GRAMMARS:
+                self.grammars.popitem(last=False)
         return grammar
 
-    def _tokenizer(self, ends: Ends) -> LLTokenizer:
+    def _tokenizer(self, eos: EosTokens) -> LLTokenizer:
         with self.conversion:
-            if ends not in self.converted:
-                self.converted[ends] = self._convert(ends)
-            return self.converted[ends]
+            if eos not in self.converted:
+                self.converted[eos] = self._convert(eos)
+            return self.converted[eos]
 
-    def _convert(self, ends: Ends) -> LLTokenizer:
+    def _convert(self, eos: EosTokens) -> LLTokenizer:
         try:
-            return LLTokenizer(self.tokenizer.to_str(), n_vocab=self.size, eos_token=list(ends))
+            return LLTokenizer(self.tokenizer.to_str(), n_vocab=self.vocabulary, eos_token=list(eos))
         except ValueError as error:
             raise InputError(f"this base's tokenizer cannot follow a schema: {first_line(str(error))}") from error
 
 
-def _text(schema: Mapping[str, Any]) -> str:
-    """Return a schema on one line; an error if it is none, or too long."""
+def _serialized(schema: Mapping[str, Any]) -> str:
+    """Return a schema on one line.
+
+    Raises:
+        InputError: It is no JSON, or too long.
+
+    """
     try:
         text = json.dumps(schema)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"json_schema is no JSON schema: {first_line(str(error))}") from error
-    if len(text) > LARGEST:
-        raise InputError(f"json_schema has {len(text)} characters: give at most {LARGEST}")
+    if len(text) > MAX_SCHEMA_LENGTH:
+        raise InputError(f"json_schema has {len(text)} characters: give at most {MAX_SCHEMA_LENGTH}")
     return text

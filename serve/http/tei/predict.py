@@ -1,17 +1,18 @@
-"""POST /predict, as text-embeddings-inference has it, with an adapter for every row."""
+"""POST /predict, compatible with text-embeddings-inference, plus an adapter for every text."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.classification.async_classifier import AsyncClassifier
-from serve.classification.prediction import Prediction
-from serve.classification.text_tokenizer import Text
+from serve.engine import ClassificationEngine, Prediction
 from serve.errors import InputError
-from serve.http.body import Body, FirstFault, Strings
+from serve.http.body import Body, FirstError, Strings
+from serve.http.openapi import request_body
+from serve.http.protocol import ErrorKind
+from serve.requests import ClassificationRequest, Text
 
 router = APIRouter()
 
@@ -22,21 +23,21 @@ class PredictRequest(Body):
     model_config = ConfigDict(json_schema_extra={"example": {"inputs": "It works like a charm."}})
 
     inputs: Annotated[
-        str | Strings | Annotated[list[Strings], FirstFault()],
+        str | Strings | Annotated[list[Strings], FirstError()],
         Field(
             description='a text; a pair: ["one", "two"]; or a batch: [["a text"], ["another"]], or of pairs '
             '[["one", "two"], ["three", "four"]]'
         ),
     ]
     adapter: Annotated[
-        str | Strings | None, Field(description="the adapter of all texts, or of each; optional if there is one only")
+        str | Strings | None, Field(description="adapter of all texts, or of each; optional if there is only one")
     ] = None
     truncate: Annotated[bool, Field(description="cut texts that are too long instead of refusing them")] = False
     windows: Annotated[
-        bool, Field(description="read long texts in windows that overlap, and average the windows' scores")
+        bool, Field(description="split long texts into overlapping windows, and average the windows' scores")
     ] = False
     overlap: Annotated[
-        int | None, Field(description="tokens that a window shares with the one before; a quarter of it by default")
+        int | None, Field(description="tokens that neighbouring windows share; a quarter of a window by default")
     ] = None
     raw_scores: Annotated[bool, Field(description="return logits instead of probabilities")] = False
 
@@ -48,36 +49,38 @@ class Score(BaseModel):
     score: float
 
 
-BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
-}
-
-
-@router.post("/predict", response_model=list[Score] | list[list[Score]], openapi_extra=BODY)
+@router.post("/predict", response_model=list[Score] | list[list[Score]], openapi_extra=request_body(PredictRequest))
 async def predict(request: Request) -> Response:
     """Classify texts, or pairs of texts.
 
-    One text or pair gives a list of labels, likeliest first; a batch gives a list of such lists. The headers
-    `X-Adapter` and `X-Adapter-Sha256` say which adapter answered, one entry a text.
+    One text or pair returns a list of labels, most probable first; a batch returns a list of such lists. The headers
+    `X-Adapter` and `X-Adapter-Sha256` name the adapter of each text.
     """
     body = PredictRequest.model_validate_json(await request.body())
-    state = request.app.state
-    texts = _texts(body.inputs, limit=state.max_client_rows)
-    engine: AsyncClassifier = state.engine
-    predictions = await engine(
-        texts,
-        adapter=_adapters(body.adapter, len(texts)),
-        truncate=body.truncate,
-        windows=body.windows,
-        overlap=body.overlap,
-        most_rows=state.max_client_rows,
+    limit = request.app.state.max_client_batch_size
+    texts = _texts(body.inputs, limit=limit)
+    engine: ClassificationEngine = request.app.state.engine
+    predictions = await engine.classify(
+        ClassificationRequest(
+            texts=texts,
+            adapters=_adapters(body.adapter, len(texts)),
+            truncate=body.truncate,
+            windows=body.windows,
+            overlap=body.overlap,
+            max_windows=limit,
+        )
     )
     headers = {
         "X-Adapter": ",".join(prediction.adapter for prediction in predictions),
         "X-Adapter-Sha256": ",".join(prediction.sha256 for prediction in predictions),
     }
-    answers = [_scores(prediction, raw=body.raw_scores) for prediction in predictions]
-    return JSONResponse(answers if _is_batch(body.inputs) else answers[0], headers=headers)
+    results = [_scores(prediction, raw=body.raw_scores) for prediction in predictions]
+    return JSONResponse(results if _is_batch(body.inputs) else results[0], headers=headers)
+
+
+def error_body(message: str, kind: ErrorKind, param: str | None) -> dict[str, Any]:
+    """Return an error in text-embeddings-inference's form."""
+    return {"error": message, "error_type": kind.error_type}
 
 
 def _is_batch(inputs: str | list[str] | list[list[str]]) -> bool:

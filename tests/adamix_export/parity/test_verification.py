@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from adamix_export.errors import ExportError, ParityError
 from adamix_export.parity.verification import verify
 from serve.bundle.adapter import WEIGHTS, read_adapter, write_card
-from serve.bundle.checked_json import file_sha256, read_sealed, write_sealed
+from serve.bundle.checked_json import file_sha256, read_checked_json, write_checked_json
 from serve.bundle.manifest import MANIFEST
 from serve.bundle.reader import open_bundle
 from serve.errors import BundleError
@@ -33,10 +33,10 @@ def change_adapter(bank: Path, name: str) -> None:
     tensors = load_file(folder / WEIGHTS)
     save_file({key: 2 * tensor for key, tensor in tensors.items()}, folder / WEIGHTS)
     write_card(folder, replace(card, sha256=file_sha256(folder / WEIGHTS)))
-    content = read_sealed(bank / MANIFEST)
+    content = read_checked_json(bank / MANIFEST)
     for file in (folder / WEIGHTS, folder / "adapter.json"):
         content["files"][str(file.relative_to(bank))] = file_sha256(file)
-    write_sealed(bank / MANIFEST, content)
+    write_checked_json(bank / MANIFEST, content)
 
 
 def test_a_bundle_as_it_was_written_is_whole_answers_and_agrees(bank: Path, houlsby: Path, lora: Path) -> None:

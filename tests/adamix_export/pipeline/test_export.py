@@ -79,7 +79,7 @@ def test_the_zero_slot_of_a_bank_is_the_base(export: Export, houlsby: Path, tiny
             stack[0] = stack[slot]
     base = Adapter(replace(tone.card, sha256="base"), {})
     classifier.bank.slots["base"] = 0
-    rows = [classifier.texts.row(text, base, truncate=True) for text in TEXTS]
+    rows = [classifier.tokenizer.encode(text, base, truncate=True) for text in TEXTS]
     found = np.stack(classifier._logits(rows, classifier.session))
     model = load_classifier(tiny_base, ["negative", "positive"]).eval()
     adapter = tone.tensors

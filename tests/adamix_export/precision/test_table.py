@@ -21,13 +21,13 @@ from adamix_export.precision.int8_dynamic import quantise_columns
 from adamix_export.precision.table import PRECISIONS
 from adamix_export.tasks.classification import logits
 from serve.bundle.reader import open_bundle
-from serve.bundle.writer import seal_bundle
+from serve.bundle.writer import write_manifest
 from serve.classification.classifier import Classifier
 from serve.errors import BundleError
 from serve.generation.generator import Generator
-from serve.generation.limits import Pool
-from serve.generation.sampling.params import Sampling
+from serve.limits import GenerationLimits
 from serve.runtime.providers import CUDA
+from serve.sampling_params import SamplingParams
 from tests.adamix_export.conftest import Export
 from tests.adamix_train.conftest import make_writer
 from tests.fixtures.random_checkpoints import make_encoder, mixture
@@ -114,7 +114,7 @@ def test_a_row_of_int8_depends_little_on_the_rows_beside_it(
 ) -> None:
     export("bank", runs["classification"], precision="int8")
     classifier = Classifier(tmp_path / "out", provider="cpu")
-    together = classifier.run([classifier.row(text, None, truncate=True) for text in TEXTS])
+    together = classifier.runner.run([classifier.encode(text, None, truncate=True) for text in TEXTS])
     for text, answer in zip(TEXTS, together, strict=True):
         (alone,) = classifier(text)
         assert np.abs(alone.logits - answer.logits).max() <= classifier.bundle.manifest.canary_tolerance
@@ -253,7 +253,7 @@ def test_a_quantised_graph_with_wrong_weights_is_not_served(
     for file in folder.glob("model.onnx*"):
         file.unlink()
     onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data")
-    seal_bundle(folder, manifest)
+    write_manifest(folder, manifest)
     engine = {"classification": Classifier, "generation": Generator}[kind]
     with pytest.raises(BundleError, match="does not give the logits that it gave in PyTorch on its canary rows"):
         engine(open_bundle(folder), provider="cpu")
@@ -279,8 +279,9 @@ def test_a_gpu_writes_what_a_processor_writes_of_the_same_bundle(
     """Rows that join, move and leave in the memory of the device."""
     export("bank", runs["generation"], precision=precision)
     texts = ["good", "the parcel was bad", "my shop", "a", "it was a fine shop"]
-    sampling = Sampling(max_new_tokens=6)
-    gpu, processor = (Generator(tmp_path / "out", provider=provider, pool=Pool(rows=2)) for provider in ("cuda", "cpu"))
+    sampling = SamplingParams(max_new_tokens=6)
+    limits = GenerationLimits(max_batch_requests=2)
+    gpu, processor = (Generator(tmp_path / "out", provider=provider, limits=limits) for provider in ("cuda", "cpu"))
     assert gpu.provider == CUDA
     assert [one.tokens for one in gpu(texts, sampling=sampling)] == [
         one.tokens for one in processor(texts, sampling=sampling)

@@ -101,7 +101,7 @@ def test_pairs_and_scores_answer_as_pytorch_from_a_merged_graph(
 
 
 def test_the_second_text_has_a_token_type_of_its_own(bank: Classifier) -> None:
-    assert bank.row(("good", "the shop"), "same", truncate=False).token_type_ids == [0, 0, 0, 1, 1, 1]
+    assert bank.encode(("good", "the shop"), "same", truncate=False).token_type_ids == [0, 0, 0, 1, 1, 1]
     card = bank.cards["same"]
     assert all(set(types) == {0, 1} for types in card.canary_token_type_ids)
     assert [len(types) for types in card.canary_token_type_ids] == [len(ids) for ids in card.canary_ids]
@@ -109,7 +109,7 @@ def test_the_second_text_has_a_token_type_of_its_own(bank: Classifier) -> None:
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_a_pair_is_truncated_as_in_training(pair: tuple[str, str], bank: Classifier, runs: dict[str, Path]) -> None:
-    row = bank.row(pair, "same", truncate=True)
+    row = bank.encode(pair, "same", truncate=True)
     trained = AutoTokenizer.from_pretrained(runs["same"])(*pair, truncation=True, max_length=16)
     assert (row.input_ids, row.token_type_ids) == (trained["input_ids"], trained["token_type_ids"])
 

@@ -95,7 +95,7 @@ def test_any_adapters_answer_as_pytorch_from_one_batch(
     shapes: list[dict[str, object]], spare: int, bank: Bundle, base: Path
 ) -> None:
     """Kind None adapts nothing: its rows are the base's with a head of their own."""
-    ids = [Classifier(bank, provider="cpu").row(text, "lora", truncate=True).input_ids for text in TEXTS]
+    ids = [Classifier(bank, provider="cpu").encode(text, "lora", truncate=True).input_ids for text in TEXTS]
     adapters, expected = {}, {}
     for index, shape in enumerate(shapes):
         name = f"a{index}"

@@ -71,14 +71,14 @@ def test_every_shape_and_kind_answers_as_pytorch(
     export("adapter", f"mine={runs['houlsby']}", out="mine")
     bank = Classifier(with_adapters(open_bundle(tmp_path / "bank"), [tmp_path / "mine"]), provider="cpu")
     names = [*KINDS, "mine"]
-    rows = [bank.row(text, name, truncate=True) for text in TEXTS for name in names]
-    mixed = bank.run(rows)
+    rows = [bank.encode(text, name, truncate=True) for text in TEXTS for name in names]
+    mixed = bank.runner.run(rows)
     for index, name in enumerate(names):
         found = np.stack([answer.logits for answer in mixed[index :: len(names)]])
         np.testing.assert_allclose(found, expected["houlsby" if name == "mine" else name], atol=1e-4)
     merged = Classifier(tmp_path / "merged", provider="cpu")
     found = np.stack(
-        [answer.logits for answer in merged.run([merged.row(text, "lora", truncate=True) for text in TEXTS])]
+        [answer.logits for answer in merged.runner.run([merged.encode(text, "lora", truncate=True) for text in TEXTS])]
     )
     np.testing.assert_allclose(found, expected["lora"], atol=1e-4)
     fused = (tmp_path / "bank" / "bundle.json", tmp_path / "merged" / "bundle.json")

@@ -20,7 +20,7 @@ from serve.bundle.reader import open_bundle
 from serve.errors import BundleError
 from serve.generation.generator import Generator
 from serve.generation.prompts import Prompt
-from serve.generation.static_batch import Rows
+from serve.generation.static_batch import static_batch
 from tests.adamix_export.conftest import Export, trained
 from tests.adamix_train.conftest import make_writer, writing_data
 from tests.fixtures.tiny_models import SEQUENCE_TO_SEQUENCE, tiny_model
@@ -211,8 +211,11 @@ def test_a_step_extends_the_cache_and_reads_the_source_once(
     export("merged", f"task={checkpoints['lora']}")
     generator = Generator(tmp_path / "out", provider="cpu")
     task = generator.registry.find("task")
-    rows = Rows(generator, [Prompt([3, 4, 2], task), Prompt([5, 2], task)], room=4)
-    before = {name: value for name, value in rows.fixed.items() if ".encoder." in name}
-    rows.append([5, 6])
-    assert before and all(rows.fixed[name] is value for name, value in before.items())
-    assert rows.lengths.tolist() == [2, 2]
+    with static_batch(generator.model, [Prompt([3, 4, 2], task), Prompt([5, 2], task)], max_new_tokens=4) as batch:
+        before, memory = batch.runner.source_cache.read(0, 3), batch.runner.source_cache.buffers
+        batch.runner.encoder = object()  # running it again would fail
+        batch.append([5, 6])
+        assert batch.runner.source_cache.buffers is memory
+        after = batch.runner.source_cache.read(0, 3)
+    assert before and all((after[name] == value).all() for name, value in before.items())
+    assert [row.total_tokens for row in batch.rows] == [2, 2]

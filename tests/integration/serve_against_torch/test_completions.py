@@ -3,33 +3,29 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from serve import cli
-from serve.bundle.reader import open_bundle
-from serve.generation.async_text_generator import AsyncGenerator
+from serve.engines import make_engine
+from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
-from serve.generation.limits import Pool
-from serve.generation.sampling.params import Sampling
 from serve.http.app import make_app
-from tests.adamix_train.conftest import writing_data
-from tests.fixtures.generation_banks import NAMES, bank_of_writers
+from serve.limits import GenerationLimits
+from serve.sampling_params import SamplingParams
+from tests.fixtures.generation_banks import NAMES
 from tests.serve.conftest import live_app
-
-__all__ = ["writing_data"]
 
 LONG = {"model": "one", "prompt": "a shop", "max_tokens": 55, "logit_bias": {2: -100}}
 """A text that no token ends."""
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory, writing_data: Path) -> Path:
-    return bank_of_writers("llama", tmp_path_factory.mktemp("llama"), writing_data)
+def bundle(folder_of: Callable[[str], Path]) -> Path:
+    return folder_of("llama") / "bank"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +35,7 @@ def generator(bundle: Path) -> Generator:
 
 @pytest.fixture
 def client(generator: Generator) -> Iterator[httpx.Client]:
-    with live_app(make_app(AsyncGenerator(generator))) as client:
+    with live_app(make_app(AsyncTextGenerator(generator))) as client:
         yield client
 
 
@@ -97,15 +93,15 @@ def test_a_stream_is_the_text_in_pieces(client: httpx.Client) -> None:
 def test_sampling_is_asked_for_by_openais_names(client: httpx.Client, generator: Generator) -> None:
     body = {"temperature": 2.0, "top_k": 9, "top_p": 0.9, "seed": 5, "n": 3, "max_tokens": 7, "logprobs": 2}
     found = ask(client, **body)
-    sampling = Sampling(temperature=2.0, top_k=9, top_p=0.9, seed=5, n=3, max_new_tokens=7, logprobs=2)
+    sampling = SamplingParams(temperature=2.0, top_k=9, top_p=0.9, seed=5, n=3, max_new_tokens=7, logprobs=2)
     expected = generator("a shop", adapter="one", sampling=sampling)
     assert [choice["text"].strip() for choice in found["choices"]] == [one.text for one in expected]
     for choice, one in zip(found["choices"], expected, strict=True):
         logprobs = choice["logprobs"]
-        assert logprobs["token_logprobs"] == [entry.chosen for entry in one.logprobs[: len(one.tokens)]]
+        assert logprobs["token_logprobs"] == [entry.logprob for entry in one.logprobs]
         assert len({len(part) for part in logprobs.values()}) == 1
-    searched = ask(client, beams=3, length_penalty=0.8, max_tokens=7)
-    paper = Sampling(beams=3, length_penalty=0.8, max_new_tokens=7)
+    searched = ask(client, num_beams=3, length_penalty=0.8, max_tokens=7)
+    paper = SamplingParams(num_beams=3, length_penalty=0.8, max_new_tokens=7)
     assert searched["choices"][0]["text"].strip() == generator("a shop", adapter="one", sampling=paper)[0].text
 
 
@@ -125,9 +121,9 @@ def test_a_prompt_that_is_too_long_is_cut_where_that_is_asked_for(client: httpx.
         ({"prompt": "a shop " * 20}, 422, "one reads 24 at most: shorten it, or set truncate to true"),
         ({"prompt": []}, 422, "0 prompts with n 1: ask for 1 to 64 texts"),
         ({"prompt": ["a"] * 9, "n": 9}, 422, "9 prompts with n 9: ask for 1 to 64 texts"),
-        ({"prompt": ["a", "b"], "stream": True}, 422, "2 prompts: a stream has one answer"),
-        ({"n": 2, "stream": True}, 422, "a stream has one answer"),
-        ({"stop": ["x"] * 10_000}, 422, "stop has 10000 texts: give at most 64"),
+        ({"prompt": ["a", "b"], "stream": True}, 422, "2 prompts: a stream has one text"),
+        ({"n": 2, "stream": True}, 422, "n is 2: a stream has one text"),
+        ({"stop": ["x"] * 10_000}, 422, "stop has 10000 strings: give at most 64"),
         ({"stop": ""}, 422, "none of them empty"),
         ({"temperature": -1}, 422, "temperature is -1.0: it must be 0 or more"),
         ({"max_tokens": 0}, 422, "max_new_tokens is 0: it must be at least 1"),
@@ -137,9 +133,9 @@ def test_a_prompt_that_is_too_long_is_cut_where_that_is_asked_for(client: httpx.
         ({"logit_bias": {"-1": 1}}, 422, "logit_bias names token -1"),
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, 422, "has no schema"),
         ({"best_of": 3}, 422, "best_of: Extra inputs are not permitted"),
-        ({"beams": 99}, 422, "beams is 99"),
-        ({"beams": 2, "length_penalty": 1e300}, 422, "length_penalty is 1e+300"),
-        ({"stream": True, "logprobs": 1}, 422, "logprobs do not come with a stream"),
+        ({"num_beams": 99}, 422, "num_beams is 99"),
+        ({"num_beams": 2, "length_penalty": 1e300}, 422, "length_penalty is 1e+300"),
+        ({"stream": True, "logprobs": 1}, 422, "logprobs are not supported in streams"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"schema": None}}},
             422,
@@ -150,29 +146,29 @@ def test_a_prompt_that_is_too_long_is_cut_where_that_is_asked_for(client: httpx.
 def test_bad_input_is_one_clear_error(client: httpx.Client, body: dict[str, Any], status: int, message: str) -> None:
     response = client.post("/v1/completions", json={"model": "one", "prompt": "a shop", **body})
     assert response.status_code == status
-    assert message in response.json()["error"]
+    assert message in response.json()["error"]["message"]
     assert not client.get("/metrics").text.count("adamix_live_rows 1")
 
 
 def waiting(generator: Generator, count: int) -> None:
     """Return when so many rows are being written, or fail."""
     for _ in range(500):
-        if len(generator.engine.live) == count and not generator.engine.queued:
+        if len(generator.scheduler.batch.rows) == count and not generator.scheduler.waiting:
             return
         time.sleep(0.01)
-    raise AssertionError(f"{len(generator.engine.live)} rows, {generator.engine.queued} queued")
+    raise AssertionError(f"{len(generator.scheduler.batch.rows)} rows, {generator.scheduler.waiting} queued")
 
 
 @pytest.fixture
 def slow(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> Generator:
     """Every step takes a while, so that a text is still being written when something happens to it."""
-    step = generator.engine.step
+    step = generator.scheduler.step
 
     def later() -> None:
         time.sleep(0.02)
         step()
 
-    monkeypatch.setattr(generator.engine, "step", later)
+    monkeypatch.setattr(generator.scheduler, "step", later)
     return generator
 
 
@@ -198,29 +194,31 @@ def test_logprobs_are_those_of_the_text(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_the_queue_frees_its_place(bundle: Path, stream: bool) -> None:
-    generator = Generator(bundle, provider="cpu", threads=1, pool=Pool(rows=1))
-    step = generator.engine.step
-    generator.engine.step = lambda: (time.sleep(0.02), step())[1]  # type: ignore[method-assign]
-    with live_app(make_app(AsyncGenerator(generator))) as client:
+    generator = Generator(bundle, provider="cpu", threads=1, limits=GenerationLimits(max_batch_requests=1))
+    step = generator.scheduler.step
+    generator.scheduler.step = lambda: (time.sleep(0.02), step())[1]  # type: ignore[method-assign]
+    with live_app(make_app(AsyncTextGenerator(generator))) as client:
         first = threading.Thread(target=lambda: client.post("/v1/completions", json=LONG))
         first.start()
         waiting(generator, 1)
         with pytest.raises(httpx.ReadTimeout):
             client.post("/v1/completions", json={**LONG, "stream": stream}, timeout=httpx.Timeout(0.1))
         for _ in range(20):
-            if not generator.engine.queued:
+            if not generator.scheduler.waiting:
                 break
             time.sleep(0.02)
-        assert len(generator.engine.live) == 1, "the first is still being written"
-        assert not generator.engine.queued
+        assert len(generator.scheduler.batch.rows) == 1, "the first is still being written"
+        assert not generator.scheduler.waiting
         first.join(60)
 
 
 def test_more_texts_than_may_wait_are_refused_whole(bundle: Path) -> None:
-    generator = Generator(bundle, provider="cpu", threads=1, pool=Pool(rows=1, queued=3))
-    with live_app(make_app(AsyncGenerator(generator))) as client:
+    generator = Generator(
+        bundle, provider="cpu", threads=1, limits=GenerationLimits(max_batch_requests=1, max_queued_requests=3)
+    )
+    with live_app(make_app(AsyncTextGenerator(generator))) as client:
         found = client.post("/v1/completions", json={"model": "one", "prompt": ["good"] * 4})
-        assert found.status_code == 422 and "4 texts at once: at most 3 may wait" in found.json()["error"]
+        assert found.status_code == 422 and "4 texts at once: at most 3 may wait" in found.json()["error"]["message"]
         assert len(client.post("/v1/completions", json={"model": "one", "prompt": ["good"] * 3}).json()["choices"]) == 3
     assert len(generator(["good"] * 9, adapter="one")) == 9, "a program's own are fed as there is room"
 
@@ -241,31 +239,35 @@ def test_a_client_that_leaves_frees_its_row(client: httpx.Client, slow: Generato
 
 
 def test_what_does_not_fit_waits_and_then_is_refused(bundle: Path) -> None:
-    generator = Generator(bundle, provider="cpu", threads=1, pool=Pool(rows=1, queued=1, timeout=60))
-    step = generator.engine.step
-    generator.engine.step = lambda: (time.sleep(0.02), step())[1]  # type: ignore[method-assign]
+    generator = Generator(
+        bundle,
+        provider="cpu",
+        threads=1,
+        limits=GenerationLimits(max_batch_requests=1, max_queued_requests=1, timeout=60),
+    )
+    step = generator.scheduler.step
+    generator.scheduler.step = lambda: (time.sleep(0.02), step())[1]  # type: ignore[method-assign]
     statuses: list[int] = []
-    with live_app(make_app(AsyncGenerator(generator))) as client:
+    with live_app(make_app(AsyncTextGenerator(generator))) as client:
         first = threading.Thread(target=lambda: statuses.append(client.post("/v1/completions", json=LONG).status_code))
         first.start()
         waiting(generator, 1)
         second = threading.Thread(target=lambda: statuses.append(client.post("/v1/completions", json=LONG).status_code))
         second.start()
-        while not generator.engine.queued:
+        while not generator.scheduler.waiting:
             time.sleep(0.005)
         refused = client.post("/v1/completions", json=LONG)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-        generator.engine.pool = Pool(rows=1, queued=2, timeout=0.01)
+        generator.scheduler.queue.limits = GenerationLimits(max_batch_requests=1, max_queued_requests=2, timeout=0.01)
         assert client.post("/v1/completions", json=LONG).status_code == 504
         for thread in (first, second):
             thread.join(60)
     assert sorted(statuses) == [200, 504]
 
 
-def test_an_encoder_decoder_writes_over_http(tmp_path: Path, writing_data: Path) -> None:
-    folder = bank_of_writers("t5", tmp_path, writing_data)
-    options = cli._parser().parse_args([str(folder), "--no-cache", "--threads", "1", "--max-tokens-in-flight", "500"])
-    engine = cli._engine(open_bundle(folder), options)
+def test_an_encoder_decoder_generates_over_http(folder_of: Callable[[str], Path]) -> None:
+    limits = {"max_tokens_in_flight": 500}
+    engine = make_engine(folder_of("t5") / "bank", limits, provider="cpu", threads=1)
     with live_app(make_app(engine)) as client:
         body = {"model": "one", "max_tokens": 9, "logprobs": 1, "logit_bias": {"2": -100, "1": -100}}
         found = ask(client, **body)["choices"][0]

@@ -92,7 +92,7 @@ def test_the_slot_that_was_used_least_recently_is_taken(mixed: Classifier) -> No
     assert slots(bank, bundle) == {"tone": 1, "match": 2}
     bank.place([intent, match])
     assert slots(bank, bundle) == {"match": 2, "intent": 1}
-    assert bank.placed == 4
+    assert bank.slot_writes == 4
     bank.remove(intent)
     bank.place([tone])
     assert slots(bank, bundle) == {"match": 2, "tone": 1}, "one that is gone leaves first"
@@ -127,7 +127,7 @@ def test_a_bank_without_slots_says_so(bundle: Bundle) -> None:
 def test_weights_beyond_those_held_are_read_again_and_checked_again(mixed: Classifier) -> None:
     bundle = mixed.bundle
     tone, intent, match = (bundle.adapters[name] for name in ("tone", "intent", "match"))
-    bank = Bank(bundle.manifest.inputs, [tone, intent, match], slots=1, held=1)
+    bank = Bank(bundle.manifest.inputs, [tone, intent, match], slots=1, max_host_adapters=1)
     assert [adapter.in_memory for adapter in (tone, intent, match)] == [True, False, False]
     bank.place([match])
     assert [adapter.in_memory for adapter in (tone, intent, match)] == [False, False, True]
@@ -171,12 +171,12 @@ def test_a_run_keeps_its_adapters_in_their_slots_while_others_are_placed(mixed: 
         bank.place([match])
         ended.set()
 
-    with bank.using([tone]) as (first, _):
+    with bank.acquire([tone]) as (first, _):
         bank.place([intent])
         bank.place([match])
         assert slots(bank, bundle) == {"tone": first[0], "match": 3 - first[0]}, "intent gave way, though used later"
         bank.place([intent])
-        with bank.using([intent]):
+        with bank.acquire([intent]):
             other = threading.Thread(target=wait_for_a_slot)
             other.start()
             assert not ended.wait(0.1), "both slots are in use"
@@ -189,6 +189,6 @@ def test_a_run_keeps_its_adapters_in_their_slots_while_others_are_placed(mixed: 
 
 def test_a_run_that_fails_gives_its_slots_back(bundle: Bundle) -> None:
     bank = Bank(bundle.manifest.inputs, [], slots=1)
-    with pytest.raises(RuntimeError), bank.using([bundle.adapters["tone"]]):
+    with pytest.raises(RuntimeError), bank.acquire([bundle.adapters["tone"]]):
         raise RuntimeError
     assert bank.place([bundle.adapters["intent"]]).tolist() == [1]

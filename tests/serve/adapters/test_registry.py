@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.adapters.registry import NAMED
+from serve.adapters.registry import MAX_LISTED
 from serve.bundle.adapter import WEIGHTS
 from serve.classification.classifier import Classifier
 from serve.errors import BundleError, UnknownAdapter
@@ -19,7 +19,7 @@ def spare(tmp_path: Path, reference: Reference) -> Classifier:
 
 
 def expected(classifier: Classifier, reference: Reference, text: str, name: str, like: str | None = None) -> object:
-    return reference.logits(classifier.row(text, name, truncate=True).input_ids, like or name)
+    return reference.logits(classifier.encode(text, name, truncate=True).input_ids, like or name)
 
 
 def test_an_adapter_that_is_loaded_later_answers_beside_the_others(
@@ -78,10 +78,10 @@ def other_tone(folder: Path, reference: Reference, **changes: object) -> Path:
 def test_a_name_is_replaced_and_rows_that_came_before_are_answered_by_the_adapter_before(
     spare: Classifier, tmp_path: Path, reference: Reference
 ) -> None:
-    early = spare.row("the bill is bad", "tone", truncate=True)
+    early = spare.encode("the bill is bad", "tone", truncate=True)
     old = spare.cards["tone"].sha256
     new = spare.load(other_tone(tmp_path / "new", reference), replace=True).sha256
-    late = spare.row("the bill is bad", "tone", truncate=True)
+    late = spare.encode("the bill is bad", "tone", truncate=True)
     answers = spare.run([early, late, early])
     assert [answer.sha256 for answer in answers] == [old, new, old]
     for answer, like in zip(answers, ("tone", "match", "tone"), strict=True):
@@ -100,7 +100,7 @@ def test_a_replacement_with_other_labels_is_refused_and_the_old_one_stays(
 
 
 def test_an_adapter_in_use_is_unloaded_and_its_rows_are_answered(spare: Classifier, reference: Reference) -> None:
-    row = spare.row("good", "tone", truncate=True)
+    row = spare.encode("good", "tone", truncate=True)
     spare.unload("tone")
     with pytest.raises(UnknownAdapter, match="no adapter 'tone' here; there are none"):
         spare("good", adapter="tone")
@@ -123,7 +123,7 @@ def renamed(folder: Path, reference: Reference, count: int) -> list[Path]:
 def test_a_thousand_adapters_in_few_slots_each_answer_as_alone(tmp_path: Path, reference: Reference) -> None:
     """Loaded from many threads at once, with the weights of a few in memory."""
     folder = write_bundle(tmp_path / "bundle", reference, ["tone"])
-    engine = Classifier(folder, provider="cpu", threads=1, slots=16, held=32)
+    engine = Classifier(folder, provider="cpu", threads=1, slots=16, host_adapters=32)
     folders = renamed(tmp_path / "many", reference, 1000)
     in_threads(8, lambda index: [engine.load(one) for one in folders[index::8]])
     assert len(engine.cards) == 1001
@@ -132,7 +132,7 @@ def test_a_thousand_adapters_in_few_slots_each_answer_as_alone(tmp_path: Path, r
     assert sum(adapter.in_memory for adapter in engine.registry.adapters.values()) <= 32
     names = [f"a{index}" for index in range(0, 1000, 7)]
     answers = engine(["the bill is late"] * len(names), adapter=names)
-    ids = engine.row("the bill is late", "a0", truncate=True).input_ids
+    ids = engine.encode("the bill is late", "a0", truncate=True).input_ids
     for name, answer in zip(names, answers, strict=True):
         index = int(name[1:])
         like = list(LABELS)[index % len(LABELS)]
@@ -145,7 +145,7 @@ def test_a_thousand_adapters_in_few_slots_each_answer_as_alone(tmp_path: Path, r
 def test_answers_are_right_while_adapters_come_and_go(tmp_path: Path, reference: Reference) -> None:
     engine = Classifier(write_bundle(tmp_path / "bundle", reference, ["tone"]), provider="cpu", threads=1, slots=2)
     folders = renamed(tmp_path / "many", reference, 12)
-    right = reference.logits(engine.row("the bill is late", "tone", truncate=True).input_ids, "tone")
+    right = reference.logits(engine.encode("the bill is late", "tone", truncate=True).input_ids, "tone")
     failed: list[str] = []
 
     def work(index: int) -> None:
@@ -168,10 +168,10 @@ def test_an_adapter_that_is_gone_from_the_disk_fails_its_rows_and_no_others(
     tmp_path: Path, reference: Reference
 ) -> None:
     folder = write_bundle(tmp_path / "bundle", reference, ["tone", "intent"])
-    engine = Classifier(folder, provider="cpu", threads=1, slots=1, held=1)
+    engine = Classifier(folder, provider="cpu", threads=1, slots=1, host_adapters=1)
     engine("good", adapter="tone")
     (folder / "adapters" / "intent" / WEIGHTS).unlink()
-    rows = [engine.row("good", name, truncate=True) for name in ("tone", "intent", "tone")]
+    rows = [engine.encode("good", name, truncate=True) for name in ("tone", "intent", "tone")]
     first, second, third = engine.run(rows)
     assert isinstance(second, BundleError)
     np.testing.assert_allclose(first.logits, reference.logits(rows[0].input_ids, "tone"), atol=1e-4)
@@ -183,7 +183,7 @@ def test_an_adapter_that_is_gone_from_the_disk_fails_its_rows_and_no_others(
 def test_an_error_lists_no_thousand_names(tmp_path: Path, reference: Reference) -> None:
     engine = Classifier(write_bundle(tmp_path / "bundle", reference, ["tone"]), provider="cpu", threads=1)
     engine.registry.adapters = dict.fromkeys((f"a{index}" for index in range(100)), engine.registry.find("tone"))
-    with pytest.raises(UnknownAdapter, match=f"a{NAMED - 1} and {100 - NAMED} more$"):
+    with pytest.raises(UnknownAdapter, match=f"a{MAX_LISTED - 1} and {100 - MAX_LISTED} more$"):
         engine("good", adapter="mood")
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.bundle.adapter import check_name, read_adapter
+from serve.bundle.adapter import check_adapter_name, read_adapter
 from serve.errors import BundleError
 from tests.serve.conftest import Reference, write_adapter
 
@@ -34,4 +34,4 @@ def test_missing_weights_are_named(tmp_path: Path, reference: Reference) -> None
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "-x", "x" * 65, "a\n", "ä"])
 def test_a_name_fits_a_path_a_header_and_a_label(name: str) -> None:
     with pytest.raises(BundleError, match="is no name for an adapter"):
-        check_name(name)
+        check_adapter_name(name)

@@ -1,25 +1,27 @@
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
-from serve.bundle.checked_json import read_sealed, write_sealed
+from serve.bundle.checked_json import read_checked_json, write_checked_json
 from serve.errors import BundleError
 
 
 def test_content_comes_back(tmp_path: Path) -> None:
-    write_sealed(tmp_path / "a.json", {"label": "naïve", "n": [1, 2.5, None]})
-    assert read_sealed(tmp_path / "a.json") == {"label": "naïve", "n": [1, 2.5, None]}
+    write_checked_json(tmp_path / "a.json", {"label": "naïve", "n": [1, 2.5, None]})
+    assert read_checked_json(tmp_path / "a.json") == {"label": "naïve", "n": [1, 2.5, None]}
 
 
 def test_any_flipped_byte_is_noticed(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
-    write_sealed(file, {"labels": ["yes", "no"]})
+    write_checked_json(file, {"labels": ["yes", "no"]})
     whole = file.read_bytes()
     unnoticed = []
     for index in range(len(whole)):
         file.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
         try:
-            if read_sealed(file) != {"labels": ["yes", "no"]}:
+            if read_checked_json(file) != {"labels": ["yes", "no"]}:
                 unnoticed.append(index)
         except BundleError:
             pass
@@ -27,12 +29,19 @@ def test_any_flipped_byte_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"seal": 1}', "nonsense"])
-def test_what_was_not_sealed_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_file_without_a_checksum_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(BundleError, match=r"a\.json"):
-        read_sealed(tmp_path / "a.json")
+        read_checked_json(tmp_path / "a.json")
 
 
 def test_a_missing_file_says_what_the_folder_is_not(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is not a bundle"):
-        read_sealed(tmp_path / "a.json")
+        read_checked_json(tmp_path / "a.json")
+
+
+def test_the_checksum_is_the_sha256_of_the_sorted_content(tmp_path: Path) -> None:
+    """Computed by hand, as files of earlier versions have it, under the key `seal`."""
+    write_checked_json(tmp_path / "a.json", {"b": 1, "a": "x"})
+    seal = hashlib.sha256(b'{"a": "x", "b": 1}').hexdigest()
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": 1, "a": "x", "seal": seal}

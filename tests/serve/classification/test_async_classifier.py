@@ -6,16 +6,38 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve import AsyncClassifier, Classifier, Limits
+from serve import AsyncClassifier, BatchLimits, Classifier, Prediction
 from serve.bundle.reader import Bundle
-from serve.classification.text_tokenizer import Row
-from serve.errors import Draining, Failed, InputError
+from serve.classification.text_tokenizer import EncodedText
+from serve.errors import ClassificationFailed, InputError, ShuttingDown
+from serve.requests import ClassificationRequest, Text
 from tests.serve.conftest import LABELS, WORDS, Reference, write_bundle
 
 NAMES = ["tone", "intent", "grade"]
 WORD = st.sampled_from(WORDS[4:])
 TEXT = st.lists(WORD, min_size=1, max_size=12).map(" ".join)
 CALLS = st.lists(st.lists(st.tuples(TEXT, st.sampled_from(NAMES)), min_size=1, max_size=5), min_size=1, max_size=6)
+
+
+async def classify(
+    engine: AsyncClassifier,
+    texts: list[Text],
+    *,
+    windows: bool,
+    max_windows: int | None = None,
+    overlap: int | None = None,
+) -> list[Prediction]:
+    """Classify through the adapter tone, with a bound on the windows as a server sets it."""
+    return await engine.classify(
+        ClassificationRequest(
+            texts=texts,
+            adapters=["tone"] * len(texts),
+            truncate=True,
+            windows=windows,
+            overlap=overlap,
+            max_windows=max_windows,
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +55,14 @@ def test_whatever_comes_together_each_answer_is_that_of_the_text_alone(
     """Any lengths, any adapters, more of them than slots, in any number of calls at once."""
 
     async def ask() -> list[list[object]]:
-        async with AsyncClassifier(few_slots, Limits(max_batch_tokens=tokens, max_batch_rows=rows)) as engine:
+        async with AsyncClassifier(few_slots, BatchLimits(max_batch_tokens=tokens, max_batch_requests=rows)) as engine:
             return await asyncio.gather(
                 *(engine([text for text, _ in call], adapter=[name for _, name in call]) for call in calls)
             )
 
     for call, answers in zip(calls, asyncio.run(ask()), strict=True):
         for (text, name), answer in zip(call, answers, strict=True):
-            ids = few_slots.row(text, name, truncate=True).input_ids
+            ids = few_slots.encode(text, name, truncate=True).input_ids
             np.testing.assert_allclose(answer.logits, reference.logits(ids, name), atol=1e-4)
             assert (answer.adapter, answer.labels) == (name, LABELS[name])
 
@@ -52,33 +74,10 @@ def test_a_program_asks_as_it_asks_a_classifier(classifier: Classifier) -> None:
             np.testing.assert_allclose(answer.logits, classifier("the bill is late", adapter="intent")[0].logits)
             with pytest.raises(InputError, match="more than 8 tokens"):
                 await engine("the bill is late " * 3, adapter="intent", truncate=False)
-        with pytest.raises(Draining):
+        with pytest.raises(ShuttingDown):
             await engine("good", adapter="tone")
 
     asyncio.run(ask())
-
-
-def test_the_scores_of_windows_are_averaged(classifier: Classifier, reference: Reference) -> None:
-    text = "good bad late bill the is very good bad the bill is late"
-    (answer,) = classifier(text, adapter="intent", windows=True, overlap=2)
-    rows = classifier.windows(text, "intent", overlap=2)
-    assert len(rows) == 3
-    logits = np.stack([reference.logits(row.input_ids, "intent") for row in rows])
-    powers = np.exp(logits)
-    np.testing.assert_allclose(answer.scores, (powers / powers.sum(1, keepdims=True)).mean(0), atol=1e-5)
-    assert answer.adapter == "intent"
-
-
-def test_the_values_of_a_regression_are_averaged(mixed: Classifier, reference: Reference) -> None:
-    text = "good bad late bill the is very good bad the bill is late"
-    (answer,) = mixed(text, adapter="grade", windows=True)
-    values = [reference.logits(row.input_ids, "grade")[0] for row in mixed.windows(text, "grade")]
-    assert answer.scores.tolist() == pytest.approx([np.mean(values)], abs=1e-5)
-
-
-def test_a_short_text_is_answered_as_without_windows(classifier: Classifier) -> None:
-    (one,), (other,) = classifier("good", adapter="tone", windows=True), classifier("good", adapter="tone")
-    assert one.logits.tolist() == other.logits.tolist()
 
 
 def test_windows_over_a_pair_are_refused(mixed: Classifier) -> None:
@@ -88,7 +87,7 @@ def test_windows_over_a_pair_are_refused(mixed: Classifier) -> None:
 
 def test_a_megabyte_of_text_is_cut_or_read_in_windows(classifier: Classifier) -> None:
     text = "the bill is very late " * 45_000
-    assert len(classifier.row(text, "tone", truncate=True)) == 8
+    assert len(classifier.encode(text, "tone", truncate=True)) == 8
     (answer,) = classifier(text, adapter="tone", windows=True)
     assert answer.scores.sum() == pytest.approx(1, abs=1e-5)
 
@@ -97,7 +96,7 @@ def test_more_windows_than_a_request_may_have_are_refused(classifier: Classifier
     async def ask() -> None:
         async with AsyncClassifier(classifier) as engine:
             with pytest.raises(InputError, match="the texts come to 20 windows; at most 16 go into one request"):
-                await engine("good bad late " * 27, adapter="tone", windows=True, most_rows=16)
+                await classify(engine, ["good bad late " * 27], windows=True, max_windows=16)
 
     asyncio.run(ask())
 
@@ -106,12 +105,12 @@ def test_windows_of_the_texts_of_a_request_are_counted_together(classifier: Clas
     text = "good bad late " * 27
 
     async def ask() -> None:
-        async with AsyncClassifier(classifier, Limits(max_queued_rows=70)) as engine:
+        async with AsyncClassifier(classifier, BatchLimits(max_queued_requests=70)) as engine:
             with pytest.raises(InputError, match="the texts come to 40 windows or more; at most 39 go into one"):
-                await engine([text] * 3, adapter="tone", windows=True, most_rows=39)
+                await classify(engine, [text] * 3, windows=True, max_windows=39)
             with pytest.raises(InputError, match="the texts come to 80 windows; at most 70 go into one request"):
-                await engine([text] * 4, adapter="tone", windows=True)
-            assert len(await engine([text] * 3, adapter="tone", windows=True, most_rows=60)) == 3
+                await classify(engine, [text] * 4, windows=True)
+            assert len(await classify(engine, [text] * 3, windows=True, max_windows=60)) == 3
 
     asyncio.run(ask())
 
@@ -121,32 +120,24 @@ def test_what_no_request_may_ask_is_refused_before_a_text_is_tokenized(
     windows: bool, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier = Classifier(bundle, provider="cpu", threads=1)
-    monkeypatch.setattr(classifier, "texts", None)
+    monkeypatch.setattr(classifier, "tokenizer", None)
     text = "a " * 950_000
 
     async def ask() -> None:
         async with AsyncClassifier(classifier) as engine:
-            for texts in (text, [("good", text)], [text] * 3):
+            for texts in ([text], [("good", text)], [text] * 3):
                 with pytest.raises(InputError, match="characters: at most 262144 are tokenized, shorten it"):
-                    await engine(texts, adapter="tone", windows=windows, most_rows=64, overlap=5)
-            for count, most_rows, bound in ((65, 64, 64), (1025, None, 1024)):
+                    await classify(engine, texts, windows=windows, max_windows=64, overlap=5)
+            for count, max_windows, bound in ((65, 64, 64), (1025, None, 1024)):
                 with pytest.raises(InputError, match=f"{count} texts at once: at most {bound} go into one request"):
-                    await engine(["good"] * count, adapter="tone", windows=windows, most_rows=most_rows)
+                    await classify(engine, ["good"] * count, windows=windows, max_windows=max_windows)
 
     asyncio.run(ask())
 
 
-def test_what_a_program_imports_is_there() -> None:
-    import serve
-
-    assert {name: getattr(serve, name).__name__ for name in serve.__all__} == {name: name for name in serve.__all__}
-    with pytest.raises(AttributeError, match="has no attribute 'Trainer'"):
-        _ = serve.Trainer
-
-
 def test_a_row_whose_adapter_cannot_be_read_fails_alone(tmp_path: Path, reference: Reference) -> None:
     folder = write_bundle(tmp_path / "bundle", reference, ["tone", "intent"])
-    engine = Classifier(folder, provider="cpu", threads=1, slots=1, held=1)
+    engine = Classifier(folder, provider="cpu", threads=1, slots=1, host_adapters=1)
     engine("good", adapter="tone")
     (folder / "adapters" / "intent" / "adapter.safetensors").unlink()
 
@@ -161,19 +152,19 @@ def test_a_row_whose_adapter_cannot_be_read_fails_alone(tmp_path: Path, referenc
     assert first[0].adapter == third[0].adapter == "tone"
 
 
-def test_the_neighbours_of_a_row_that_the_runtime_refuses_are_answered(
+def test_the_neighbours_of_a_row_that_the_runtime_refuses_are_classified(
     classifier: Classifier, reference: Reference
 ) -> None:
     tone = classifier.registry.find("tone")
-    rows = [Row([1, token, 2], [0] * 3, tone) for token in (4, 99, 5, 6)]
+    rows = [EncodedText([1, token, 2], [0] * 3, tone) for token in (4, 99, 5, 6)]
 
     async def ask() -> list[object]:
         async with AsyncClassifier(classifier) as engine:
             calls = (engine.batcher.submit([row]) for row in rows)
             return await asyncio.gather(*calls, return_exceptions=True)
 
-    for row, answer in zip(rows, asyncio.run(ask()), strict=True):
+    for row, result in zip(rows, asyncio.run(ask()), strict=True):
         if 99 in row.input_ids:
-            assert isinstance(answer, Failed)
+            assert isinstance(result, ClassificationFailed)
         else:
-            np.testing.assert_allclose(answer[0].logits, reference.logits(row.input_ids, "tone"), atol=1e-4)
+            np.testing.assert_allclose(result[0].logits, reference.logits(row.input_ids, "tone"), atol=1e-4)

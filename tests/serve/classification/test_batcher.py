@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.classification.batcher import Batcher, Limits, Waiting
-from serve.errors import DeadlineExceeded, Draining, InputError, Overloaded
+from serve.classification.batcher import Batcher, BatchLimits, QueuedRow
+from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
 
 Run = Callable[[Sequence[str], bool], Sequence[str]]
 
@@ -42,7 +42,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def batcher(engine: Run, streams: int = 1, **limits: float) -> Batcher[str, str]:
-    made: Batcher[str, str] = Batcher(engine, Limits(**limits), streams=streams)
+    made: Batcher[str, str] = Batcher(engine, BatchLimits(**limits), streams=streams)
     made.start()
     return made
 
@@ -76,7 +76,7 @@ def test_a_batch_keeps_the_budget_of_padded_tokens() -> None:
     async def scenario() -> None:
         engine = Engine()
         rows = ["x" * length for length in (3, 9, 3, 8, 2, 30, 3)]
-        queue = batcher(engine, max_batch_tokens=20, run_tokens=1000)
+        queue = batcher(engine, max_batch_tokens=20, run_overhead_tokens=1000)
         assert await queue.submit(rows) == [row.upper() for row in rows]
         assert sorted(row for batch in engine.batches for row in batch) == sorted(rows)
         for batch in engine.batches:
@@ -89,7 +89,7 @@ def test_a_batch_keeps_the_budget_of_padded_tokens() -> None:
 def test_a_row_that_would_be_padding_for_the_others_waits_for_its_own_batch() -> None:
     async def scenario() -> None:
         engine = Engine(gated=True)
-        queue = batcher(engine, run_tokens=8)
+        queue = batcher(engine, run_overhead_tokens=8)
         first = asyncio.create_task(queue.submit(["x"]))
         await until(engine.busy.is_set)
         rows = ["x" * length for length in (10, 40, 9, 38, 11, 10, 2)]
@@ -106,7 +106,7 @@ def test_a_row_that_would_be_padding_for_the_others_waits_for_its_own_batch() ->
 def test_a_batch_keeps_the_number_of_rows() -> None:
     async def scenario() -> None:
         engine = Engine()
-        await batcher(engine, max_batch_rows=2).submit(list("abcde"))
+        await batcher(engine, max_batch_requests=2).submit(list("abcde"))
         assert [len(batch) for batch in engine.batches] == [2, 2, 1]
 
     asyncio.run(scenario())
@@ -119,18 +119,18 @@ def test_a_batch_keeps_the_number_of_rows() -> None:
     st.integers(0, 100),
 )
 def test_no_other_batch_with_the_oldest_row_answers_more_for_its_time(
-    lengths: list[int], rows: int, tokens: int, run_tokens: int
+    lengths: list[int], rows: int, tokens: int, run_overhead_tokens: int
 ) -> None:
     """Against all neighbours in length, one by one."""
-    limits = Limits(max_batch_rows=rows, max_batch_tokens=tokens, run_tokens=run_tokens)
+    limits = BatchLimits(max_batch_requests=rows, max_batch_tokens=tokens, run_overhead_tokens=run_overhead_tokens)
 
     def worth(batch: Sequence[int]) -> float:
-        return sum(batch) / (len(batch) * max(batch) + run_tokens)
+        return sum(batch) / (len(batch) * max(batch) + run_overhead_tokens)
 
     async def scenario() -> list[int]:
         queue: Batcher[str, str] = Batcher(Engine(), limits)
         loop = asyncio.get_running_loop()
-        queue.queue = [Waiting("x" * length, loop.create_future()) for length in lengths]
+        queue.queue = [QueuedRow("x" * length, loop.create_future()) for length in lengths]
         batch = [len(item.row) for item in queue._next_batch()]
         assert sorted(batch + [len(item.row) for item in queue.queue]) == sorted(lengths), "none is lost or doubled"
         return batch
@@ -148,7 +148,7 @@ def test_no_other_batch_with_the_oldest_row_answers_more_for_its_time(
 def test_under_load_batches_run_side_by_side_and_a_lone_one_has_the_machine() -> None:
     async def scenario() -> None:
         engine = Engine(gated=True)
-        queue = batcher(engine, streams=2, max_batch_rows=1)
+        queue = batcher(engine, streams=2, max_batch_requests=1)
         lone = asyncio.create_task(queue.submit(["lone"]))
         await until(engine.busy.is_set)
         others = asyncio.create_task(queue.submit(["a", "b", "c"]))
@@ -172,7 +172,7 @@ def test_under_load_batches_run_side_by_side_and_a_lone_one_has_the_machine() ->
 def test_a_full_queue_takes_all_rows_of_a_request_or_none() -> None:
     async def scenario() -> None:
         engine = Engine(gated=True)
-        queue = batcher(engine, max_queued_rows=3)
+        queue = batcher(engine, max_queued_requests=3)
         first = asyncio.create_task(queue.submit(["a"]))
         await until(engine.busy.is_set)
         second = asyncio.create_task(queue.submit(["b", "c"]))
@@ -189,7 +189,7 @@ def test_a_full_queue_takes_all_rows_of_a_request_or_none() -> None:
 def test_a_request_that_can_never_fit_is_not_told_to_try_again() -> None:
     async def scenario() -> None:
         with pytest.raises(InputError, match="a request of 4 rows never fits: the queue holds 3"):
-            await batcher(Engine(), max_queued_rows=3).submit(list("abcd"))
+            await batcher(Engine(), max_queued_requests=3).submit(list("abcd"))
 
     asyncio.run(scenario())
 
@@ -243,12 +243,12 @@ def test_a_failing_batch_fails_its_rows_and_no_others() -> None:
 def test_draining_answers_what_was_taken_and_takes_no_more() -> None:
     async def scenario() -> None:
         engine = Engine(gated=True)
-        queue = batcher(engine, max_batch_rows=1)
+        queue = batcher(engine, max_batch_requests=1)
         taken = asyncio.create_task(queue.submit(["a", "b", "c"]))
         await until(engine.busy.is_set)
         drained = asyncio.create_task(queue.drain())
         await asyncio.sleep(0)
-        with pytest.raises(Draining):
+        with pytest.raises(ShuttingDown):
             await queue.submit(["d"])
         engine.gate.set()
         await drained

@@ -5,8 +5,8 @@ import pytest
 
 from serve.bundle.reader import Bundle, open_bundle, with_adapters
 from serve.classification.classifier import Classifier
-from serve.classification.text_tokenizer import Row
-from serve.errors import BundleError, Failed, InputError, UnknownAdapter
+from serve.classification.text_tokenizer import EncodedText
+from serve.errors import BundleError, ClassificationFailed, InputError, UnknownAdapter
 from tests.serve.conftest import CANARY, Reference, write_adapter, write_bundle
 
 TEXTS = ["good", "the bill is very late", "bad", "is it good"]
@@ -16,7 +16,7 @@ def test_each_row_of_a_batch_goes_through_its_own_adapter(classifier: Classifier
     names = ["tone", "intent", "intent", "tone"]
     predictions = classifier(TEXTS, adapter=names)
     for text, name, prediction in zip(TEXTS, names, predictions, strict=True):
-        ids = classifier.row(text, name, truncate=True).input_ids
+        ids = classifier.encode(text, name, truncate=True).input_ids
         np.testing.assert_allclose(prediction.logits, reference.logits(ids, name), atol=1e-4)
         assert prediction.adapter == name
         assert prediction.sha256 == classifier.cards[name].sha256
@@ -96,7 +96,7 @@ def test_texts_pairs_and_scores_share_a_batch(mixed: Classifier, reference: Refe
     rows = {"tone": "good", "match": ("good", "the bill"), "grade": "bad", "intent": "the bill"}
     answers = mixed(list(rows.values()), adapter=list(rows))
     for (name, text), answer in zip(rows.items(), answers, strict=True):
-        ids = mixed.row(text, name, truncate=True).input_ids
+        ids = mixed.encode(text, name, truncate=True).input_ids
         np.testing.assert_allclose(answer.logits, reference.logits(ids, name), atol=1e-4)
     assert answers[2].scores.tolist() == answers[2].logits.tolist()
     assert answers[1].scores.sum() == pytest.approx(1)
@@ -106,22 +106,22 @@ def test_texts_pairs_and_scores_share_a_batch(mixed: Classifier, reference: Refe
 def test_a_row_that_the_runtime_refuses_fails_alone(
     places: list[int], classifier: Classifier, reference: Reference
 ) -> None:
-    """Its token is one that the tokenizer has and the base has not."""
+    """The row has a token that the base has no embedding for."""
     names = ["tone", "intent", "tone", "tone", "intent", "tone", "intent"]
     rows = [
-        Row([1, 99 if index in places else 4, 8, 2], [0] * 4, classifier.registry.find(name))
+        EncodedText([1, 99 if index in places else 4, 8, 2], [0] * 4, classifier.registry.find(name))
         for index, name in enumerate(names)
     ]
-    for index, (row, name, answer) in enumerate(zip(rows, names, classifier.run(rows), strict=True)):
+    for index, (row, name, result) in enumerate(zip(rows, names, classifier.run(rows), strict=True)):
         if index in places:
-            assert isinstance(answer, Failed)
-            assert "the text cannot be classified" in str(answer) and "idx=99 must be within" in str(answer)
+            assert isinstance(result, ClassificationFailed)
+            assert "the text cannot be classified" in str(result) and "idx=99 must be within" in str(result)
         else:
-            np.testing.assert_allclose(answer.logits, reference.logits(row.input_ids, name), atol=1e-4)
-            assert answer.adapter == name
+            np.testing.assert_allclose(result.logits, reference.logits(row.input_ids, name), atol=1e-4)
+            assert result.adapter == name
 
 
-def test_a_token_without_an_embedding_is_told_before_it_is_run(bundle_folder: Path) -> None:
+def test_a_token_without_an_embedding_is_refused_before_it_is_run(bundle_folder: Path) -> None:
     (bundle_folder / "config.json").write_text('{"vocab_size": 10}')
     classifier = Classifier(bundle_folder, provider="cpu", threads=1)
     message = "the text has the token 'very', number 10, and the base has embeddings for 10: leave it out"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.decoders import DecodeStream
 
-from serve.generation.detokenizer import TextStream
-from serve.generation.token_decoder import BYTES, ApartDecoder, ByteLevelDecoder, WholeDecoder, token_decoders
+from serve.generation.detokenizer import IncrementalDetokenizer
+from serve.generation.token_decoder import BYTES, ByteLevelDecoder, SeparateDecoder, WholeDecoder, decoder_factory
 
 HEX = [f"<0x{byte:02X}>" for byte in range(256)]
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -122,20 +122,23 @@ TOKENIZERS: dict[str, tuple[Callable[[], Tokenizer], type]] = {
         lambda: _with(byte_level(), decoders.Sequence([decoders.ByteLevel()])),
         ByteLevelDecoder,
     ),
-    "byte fallback": (falling_back(FALLBACK, FUSE), ApartDecoder),
-    "byte fallback alone": (falling_back(FALLBACK), ApartDecoder),
-    "Llama 2": (falling_back(*LLAMA), ApartDecoder),
-    "Gemma": (falling_back(REPLACE, FALLBACK, FUSE), ApartDecoder),
-    "two spaces stripped": (falling_back(*LLAMA[:3], decoders.Strip(" ", 2, 0)), ApartDecoder),
-    "sequences in a sequence": (falling_back(decoders.Sequence(LLAMA[:2]), decoders.Sequence(LLAMA[2:])), ApartDecoder),
-    "each token stripped": (falling_back(REPLACE, decoders.Strip(" ", 1, 0), FALLBACK), ApartDecoder),
-    "WordPiece": (word_piece(cleanup=True), ApartDecoder),
-    "WordPiece as it is": (word_piece(cleanup=False), ApartDecoder),
-    "Unigram": (unigram(decoders.Metaspace()), ApartDecoder),
-    "Unigram, first": (unigram(decoders.Metaspace(prepend_scheme="first")), ApartDecoder),
-    "Unigram, never": (unigram(decoders.Metaspace(prepend_scheme="never")), ApartDecoder),
-    "Unigram with bytes": (unigram(decoders.Sequence([FALLBACK, decoders.Metaspace()])), ApartDecoder),
-    "no decoder": (undecoded, ApartDecoder),
+    "byte fallback": (falling_back(FALLBACK, FUSE), SeparateDecoder),
+    "byte fallback alone": (falling_back(FALLBACK), SeparateDecoder),
+    "Llama 2": (falling_back(*LLAMA), SeparateDecoder),
+    "Gemma": (falling_back(REPLACE, FALLBACK, FUSE), SeparateDecoder),
+    "two spaces stripped": (falling_back(*LLAMA[:3], decoders.Strip(" ", 2, 0)), SeparateDecoder),
+    "sequences in a sequence": (
+        falling_back(decoders.Sequence(LLAMA[:2]), decoders.Sequence(LLAMA[2:])),
+        SeparateDecoder,
+    ),
+    "each token stripped": (falling_back(REPLACE, decoders.Strip(" ", 1, 0), FALLBACK), SeparateDecoder),
+    "WordPiece": (word_piece(cleanup=True), SeparateDecoder),
+    "WordPiece as it is": (word_piece(cleanup=False), SeparateDecoder),
+    "Unigram": (unigram(decoders.Metaspace()), SeparateDecoder),
+    "Unigram, first": (unigram(decoders.Metaspace(prepend_scheme="first")), SeparateDecoder),
+    "Unigram, never": (unigram(decoders.Metaspace(prepend_scheme="never")), SeparateDecoder),
+    "Unigram with bytes": (unigram(decoders.Sequence([FALLBACK, decoders.Metaspace()])), SeparateDecoder),
+    "no decoder": (undecoded, SeparateDecoder),
     "bytes and nothing else": (sole_bytes, WholeDecoder),
     "end of words": (closing, WholeDecoder),
     "replaced when joined": (falling_back(FALLBACK, FUSE, decoders.Replace("▁a", " b")), WholeDecoder),
@@ -151,12 +154,12 @@ def _with(tokenizer: Tokenizer, decoder: object) -> Tokenizer:
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     make, kind = TOKENIZERS[request.param]
     made = make()
-    assert isinstance(token_decoders(made)(), kind)
+    assert isinstance(decoder_factory(made)(), kind)
     return made
 
 
 def pieces_of(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:
-    stream = TextStream(token_decoders(tokenizer)())
+    stream = IncrementalDetokenizer(decoder_factory(tokenizer)())
     pieces = [stream.push(token) for token in tokens]
     assert len(stream.offsets) == len(tokens)
     assert stream.offsets == sorted(stream.offsets)
@@ -179,7 +182,7 @@ def test_what_was_given_is_not_taken_back_whatever_follows(tokenizer: Tokenizer,
     """Every piece stays a beginning of the text under any continuation, not under the one that came alone."""
     tokens = st.integers(0, tokenizer.get_vocab_size() - 1)
     begun, rest = data.draw(st.lists(tokens, max_size=6)), data.draw(st.lists(tokens, max_size=4))
-    stream = TextStream(token_decoders(tokenizer)())
+    stream = IncrementalDetokenizer(decoder_factory(tokenizer)())
     given = "".join(stream.push(token) for token in begun)
     assert tokenizer.decode([*begun, *rest], skip_special_tokens=True).startswith(given)
 
@@ -218,7 +221,7 @@ def test_an_end_that_is_stripped_is_known_at_the_end() -> None:
 def test_byte_tokens_are_given_with_the_next_token_and_have_their_place() -> None:
     tokenizer = TOKENIZERS["Llama 2"][0]()
     tokens = [tokenizer.token_to_id(token) for token in ("▁the", "<0xE2>", "<0x82>", "<0xAC>", "r", "<0x0A>")]
-    stream = TextStream(token_decoders(tokenizer)())
+    stream = IncrementalDetokenizer(decoder_factory(tokenizer)())
     assert [stream.push(token) for token in tokens] == ["the", "", "", "", "€r", ""]
     assert stream.offsets == [0, 3, 3, 3, 4, 5]
     assert stream.end() == "\n"
@@ -227,7 +230,7 @@ def test_byte_tokens_are_given_with_the_next_token_and_have_their_place() -> Non
 def test_a_stop_text_in_byte_tokens_ends_it_before_the_token_that_shows_them() -> None:
     tokenizer = TOKENIZERS["Llama 2"][0]()
     tokens = [tokenizer.token_to_id(token) for token in ("▁the", "<0x0A>", "r")]
-    stream = TextStream(token_decoders(tokenizer)(), ["\n"])
+    stream = IncrementalDetokenizer(decoder_factory(tokenizer)(), ["\n"])
     assert [stream.push(token) for token in tokens] == ["the", "", ""]
     assert stream.stopped and stream.text == "the" and stream.end() == ""
     assert [offset < len(stream.text) for offset in stream.offsets] == [True, False, False]
@@ -235,7 +238,7 @@ def test_a_stop_text_in_byte_tokens_ends_it_before_the_token_that_shows_them() -
 
 def test_a_replacement_that_is_in_the_text_is_given_at_once() -> None:
     tokenizer = TOKENIZERS["byte-level"][0]()
-    stream = TextStream(token_decoders(tokenizer)())
+    stream = IncrementalDetokenizer(decoder_factory(tokenizer)())
     assert stream.push(tokenizer.token_to_id("ï¿½")) == "\ufffd"
     assert stream.push(tokenizer.token_to_id("âĤ")) == ""
     assert stream.push(tokenizer.token_to_id("Ġthe")) == "\ufffd the"
@@ -259,7 +262,7 @@ class Counting:
 def test_a_token_costs_no_more_late_in_a_text(tokenizer: Tokenizer, data: st.DataObject) -> None:
     """Whatever repeats, with a text or without one."""
     counting = Counting(tokenizer)
-    decoder = token_decoders(counting)()  # type: ignore[arg-type]
+    decoder = decoder_factory(counting)()  # type: ignore[arg-type]
     repeated = data.draw(st.lists(st.integers(0, tokenizer.get_vocab_size() - 1), min_size=1, max_size=3))
     counting.count = 0
     for _ in range(100):

@@ -1,155 +1,16 @@
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import httpx
-import pytest
+from starlette.testclient import TestClient
 
-from serve.classification.batcher import Limits
+from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
-from serve.classification.prediction import Prediction
-from serve.classification.text_tokenizer import Row
+from serve.http.app import PROTOCOLS, make_app
+from serve.limits import BatchLimits
+from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.conftest import live_server
-
-
-def test_one_text_gives_its_labels_likeliest_first(client: httpx.Client, classifier: Classifier) -> None:
-    response = client.post("/predict", json={"inputs": "the bill is late", "adapter": "intent"})
-    assert response.status_code == 200
-    expected = classifier("the bill is late", adapter="intent")[0]
-    assert response.json()[0] == {"label": expected.label, "score": pytest.approx(float(expected.scores.max()))}
-    assert [score["score"] for score in response.json()] == sorted(expected.scores.tolist(), reverse=True)
-    assert response.headers["x-adapter"] == "intent"
-    assert response.headers["x-adapter-sha256"] == classifier.cards["intent"].sha256
-
-
-def test_the_rows_of_a_request_may_name_different_adapters(client: httpx.Client, classifier: Classifier) -> None:
-    body = {"inputs": [["good"], ["the bill is late"], ["bad"]], "adapter": ["tone", "intent", "tone"]}
-    response = client.post("/predict", json=body)
-    assert [len(scores) for scores in response.json()] == [2, 3, 2]
-    assert response.headers["x-adapter"] == "tone,intent,tone"
-    texts = [text for (text,) in body["inputs"]]
-    labels = [prediction.label for prediction in classifier(texts, adapter=body["adapter"])]
-    assert [scores[0]["label"] for scores in response.json()] == labels
-
-
-def test_raw_scores_are_logits(client: httpx.Client, classifier: Classifier) -> None:
-    response = client.post("/predict", json={"inputs": "good", "adapter": "tone", "raw_scores": True})
-    expected = dict(zip(["negative", "positive"], classifier("good", adapter="tone")[0].logits.tolist(), strict=True))
-    assert {score["label"]: score["score"] for score in response.json()} == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "message"),
-    [
-        ({"inputs": "good", "adapter": "mood"}, 404, "there is no adapter 'mood' here; there are tone, intent"),
-        ({"inputs": "good"}, 422, "name an adapter: tone, intent"),
-        ({"inputs": "", "adapter": "tone"}, 422, "the text is empty"),
-        ({"inputs": [["good"], [" "]], "adapter": "tone"}, 422, "the text is empty"),
-        ({"inputs": [], "adapter": "tone"}, 422, "inputs is empty"),
-        ({"inputs": [[]], "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
-        ({"inputs": ["good", "bad", "late"], "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
-        ({"inputs": ["good"] * 100, "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
-        ({"inputs": ["good", "bad"], "adapter": "tone"}, 422, "adapter tone takes one text, not a pair"),
-        ({"inputs": [["good", "bad"]], "adapter": "tone"}, 422, "adapter tone takes one text, not a pair"),
-        ({"inputs": "very " * 20, "adapter": "tone"}, 422, "more than 8 tokens"),
-        (
-            {"inputs": "a " * 950_000, "adapter": "tone", "windows": True, "overlap": 5},
-            422,
-            "the text has 1900000 characters: at most 262144 are tokenized",
-        ),
-        ({"inputs": "a " * 950_000, "adapter": "tone", "truncate": True}, 422, "the text has 1900000 characters"),
-        (
-            {"inputs": "a " * 100_000, "adapter": "tone", "windows": True, "overlap": 5},
-            422,
-            "the texts come to 99995 windows; at most 64 go into one request",
-        ),
-        ({"inputs": [["good"]] * 100, "adapter": "tone"}, 422, "inputs has 100 texts; at most 64"),
-        ({"inputs": [["good"]], "adapter": ["tone", "tone"]}, 422, "names 2 adapters for 1 texts"),
-        ({"inputs": "good", "adaptor": "tone"}, 422, "adaptor: Extra inputs are not permitted"),
-        ({"inputs": 7, "adapter": "tone"}, 422, "inputs"),
-        ({"adapter": "tone"}, 422, "inputs: Field required"),
-    ],
-)
-def test_bad_requests_are_told_what_is_wrong(
-    client: httpx.Client, body: dict[str, object], status: int, message: str
-) -> None:
-    response = client.post("/predict", json=body)
-    assert response.status_code == status
-    assert message in response.json()["error"]
-
-
-def test_pairs_come_alone_and_in_batches(mixed: Classifier) -> None:
-    with live_server(mixed) as client:
-        expected = mixed([("good", "the bill")], adapter="match")[0]
-        one = client.post("/predict", json={"inputs": ["good", "the bill"], "adapter": "match"}).json()
-        assert one[0] == {"label": expected.label, "score": pytest.approx(float(expected.scores.max()))}
-        body = {"inputs": [["good", "the bill"], ["bad"], ["late"]], "adapter": ["match", "grade", "tone"]}
-        batch = client.post("/predict", json=body).json()
-        assert batch[0] == one
-        grade = float(mixed("bad", adapter="grade")[0].logits[0])
-        assert batch[1] == [{"label": "score", "score": pytest.approx(grade)}]
-        lone = client.post("/predict", json={"inputs": [["good"]], "adapter": "match"})
-        assert (lone.status_code, lone.json()["error"]) == (
-            422,
-            "adapter match takes pairs of texts: send two texts, not one",
-        )
-        info = client.get("/info").json()["adapters"]
-        assert [info[name]["pairs"] for name in ("match", "grade")] == [True, False]
-        assert [info[name]["regression"] for name in ("match", "grade")] == [False, True]
-
-
-def test_a_body_that_is_not_json_is_400(client: httpx.Client) -> None:
-    response = client.post("/predict", content=b"{oops", headers={"content-type": "application/json"})
-    assert (response.status_code, response.json()["error_type"]) == (400, "validation")
-    assert "not JSON" in response.json()["error"]
-
-
-def test_invalid_utf8_is_a_400(client: httpx.Client) -> None:
-    body = b'{"inputs": "\xff\xfe", "adapter": "tone"}'
-    response = client.post("/predict", content=body, headers={"content-type": "application/json"})
-    assert response.status_code == 400
-
-
-def test_a_lone_surrogate_is_refused(client: httpx.Client) -> None:
-    body = b'{"inputs": "good \\ud800", "adapter": "tone"}'
-    response = client.post("/predict", content=body, headers={"content-type": "application/json"})
-    assert response.status_code == 400
-    assert "the body is not JSON: unexpected end of hex escape at line 1 column" in response.json()["error"]
-
-
-def test_a_long_text_is_cut_where_that_is_asked_for(client: httpx.Client) -> None:
-    body = {"inputs": "very " * 50_000, "adapter": "tone", "truncate": True}
-    assert client.post("/predict", json=body).status_code == 200
-
-
-def test_a_body_over_the_limit_is_413(classifier: Classifier) -> None:
-    with live_server(classifier, payload_limit=1000) as client:
-        assert client.post("/predict", json={"inputs": "good", "adapter": "tone"}).status_code == 200
-        response = client.post("/predict", json={"inputs": "x" * 1001, "adapter": "tone"})
-        assert (response.status_code, response.json()["error_type"]) == (413, "payload_too_large")
-
-
-@dataclass(frozen=True)
-class Gate:
-    """An engine that waits until it is opened."""
-
-    opened: threading.Event
-    reached: threading.Event
-
-
-@pytest.fixture
-def gate(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    made = Gate(threading.Event(), threading.Event())
-    run = classifier.run
-
-    def gated(rows: Sequence[Row], alone: bool) -> list[Prediction]:
-        made.reached.set()
-        assert made.opened.wait(10)
-        return run(rows, alone)
-
-    monkeypatch.setattr(classifier, "run", gated)
-    return made
+from tests.serve.http.conftest import Gate
 
 
 def test_a_server_that_is_told_to_stop_answers_what_is_in_flight(classifier: Classifier, gate: Gate) -> None:
@@ -159,7 +20,7 @@ def test_a_server_that_is_told_to_stop_answers_what_is_in_flight(classifier: Cla
         with httpx.Client(base_url=address, timeout=30) as own:
             answers.append(own.post("/predict", json={"inputs": [["good"]] * 3, "adapter": "tone"}).status_code)
 
-    with live_server(classifier, Limits(max_batch_rows=1)) as client:
+    with live_server(classifier, BatchLimits(max_batch_requests=1)) as client:
         clients = [threading.Thread(target=ask, args=(client.base_url,)) for _ in range(5)]
         for thread in clients:
             thread.start()
@@ -172,61 +33,26 @@ def test_a_server_that_is_told_to_stop_answers_what_is_in_flight(classifier: Cla
     assert answers == [200] * 5
 
 
-def test_a_full_queue_is_429_with_retry_after(classifier: Classifier, gate: Gate) -> None:
-    with live_server(classifier, Limits(max_queued_rows=2)) as client:
-        answers: list[int] = []
-
-        def ask(count: int) -> None:
-            body = {"inputs": [["good"]] * count, "adapter": "tone"}
-            answers.append(client.post("/predict", json=body).status_code)
-
-        first = threading.Thread(target=ask, args=(1,))
-        first.start()
-        assert gate.reached.wait(10)
-        second = threading.Thread(target=ask, args=(2,))
-        second.start()
-        while "adamix_queue_rows 2.0" not in client.get("/metrics").text:
-            time.sleep(0.01)
-        refused = client.post("/predict", json={"inputs": [["good"]], "adapter": "tone"})
-        assert refused.status_code == 429
-        assert refused.headers["retry-after"] == "1"
-        gate.opened.set()
-        first.join()
-        second.join()
-        assert answers == [200, 200]
-
-
-def test_health_info_and_metrics(client: httpx.Client, classifier: Classifier) -> None:
-    assert client.get("/health").json() == {"status": "ok"}
-    client.post("/predict", json={"inputs": [["good"], ["bad"]], "adapter": ["tone", "intent"]})
-    client.post("/predict", json={"inputs": "good", "adapter": "mood"})
-    info = client.get("/info").json()
-    assert info["adapters"]["tone"]["sha256"] == classifier.cards["tone"].sha256
-    lines = client.get("/metrics").text.splitlines()
-    assert 'adamix_rows_total{adapter="tone"} 1.0' in lines
-    assert 'adamix_requests_total{code="404"} 1.0' in lines
-    assert "adamix_batch_adapters_count 1.0" in lines
-
-
 def test_openapi_describes_predict(client: httpx.Client) -> None:
     assert "/predict" in client.get("/openapi.json").json()["paths"]
     assert client.get("/nothing").status_code == 404
 
 
-def test_long_texts_are_read_in_windows_when_asked(client: httpx.Client, classifier: Classifier) -> None:
-    text = "good bad late bill the is very good bad the bill is late"
-    body = {"inputs": text, "adapter": "intent", "windows": True, "overlap": 2}
-    found = {one["label"]: one["score"] for one in client.post("/predict", json=body).json()}
-    (expected,) = classifier(text, adapter="intent", windows=True, overlap=2)
-    assert found == pytest.approx(dict(zip(expected.labels, expected.scores.tolist(), strict=True)), abs=1e-5)
-    response = client.post("/predict", json={**body, "inputs": text * 90})
-    assert response.status_code == 422
-    assert "windows; at most 64 go into one request" in response.json()["error"]
+def test_an_engine_gets_the_protocols_that_it_is_capable_of(classifier: Classifier) -> None:
+    expected = {"/predict": (True, False), "/v1/completions": (False, True), "/v1/models": (False, True)}
+    engines = AsyncClassifier(classifier), ToyEngine()
+    paths = [make_app(engine).openapi()["paths"].keys() for engine in engines]
+    assert {path: tuple(path in found for found in paths) for path in expected} == expected
+    assert all({"/health", "/info", "/metrics"} <= found for found in paths)
 
 
-def test_metrics_tell_of_the_slots(client: httpx.Client) -> None:
-    client.post("/predict", json={"inputs": "good", "adapter": "tone"})
-    text = client.get("/metrics").text
-    for line in ("adamix_slots 2.0", "adamix_placed 2.0", "adamix_adapters 2.0", "adamix_adapters_in_host 2.0"):
-        assert line in text
-    assert client.get("/info").json()["slots"] == 2
+def test_an_engine_runs_while_its_app_runs() -> None:
+    engine = ToyEngine()
+    with TestClient(make_app(engine)) as client:
+        assert client.get("/health").status_code == 200
+        assert engine.calls == ["start"]
+    assert engine.calls == ["start", "drain"]
+
+
+def test_protocols_have_names_of_their_own() -> None:
+    assert len({protocol.name for protocol in PROTOCOLS}) == len(PROTOCOLS)

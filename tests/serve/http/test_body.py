@@ -1,4 +1,4 @@
-"""A bad body costs no more than a good one, and its error no more than a line."""
+"""Refusing a bad body costs no more than accepting a good one, and its error is no longer than a line."""
 
 import json
 from typing import Any
@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from serve.errors import InputError
-from serve.generation.sampling.params import MOST_BIASES
 from serve.http.body import Body
 from serve.http.openai.protocol import CompletionRequest
 from serve.http.tei.predict import PredictRequest
+from serve.sampling_params import MAX_BIASES
 
 MANY = 100_000
 PREDICT: dict[str, tuple[dict[str, Any], str]] = {
@@ -37,7 +37,7 @@ COMPLETIONS: dict[str, tuple[dict[str, Any], str]] = {
         "stream_options.more0: Input should be a valid boolean",
     ),
     "biases that are none": (
-        {"prompt": "a", "logit_bias": {f"token{index}": "x" for index in range(MOST_BIASES)}},
+        {"prompt": "a", "logit_bias": {f"token{index}": "x" for index in range(MAX_BIASES)}},
         "logit_bias.token0.[key]: Input should be a valid integer",
     ),
     "unknown fields, the first of them null": (
@@ -51,7 +51,7 @@ BODIES = [(PredictRequest, *one) for one in PREDICT.values()] + [
 
 
 @pytest.mark.parametrize(("model", "body", "message"), BODIES, ids=[*PREDICT, *COMPLETIONS])
-def test_faults_are_not_collected(model: type[Body], body: dict[str, Any], message: str) -> None:
+def test_validation_ends_with_the_first_error(model: type[Body], body: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as refused:
         model.model_validate_json(json.dumps(body))
     assert refused.value.error_count() <= 3
@@ -59,7 +59,7 @@ def test_faults_are_not_collected(model: type[Body], body: dict[str, Any], messa
 
 
 @pytest.mark.parametrize(("body", "message"), PREDICT.values(), ids=PREDICT)
-def test_the_error_names_the_first_fault(client: httpx.Client, body: dict[str, Any], message: str) -> None:
+def test_the_response_names_the_first_error(client: httpx.Client, body: dict[str, Any], message: str) -> None:
     response = client.post("/predict", json=body)
     assert (response.status_code, response.json()["error_type"]) == (422, "validation")
     assert message in response.json()["error"]
@@ -79,27 +79,29 @@ def test_the_error_names_the_first_fault(client: httpx.Client, body: dict[str, A
         ({"inputs": "good", "adapter": "tone", "windows": True, "overlap": 10**4000}, 422, "windows cannot overlap by"),
     ],
 )
-def test_what_was_sent_is_not_sent_back(client: httpx.Client, body: dict[str, Any], status: int, message: str) -> None:
+def test_a_response_does_not_repeat_the_request(
+    client: httpx.Client, body: dict[str, Any], status: int, message: str
+) -> None:
     response = client.post("/predict", json=body)
     assert response.status_code == status
     assert message in response.json()["error"]
     assert len(response.json()["error"]) <= 2001
 
 
-def test_deep_nesting_is_no_json(client: httpx.Client) -> None:
+def test_deep_nesting_is_not_json(client: httpx.Client) -> None:
     response = client.post("/predict", content=b'{"inputs": ' + b"[" * 1_000_000)
     assert response.status_code == 400
     assert response.json()["error"].startswith("the body is not JSON: recursion limit exceeded at line 1")
 
 
-def test_tokens_are_counted_before_they_are_numbers() -> None:
-    """Python's numbers with one remainder share a place among a mapping's keys: each is compared with all others."""
+def test_biases_are_counted_before_their_keys_become_numbers() -> None:
+    """Integers that are equal modulo 2^61 - 1 share a hash in Python, so that a dict compares each with all others."""
     same = {str(index * (2**61 - 1)): 1 for index in range(1, MANY)}
-    with pytest.raises(InputError, match=f"logit_bias names {MANY - 1} tokens: give at most {MOST_BIASES}"):
+    with pytest.raises(InputError, match=f"logit_bias names {MANY - 1} tokens: give at most {MAX_BIASES}"):
         CompletionRequest.model_validate_json(json.dumps({"prompt": "a", "logit_bias": same}))
 
 
-def test_what_is_asked_for_is_what_it_was() -> None:
+def test_valid_bodies_are_read_as_before() -> None:
     for inputs in ("a", ["a", "b"], [["a"], ["b", "c"]], [], [[]]):
         assert PredictRequest.model_validate_json(json.dumps({"inputs": inputs})).inputs == inputs
     body = CompletionRequest.model_validate_json(

@@ -7,10 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from serve.bundle.graph_io import PAST, PRESENT
 from serve.bundle.manifest import Edge
 from serve.errors import Overloaded
-from serve.generation.cache.kv_cache import PAST, PRESENT, KeyValues
-from serve.runtime.buffers import BUFFERS, COPYING, CUDA_DEVICE, HOST, Buffers, DeviceBuffers, HostBuffers
+from serve.generation.cache.kv_cache import KVCache
+from serve.runtime.buffers import BUFFERS, COPY_PROVIDERS, CUDA_DEVICE, HOST, Buffers, DeviceBuffers, HostBuffers
 
 EDGES = [
     Edge(name="0.key", dtype="tensor(float)", shape=["batch", 2, "max_length", 3]),
@@ -20,7 +21,7 @@ BOUND = 60
 NEEDS = st.lists(st.tuples(st.integers(1, 8), st.integers(1, 20)).filter(lambda pair: pair[0] * pair[1] <= BOUND))
 MEMORIES = [
     pytest.param((HostBuffers, HOST), id="host"),
-    pytest.param((DeviceBuffers, HOST), id="addresses of a processor"),
+    pytest.param((DeviceBuffers, HOST), id="addresses on the CPU"),
     pytest.param((DeviceBuffers, CUDA_DEVICE), id="GPU", marks=pytest.mark.gpu),
 ]
 
@@ -33,8 +34,8 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(name)
 
 
-def cache(device: str) -> KeyValues:
-    return KeyValues(EDGES, tokens="max_length", bound=BOUND, step=4, device=device)
+def cache(device: str) -> KVCache:
+    return KVCache(EDGES, token_symbol="max_length", max_tokens=BOUND, step=4, device=device)
 
 
 def states(seed: int, tokens: int) -> dict[str, np.ndarray]:
@@ -58,10 +59,10 @@ def negate(device: str) -> ort.InferenceSession:
         outputs.append(helper.make_tensor_value_info(present, kind, edge.shape))
     graph = helper.make_graph(nodes, "negate", inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    return ort.InferenceSession(model.SerializeToString(), providers=COPYING[device])
+    return ort.InferenceSession(model.SerializeToString(), providers=COPY_PROVIDERS[device])
 
 
-def holds(made: KeyValues, row: int, expected: dict[str, np.ndarray], tokens: int) -> None:
+def holds(made: KVCache, row: int, expected: dict[str, np.ndarray], tokens: int) -> None:
     found = made.read(row, tokens)
     assert found.keys() == expected.keys()
     for name, array in found.items():

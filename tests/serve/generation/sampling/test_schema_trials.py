@@ -15,10 +15,10 @@ import llguidance
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from serve.errors import Draining, Failed, InputError, Overloaded
+from serve.errors import GenerationFailed, InputError, Overloaded, ShuttingDown
 from serve.generation.sampling import schema_worker
 from serve.generation.sampling.schema_trials import CompileBudget, SchemaTrials, Trial
-from serve.generation.sampling.structured_output import Guides
+from serve.generation.sampling.structured_output import GrammarCache
 
 ENDLESS: dict[str, Any] = {"allOf": [{"type": "string", "pattern": f".*a{number}.*"} for number in range(20)]}
 """A text that all of these patterns allow is sought among some 2^20."""
@@ -37,8 +37,8 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def guides(tokenizer: Tokenizer, budget: CompileBudget) -> Guides:
-    return Guides(tokenizer, tokenizer.get_vocab_size(), budget)
+def grammar_cache(tokenizer: Tokenizer, budget: CompileBudget) -> GrammarCache:
+    return GrammarCache(tokenizer, tokenizer.get_vocab_size(), budget)
 
 
 def eventually(holds: Callable[[], object], seconds: float = 20) -> None:
@@ -59,8 +59,8 @@ def test_a_schema_without_an_end_is_refused_and_one_beside_it_answered(tokenizer
     assert len(json.dumps(ENDLESS)) == 841
 
     async def ask() -> tuple[Any, ...]:
-        made = guides(tokenizer, SHORT)
-        asked = [made.compiled(schema, [0]) for schema in (ENDLESS, PLAIN, ENDLESS)]
+        made = grammar_cache(tokenizer, SHORT)
+        asked = [made.compile_async(schema, [0]) for schema in (ENDLESS, PLAIN, ENDLESS)]
         return tuple(await asyncio.gather(*asked, return_exceptions=True))
 
     started = time.monotonic()
@@ -69,12 +69,12 @@ def test_a_schema_without_an_end_is_refused_and_one_beside_it_answered(tokenizer
     for refused in (one, other):
         assert isinstance(refused, InputError)
         assert str(refused).startswith("json_schema takes more than 0.3 s to compile: simplify it")
-    assert plain.guide().allowed().any()
+    assert plain.start().allowed().any()
 
 
 def test_a_schema_that_takes_too_much_memory_is_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(InputError, match="json_schema takes more than 64 MB to compile: simplify it"):
-        guides(tokenizer, CompileBudget(seconds=60, megabytes=64)).grammar(ENDLESS, [0])
+        grammar_cache(tokenizer, CompileBudget(seconds=60, megabytes=64)).compile(ENDLESS, [0])
 
 
 def nested(schema: dict[str, Any], depth: int, around: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
@@ -124,17 +124,17 @@ def test_a_schema_made_to_cost_much_is_compiled_or_refused_in_words(
     schema: dict[str, Any], tokenizer: Tokenizer
 ) -> None:
     try:
-        guide = guides(tokenizer, CompileBudget(seconds=1)).grammar(schema, [0]).guide()
+        state = grammar_cache(tokenizer, CompileBudget(seconds=1)).compile(schema, [0]).start()
         for _ in range(20):
-            guide.take(int(guide.allowed().nonzero()[0][-1]))
+            state.accept(int(state.allowed().nonzero()[0][-1]))
     except InputError as error:
         assert len(str(error)) < 300
 
 
 def test_a_cancelled_request_ends_its_compilation(tokenizer: Tokenizer) -> None:
-    async def ask() -> tuple[Guides, int]:
-        made = guides(tokenizer, LONG)
-        asked = asyncio.create_task(made.compiled(ENDLESS, [0]))
+    async def ask() -> tuple[GrammarCache, int]:
+        made = grammar_cache(tokenizer, LONG)
+        asked = asyncio.create_task(made.compile_async(ENDLESS, [0]))
         await asyncio.to_thread(eventually, lambda: any(trial.worker for trial in made.compiling))
         (trial,) = made.compiling
         assert trial.worker is not None
@@ -151,14 +151,16 @@ def test_a_cancelled_request_ends_its_compilation(tokenizer: Tokenizer) -> None:
 
 def test_what_waits_holds_none_of_the_threads_that_others_use(tokenizer: Tokenizer) -> None:
     async def ask() -> None:
-        made = guides(tokenizer, LONG)
-        asked = [asyncio.create_task(made.compiled({**ENDLESS, "title": str(number)}, [0])) for number in range(30)]
+        made = grammar_cache(tokenizer, LONG)
+        asked = [
+            asyncio.create_task(made.compile_async({**ENDLESS, "title": str(number)}, [0])) for number in range(30)
+        ]
         await asyncio.sleep(0.2)
         assert sum(await asyncio.gather(*(asyncio.to_thread(int, "1") for _ in range(20)))) == 20
         assert len(made.compiling) == 30
         made.stop()
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
-        assert {type(outcome) for outcome in outcomes} == {Draining}
+        assert {type(outcome) for outcome in outcomes} == {ShuttingDown}
         assert not made.compiling
 
     started = time.monotonic()
@@ -168,27 +170,27 @@ def test_what_waits_holds_none_of_the_threads_that_others_use(tokenizer: Tokeniz
 
 def test_more_than_may_wait_are_told_to_come_again(tokenizer: Tokenizer) -> None:
     async def ask() -> None:
-        made = guides(tokenizer, CompileBudget(seconds=600, processes=1, queued=1))
-        asked = [asyncio.create_task(made.compiled({**ENDLESS, "title": str(number)}, [0])) for number in range(2)]
+        made = grammar_cache(tokenizer, CompileBudget(seconds=600, processes=1, queued=1))
+        asked = [asyncio.create_task(made.compile_async({**ENDLESS, "title": str(number)}, [0])) for number in range(2)]
         await asyncio.sleep(0)
-        with pytest.raises(Overloaded, match="2 schemas are compiled or wait for it: try again later"):
-            await made.compiled(PLAIN, [0])
+        with pytest.raises(Overloaded, match="2 schemas are being compiled or wait: try again later"):
+            await made.compile_async(PLAIN, [0])
         for one in asked:
             one.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
         await asyncio.to_thread(eventually, lambda: not made.compiling)
-        assert (await made.compiled(PLAIN, [0])).guide().allowed().any()
+        assert (await made.compile_async(PLAIN, [0])).start().allowed().any()
 
     asyncio.run(ask())
 
 
 def test_a_schema_at_hand_waits_for_no_trial(tokenizer: Tokenizer) -> None:
     async def ask() -> None:
-        made = guides(tokenizer, CompileBudget(seconds=600, processes=1, queued=0))
-        before = await made.compiled(PLAIN, [0])
-        asked = asyncio.create_task(made.compiled(ENDLESS, [0]))
+        made = grammar_cache(tokenizer, CompileBudget(seconds=600, processes=1, queued=0))
+        before = await made.compile_async(PLAIN, [0])
+        asked = asyncio.create_task(made.compile_async(ENDLESS, [0]))
         await asyncio.sleep(0)
-        assert await made.compiled(PLAIN, [0]) is before
+        assert await made.compile_async(PLAIN, [0]) is before
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
 
@@ -219,7 +221,7 @@ def test_a_process_ends_with_its_server_or_with_its_time() -> None:
     """Killed, a server can end nothing; the trial under way then ends by itself."""
     script = f"""
 import json, threading
-from serve.schema_trials import CompileBudget, SchemaTrials, Trial
+from serve.generation.sampling.schema_trials import CompileBudget, SchemaTrials, Trial
 
 trials, trial = SchemaTrials(CompileBudget(seconds=1.5)), Trial()
 trials.run(json.dumps({PLAIN!r}), Trial())
@@ -263,7 +265,7 @@ def test_a_process_that_cannot_work_is_no_fault_of_the_schema(tmp_path: Path) ->
     command = [sys.executable, "-I", "-S", schema_worker.__file__, str(tmp_path), "1", "512"]
     result = subprocess.run(command, input="{}\n", capture_output=True, text=True)
     error = SchemaTrials(SHORT)._reason(Trial(), result.returncode, result.stderr)
-    assert isinstance(error, Failed)
+    assert isinstance(error, GenerationFailed)
     assert str(error).endswith("ended with status 1: ModuleNotFoundError: No module named 'llguidance'")
 
 

@@ -1,4 +1,4 @@
-"""Tokens drawn at random under a guide come to JSON of the schema."""
+"""Tokens drawn at random under a state come to JSON of the schema."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from serve.errors import InputError
-from serve.generation.sampling.structured_output import Guide, Guides
+from serve.generation.sampling.structured_output import GrammarCache, GrammarState
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -40,13 +40,13 @@ def tokenizer() -> Tokenizer:
 def test_whatever_is_drawn_is_json_of_the_schema(seed: int, tokenizer: Tokenizer) -> None:
     size = tokenizer.get_vocab_size() + 6
     end = tokenizer.token_to_id("<end>")
-    guide = Guides(tokenizer, size).grammar(SCHEMA, [end]).guide()
+    state = GrammarCache(tokenizer, size).compile(SCHEMA, [end]).start()
     random, tokens = np.random.default_rng(seed), []
     while True:
-        allowed = guide.allowed()
+        allowed = state.allowed()
         assert allowed.shape == (size,) and not allowed[-6:].any()
         token = int(random.choice(np.flatnonzero(allowed)))
-        guide.take(token)
+        state.accept(token)
         if token == end:
             break
         tokens.append(token)
@@ -70,71 +70,71 @@ def test_a_schema_that_cannot_be_followed_is_refused(
     schema: dict[str, Any], message: str, tokenizer: Tokenizer
 ) -> None:
     with pytest.raises(InputError, match=message):
-        Guides(tokenizer, tokenizer.get_vocab_size()).grammar(schema, [0]).guide()
+        GrammarCache(tokenizer, tokenizer.get_vocab_size()).compile(schema, [0]).start()
 
 
 COSTLY = {"type": "string", "pattern": "^[xy]((a{1000}){1000}){1000}$"}
 """Its third token costs too much."""
 
 
-def follow(guide: Guide, count: int) -> None:
+def follow(state: GrammarState, count: int) -> None:
     for _ in range(count):
-        guide.take(int(np.flatnonzero(guide.allowed())[0]))
+        state.accept(int(np.flatnonzero(state.allowed())[0]))
 
 
 def test_a_schema_that_becomes_too_much_is_told_and_not_taken_for_whole_json(tokenizer: Tokenizer) -> None:
     """llguidance then allows the end alone."""
     end = tokenizer.token_to_id("<end>")
-    made = Guides(tokenizer, tokenizer.get_vocab_size())
+    made = GrammarCache(tokenizer, tokenizer.get_vocab_size())
     with pytest.raises(InputError, match="json_schema cannot be followed"):
-        follow(made.grammar({"type": "string", "pattern": "^(a{1000}){1000}$"}, [end]).guide(), 50)
+        follow(made.compile({"type": "string", "pattern": "^(a{1000}){1000}$"}, [end]).start(), 50)
     with pytest.raises(InputError, match="json_schema cannot be followed"):
-        follow(made.grammar(COSTLY, [end]).guide(), 3)
+        follow(made.compile(COSTLY, [end]).start(), 3)
 
 
 def test_a_text_that_becomes_too_much_leaves_the_schema_to_later_ones(tokenizer: Tokenizer) -> None:
-    made = Guides(tokenizer, tokenizer.get_vocab_size())
-    first = made.grammar(COSTLY, [0])
+    made = GrammarCache(tokenizer, tokenizer.get_vocab_size())
+    first = made.compile(COSTLY, [0])
     with pytest.raises(InputError, match="json_schema cannot be followed"):
-        follow(first.guide(), 3)
-    later = made.grammar(COSTLY, [0])
+        follow(first.start(), 3)
+    later = made.compile(COSTLY, [0])
     assert later is not first
-    follow(later.guide(), 2)
+    follow(later.start(), 2)
 
 
 @pytest.mark.parametrize("pattern", ["^a{100000}$", "^((a{1000}){1000}){1000}$", COSTLY["pattern"], "^(ab|c){9000}$"])
 def test_a_step_is_short_whatever_the_schema(pattern: str, tokenizer: Tokenizer) -> None:
     """All rows wait for it. Counted in CPU time, since others may run here."""
-    made = Guides(tokenizer, tokenizer.get_vocab_size())
+    made = GrammarCache(tokenizer, tokenizer.get_vocab_size())
     with contextlib.suppress(InputError):
-        guide = made.grammar({"type": "string", "pattern": pattern}, [0]).guide()
+        state = made.compile({"type": "string", "pattern": pattern}, [0]).start()
         for _ in range(20):
             before = time.thread_time()
-            allowed = guide.allowed()
-            guide.take(int(np.flatnonzero(allowed)[0]))
+            allowed = state.allowed()
+            state.accept(int(np.flatnonzero(allowed)[0]))
             assert time.thread_time() - before < 0.3
 
 
 def test_a_schema_is_read_once_and_its_texts_are_apart(tokenizer: Tokenizer) -> None:
-    made = Guides(tokenizer, tokenizer.get_vocab_size())
-    one, other = (made.grammar(SCHEMA, [0]).guide() for _ in range(2))
-    assert len(made.kept) == 1
+    made = GrammarCache(tokenizer, tokenizer.get_vocab_size())
+    one, other = (made.compile(SCHEMA, [0]).start() for _ in range(2))
+    assert len(made.grammars) == 1
     before = other.allowed()
-    one.take(int(np.flatnonzero(one.allowed())[0]))
+    one.accept(int(np.flatnonzero(one.allowed())[0]))
     np.testing.assert_array_equal(other.allowed(), before)
     for number in range(40):
-        made.grammar({"const": number}, [0])
-    assert len(made.kept) <= 16
+        made.compile({"const": number}, [0])
+    assert len(made.grammars) <= 16
 
 
 def test_json_is_laid_out_in_one_way_unless_the_schema_says_otherwise(tokenizer: Tokenizer) -> None:
-    made = Guides(tokenizer, tokenizer.get_vocab_size())
+    made = GrammarCache(tokenizer, tokenizer.get_vocab_size())
     blanks = tokenizer.encode("\n").ids
 
     def may_begin_blank(schema: dict[str, Any]) -> bool:
-        guide = made.grammar(schema, [0]).guide()
-        guide.take(tokenizer.token_to_id("{"))
-        return bool(guide.allowed()[blanks].all())
+        state = made.compile(schema, [0]).start()
+        state.accept(tokenizer.token_to_id("{"))
+        return bool(state.allowed()[blanks].all())
 
     assert not may_begin_blank(SCHEMA)
     assert may_begin_blank({**SCHEMA, "x-guidance": {"whitespace_flexible": True}})

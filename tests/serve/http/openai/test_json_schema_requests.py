@@ -1,23 +1,23 @@
 """Requests with a schema that costs too much, over HTTP."""
 
-import asyncio
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from serve.errors import Draining, InputError
-from serve.generation.async_text_generator import AsyncGenerator
+from serve.errors import InputError
+from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
-from serve.generation.sampling.params import Sampling
 from serve.generation.sampling.schema_trials import CompileBudget
 from serve.http.app import make_app
-from tests.fixtures.hand_computed_decoder import make_writer, write_writer
+from serve.sampling_params import SamplingParams
+from tests.fixtures.hand_computed_decoder import random_decoder, write_decoder_bundle
 from tests.serve.conftest import live_app
 from tests.serve.generation.sampling.test_schema_trials import ENDLESS, eventually, runs
 
@@ -27,11 +27,11 @@ BODY = {"model": "north", "prompt": "good bad", "max_tokens": 3}
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_writer(tmp_path_factory.mktemp("writer") / "bundle", make_writer())
+    return write_decoder_bundle(tmp_path_factory.mktemp("decoder") / "bundle", random_decoder())
 
 
 def served(bundle: Path, seconds: float) -> Generator:
-    return Generator(bundle, provider="cpu", threads=1, budget=CompileBudget(seconds=seconds, megabytes=4096))
+    return Generator(bundle, provider="cpu", threads=1, compile_budget=CompileBudget(seconds=seconds, megabytes=4096))
 
 
 @pytest.fixture
@@ -42,22 +42,22 @@ def slow(bundle: Path) -> Generator:
 
 @pytest.fixture
 def client(slow: Generator) -> Iterator[httpx.Client]:
-    with live_app(make_app(AsyncGenerator(slow))) as client:
+    with live_app(make_app(AsyncTextGenerator(slow))) as client:
         yield client
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_it_is_refused_in_words_that_help(bundle: Path, stream: bool) -> None:
     generator = served(bundle, 0.3)
-    with live_app(make_app(AsyncGenerator(generator))) as client:
+    with live_app(make_app(AsyncTextGenerator(generator))) as client:
         found = client.post("/v1/completions", json={**BODY, "response_format": FORMAT, "stream": stream})
     assert found.status_code == 422
-    assert found.json()["error"].startswith("json_schema takes more than 0.3 s to compile: simplify it")
+    assert found.json()["error"]["message"].startswith("json_schema takes more than 0.3 s to compile: simplify it")
     with pytest.raises(InputError, match=r"more than 0\.3 s to compile"):
-        generator("good", adapter="north", sampling=Sampling(json_schema=ENDLESS))
+        generator("good", adapter="north", sampling=SamplingParams(json_schema=ENDLESS))
     with pytest.raises(InputError, match=r"more than 0\.3 s to compile"):
-        next(generator.stream("good", adapter="north", sampling=Sampling(json_schema=ENDLESS)))
-    assert not generator.guides.compiling
+        next(generator.stream("good", adapter="north", sampling=SamplingParams(json_schema=ENDLESS)))
+    assert not generator.grammars.compiling
 
 
 def test_others_are_answered_meanwhile_and_a_client_that_leaves_ends_it(client: httpx.Client, slow: Generator) -> None:
@@ -68,15 +68,15 @@ def test_others_are_answered_meanwhile_and_a_client_that_leaves_ends_it(client: 
     clients = [threading.Thread(target=ask) for _ in range(8)]
     for one in clients:
         one.start()
-    eventually(lambda: len(slow.guides.compiling) == 8)
-    workers = [trial.worker.pid for trial in slow.guides.compiling if trial.worker is not None]
+    eventually(lambda: len(slow.grammars.compiling) == 8)
+    workers = [trial.worker.pid for trial in slow.grammars.compiling if trial.worker is not None]
     assert len(workers) <= 2
     assert client.get("/health").status_code == 200
     found = client.post("/v1/completions", json=BODY)
     assert found.status_code == 200 and found.json()["choices"][0]["text"]
     for one in clients:
         one.join()
-    eventually(lambda: not slow.guides.compiling)
+    eventually(lambda: not slow.grammars.compiling)
     eventually(lambda: not any(runs(pid) for pid in workers))
 
 
@@ -88,23 +88,27 @@ def test_a_server_ends_in_its_time_and_so_do_its_processes(bundle: Path, number:
     )
     assert server.stderr is not None
     port = next(line for line in server.stderr if " on http" in line).rpartition(":")[2].strip()
-    statuses: list[int] = []
+    statuses: list[int | None] = []
 
     def ask() -> None:
         body = {**BODY, "response_format": FORMAT}
-        statuses.append(httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=30).status_code)
+        try:
+            statuses.append(httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=30).status_code)
+        except httpx.TransportError:  # the signal came before the server had read this request
+            statuses.append(None)
 
     clients = [threading.Thread(target=ask) for _ in range(6)]
     for client in clients:
         client.start()
     eventually(lambda: children(server.pid))
+    time.sleep(0.5)  # the other clients have connected as well
     workers = children(server.pid)
     server.send_signal(number)
     _, log = server.communicate(timeout=20)
     for client in clients:
         client.join()
     assert server.returncode == 0
-    assert set(statuses) <= {422, 503} and len(statuses) == 6
+    assert set(statuses) <= {422, 503, None} and len(statuses) == 6 and any(statuses)
     assert "Traceback" not in log
     eventually(lambda: not any(runs(pid) for pid in workers))
 
@@ -112,22 +116,3 @@ def test_a_server_ends_in_its_time_and_so_do_its_processes(bundle: Path, number:
 def children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-
-
-async def _started(slow: Generator) -> None:
-    while not any(trial.worker for trial in slow.guides.compiling):
-        await asyncio.sleep(0.01)
-
-
-def test_a_program_that_ends_its_engine_is_told(slow: Generator) -> None:
-    async def ask() -> None:
-        async with AsyncGenerator(slow) as engine:
-            asked = asyncio.create_task(engine("good", adapter="north", sampling=Sampling(json_schema=ENDLESS)))
-            await _started(slow)
-        with pytest.raises(Draining, match="the server is stopping"):
-            await asked
-        with pytest.raises(Draining):
-            await engine("good", adapter="north", sampling=Sampling(json_schema=ENDLESS))
-        assert not slow.guides.trials.idle
-
-    asyncio.run(ask())

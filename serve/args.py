@@ -1,0 +1,154 @@
+"""Command-line flags of adamix-serve."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from serve.limits import BATCH_TOKENS, BatchLimits, GenerationLimits
+from serve.loaded_model import LoadOptions
+from serve.runtime.graph_cache import default_cache
+from serve.runtime.providers import CPU, CUDA, PROVIDERS
+
+EXAMPLE = """\
+examples:
+  adamix-serve bundles/demo
+  curl localhost:8080/predict -H 'content-type: application/json' \\
+       -d '{"inputs": [["It never arrived."], ["Lovely!"]], "adapter": ["intent", "tone"]}'
+
+  adamix-serve bundles/e2e
+  curl localhost:8080/v1/completions -H 'content-type: application/json' \\
+       -d '{"model": "e2e", "prompt": "name[Alimentum], area[city centre]", "stream": true}'
+
+Routes: POST /predict for classifiers and regressions; POST /v1/completions and GET /v1/models for generators;
+GET /info, /health, /metrics (Prometheus), /docs (OpenAPI).
+On SIGTERM the server answers the requests in flight and exits.
+"""
+BATCHES, SEQUENCES = BatchLimits(), GenerationLimits()
+LIMITS: dict[str, str] = {
+    "max_batch_requests": "texts that run at a time "
+    f"(default: {BATCHES.max_batch_requests} for classifiers, {SEQUENCES.max_batch_requests} for generators)",
+    "max_queued_requests": "texts that wait; beyond that the response is 429 "
+    f"(default: {BATCHES.max_queued_requests} for classifiers, {SEQUENCES.max_queued_requests} for generators)",
+    "streams": "classifiers: batches that run side by side under load, one thread each, on the CPU "
+    "(default: the threads)",
+    "max_batch_tokens": "classifiers: padded tokens of a batch "
+    f"(default: {BATCH_TOKENS[CPU]} on the CPU, {BATCH_TOKENS[CUDA]} on a GPU)",
+    "max_tokens_in_flight": "generators: KV-cache budget in tokens, active rows × longest possible sequence; a request "
+    f"that can never fit is refused, one that does not fit now waits (default: {SEQUENCES.max_tokens_in_flight})",
+    "prefill_chunk": "generators: prompt tokens that are processed between two decode steps "
+    f"(default: {SEQUENCES.prefill_chunk})",
+    "prefix_tokens": "generators: prompt tokens whose cache is kept for prompts that begin alike; 0 keeps none "
+    f"(default: {SEQUENCES.prefix_tokens})",
+}
+"""Flags that set a limit of the engine, and their help."""
+REQUESTS: tuple[tuple[str, int, str], ...] = (
+    ("--max-client-batch-size", 64, "texts in one request"),
+    ("--payload-limit", 2_000_000, "bytes of one request"),
+    ("--exit-timeout-secs", 30, "seconds to answer requests in flight after SIGTERM"),
+)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Return the parsed command line; `argv` None takes that of the process."""
+    parser = argparse.ArgumentParser(
+        prog="adamix-serve",
+        description="Serve a bundle of adamix-export over HTTP.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_bundle_flags(parser)
+    _add_model_flags(parser)
+    _add_limit_flags(parser)
+    return parser.parse_args(argv)
+
+
+def load_options(args: argparse.Namespace) -> LoadOptions:
+    """Return the keyword arguments that open the bundle."""
+    return LoadOptions(
+        provider=args.provider,
+        threads=args.threads,
+        slots=args.slots,
+        host_adapters=args.host_adapters,
+        cache=None if args.no_cache else args.cache or default_cache(),
+    )
+
+
+def limits(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the limits of the engine; None for those that were not given."""
+    return {"timeout": args.timeout, **{name: getattr(args, name) for name in LIMITS}}
+
+
+def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, help="folder made by adamix-export, of shape merged or bank")
+    parser.add_argument(
+        "--adapter", type=Path, action="append", default=[], metavar="FOLDER", help="load a standalone adapter as well"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8080, help="port; 0 takes a free one (default: %(default)s)")
+
+
+def _add_model_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--provider", choices=PROVIDERS, default="auto", help="where to run (default: a GPU if there is one)"
+    )
+    parser.add_argument("--threads", type=_positive, help="threads of a run on the CPU (default: the usable cores)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of optimised graphs, for the next start and for other servers; each takes one and a half times "
+        "its bundle (default: $ADAMIX_CACHE/graphs or ~/.cache/adamix/graphs)",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="keep no optimised graph")
+    parser.add_argument(
+        "--slots",
+        type=_positive,
+        help="adapters on the device at a time; the others are loaded when they are requested (default: all)",
+    )
+    parser.add_argument(
+        "--host-adapters",
+        type=_positive,
+        help="adapters with their weights in host memory; the others are read from disk again (default: all)",
+    )
+
+
+def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
+    for name, text in LIMITS.items():
+        kind = _not_negative if name == "prefix_tokens" else _positive
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+    for flag, default, text in REQUESTS:
+        parser.add_argument(flag, type=_positive, default=default, help=f"{text} (default: %(default)s)")
+    parser.add_argument(
+        "--timeout",
+        type=_positive_seconds,
+        default=BATCHES.timeout,
+        help="seconds that a text may wait; then the response is 504 (default: %(default)s)",
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def _positive_seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port: ports are 0 to 65535")
+    return value

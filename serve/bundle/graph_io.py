@@ -1,0 +1,37 @@
+"""Names of graph inputs, outputs and symbolic dimensions, the same in every bundle.
+
+They follow the conventions of Hugging Face and optimum; `adapter_ids` and the stacks below `bank.` are this project's
+own.
+"""
+
+INPUT_IDS = "input_ids"
+"""Token ids, (batch, sequence) int64."""
+ATTENTION_MASK = "attention_mask"
+"""1 for tokens and 0 for padding, (batch, sequence) int64; for a decoder (batch, cached + sequence)."""
+TOKEN_TYPE_IDS = "token_type_ids"
+"""Segment of each token, (batch, sequence) int64."""
+ADAPTER_IDS = "adapter_ids"
+"""Slot of each row's adapter in a bank, (batch,) int64."""
+ENCODER_ATTENTION_MASK = "encoder_attention_mask"
+"""Attention mask of the encoder's input, an input of the decoder, (batch, source) int64."""
+LOGITS = "logits"
+"""Logits: (batch, labels) for a classifier; (batch, 1, vocabulary), of the last token, for a decoder."""
+PAST = "past_key_values."
+"""Prefix of the KV cache's inputs: past_key_values.N.key, past_key_values.N.value."""
+PRESENT = "present."
+"""Prefix of the KV cache's outputs: present.N.key, present.N.value."""
+BANK = "bank."
+"""Prefix of a bank's stacked adapter weights, (slots, …)."""
+
+BATCH = "batch"
+SEQUENCE = "sequence"
+MAX_LENGTH = "max_length"
+"""Tokens that the KV cache has room for."""
+SOURCE = "source"
+"""Tokens of the encoder's input."""
+SLOTS = "slots"
+"""Slots of a bank, slot 0 (the base model) included."""
+TOTAL = "total"
+"""Cached and new tokens of a row together."""
+LABELS = "labels"
+"""Labels of the widest head in a bank."""

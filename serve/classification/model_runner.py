@@ -1,0 +1,90 @@
+"""Run a batch of tokenized texts through the graph, each row through its own adapter."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from serve.adapters.bank import Bank
+from serve.bundle.graph_io import ADAPTER_IDS, ATTENTION_MASK, BANK, INPUT_IDS, TOKEN_TYPE_IDS
+from serve.bundle.reader import Bundle
+from serve.classification.prediction import prediction_from
+from serve.classification.text_tokenizer import EncodedText
+from serve.engine import Prediction
+from serve.errors import BundleError, ClassificationFailed, ServeError, as_serve_error
+from serve.runtime.padding import mask_of, pad
+
+logger = logging.getLogger(__name__)
+
+
+class ModelRunner:
+    """A session of a classifier's graph and the bank that its adapters come from; callable from any thread."""
+
+    def __init__(self, bundle: Bundle, session: ort.InferenceSession, bank: Bank | None) -> None:
+        self.session, self.bank, self.pad_token_id = session, bank, bundle.manifest.pad_token_id
+        self.inputs = {edge.name for edge in bundle.manifest.inputs if not edge.name.startswith(BANK)}
+
+    def run(self, rows: Sequence[EncodedText]) -> list[Prediction | ServeError]:
+        """Return for each row its prediction or its error.
+
+        An error is a BundleError if the row's adapter cannot be read from disk again, and a ClassificationFailed if
+        ONNX Runtime cannot run the row. It does not affect the other rows.
+        """
+        errors = self._unreadable(rows)
+        good = [index for index, row in enumerate(rows) if row.adapter.card.sha256 not in errors]
+        results = dict(zip(good, self._run_or_halve([rows[index] for index in good]), strict=True))
+        return [
+            results[index] if index in results else errors[row.adapter.card.sha256] for index, row in enumerate(rows)
+        ]
+
+    def logits(self, rows: Sequence[EncodedText]) -> list[NDArray[np.float32]]:
+        """Return the logits of each row, (widest label list,)."""
+        if self.bank is None:
+            return list(self._run(rows, {})) if rows else []
+        logits: dict[int, NDArray[np.float32]] = {}
+        for part in self.bank.batches([row.adapter for row in rows]) if rows else ():
+            batch = [rows[index] for index in part]
+            with self.bank.acquire([row.adapter for row in batch]) as (slots, stacks):
+                ids = ort.OrtValue.ortvalue_from_numpy(slots)
+                logits |= zip(part, self._run(batch, {**stacks, ADAPTER_IDS: ids}), strict=True)
+        return [logits[index] for index in range(len(rows))]
+
+    def _unreadable(self, rows: Sequence[EncodedText]) -> dict[str, BundleError]:
+        """Return the errors of adapters that are not resident and cannot be read from disk, by sha256."""
+        if self.bank is None:
+            return {}
+        errors = {}
+        for sha256, adapter in {row.adapter.card.sha256: row.adapter for row in rows}.items():
+            if sha256 not in self.bank.slots and not adapter.in_memory:
+                try:
+                    _ = adapter.tensors
+                except BundleError as error:
+                    errors[sha256] = error
+        return errors
+
+    def _run_or_halve(self, rows: Sequence[EncodedText]) -> list[Prediction | ServeError]:
+        """Run rows in one batch; if that fails, run each half by itself, down to the rows that cause the failure."""
+        try:
+            logits = self.logits(rows)
+            return [prediction_from(row.adapter.card, found) for row, found in zip(rows, logits, strict=True)]
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            failure = error
+        if len(rows) > 1:
+            half = len(rows) // 2
+            return [*self._run_or_halve(rows[:half]), *self._run_or_halve(rows[half:])]
+        logger.error("a text of adapter %s failed", rows[0].adapter.card.name, exc_info=failure)
+        return [as_serve_error(failure, ClassificationFailed, "the text cannot be classified")]
+
+    def _run(self, rows: Sequence[EncodedText], adapters: dict[str, ort.OrtValue]) -> NDArray[np.float32]:
+        """Return logits, (rows, widest label list)."""
+        arrays = {
+            INPUT_IDS: pad([row.input_ids for row in rows], self.pad_token_id),
+            ATTENTION_MASK: mask_of([len(row) for row in rows]),
+            TOKEN_TYPE_IDS: pad([row.token_type_ids for row in rows], 0),
+        }
+        feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items() if name in self.inputs}
+        outputs = self.session.run_with_ort_values(None, feeds | adapters)
+        logits: NDArray[np.float32] = outputs[0].numpy()
+        return logits

@@ -1,0 +1,274 @@
+"""The seam between engines and protocols.
+
+An engine answers requests; a protocol (HTTP, metrics, a page) turns its clients' messages into requests and results
+into messages. Protocols import this module, `serve.requests` and `serve.errors`, and nothing else of an engine, so that
+each new protocol and each new engine is one entry in a table.
+
+    engine.classify(ClassificationRequest) -> list[Prediction]
+    engine.generate(GenerationRequest)     -> list[GenerationResult]
+    engine.stream(GenerationRequest)       -> StreamStart, TextDelta …, GenerationResult
+"""
+
+import enum
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.requests import ClassificationRequest, GenerationRequest
+
+
+class Capability(enum.StrEnum):
+    """The kinds of requests that an engine may take."""
+
+    CLASSIFY = "classify"
+    GENERATE = "generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The result for one text or pair."""
+
+    adapter: str
+    sha256: str
+    """sha256 of the adapter's weights."""
+    labels: Sequence[str]
+    logits: NDArray[np.float32]
+    """(labels,); for a regression the predicted value, (1,)."""
+    regression: bool = False
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Probabilities (labels,): the softmax of the logits. For a regression the predicted value, (1,)."""
+        if self.regression:
+            return self.logits
+        powers = np.exp(self.logits - self.logits.max())
+        return powers / powers.sum()
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return self.labels[int(self.logits.argmax())]
+
+
+class FinishReason(enum.StrEnum):
+    """The reason for which a sequence ended."""
+
+    STOP = "stop"
+    """The model produced an end-of-sequence token, or the text reached a stop string."""
+    LENGTH = "length"
+    """The sequence reached `max_new_tokens`."""
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Log probability of one generated token, before penalties and temperature."""
+
+    token: int
+    text: str
+    offset: int
+    """Characters of the generated text before this token."""
+    logprob: float
+    top: Sequence[tuple[str, float]] = ()
+    """Text and log probability of the most probable tokens, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    """One generated text."""
+
+    adapter: str
+    sha256: str
+    """sha256 of the adapter's weights."""
+    text: str
+    tokens: list[int]
+    """Generated token ids, without the end-of-sequence token."""
+    finish_reason: FinishReason
+    prompt_tokens: int
+    logprobs: Sequence[TokenLogprob] = ()
+    """One entry a token of the text, if the request asked for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStart:
+    """The first event of a stream: the request is accepted."""
+
+    adapter: str
+    sha256: str
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of a streamed text."""
+
+    text: str
+
+
+StreamEvent = StreamStart | TextDelta | GenerationResult
+"""A stream is one StreamStart, any number of TextDeltas, and one GenerationResult."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """One adapter that an engine serves, or the base model itself."""
+
+    name: str
+    sha256: str
+    kind: str
+    labels: Sequence[str]
+    pairs: bool
+    regression: bool
+    max_length: int
+    """Most tokens of an input, special tokens included."""
+    metrics: Mapping[str, float]
+    parity: Mapping[str, Any] | None
+    """Comparison with PyTorch that ended the export; None for an adapter that was loaded later."""
+    is_base: bool = False
+    """The base model rather than an adapter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """Facts of the bundle that an engine serves; they do not change while it runs."""
+
+    task: str
+    shape: str
+    precision: str
+    provider: str
+    slots: int | None
+    """Adapters that fit on the device at a time; None for a merged bundle."""
+    base: Mapping[str, str]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineStats:
+    """Counts of one moment."""
+
+    draining: bool = False
+    """The engine takes no new requests."""
+    waiting: int = 0
+    """Texts in the queue."""
+    adapters: int = 0
+    abandoned: int = 0
+    """Texts that were accepted and not answered, because shutdown was forced."""
+    slots: int | None = None
+    """Adapters that fit on the device at a time; None for a merged bundle."""
+    slot_writes: int = 0
+    """Adapters written into a slot since the start."""
+    host_adapters: int = 0
+    """Adapters with their weights in host memory."""
+    active_sequences: int | None = None
+    """Sequences being generated; None for an engine that does not generate."""
+    tokens_in_flight: int | None = None
+    """KV-cache tokens that the active sequences may come to need."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchFinished:
+    """One batch of a classifier has run."""
+
+    adapters: Sequence[str]
+    """The adapter of each row."""
+    distinct_adapters: int
+    tokens: int
+    padding_tokens: int
+    queue_seconds: float
+    """Wait of the batch's oldest row."""
+    run_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceFinished:
+    """One sequence of a generator has ended."""
+
+    adapter: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    generated_tokens: int
+    first_token_seconds: float | None
+    """From arrival to the first token; None if there was none."""
+    decode_seconds: float | None
+    """From the first token to the end; None if there was none."""
+
+
+Event = BatchFinished | SequenceFinished
+Listener = Callable[[Event], None]
+
+
+class Engine(Protocol):
+    """The part that all engines have in common."""
+
+    capabilities: frozenset[Capability]
+
+    def models(self) -> list[ModelInfo]:
+        """Return the adapters that are served, and the base model where it can be asked."""
+
+    def info(self) -> EngineInfo:
+        """Return the facts of the bundle."""
+
+    def stats(self) -> EngineStats:
+        """Return the counts of this moment; callable from any thread."""
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` with every event, in the event loop."""
+
+    def load(self, folder: Path, *, replace: bool = False) -> ModelInfo:
+        """Add the standalone adapter in `folder`; blocks while its canary rows run.
+
+        Raises:
+            BundleError: The adapter is damaged, does not fit this base, or its name is taken and `replace` is off.
+
+        """
+
+    def unload(self, name: str) -> None:
+        """Remove an adapter; requests that arrived before still get it.
+
+        Raises:
+            UnknownAdapter: No adapter has that name.
+
+        """
+
+    async def start(self) -> None:
+        """Begin to process requests."""
+
+    async def drain(self) -> None:
+        """Refuse new requests and return when all accepted ones are answered."""
+
+
+class ClassificationEngine(Engine, Protocol):
+    """An engine that classifies."""
+
+    async def classify(self, request: ClassificationRequest) -> list[Prediction]:
+        """Return one prediction for each text, in order.
+
+        Raises:
+            InputError, UnknownAdapter, Overloaded, DeadlineExceeded, ClassificationFailed, ShuttingDown
+
+        """
+
+
+class GenerationEngine(Engine, Protocol):
+    """An engine that generates text."""
+
+    async def generate(self, request: GenerationRequest) -> list[GenerationResult]:
+        """Return `sampling.n` results for each prompt, in order. Cancelling the call cancels its sequences.
+
+        Raises:
+            InputError, UnknownAdapter, Overloaded, DeadlineExceeded, GenerationFailed, ShuttingDown
+
+        """
+
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
+        """Stream the text of one prompt. Closing the generator cancels its sequence.
+
+        Raises:
+            The errors of `generate`; those of a refused request before the first event.
+
+        """

@@ -1,0 +1,78 @@
+"""Engines by task: from a bundle and plain options to an engine, for the command line and for other programs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Unpack
+
+from serve.bundle.reader import Bundle, open_bundle
+from serve.classification.async_classifier import AsyncClassifier
+from serve.classification.classifier import Classifier
+from serve.engine import Engine
+from serve.errors import BundleError
+from serve.generation.async_text_generator import AsyncTextGenerator
+from serve.generation.generator import Generator
+from serve.limits import BatchLimits, GenerationLimits
+from serve.loaded_model import LoadOptions
+from serve.runtime.providers import usable_cores
+
+Limits = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineKind:
+    """How the engine of a task is made."""
+
+    make: Callable[[Bundle, Limits, LoadOptions], Engine]
+    """Takes a bundle, the limits that were given, and the options to open it with."""
+    limits: frozenset[str] = field(default_factory=frozenset)
+    """Names of the limits that the engine knows."""
+
+
+def make_engine(
+    bundle: Bundle | Path | str, limits: Limits = MappingProxyType({}), **options: Unpack[LoadOptions]
+) -> Engine:
+    """Return the engine for a bundle's task.
+
+    Args:
+        bundle: A bundle or its folder.
+        limits: Fields of `BatchLimits` or `GenerationLimits`, and `streams` of a classifier; None takes the default.
+        options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache.
+
+    Raises:
+        BundleError: The bundle is damaged, no engine has its task, or its engine has no limit of that name.
+
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+    task = opened.manifest.task
+    if task not in ENGINES:
+        raise BundleError(f"{opened.folder} has the task {task!r}; adamix-serve has {', '.join(ENGINES)}")
+    given = {name: value for name, value in limits.items() if value is not None}
+    kind = ENGINES[task]
+    if unknown := sorted(given.keys() - kind.limits):
+        flag = unknown[0].replace("_", "-")
+        raise BundleError(f"--{flag} means nothing for {opened.folder}, whose task is {task}")
+    return kind.make(opened, given, options)
+
+
+def _classifier(bundle: Bundle, limits: Limits, options: LoadOptions) -> AsyncClassifier:
+    bounds = dict(limits)
+    streams = bounds.pop("streams", None) or options.get("threads") or usable_cores()
+    classifier = Classifier(bundle, batch_tokens=bounds.pop("max_batch_tokens", None), streams=streams, **options)
+    return AsyncClassifier(classifier, BatchLimits(max_batch_tokens=classifier.batch_tokens, **bounds))
+
+
+def _generator(bundle: Bundle, limits: Limits, options: LoadOptions) -> AsyncTextGenerator:
+    return AsyncTextGenerator(Generator(bundle, limits=GenerationLimits(**limits), **options))
+
+
+_GENERATION = EngineKind(make=_generator, limits=frozenset(GenerationLimits.__dataclass_fields__))
+ENGINES: dict[str, EngineKind] = {
+    "text-classification": EngineKind(
+        make=_classifier, limits=frozenset({"streams", *BatchLimits.__dataclass_fields__})
+    ),
+    "text-generation": _GENERATION,
+    "text2text-generation": _GENERATION,
+}
+"""Engines by the task of their bundles; a new one is an entry here."""

@@ -1,0 +1,89 @@
+"""The queue of sequences that wait for rows: what may enter it, and for how long it may wait."""
+
+import time
+from collections import deque
+
+from serve.engine import FinishReason
+from serve.errors import DeadlineExceeded, InputError, Overloaded
+from serve.generation.request import SequenceState
+from serve.limits import DEFAULT_MAX_NEW_TOKENS, GenerationLimits
+
+
+class AdmissionQueue:
+    """Sequences that wait for rows, oldest first. Any thread may submit; the thread that steps does the rest."""
+
+    def __init__(self, limits: GenerationLimits, *, vocabulary: int, context_length: int | None) -> None:
+        """Create an empty queue.
+
+        Args:
+            limits: Limits of the queue, the batch and the KV cache.
+            vocabulary: Number of logits.
+            context_length: Longest sequence that the model was made for; None if it has no such bound.
+
+        """
+        self.limits, self.vocabulary, self.context_length = limits, vocabulary, context_length
+        self.arrived: deque[SequenceState] = deque()
+        """Submitted since the last step."""
+        self.waiting: deque[SequenceState] = deque()
+
+    def __len__(self) -> int:
+        return len(self.arrived) + len(self.waiting)
+
+    def submit(self, *sequences: SequenceState) -> None:
+        """Queue sequences, all or none.
+
+        Raises:
+            InputError: One can never be generated, or they never fit into the queue together.
+            Overloaded: The queue is full.
+
+        """
+        for sequence in sequences:
+            self._check(sequence)
+        self.check_count(len(sequences))
+        if len(self) + len(sequences) > self.limits.max_queued_requests:
+            raise Overloaded(f"{len(self)} texts wait already: try again later")
+        for sequence in sequences:
+            sequence.submit_time = time.monotonic()
+            self.arrived.append(sequence)
+
+    def check_count(self, count: int) -> None:
+        """Raise an InputError if so many texts never fit into the queue together."""
+        if count > self.limits.max_queued_requests:
+            most = self.limits.max_queued_requests
+            raise InputError(f"{count} texts at once: at most {most} may wait, ask for fewer")
+
+    def update(self) -> None:
+        """Take over submitted sequences, and drop cancelled ones and those that have waited too long."""
+        while self.arrived:
+            self.waiting.append(self.arrived.popleft())
+        for sequence in [sequence for sequence in self.waiting if sequence.cancelled]:
+            self.waiting.remove(sequence)
+            sequence.finish(FinishReason.CANCELLED)
+        timeout = self.limits.timeout
+        while self.waiting and time.monotonic() - self.waiting[0].submit_time > timeout:
+            self.waiting.popleft().fail(DeadlineExceeded(f"no row was free within {timeout:g} s: try again later"))
+
+    def _check(self, sequence: SequenceState) -> None:
+        """Set a sequence's `max_new_tokens`; raise an InputError if it can never be generated."""
+        if not sequence.input_tokens:
+            raise InputError("the prompt is empty")
+        beams, rows = sequence.sampling.num_beams, self.limits.max_batch_requests
+        if beams > rows:
+            raise InputError(f"a search with {beams} beams needs as many rows; there are {rows}")
+        if unknown := [token for token in sequence.sampling.logit_bias if not 0 <= token < self.vocabulary]:
+            raise InputError(f"logit_bias names token {unknown[0]}: there are 0 to {self.vocabulary - 1}")
+        self._set_max_new_tokens(sequence)
+
+    def _set_max_new_tokens(self, sequence: SequenceState) -> None:
+        prompt, sampling, tokens = len(sequence.input_tokens), sequence.sampling, self.limits.max_tokens_in_flight
+        room = tokens // sampling.num_beams - len(sequence.prompt) - len(sequence.source)
+        bound = f"{tokens} tokens may be in flight"
+        if self.context_length is not None and self.context_length - prompt < room:
+            room, bound = self.context_length - prompt, f"the model's context has {self.context_length}"
+        most = sampling.max_new_tokens
+        sequence.max_new_tokens = max(1, min(DEFAULT_MAX_NEW_TOKENS, room)) if most is None else most
+        if sequence.max_new_tokens > room:
+            times = f", times {sampling.num_beams} beams," if sampling.num_beams > 1 else ""
+            raise InputError(
+                f"the prompt's {prompt} tokens and {sequence.max_new_tokens} more{times} never fit: {bound}"
+            )

@@ -1,0 +1,143 @@
+"""A bundle opened on a device: its sessions and its bank, which every engine stands on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import onnxruntime as ort
+
+from serve.adapters.bank import Bank
+from serve.adapters.registry import Registry
+from serve.bundle.adapter import Adapter, AdapterCard
+from serve.bundle.reader import Bundle, open_bundle
+from serve.engine import EngineInfo, EngineStats, ModelInfo
+from serve.runtime.buffers import CUDA_DEVICE, HOST
+from serve.runtime.graph_check import check_edges
+from serve.runtime.providers import CUDA, choose_provider
+from serve.runtime.session import open_session
+
+
+class LoadOptions(TypedDict, total=False):
+    """Keyword arguments of `LoadedModel`, which every engine passes on."""
+
+    provider: str
+    threads: int | None
+    slots: int | None
+    host_adapters: int | None
+    cache: Path | None
+
+
+class LoadedModel:
+    """A bundle, its ONNX Runtime sessions, and the bank of its adapters."""
+
+    def __init__(
+        self,
+        bundle: Bundle | Path | str,
+        *,
+        provider: str = "auto",
+        threads: int | None = None,
+        slots: int | None = None,
+        host_adapters: int | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        """Open a bundle, or the one in a folder.
+
+        Args:
+            bundle: A bundle or its folder.
+            provider: A key of `runtime.providers.PROVIDERS`; "auto" takes a GPU where there is one.
+            threads: Threads of a run on the CPU; None takes all usable cores.
+            slots: Adapters on the device at a time; None takes those of the bundle and its spare slots.
+            host_adapters: Adapters with their weights in host memory, the others are read from disk again; None keeps
+                all.
+            cache: Folder for optimised graphs; None keeps none.
+
+        Raises:
+            BundleError: A file is missing, changed, or does not fit.
+            ProviderError: The requested provider cannot run.
+
+        """
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+        self.threads, self.cache, self.choice = threads, cache, choose_provider(provider)
+        manifest = self.bundle.manifest
+        self.session = self.open_session()
+        check_edges(self.session, self.bundle.model, manifest.inputs, manifest.outputs)
+        self.encoder: ort.InferenceSession | None = None
+        """The encoder's session; None for a model of one graph."""
+        if self.bundle.encoder is not None:
+            self.encoder = self._session(self.bundle.encoder, threads=threads)
+            check_edges(self.encoder, self.bundle.encoder, manifest.encoder_inputs, manifest.encoder_outputs)
+        self.bank = self._bank(slots, host_adapters) if manifest.shape == "bank" else None
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs the graph."""
+        return self.session.get_providers()[0]
+
+    @property
+    def device(self) -> str:
+        """The kind of device that the provider runs on."""
+        return CUDA_DEVICE if self.provider == CUDA else HOST
+
+    def open_session(self, *, threads: int | None = None, reason: str | None = None) -> ort.InferenceSession:
+        """Return another session over the model's graph; `reason` is logged in the place of the provider's own."""
+        return self._session(self.bundle.model, threads=threads or self.threads, reason=reason)
+
+    def registry(self, check_canaries: Callable[[Sequence[Adapter]], None]) -> Registry:
+        """Return the registry of the bundle's adapters, each checked by `check_canaries`."""
+        return Registry(self.bundle, self.bank, check_canaries)
+
+    def info(self) -> EngineInfo:
+        """Return the facts of the bundle."""
+        manifest = self.bundle.manifest
+        return EngineInfo(
+            task=manifest.task,
+            shape=manifest.shape,
+            precision=manifest.precision,
+            provider=self.provider,
+            slots=self.bank.capacity if self.bank else None,
+            base=manifest.base,
+            versions=manifest.versions,
+        )
+
+    def model_info(self, card: AdapterCard, *, is_base: bool = False) -> ModelInfo:
+        """Return the public facts of an adapter, or of the base model."""
+        return ModelInfo(
+            name=card.name,
+            sha256=card.sha256,
+            kind=card.kind,
+            labels=card.labels,
+            pairs=card.pairs,
+            regression=card.regression,
+            max_length=card.max_length,
+            metrics=card.metrics,
+            parity=self.bundle.manifest.parity.get(card.name),
+            is_base=is_base,
+        )
+
+    def stats(self, cards: Mapping[str, AdapterCard], **counts: Any) -> EngineStats:
+        """Return an engine's own `counts` with those of the bank."""
+        stats = EngineStats(adapters=len(cards), **counts)
+        if self.bank is None:
+            return stats
+        return replace(
+            stats,
+            slots=self.bank.capacity,
+            slot_writes=self.bank.slot_writes,
+            host_adapters=len(self.bank.host_adapters),
+        )
+
+    def _session(self, graph: Path, *, threads: int | None, reason: str | None = None) -> ort.InferenceSession:
+        choice = self.choice if reason is None else replace(self.choice, reason=reason)
+        hashes = self.bundle.hashes(graph)
+        return open_session(graph, choice, threads=threads, cache=self.cache, hashes=hashes)
+
+    def _bank(self, slots: int | None, host_adapters: int | None) -> Bank:
+        manifest, adapters = self.bundle.manifest, list(self.bundle.adapters.values())
+        return Bank(
+            [*manifest.inputs, *manifest.encoder_inputs],
+            adapters,
+            device=self.device,
+            slots=len(adapters) + manifest.spare_slots if slots is None else slots,
+            max_host_adapters=host_adapters,
+        )

@@ -1,0 +1,38 @@
+"""Requests to an engine, the same for every protocol."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serve.sampling_params import GREEDY, SamplingParams
+
+Text = str | tuple[str, str]
+"""One text, or a pair of texts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationRequest:
+    """Texts or pairs to classify, each through an adapter."""
+
+    texts: Sequence[Text]
+    adapters: Sequence[str | None]
+    """One name for each text; None selects the only adapter."""
+    truncate: bool = False
+    """Cut texts that are too long; otherwise they are an InputError."""
+    windows: bool = False
+    """Split long texts into overlapping windows and average the windows' scores."""
+    overlap: int | None = None
+    """Tokens that neighbouring windows share; None takes a quarter of the adapter's maximum length."""
+    max_windows: int | None = None
+    """Most windows that the texts may have together; None sets no bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """Prompts to continue, each through an adapter."""
+
+    prompts: Sequence[str]
+    adapters: Sequence[str | None]
+    """One name for each prompt; None selects the only adapter."""
+    sampling: SamplingParams = GREEDY
+    truncate: bool = False
+    """Cut prompts that are too long, as in training; otherwise they are an InputError."""

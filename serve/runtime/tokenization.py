@@ -1,0 +1,76 @@
+"""Tokenize texts of clients: bounded in characters, and without holding up other threads."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tokenizers import Encoding, Tokenizer
+
+from serve.errors import InputError
+
+LONG_TEXT = 20_000
+"""Characters above which a text is tokenized outside the event loop and without Python's global lock."""
+MAX_CHARACTERS_PER_TOKEN = 16
+"""More than tokenizers use for a token: English has four or five, code and most scripts have fewer."""
+MIN_CHARACTER_LIMIT = 262_144
+"""Characters of a text that a server tokenizes however little of it the model reads; about 150 pages."""
+THREADS = 2
+"""Threads of an engine that tokenize long texts; more of them would take cores from the model."""
+Result = TypeVar("Result")
+
+
+def encode(tokenizer: Tokenizer, text: str, second: str | None = None) -> Encoding:
+    """Tokenize a text or pair, special tokens included.
+
+    A long text is tokenized without Python's global lock, so that other threads go on.
+
+    Raises:
+        InputError: A text is empty or has a lone surrogate.
+
+    """
+    if not text.strip() or (second is not None and not second.strip()):
+        raise InputError("the text is empty")
+    try:
+        if len(text) + len(second or "") <= LONG_TEXT:
+            return tokenizer.encode(text, second)
+        # Unlike `encode`, the batch method releases the lock.
+        return tokenizer.encode_batch_fast([text if second is None else (text, second)])[0]
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InputError("the text is not valid Unicode: it holds a lone surrogate") from error
+
+
+def check_characters(characters: int, max_tokens: int) -> None:
+    """Raise an InputError if a text is far too long for `max_tokens` tokens to be read of it."""
+    limit = max(MIN_CHARACTER_LIMIT, max_tokens * MAX_CHARACTERS_PER_TOKEN)
+    if characters > limit:
+        raise InputError(f"the text has {characters} characters: at most {limit} are tokenized, shorten it")
+
+
+def check_vocabulary(ids: Sequence[int], tokenizer: Tokenizer, vocab_size: int | None) -> None:
+    """Raise an InputError if a token has no embedding, such as one that was added to the tokenizer alone.
+
+    Args:
+        ids: Token ids.
+        tokenizer: The tokenizer, which names the token in the error.
+        vocab_size: Number of tokens that the base model has embeddings for; None checks nothing.
+
+    """
+    if vocab_size is not None and (largest := max(ids, default=0)) >= vocab_size:
+        raise InputError(
+            f"the text has the token {tokenizer.id_to_token(largest)!r}, number {largest}, and the base has embeddings "
+            f"for {vocab_size}: leave it out"
+        )
+
+
+class TokenizerThreads:
+    """Runs tokenization of long texts in threads of its own, and of short ones at once."""
+
+    def __init__(self) -> None:
+        self.executor = ThreadPoolExecutor(THREADS, "adamix-tokens")
+
+    async def run(self, tokenize: Callable[[], Result], characters: int) -> Result:
+        """Return the result of `tokenize`, which reads so many characters."""
+        if characters <= LONG_TEXT:
+            return tokenize()
+        return await asyncio.get_running_loop().run_in_executor(self.executor, tokenize)

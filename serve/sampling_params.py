@@ -1,0 +1,155 @@
+"""Sampling parameters: the part of a generation request that says how tokens are chosen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from serve.errors import InputError
+
+MAX_STOP_STRINGS, MAX_STOP_LENGTH = 64, 256
+MAX_BIASES = 1024
+MAX_LOGPROBS = 20
+MAX_BEAMS = 64
+MAX_NGRAM = 128
+"""Each token is compared with as many before it, at every position of the prompt and the text."""
+GREEDY_BELOW = 1e-4
+"""Temperatures below this are greedy: dividing the logits by less overflows fp32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """Sampling parameters, named as in transformers and OpenAI's API; the default is greedy decoding.
+
+    Raises:
+        InputError: A value has the wrong type or is out of range.
+
+    """
+
+    max_new_tokens: int | None = None
+    """Most tokens to generate; None takes 64, or fewer if the model's context leaves less."""
+    temperature: float = 0.0
+    """Divides the logits; 0 is greedy, and `top_k`, `top_p` and `min_p` then have no effect."""
+    top_k: int = 0
+    """Sample from the k most probable tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Sample from the smallest set of most probable tokens with this total probability."""
+    min_p: float = 0.0
+    """Drop tokens whose probability is below this fraction of the largest."""
+    repetition_penalty: float = 1.0
+    """Penalise tokens of the prompt and of the generated text, as in transformers; 1 is off."""
+    presence_penalty: float = 0.0
+    """Subtracted once from the logit of every generated token, as in OpenAI's API."""
+    frequency_penalty: float = 0.0
+    """Subtracted from a token's logit for each time it was generated, as in OpenAI's API."""
+    no_repeat_ngram_size: int = 0
+    """Forbid n-grams of this size to occur twice, the prompt included; 0 is off."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to logits, by token id."""
+    stop: Sequence[str] = ()
+    """Strings that end the text; they are not part of it."""
+    logprobs: int | None = None
+    """Return the log probability of each token and of this many most probable ones; None returns none."""
+    seed: int | None = None
+    """Seed of the random draws; None takes one from the operating system."""
+    n: int = 1
+    """Results for each prompt; result i is drawn with `seed + i`."""
+    json_schema: Mapping[str, Any] | None = None
+    """Constrain the text to JSON that is valid under this schema, unless `max_new_tokens` ends it first."""
+    num_beams: int = 1
+    """Beams of a beam search; 1 is no search."""
+    length_penalty: float = 1.0
+    """Exponent of the length that a beam's score is divided by."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        self._check_types()
+        self._check_ranges()
+        self._check_collections()
+        if self.num_beams > 1 and (
+            self.temperature or self.stop or self.logprobs is not None or self.n > 1 or self.is_constrained
+        ):
+            raise InputError("a beam search goes without temperature, stop, logprobs, n and json_schema")
+
+    def _check_types(self) -> None:
+        for one in fields(self):
+            value, kinds = getattr(self, one.name), ACCEPTED_TYPES[one.type]
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise InputError(f"{one.name} is {value!r}: it must be of type {kinds[0].__name__}")
+        if not all(isinstance(text, str) for text in self.stop):
+            raise InputError("stop has an entry that is not a string")
+        if not all(isinstance(token, int) for token in self.logit_bias):
+            raise InputError("logit_bias has a key that is not a token id")
+
+    def _check_ranges(self) -> None:
+        for name, good, rule in (
+            ("max_new_tokens", self.max_new_tokens is None or self.max_new_tokens >= 1, "at least 1"),
+            ("temperature", 0 <= self.temperature < np.inf, "0 or more"),
+            ("top_k", self.top_k >= 0, "0 (all) or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
+            ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "from 0.01 to 100"),
+            ("presence_penalty", abs(self.presence_penalty) <= 2, "from -2 to 2"),
+            ("frequency_penalty", abs(self.frequency_penalty) <= 2, "from -2 to 2"),
+            ("no_repeat_ngram_size", 0 <= self.no_repeat_ngram_size <= MAX_NGRAM, f"0 (off) to {MAX_NGRAM}"),
+            ("logprobs", self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS, f"0 to {MAX_LOGPROBS}"),
+            ("seed", self.seed is None or self.seed >= 0, "0 or more"),
+            ("n", 1 <= self.n <= MAX_BEAMS, f"1 to {MAX_BEAMS}"),
+            ("num_beams", 1 <= self.num_beams <= MAX_BEAMS, f"1 to {MAX_BEAMS}"),
+            ("length_penalty", abs(self.length_penalty) <= 10, "from -10 to 10"),
+        ):
+            if not good:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be {rule}")
+
+    def _check_collections(self) -> None:
+        if len(self.stop) > MAX_STOP_STRINGS or not all(self.stop):
+            raise InputError(f"stop has {len(self.stop)} strings: give at most {MAX_STOP_STRINGS}, none of them empty")
+        if any(len(text) > MAX_STOP_LENGTH for text in self.stop):
+            raise InputError(f"stop has a string of more than {MAX_STOP_LENGTH} characters: give shorter ones")
+        check_bias_count(self.logit_bias)
+        if not all(abs(bias) <= 100 for bias in self.logit_bias.values()):
+            raise InputError("logit_bias has a value that is not a number from -100 to 100")
+
+    @property
+    def is_sampling(self) -> bool:
+        """Tokens are drawn at random rather than chosen greedily."""
+        return self.temperature >= GREEDY_BELOW
+
+    @property
+    def is_constrained(self) -> bool:
+        """A grammar decides which tokens are allowed."""
+        return self.json_schema is not None
+
+    @property
+    def is_greedy(self) -> bool:
+        """The next token is the argmax of the raw logits: nothing samples, penalises or constrains."""
+        return (
+            not self.is_sampling
+            and self.repetition_penalty == 1
+            and not self.presence_penalty
+            and not self.frequency_penalty
+            and not self.no_repeat_ngram_size
+            and not self.logit_bias
+            and not self.is_constrained
+        )
+
+
+def check_bias_count(biases: Mapping[Any, Any]) -> None:
+    """Raise an InputError if a `logit_bias` has too many entries."""
+    if len(biases) > MAX_BIASES:
+        raise InputError(f"logit_bias names {len(biases)} tokens: give at most {MAX_BIASES}")
+
+
+INTEGER, REAL = (int, np.integer), (float, int, np.floating, np.integer)
+ACCEPTED_TYPES: dict[object, tuple[type, ...]] = {
+    int: INTEGER,
+    int | None: (*INTEGER, type(None)),
+    float: REAL,
+    Sequence[str]: (Sequence,),
+    Mapping[int, float]: (Mapping,),
+    Mapping[str, Any] | None: (Mapping, type(None)),
+}
+"""Python types accepted for a field, by the field's annotation."""
+GREEDY = SamplingParams()

@@ -1,0 +1,34 @@
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve.bundle.manifest import parse_manifest
+from serve.bundle.reader import Bundle
+from serve.errors import BundleError
+
+
+def test_a_manifest_comes_back(bundle: Bundle) -> None:
+    assert parse_manifest(asdict(bundle.manifest), bundle.folder) == bundle.manifest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "has bundle format 2; this version reads 1"),
+        ({"shape": "round"}, "has shape 'round'; known are merged, bank"),
+        ({"colour": "red"}, "lacks or misspells a field"),
+        ({"files": {}}, r"is incomplete: its manifest does not list model\.onnx"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(changes: dict[str, Any], message: str, bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match=message):
+        parse_manifest({**asdict(bundle.manifest), **changes}, Path("bundle"))
+
+
+def test_a_missing_field_is_named(bundle: Bundle) -> None:
+    content = asdict(bundle.manifest)
+    del content["outputs"]
+    with pytest.raises(BundleError, match="lacks or misspells a field: 'outputs'"):
+        parse_manifest(content, Path("bundle"))

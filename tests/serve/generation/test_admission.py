@@ -1,0 +1,61 @@
+"""The queue: sequences that can never be generated are refused before they wait, and so are more than may wait."""
+
+import time
+
+import pytest
+
+from serve.engine import FinishReason
+from serve.errors import DeadlineExceeded, InputError, Overloaded
+from serve.generation.admission import AdmissionQueue
+from serve.generation.generator import Generator
+from serve.limits import DEFAULT_MAX_NEW_TOKENS, GenerationLimits
+from serve.sampling_params import GREEDY
+from tests.fixtures.hand_computed_decoder import CONTEXT
+from tests.fixtures.sequences import new_scheduler, new_sequence, run
+
+
+def queue(**limits: float) -> AdmissionQueue:
+    return AdmissionQueue(GenerationLimits(**limits), vocabulary=11, context_length=CONTEXT)  # type: ignore[arg-type]
+
+
+def test_a_sequence_that_can_never_be_generated_is_refused(generator: Generator) -> None:
+    for ids, count, message in (
+        ([], 3, "the prompt is empty"),
+        ([4] * 10, CONTEXT, f"never fit: the model's context has {CONTEXT}"),
+        ([4] * CONTEXT, 1, f"never fit: the model's context has {CONTEXT}"),
+    ):
+        with pytest.raises(InputError, match=message):
+            queue().submit(new_sequence(generator, ids, "north", count))
+    with pytest.raises(InputError, match="logit_bias names token 11: there are 0 to 10"):
+        queue().submit(new_sequence(generator, [4], "north", logit_bias={11: 1.0}))
+
+
+def test_more_sequences_than_may_wait_are_refused_together(generator: Generator) -> None:
+    scheduler = new_scheduler(generator, max_queued_requests=2)
+    with pytest.raises(InputError, match="3 texts at once: at most 2 may wait"):
+        scheduler.submit(*(new_sequence(generator, [4], "north") for _ in range(3)))
+    scheduler.submit(*(new_sequence(generator, [4], "north") for _ in range(2)))
+    with pytest.raises(Overloaded, match="2 texts wait already"):
+        scheduler.submit(new_sequence(generator, [4], "north"))
+    run(scheduler)
+
+
+def test_a_request_without_max_new_tokens_gets_the_default_or_what_the_context_leaves(generator: Generator) -> None:
+    short = AdmissionQueue(GenerationLimits(), vocabulary=11, context_length=None)
+    for made, ids, expected in ((short, [4], DEFAULT_MAX_NEW_TOKENS), (queue(), [4] * 40, CONTEXT - 40)):
+        (sequence,) = generator.sequences([generator.prompt_encoder.encode("good", generator.find("north"))], GREEDY)
+        sequence.prompt = ids
+        made.submit(sequence)
+        assert sequence.max_new_tokens == expected
+
+
+def test_a_sequence_that_waits_too_long_fails(generator: Generator) -> None:
+    late, cancelled = (new_sequence(generator, [4], "north") for _ in range(2))
+    made = queue(timeout=0.001)
+    made.submit(late, cancelled)
+    cancelled.cancelled = True
+    time.sleep(0.01)
+    made.update()
+    assert not len(made)
+    assert isinstance(late.error, DeadlineExceeded) and "no row was free within 0.001 s" in str(late.error)
+    assert cancelled.finish_reason is FinishReason.CANCELLED

@@ -1,0 +1,161 @@
+"""The engine behind the seam: the tasks of a loop, and a program's threads, over one scheduler."""
+
+import asyncio
+import threading
+
+import pytest
+
+from serve.engine import (
+    Capability,
+    Event,
+    FinishReason,
+    GenerationResult,
+    SequenceFinished,
+    StreamStart,
+    TextDelta,
+)
+from serve.errors import InputError, ShuttingDown
+from serve.generation.async_text_generator import AsyncTextGenerator
+from serve.generation.generator import Generator
+from serve.generation.sampling.schema_trials import CompileBudget
+from serve.requests import GenerationRequest
+from serve.sampling_params import SamplingParams
+from tests.fixtures.hand_computed_decoder import END, NAMES, HandComputedDecoder, write_decoder_bundle
+from tests.serve.generation.sampling.test_schema_trials import ENDLESS
+
+ENDLESS_TEXT = SamplingParams(max_new_tokens=9, logit_bias={END: -100})
+"""Sampling parameters of a text that no end-of-sequence token ends."""
+
+
+def test_threads_and_loops_generate_at_once(generator: Generator) -> None:
+    expected = {name: generator("good bad", adapter=name, max_new_tokens=9)[0].tokens for name in NAMES}
+    found: list[tuple[str, list[int]]] = []
+
+    def ask(name: str) -> None:
+        found.append((name, generator("good bad", adapter=name, max_new_tokens=9)[0].tokens))
+
+    async def together() -> None:
+        sampling = SamplingParams(max_new_tokens=9)
+        async with AsyncTextGenerator(generator) as write:
+            results = await asyncio.gather(*(write("good bad", adapter=name, sampling=sampling) for name in NAMES * 3))
+        found.extend((one.adapter, one.tokens) for [one] in results)
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in NAMES * 3]
+    for thread in threads:
+        thread.start()
+    asyncio.run(together())
+    for thread in threads:
+        thread.join(30)
+    assert len(found) == 18
+    assert all(tokens == expected[name] for name, tokens in found)
+
+
+def test_a_stream_is_a_start_then_pieces_then_the_result(generator: Generator) -> None:
+    request = GenerationRequest(prompts=["good bad"], adapters=["north"], sampling=ENDLESS_TEXT)
+
+    async def ask() -> tuple[list[object], list[GenerationResult], list[str]]:
+        async with AsyncTextGenerator(generator) as engine:
+            events: list[object] = [event async for event in engine.stream(request)]
+            pieces = [piece async for piece in engine.stream_text("good bad", adapter="north", sampling=ENDLESS_TEXT)]
+            return events, await engine.generate(request), pieces
+
+    (start, *deltas, result), (whole,), pieces = asyncio.run(ask())
+    card = generator.cards["north"]
+    assert start == StreamStart("north", card.sha256, len(generator.prompt("good bad", "north").input_ids))
+    assert result == whole
+    assert [delta.text for delta in deltas if isinstance(delta, TextDelta)] == pieces and len(pieces) == len(deltas)
+    assert "".join(pieces) == whole.text
+
+
+def test_results_of_requests_keep_the_white_space_that_calls_remove(generator: Generator) -> None:
+    """The tiny tokenizer puts a space before every word but the first, so a text is cut for the test."""
+
+    async def ask() -> tuple[list[GenerationResult], list[GenerationResult]]:
+        async with AsyncTextGenerator(generator) as engine:
+            raw = await engine.generate(GenerationRequest(prompts=["good"], adapters=["north"], sampling=sampling))
+            return raw, await engine("good", adapter="north", sampling=sampling)
+
+    (whole,) = generator("good", adapter="north", sampling=ENDLESS_TEXT)
+    second = whole.text.split()[1]
+    sampling = SamplingParams(max_new_tokens=9, logit_bias={END: -100}, stop=[second])
+    (raw,), (called,) = asyncio.run(ask())
+    assert raw.text == whole.text[: whole.text.index(second)] != called.text == raw.text.strip()
+
+
+def test_every_sequence_that_ends_is_an_event(generator: Generator) -> None:
+    events: list[Event] = []
+
+    async def ask() -> None:
+        async with AsyncTextGenerator(generator) as engine:
+            engine.subscribe(events.append)
+            await engine("good bad", adapter="north", sampling=ENDLESS_TEXT)
+            with pytest.raises(InputError, match="tokenizer cannot follow a schema"):
+                await engine("good", adapter="north", sampling=SamplingParams(json_schema={"type": "object"}))
+
+    asyncio.run(ask())
+    (first,) = events
+    assert isinstance(first, SequenceFinished)
+    assert (first.adapter, first.finish_reason, first.generated_tokens) == ("north", FinishReason.LENGTH, 9)
+    assert first.prompt_tokens == len(generator.prompt("good bad", "north").input_ids)
+    assert first.first_token_seconds is not None and first.first_token_seconds > 0
+    assert first.decode_seconds is not None and first.decode_seconds > 0
+
+
+def test_models_facts_and_counts_are_those_of_the_bundle(generator: Generator) -> None:
+    engine = AsyncTextGenerator(generator)
+    assert engine.capabilities == {Capability.GENERATE}
+    assert [(model.name, model.is_base) for model in engine.models()] == [
+        *((name, False) for name in NAMES),
+        ("base", True),
+    ]
+    assert (engine.info().task, engine.info().slots) == ("text-generation", 2)
+    stats = engine.stats()
+    assert (stats.adapters, stats.slots, stats.waiting) == (3, 2, 0)
+    assert (stats.active_sequences, stats.tokens_in_flight, stats.draining) == (0, 0, False)
+
+
+def test_a_request_beyond_any_limit_is_refused_before_a_prompt_is_tokenized(generator: Generator) -> None:
+    text = "a " * 950_000
+
+    async def ask() -> None:
+        async with AsyncTextGenerator(generator) as engine:
+            for name in (*NAMES, "base"):
+                with pytest.raises(InputError, match="the text has 1900000 characters: at most 262144 are tokenized"):
+                    await engine(text, adapter=name)
+            with pytest.raises(InputError, match="260 texts at once: at most 256 may wait"):
+                await engine([text] * 130, adapter="north", sampling=SamplingParams(n=2))
+            with pytest.raises(InputError, match="the text has 1900000 characters"):
+                await anext(engine.stream_text(text, adapter="north"))
+            for request, message in (
+                (GenerationRequest(prompts=["a", "b"], adapters=["north"] * 2), "2 prompts: a stream has one text"),
+                (
+                    GenerationRequest(prompts=["a"], adapters=["north"], sampling=SamplingParams(n=2)),
+                    "n is 2: a stream has one text",
+                ),
+            ):
+                with pytest.raises(InputError, match=message):
+                    await anext(engine.stream(request))
+
+    asyncio.run(ask())
+
+
+def test_a_drained_engine_refuses_requests_and_its_schemas_are_no_longer_compiled(
+    decoder: HandComputedDecoder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = write_decoder_bundle(tmp_path_factory.mktemp("decoder") / "bundle", decoder)
+    budget = CompileBudget(seconds=600, megabytes=4096)
+    slow = Generator(folder, provider="cpu", threads=1, compile_budget=budget)
+    sampling = SamplingParams(json_schema=ENDLESS)
+
+    async def ask() -> None:
+        async with AsyncTextGenerator(slow) as engine:
+            asked = asyncio.create_task(engine("good", adapter="north", sampling=sampling))
+            while not any(trial.worker for trial in slow.grammars.compiling):
+                await asyncio.sleep(0.01)
+        with pytest.raises(ShuttingDown, match="the server is stopping"):
+            await asked
+        with pytest.raises(ShuttingDown):
+            await engine("good", adapter="north", sampling=sampling)
+        assert not slow.grammars.trials.idle
+
+    asyncio.run(ask())

@@ -1,0 +1,107 @@
+import httpx
+import pytest
+
+from serve.classification.classifier import Classifier
+from tests.serve.conftest import live_server
+
+
+def test_one_text_gives_its_labels_likeliest_first(client: httpx.Client, classifier: Classifier) -> None:
+    response = client.post("/predict", json={"inputs": "the bill is late", "adapter": "intent"})
+    assert response.status_code == 200
+    expected = classifier("the bill is late", adapter="intent")[0]
+    assert response.json()[0] == {"label": expected.label, "score": pytest.approx(float(expected.scores.max()))}
+    assert [score["score"] for score in response.json()] == sorted(expected.scores.tolist(), reverse=True)
+    assert response.headers["x-adapter"] == "intent"
+    assert response.headers["x-adapter-sha256"] == classifier.cards["intent"].sha256
+
+
+def test_the_rows_of_a_request_may_name_different_adapters(client: httpx.Client, classifier: Classifier) -> None:
+    body = {"inputs": [["good"], ["the bill is late"], ["bad"]], "adapter": ["tone", "intent", "tone"]}
+    response = client.post("/predict", json=body)
+    assert [len(scores) for scores in response.json()] == [2, 3, 2]
+    assert response.headers["x-adapter"] == "tone,intent,tone"
+    texts = [text for (text,) in body["inputs"]]
+    labels = [prediction.label for prediction in classifier(texts, adapter=body["adapter"])]
+    assert [scores[0]["label"] for scores in response.json()] == labels
+
+
+def test_raw_scores_are_logits(client: httpx.Client, classifier: Classifier) -> None:
+    response = client.post("/predict", json={"inputs": "good", "adapter": "tone", "raw_scores": True})
+    expected = dict(zip(["negative", "positive"], classifier("good", adapter="tone")[0].logits.tolist(), strict=True))
+    assert {score["label"]: score["score"] for score in response.json()} == pytest.approx(expected)
+
+
+def test_pairs_come_alone_and_in_batches(mixed: Classifier) -> None:
+    with live_server(mixed) as client:
+        expected = mixed([("good", "the bill")], adapter="match")[0]
+        one = client.post("/predict", json={"inputs": ["good", "the bill"], "adapter": "match"}).json()
+        assert one[0] == {"label": expected.label, "score": pytest.approx(float(expected.scores.max()))}
+        body = {"inputs": [["good", "the bill"], ["bad"], ["late"]], "adapter": ["match", "grade", "tone"]}
+        batch = client.post("/predict", json=body).json()
+        assert batch[0] == one
+        grade = float(mixed("bad", adapter="grade")[0].logits[0])
+        assert batch[1] == [{"label": "score", "score": pytest.approx(grade)}]
+        lone = client.post("/predict", json={"inputs": [["good"]], "adapter": "match"})
+        assert (lone.status_code, lone.json()["error"]) == (
+            422,
+            "adapter match takes pairs of texts: send two texts, not one",
+        )
+        info = client.get("/info").json()["adapters"]
+        assert [info[name]["pairs"] for name in ("match", "grade")] == [True, False]
+        assert [info[name]["regression"] for name in ("match", "grade")] == [False, True]
+
+
+def test_a_long_text_is_cut_where_that_is_asked_for(client: httpx.Client) -> None:
+    body = {"inputs": "very " * 50_000, "adapter": "tone", "truncate": True}
+    assert client.post("/predict", json=body).status_code == 200
+
+
+def test_long_texts_are_read_in_windows_when_asked(client: httpx.Client, classifier: Classifier) -> None:
+    text = "good bad late bill the is very good bad the bill is late"
+    body = {"inputs": text, "adapter": "intent", "windows": True, "overlap": 2}
+    found = {one["label"]: one["score"] for one in client.post("/predict", json=body).json()}
+    (expected,) = classifier(text, adapter="intent", windows=True, overlap=2)
+    assert found == pytest.approx(dict(zip(expected.labels, expected.scores.tolist(), strict=True)), abs=1e-5)
+    response = client.post("/predict", json={**body, "inputs": text * 90})
+    assert response.status_code == 422
+    assert "windows; at most 64 go into one request" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"inputs": "good", "adapter": "mood"}, 404, "there is no adapter 'mood' here; there are tone, intent"),
+        ({"inputs": "good"}, 422, "name an adapter: tone, intent"),
+        ({"inputs": "", "adapter": "tone"}, 422, "the text is empty"),
+        ({"inputs": [["good"], [" "]], "adapter": "tone"}, 422, "the text is empty"),
+        ({"inputs": [], "adapter": "tone"}, 422, "inputs is empty"),
+        ({"inputs": [[]], "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
+        ({"inputs": ["good", "bad", "late"], "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
+        ({"inputs": ["good"] * 100, "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
+        ({"inputs": ["good", "bad"], "adapter": "tone"}, 422, "adapter tone takes one text, not a pair"),
+        ({"inputs": [["good", "bad"]], "adapter": "tone"}, 422, "adapter tone takes one text, not a pair"),
+        ({"inputs": "very " * 20, "adapter": "tone"}, 422, "more than 8 tokens"),
+        (
+            {"inputs": "a " * 950_000, "adapter": "tone", "windows": True, "overlap": 5},
+            422,
+            "the text has 1900000 characters: at most 262144 are tokenized",
+        ),
+        ({"inputs": "a " * 950_000, "adapter": "tone", "truncate": True}, 422, "the text has 1900000 characters"),
+        (
+            {"inputs": "a " * 100_000, "adapter": "tone", "windows": True, "overlap": 5},
+            422,
+            "the texts come to 99995 windows; at most 64 go into one request",
+        ),
+        ({"inputs": [["good"]] * 100, "adapter": "tone"}, 422, "inputs has 100 texts; at most 64"),
+        ({"inputs": [["good"]], "adapter": ["tone", "tone"]}, 422, "names 2 adapters for 1 texts"),
+        ({"inputs": "good", "adaptor": "tone"}, 422, "adaptor: Extra inputs are not permitted"),
+        ({"inputs": 7, "adapter": "tone"}, 422, "inputs"),
+        ({"adapter": "tone"}, 422, "inputs: Field required"),
+    ],
+)
+def test_a_bad_request_gets_the_reason(
+    client: httpx.Client, body: dict[str, object], status: int, message: str
+) -> None:
+    response = client.post("/predict", json=body)
+    assert response.status_code == status
+    assert message in response.json()["error"]

@@ -1,0 +1,81 @@
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from serve.errors import InputError
+from serve.runtime.tokenization import (
+    LONG_TEXT,
+    MIN_CHARACTER_LIMIT,
+    TokenizerThreads,
+    check_characters,
+    check_vocabulary,
+    encode,
+)
+from tests.serve.conftest import WORDS, write_tokenizer
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Tokenizer:
+    write_tokenizer(tmp_path / "tokenizer.json")
+    return Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+
+
+def some(count: int) -> str:
+    """A text of so many tokens, a special one's name among them."""
+    return " ".join(WORDS[2 + index * 7 % 9] for index in range(count))
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_text_is_the_same_tokens_however_long_it_is(tokenizer: Tokenizer, pair: bool) -> None:
+    short, second = some(10), some(7) if pair else None
+    count = 1 + LONG_TEXT // len(short)
+    inner, whole = encode(tokenizer, short).ids[1:-1], encode(tokenizer, short, second).ids
+    expected = [1, *inner * count, *whole[1 + len(inner) :]]
+    assert encode(tokenizer, " ".join([short] * count), second).ids == expected
+    with pytest.raises(InputError, match="lone surrogate"):
+        encode(tokenizer, "\ud800" + short * count, second)
+
+
+def test_other_threads_go_on_while_a_long_text_is_tokenized(tokenizer: Tokenizer) -> None:
+    ticks, done = [0], threading.Event()
+
+    def tick() -> None:
+        while not done.is_set():
+            ticks[0] += 1
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    before = ticks[0]
+    encode(tokenizer, "good " * 200_000)
+    after = ticks[0]
+    done.set()
+    thread.join()
+    assert after - before > 10
+
+
+def test_a_text_that_no_adapter_could_read_is_refused_by_its_characters() -> None:
+    check_characters(MIN_CHARACTER_LIMIT, 8)
+    check_characters(2 * MIN_CHARACTER_LIMIT, 64 * 512)
+    with pytest.raises(InputError, match="the text has 262145 characters: at most 262144 are tokenized, shorten it"):
+        check_characters(MIN_CHARACTER_LIMIT + 1, 8)
+    with pytest.raises(InputError, match="the text has 524289 characters: at most 524288 are tokenized"):
+        check_characters(2 * MIN_CHARACTER_LIMIT + 1, 64 * 512)
+
+
+def test_a_token_without_an_embedding_is_named(tokenizer: Tokenizer) -> None:
+    check_vocabulary([1, 9, 2], tokenizer, 10)
+    check_vocabulary([1, 10, 2], tokenizer, None)
+    check_vocabulary([], tokenizer, 10)
+    with pytest.raises(InputError, match="the token 'very', number 10, and the base has embeddings for 10: leave it"):
+        check_vocabulary([1, 10, 2], tokenizer, 10)
+
+
+@pytest.mark.parametrize(("characters", "own_thread"), [(LONG_TEXT, False), (LONG_TEXT + 1, True)])
+def test_long_texts_alone_are_tokenized_in_a_thread_of_their_own(characters: int, own_thread: bool) -> None:
+    name = asyncio.run(TokenizerThreads().run(lambda: threading.current_thread().name, characters))
+    assert name.startswith("adamix-tokens") == own_thread

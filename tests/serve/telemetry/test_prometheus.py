@@ -1,0 +1,55 @@
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from serve.engine import FinishReason, SequenceFinished
+from serve.http.app import make_app
+from tests.fixtures.toy_engine import ToyEngine
+
+
+def test_requests_rows_and_batches_are_counted(client: httpx.Client) -> None:
+    client.post("/predict", json={"inputs": [["good"], ["bad"]], "adapter": ["tone", "intent"]})
+    client.post("/predict", json={"inputs": "good", "adapter": "mood"})
+    lines = client.get("/metrics").text.splitlines()
+    assert 'adamix_rows_total{adapter="tone"} 1.0' in lines
+    assert 'adamix_requests_total{code="404"} 1.0' in lines
+    assert "adamix_batch_adapters_count 1.0" in lines
+
+
+def test_slots_are_reported(client: httpx.Client) -> None:
+    client.post("/predict", json={"inputs": "good", "adapter": "tone"})
+    text = client.get("/metrics").text
+    for line in ("adamix_slots 2.0", "adamix_placed 2.0", "adamix_adapters 2.0", "adamix_adapters_in_host 2.0"):
+        assert line in text
+
+
+def test_sequences_are_counted_from_events() -> None:
+    engine = ToyEngine()
+    with TestClient(make_app(engine)) as client:
+        engine.report(
+            SequenceFinished(
+                adapter="toy",
+                finish_reason=FinishReason.LENGTH,
+                prompt_tokens=3,
+                generated_tokens=5,
+                first_token_seconds=0.5,
+                decode_seconds=2.0,
+            )
+        )
+        lines = client.get("/metrics").text.splitlines()
+    for line in (
+        'adamix_rows_total{adapter="toy"} 1.0',
+        'adamix_ended_total{reason="length"} 1.0',
+        'adamix_tokens_total{kind="read"} 3.0',
+        'adamix_tokens_total{kind="written"} 5.0',
+        "adamix_first_token_seconds_sum 0.5",
+        "adamix_token_seconds_sum 0.5",
+    ):
+        assert line in lines
+
+
+@pytest.mark.parametrize("name", ["slots", "placed", "adapters_in_host", "queue_seconds", "tokens_in_flight"])
+def test_an_engine_has_no_metrics_of_parts_that_it_lacks(name: str) -> None:
+    """The toy has no bank, no batches and no cache."""
+    with TestClient(make_app(ToyEngine())) as client:
+        assert f"adamix_{name}" not in client.get("/metrics").text

@@ -1,0 +1,73 @@
+"""Sampling parameters are checked when they are made."""
+
+import pytest
+
+from serve.errors import InputError
+from serve.sampling_params import SamplingParams
+
+
+def test_one_stop_string_may_be_given_alone() -> None:
+    assert SamplingParams(stop="END").stop == ("END",)
+
+
+def test_a_repetition_that_would_be_sought_at_every_token_is_bounded() -> None:
+    assert SamplingParams(no_repeat_ngram_size=128).no_repeat_ngram_size == 128
+    with pytest.raises(InputError, match="no_repeat_ngram_size is 129: it must be 0 .off. to 128"):
+        SamplingParams(no_repeat_ngram_size=129)
+
+
+def test_parameters_that_only_sampling_uses_leave_decoding_greedy() -> None:
+    assert SamplingParams().is_greedy and SamplingParams(top_k=3, top_p=0.5, min_p=0.1, stop="x", logprobs=2).is_greedy
+    for changed in (
+        {"temperature": 1.0},
+        {"repetition_penalty": 1.1},
+        {"presence_penalty": 0.5},
+        {"frequency_penalty": 0.5},
+        {"no_repeat_ngram_size": 2},
+        {"logit_bias": {1: 1.0}},
+        {"json_schema": {}},
+    ):
+        assert not SamplingParams(**changed).is_greedy  # type: ignore[arg-type]
+    assert SamplingParams(temperature=1e-5).is_greedy, "dividing by so little overflows"
+    assert SamplingParams(json_schema={}).is_constrained
+
+
+def test_a_beam_search_goes_without_sampling() -> None:
+    for other in ({"temperature": 1.0}, {"stop": "x"}, {"logprobs": 1}, {"n": 2}, {"json_schema": {}}):
+        with pytest.raises(InputError, match="a beam search goes without temperature"):
+            SamplingParams(num_beams=2, **other)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0: it must be at least 1"),
+        ({"temperature": -1.0}, "temperature is -1.0: it must be 0 or more"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"top_p": 0.0}, "top_p is 0.0: it must be above 0 and at most 1"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"min_p": 1.5}, "min_p is 1.5"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
+        ({"presence_penalty": float("nan")}, "presence_penalty is nan"),
+        ({"stop": ["x"] * 10_000}, "stop has 10000 strings: give at most 64"),
+        ({"stop": [""]}, "none of them empty"),
+        ({"logprobs": 21}, "logprobs is 21: it must be 0 to 20"),
+        ({"logit_bias": {3: float("nan")}}, "logit_bias has a value that is not a number"),
+        ({"seed": -1}, "seed is -1"),
+        ({"length_penalty": 1e300}, "length_penalty is 1e\\+300: it must be from -10 to 10"),
+        ({"presence_penalty": 2.5}, "presence_penalty is 2.5: it must be from -2 to 2"),
+        ({"repetition_penalty": 1e9}, "repetition_penalty is 1000000000.0: it must be from 0.01 to 100"),
+        ({"logit_bias": {3: 1e39}}, "not a number from -100 to 100"),
+        ({"logit_bias": dict.fromkeys(range(2000), 1.0)}, "logit_bias names 2000 tokens: give at most 1024"),
+        ({"logit_bias": {5.5: 1.0}}, "a key that is not a token id"),
+        ({"stop": ["x" * 300]}, "a string of more than 256 characters"),
+        ({"stop": [b"x"]}, "an entry that is not a string"),
+        ({"top_k": 2.5}, "top_k is 2.5: it must be of type int"),
+        ({"n": True}, "n is True: it must be of type int"),
+        ({"temperature": "warm"}, "temperature is 'warm': it must be of type float"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(asked: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SamplingParams(**asked)  # type: ignore[arg-type]
