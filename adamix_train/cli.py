@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +15,8 @@ try:
     from adamix_train.errors import AdaMixError
     from adamix_train.recipe.flags import add_flags, make_recipe
     from adamix_train.run.processes import is_first_process
+    from adamix_train.run.sweep import sweep
+    from adamix_train.run.train import train
 except ImportError as error:
     sys.exit(f"adamix-train needs the train extra ({error}): pip install 'adamix[train]'")
 
@@ -24,14 +27,16 @@ examples:
   adamix-train --base org/model --train-file train.csv --text-column message --label-column topic --out runs/topic
   adamix-train recipe.yaml --resume
   adamix-train sweep recipe.yaml --seeds 5
-  adamix-train --base org/model --task sst2 --shots 16 --out runs/few       (the set comes from the hub)
+  adamix-train --base org/model --task sst2 --shots 16 --out runs/few       (downloads the set from the Hub)
 
-A recipe is a YAML or TOML file with the fields below, written with underscores; a flag wins over the file.
+A recipe is a YAML or TOML file with the fields above, spelled with underscores. A flag overrides the file.
 """
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+"""Environment in which transformers does not list every new weight; what the user has set wins."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train a mixture as a recipe says, or with several seeds."""
+    """Train the model of a recipe, with one seed or with several."""
     arguments = sys.argv[1:] if argv is None else argv
     sweeping = arguments[:1] == ["sweep"]
     parser = _sweep_parser() if sweeping else _parser()
@@ -42,57 +47,56 @@ def main(argv: list[str] | None = None) -> None:
     resume, seeds = flags.pop("resume", False), flags.pop("seeds", None)
     try:
         recipe = make_recipe(file, flags)
-        _quieten()
-        # Imported last: transformers takes seconds, and a wrong flag or --help should not.
+        _set_up_logging()
         if sweeping:
-            from adamix_train.run.sweep import sweep
-
             _print_sweep(sweep(recipe, seeds), as_json=as_json)
         else:
-            from adamix_train.run.train import train
-
             _print_results(train(recipe, resume=resume), as_json=as_json)
     except (AdaMixError, OSError, SafetensorError) as error:
         sys.exit(f"adamix-train: {error}")
     except KeyboardInterrupt:
         sys.exit(
-            f"adamix-train: stopped at once; go on from the last whole checkpoint with --resume --out {recipe.out}"
+            f"adamix-train: stopped at once; go on from the last complete checkpoint with --resume --out {recipe.out}"
         )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adamix-train",
-        description="Train a mixture of adapters (AdaMix), or one of its baselines, on a Hugging Face model: classify, "
-        "score or write. `adamix-train sweep` does it with several seeds.",
+        description="Train a mixture of adapters (AdaMix), or one of its baselines, on a Hugging Face model, for "
+        "classification, regression or text generation. `adamix-train sweep` trains with several seeds.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out")
     return _with_recipe(parser)
 
 
 def _sweep_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adamix-train sweep",
-        description="Train a recipe with several seeds into OUT/seed-N and tell mean and deviation. What is done is "
-        "not done again: repeat the command to go on with a sweep, or to add seeds.",
+        description="Train a recipe with several seeds into OUT/seed-N, and report mean and deviation of the metrics. "
+        "Finished seeds are kept: repeat the command to continue an interrupted sweep, or to add seeds.",
     )
     parser.add_argument(
-        "--seeds", type=_seeds, default=[0, 1, 2], metavar="N|A,B,…", help="how many, or which (default: 3)"
+        "--seeds",
+        type=_seeds,
+        default=[0, 1, 2],
+        metavar="N|A,B,…",
+        help="number of seeds, or a list of them (default: 3)",
     )
     return _with_recipe(parser)
 
 
 def _with_recipe(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("recipe", nargs="?", type=Path, help="a .yaml or .toml file")
+    parser.add_argument("recipe", nargs="?", type=Path, help="recipe file, .yaml or .toml")
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
     add_flags(parser.add_argument_group("fields of the recipe"))
     return parser
 
 
 def _seeds(text: str) -> list[int]:
-    """Return the seeds 0 … N - 1 for `N`, those named for `A,B`."""
+    """Return the seeds 0 … N - 1 for `N`, and the listed seeds for `A,B`."""
     try:
         numbers = [int(number) for number in text.split(",")]
     except ValueError:
@@ -124,18 +128,15 @@ def _print_sweep(summary: dict[str, Any], *, as_json: bool) -> None:
         print(f"{name:>20}  {spread['mean']:.4f} ± {spread['deviation']:.4f}")
 
 
-def _quieten() -> None:
-    """Leave the progress bar and our own words; transformers tells of every new head weight by weight."""
-    import peft
-    import transformers
-
+def _set_up_logging() -> None:
+    """Print our own messages; silence those of the libraries, which are not imported yet."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in ("httpx", "torch", "accelerate", "absl"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    warnings.filterwarnings("ignore", category=peft.utils.warning.PeftWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 
 
 if __name__ == "__main__":

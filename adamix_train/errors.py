@@ -1,4 +1,4 @@
-"""The errors a user can do something about; the commands print them as one line.
+"""Errors that a user can act on; the commands print them as one line.
 
 AdaMixError
 ├── RecipeError       a recipe or a flag says something impossible
@@ -12,7 +12,7 @@ AdaMixError
 
 
 class AdaMixError(Exception):
-    """What was found, what was expected, and what to do, in one line."""
+    """Base of all errors; its message says what was found, what was expected and what to do, in one line."""
 
 
 class RecipeError(AdaMixError):
@@ -41,3 +41,8 @@ class MetricError(AdaMixError):
 
 class Interrupted(AdaMixError):
     """The user stopped a run; a checkpoint was kept."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a foreign error's message, or the name of its class where the message is empty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

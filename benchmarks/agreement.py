@@ -25,8 +25,8 @@ from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import Options
 from adamix_train.data.encoding import Encoding
 from adamix_train.data.splits import read_all, task_of
-from adamix_train.evaluation.generate import Prompt, Written, make_prompts
-from adamix_train.evaluation.score import judge
+from adamix_train.evaluation.generate import GeneratedText, Prompt, make_prompts
+from adamix_train.evaluation.score import score
 from adamix_train.recipe.recipe import Recipe
 from benchmarks.support.generation_sides import e2e_file
 from benchmarks.support.harness import publish
@@ -255,10 +255,10 @@ def metrics_of(texts: Texts, tokens: Sequence[Tokens]) -> dict[str, float]:
     """Return the task's metrics of the generated texts."""
     tokenizer = texts.source.tokenizer
     written = [
-        Written(prompt.input, tokenizer.decode(row, skip_special_tokens=True).strip(), prompt.references)
+        GeneratedText(prompt.input, tokenizer.decode(row, skip_special_tokens=True).strip(), prompt.references)
         for prompt, row in zip(texts.prompts, tokens, strict=True)
     ]
-    return judge(written, task_of(Recipe(**texts.source.card.recipe)).metrics)
+    return score(written, task_of(Recipe(**texts.source.card.recipe)).metrics)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from adamix_train.base_model.locate import base_folder
 from adamix_train.errors import BaseError, CheckpointError
 from adamix_train.peft_method import AdaMixConfig
 from adamix_train.tasks.table import TASKS
-from adamix_train.training.module_weights import average, mixtures
+from adamix_train.training.module_weights import mixtures, set_weights
 from adamix_train.training.objectives import OBJECTIVES, Objective
 from serve.bundle.adapter import check_adapter_name
 
@@ -79,7 +79,7 @@ class Source:
         """The checkpoint as PEFT loads it, in evaluation mode: what an export must agree with."""
         model = peft.PeftModel.from_pretrained(self.base_model(), self.folder).eval()
         if self.shares:
-            average(mixtures(model), self.shares)
+            set_weights(mixtures(model), self.shares)
         return model
 
     @cached_property

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adamix_export.errors import ExportError
-from adamix_train.mixture.kinds import Adapter, make_adapter
+from adamix_train.mixture.adapters import Adapter, make_adapter
 from adamix_train.mixture.projection import Projection, collapse, linear_projection, mixture_projection
 from adamix_train.mixture.shape import AdapterShape
 from adamix_train.peft_method import AdaMixConfig

@@ -17,7 +17,7 @@ from adamix_train.data.splits import read_all, read_splits, task_of
 from adamix_train.errors import DataError
 from adamix_train.metrics.table import METRICS
 from adamix_train.recipe.recipe import Recipe
-from adamix_train.training.module_weights import Quality, average, choose_soup, equal_shares, mixtures
+from adamix_train.training.module_weights import Quality, choose_soup, equal_weights, mixtures, set_weights
 
 ROWS = 32
 
@@ -42,7 +42,7 @@ def weigh(source: Source, collapse: str | None, data: Path | None = None) -> Sou
 def mean_shares(source: Source, data: Path | None) -> Shares:
     """Return equal weights: the mean of AdaMix, whatever the checkpoint learned; () where they are so already."""
     count = source.config.num_modules
-    return tuple(equal_shares(range(count), count)) if _has_weights(source) else ()
+    return tuple(equal_weights(range(count), count)) if _has_weights(source) else ()
 
 
 def learned_shares(source: Source, data: Path | None) -> Shares:
@@ -61,12 +61,12 @@ def soup_shares(source: Source, data: Path | None) -> Shares:
     model, bar = replace(source).reference, tqdm(desc=f"weighing {source.name}", unit="soup")
 
     def quality(chosen: list[int]) -> Quality:
-        average(mixtures(model), equal_shares(chosen, count))
+        set_weights(mixtures(model), equal_weights(chosen, count))
         bar.update()
         return _quality(source, model, examples)
 
     with bar:
-        return tuple(equal_shares(choose_soup(count, quality), count))
+        return tuple(equal_weights(choose_soup(count, quality), count))
 
 
 COLLAPSES: dict[str, Callable[[Source, Path | None], Shares]] = {
@@ -124,5 +124,5 @@ def _quality(source: Source, model: torch.nn.Module, examples: list[Example]) ->
             found.append(objective.rows(model(**batch).logits, labels))
     logits, labels = (torch.cat(side) for side in zip(*found, strict=True))
     loss = float(objective.loss(logits, labels, label_smoothing=0.0))
-    metric = -loss if objective.writes else METRICS[source.card.metric](logits.numpy(), np.asarray(labels))
+    metric = -loss if objective.is_generative else METRICS[source.card.metric](logits.numpy(), np.asarray(labels))
     return Quality(metric=metric, loss=loss)

@@ -72,7 +72,7 @@ def _write_tokenizer(sources: Sequence[Source], file: Path) -> None:
         tokenizer = Tokenizer.from_file(str(source.folder / TOKENIZER))
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        if source.tokenizer.truncation_side != RIGHT and not source.objective.writes:
+        if source.tokenizer.truncation_side != RIGHT and not source.objective.is_generative:
             length = min(source.tokenizer.model_max_length, LONGEST)
             tokenizer.enable_truncation(length, direction=source.tokenizer.truncation_side)
         definitions.add(tokenizer.to_str(pretty=True))

@@ -20,7 +20,7 @@ from adamix_export.pipeline.disk_space import require_room, writing
 from adamix_export.pipeline.options import Options, Progress
 from adamix_export.precision.table import setting_of
 from adamix_export.tasks.table import EXPORT_TASKS, ExportTask
-from adamix_train.base_model.embeddings import check_embeddings, positions
+from adamix_train.base_model.embeddings import check_embeddings, max_positions
 from adamix_train.base_model.load import check_tokenizer, load_config
 from adamix_train.errors import BaseError
 from serve.bundle.adapter import WEIGHTS, read_adapter, write_card
@@ -162,7 +162,7 @@ def _check_embeddings(source: Source) -> None:
     config = load_config(source.base)
     check_tokenizer(source.tokenizer, str(source.folder))
     check_embeddings(source.tokenizer, config, base=str(source.folder), pairs=source.pairs)
-    if source.card.max_length > (most := positions(config)):
+    if source.card.max_length > (most := max_positions(config)):
         raise BaseError(
             f"{source.folder} was trained with a max_length of {source.card.max_length}; its base has positions for "
             f"{most} tokens: train it again with --max-length {most}"

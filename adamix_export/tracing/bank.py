@@ -12,7 +12,7 @@ from adamix_export.checkpoint.collapse import HEAD, Weights
 from adamix_export.errors import ExportError
 from adamix_export.tracing.merged import by_site, replace_module
 from adamix_export.tracing.torch_export import Shapes
-from adamix_train.mixture.kinds import Adapter, make_adapter
+from adamix_train.mixture.adapters import Adapter, make_adapter
 from adamix_train.mixture.layers import features
 from adamix_train.mixture.projection import Projection
 from adamix_train.mixture.shape import AdapterShape

@@ -1,1 +1,1 @@
-"""Files of a run: checkpoints, training state, hashes."""
+"""Files of a run: checkpoints, training state, hashes, atomic writes."""

@@ -5,6 +5,6 @@ from pathlib import Path
 
 
 def file_sha256(file: Path) -> str:
-    """Return the sha256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,9 +1,10 @@
-"""Keep nested training state (optimizer, schedule, random numbers) in a safetensors file, nothing pickled.
+"""Save and load nested training state (optimizer, schedule, random generators) in a safetensors file, unpickled.
 
-Tensors go into the file as they are; the tree that held them goes into its metadata as JSON.
+Tensors are stored as they are; the tree that held them is stored as JSON in the file's metadata.
 """
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,50 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from adamix_train.artifacts.atomic_write import atomic_file
 from adamix_train.errors import CheckpointError
 
 
 def save_state(state: Any, file: Path) -> None:
-    """Write a tree of dicts, lists, tuples, numbers, strings, tensors and arrays to `file`, whole or not at all."""
+    """Write a tree of dicts, lists, tuples, numbers, strings, tensors and arrays to `file`, atomically.
+
+    Raises:
+        TypeError: the tree holds a value that only pickle could store.
+    """
     tensors: dict[str, torch.Tensor] = {}
     tree = json.dumps(_encode(state, tensors))
-    partial = file.with_name(file.name + ".partial")
-    save_file(tensors, partial, metadata={"tree": tree})
-    partial.replace(file)
+    with atomic_file(file) as partial:
+        save_file(tensors, partial, metadata={"tree": tree})
 
 
 def load_state(file: Path) -> Any:
-    """Return the tree that `save_state` wrote."""
+    """Return the tree that `save_state` wrote; raise CheckpointError if the file is damaged."""
     try:
         with safe_open(file, framework="pt") as stored:
             return _decode(json.loads(stored.metadata()["tree"]), stored)
     except Exception as error:
         raise CheckpointError(f"{file} does not hold a training state: {error}; resume from another step") from error
+
+
+def save_random_state(file: Path) -> None:
+    """Write the state of Python's, NumPy's and torch's random generators to `file`."""
+    state = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    save_state(state, file)
+
+
+def load_random_state(file: Path) -> None:
+    """Put the random generators back into the state that `save_random_state` wrote."""
+    state = load_state(file)
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:

@@ -1,1 +1,1 @@
-"""The frozen base model: where it is, what it is, and how it is loaded."""
+"""The frozen base model: locate, fingerprint, load."""

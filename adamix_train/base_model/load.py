@@ -1,4 +1,4 @@
-"""The frozen base model: where it is, what it is, and how it is loaded."""
+"""Load a base model, its configuration and its tokenizer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,28 +13,30 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from adamix_train.errors import BaseError
-
-PASSING = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
-CHUNK = 1 << 24
+from adamix_train.errors import BaseError, first_line
 
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded base in fp32, and the names of its modules that are new: the head."""
+    """A base loaded in fp32."""
 
     model: PreTrainedModel
     new_modules: list[str]
+    """Names of top-level modules whose weights the folder lacks and that were initialised: the head."""
 
 
 def load_base(folder: Path, model_class: Any, **settings: Any) -> Base:
-    """Return the base as a `model_class`; weights that its body lacks are an error, those of a head are drawn."""
+    """Load the base in fp32 as a `model_class`; a head without stored weights is initialised at random.
+
+    Raises:
+        BaseError: the folder does not load, or lacks weights of the body, which would be random, frozen and unsaved.
+    """
     try:
         model, report = model_class.from_pretrained(
             folder, use_safetensors=True, dtype="float32", output_loading_info=True, **settings
         )
-    except Exception as error:  # transformers and safetensors raise what they like on a damaged folder
-        raise BaseError(f"{folder} does not load with {model_class.__name__}: {_line(error)}") from error
+    except Exception as error:  # transformers and safetensors raise any type on a damaged folder
+        raise BaseError(f"{folder} does not load with {model_class.__name__}: {first_line(error)}") from error
     body = model.base_model_prefix + "."
     if missing := sorted(name for name in report["missing_keys"] if name.startswith(body)):
         raise BaseError(
@@ -45,12 +47,12 @@ def load_base(folder: Path, model_class: Any, **settings: Any) -> Base:
 
 
 def load_classifier(folder: Path, labels: list[str]) -> PreTrainedModel:
-    """Return the base with a new classification head for `labels`, drawn from torch's default generator."""
+    """Load the base with a new classification head for `labels`, drawn from torch's default generator."""
     return load_base(folder, AutoModelForSequenceClassification, **classifier_settings(labels)).model
 
 
 def classifier_settings(labels: list[str]) -> dict[str, Any]:
-    """Return what a classifier's configuration takes."""
+    """Return the fields of a classifier's configuration for `labels`."""
     names = dict(enumerate(labels))
     return {
         "num_labels": len(labels),
@@ -61,36 +63,36 @@ def classifier_settings(labels: list[str]) -> dict[str, Any]:
 
 
 def load_config(folder: Path) -> PretrainedConfig:
-    """Return the configuration of a base."""
+    """Load a base's configuration; raise BaseError if it does not load."""
     try:
         return AutoConfig.from_pretrained(folder)
     except Exception as error:  # as above
-        raise BaseError(f"the configuration in {folder} does not load: {_line(error)}") from error
+        raise BaseError(f"the configuration in {folder} does not load: {first_line(error)}") from error
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Return the base's fast tokenizer; serving needs its tokenizer.json.
+    """Load a base's fast tokenizer, with padding on the right.
 
-    It pads on the right, whatever the base says: an encoder's and a causal model's positions count from the left.
+    The padding side is set because positions count from the left in encoders and causal models alike.
+
+    Raises:
+        BaseError: the folder has no tokenizer.json, which serving needs, or the tokenizer does what that file cannot
+            express.
     """
     if not (folder / "tokenizer.json").is_file():
         raise BaseError(f"{folder} has no tokenizer.json, the fast tokenizer's file, which serving needs")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, padding_side="right")
     except Exception as error:  # as above
-        raise BaseError(f"the tokenizer in {folder} does not load: {_line(error)}") from error
+        raise BaseError(f"the tokenizer in {folder} does not load: {first_line(error)}") from error
     check_tokenizer(tokenizer, str(folder))
     return tokenizer
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
-    """Raise an error if a tokenizer does to texts what its tokenizer.json, which serving reads, cannot say."""
+    """Raise BaseError if a tokenizer treats texts in a way that its tokenizer.json, which serving reads, cannot say."""
     if tokenizer.split_special_tokens:
         raise BaseError(
             f"the tokenizer in {where} splits special tokens that are in a text, which its tokenizer.json cannot say "
             "to serving: set split_special_tokens to false in its tokenizer_config.json"
         )
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

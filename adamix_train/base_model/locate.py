@@ -3,27 +3,32 @@
 import logging
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-
-from adamix_train.base_model.load import _line
-from adamix_train.errors import BaseError
+from adamix_train.errors import BaseError, first_line
 
 logger = logging.getLogger(__name__)
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
-"""What is fetched of a hub repository, its card with the licence included: never a pickle."""
+"""Files downloaded from a Hub repository: safetensors only, never a pickle, and the model card for its licence."""
 
 
 def base_folder(name: str) -> Path:
-    """Return the folder of a base model: `name` itself, or the local snapshot of a hub id (downloaded if need be)."""
+    """Return the folder of a base model: `name` itself, or the snapshot of a Hub id, downloaded unless cached.
+
+    Raises:
+        BaseError: `name` is neither a model folder nor available from the Hub.
+    """
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise BaseError(f"{folder} is not a model folder: it has no config.json")
         return folder
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise BaseError(f"there is no base model folder {name}; give a folder or a hub id such as org/model")
-    logger.info("looking up base model %s on the hub", name)
+        raise BaseError(f"there is no base model folder {name}; give a folder or a Hub id such as org/model")
+    from huggingface_hub import snapshot_download
+
+    logger.info("looking up base model %s on the Hub", name)
     try:
         return Path(snapshot_download(name, allow_patterns=FILES))
     except Exception as error:
-        raise BaseError(f"base model {name} is neither a folder nor to be had from the hub: {_line(error)}") from error
+        raise BaseError(
+            f"base model {name} is neither a folder nor available from the Hub: {first_line(error)}"
+        ) from error

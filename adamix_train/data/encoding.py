@@ -1,4 +1,4 @@
-"""Turn examples into a model's inputs, unpadded."""
+"""Encode examples as unpadded model inputs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,25 +10,27 @@ from adamix_train.data.examples import Example
 from adamix_train.errors import DataError
 
 IGNORED = -100
-"""The label of a position that is not learned."""
+"""Label of a position that the loss ignores."""
 Inputs = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How examples are encoded; counts what it truncates."""
+    """Settings by which examples are encoded, and a record of those that were truncated."""
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    """Longest input in tokens, special tokens included."""
     labels: list[str] = field(default_factory=list)
+    """Label names in the order of the logits."""
     prompt: str = "{input}"
     strict: bool = False
-    """An example that is too long is an error instead of truncated."""
+    """Raise an error for an example that is too long, instead of truncating it."""
     truncated: list[int] = field(default_factory=list)
-    """The lengths of the examples that were truncated."""
+    """Original lengths of truncated examples, in tokens."""
 
     def fit(self, length: int, example: Example) -> None:
-        """Take note of an example's length; raise an error if it is too long and the encoding is strict."""
+        """Record an example that will be truncated; raise DataError instead if the encoding is strict."""
         if length <= self.max_length:
             return
         if self.strict:
@@ -39,30 +41,30 @@ class Encoding:
         self.truncated.append(length)
 
     def source(self, example: Example) -> str:
-        """Return the text in front of the target."""
+        """Return the prompt of an example: the text before the target."""
         return self.prompt.replace("{input}", self.input(example))
 
     def input(self, example: Example) -> str:
-        """Return what the prompt is made of."""
+        """Return the input of an example, which the prompt is made of."""
         return " | ".join(example.texts)
 
 
 def encode_labels(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
-    """Return inputs with the index of the label."""
+    """Return inputs whose `labels` is the label's index."""
     pairs = zip(examples, _encode_texts(examples, encoding), strict=True)
     return [{**inputs, "labels": encoding.labels.index(example.target)} for example, inputs in pairs]
 
 
 def encode_scores(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
-    """Return inputs with the score as a float."""
+    """Return inputs whose `labels` is the score."""
     pairs = zip(examples, _encode_texts(examples, encoding), strict=True)
     return [{**inputs, "labels": float(example.target)} for example, inputs in pairs]
 
 
 def encode_causal(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
-    """Return prompt, target and end as one sequence whose labels are the target and the end.
+    """Return prompt, target and end token as one sequence; `labels` ignores the prompt.
 
-    A sequence that is too long loses the beginning of its prompt, then the end of its target.
+    A sequence that is too long loses the beginning of its prompt first, then the end of its target.
     """
     return list(_causal(examples, encoding))
 
@@ -80,7 +82,7 @@ def _causal(examples: Sequence[Example], encoding: Encoding) -> Iterator[Inputs]
 
 
 def encode_seq2seq(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
-    """Return the prompt as the encoder's input and the target as labels."""
+    """Return the prompt as the encoder's input and the target as `labels`."""
     found = []
     for example in examples:
         source = encoding.tokenizer(encoding.source(example))["input_ids"]
@@ -93,12 +95,12 @@ def encode_seq2seq(examples: Sequence[Example], encoding: Encoding) -> list[Inpu
 
 
 def shortened_prompt(ids: list[int], limit: int) -> list[int]:
-    """Return the last `limit` tokens of a prompt: its end is where the target begins."""
+    """Return the last `limit` tokens of a decoder's prompt, whose end precedes the target."""
     return ids[max(0, len(ids) - limit) :]
 
 
 def shortened_source(ids: list[int], limit: int) -> list[int]:
-    """Return at most `limit` tokens, the last of which, the end, stays."""
+    """Return the first `limit` - 1 tokens and the end token of an encoder's input."""
     return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
 
 

@@ -1,4 +1,4 @@
-"""The examples of a task, from rows of text."""
+"""Make a task's examples from rows of text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from adamix_train.tasks.table import Task
 
 @dataclass(frozen=True)
 class Example:
-    """What goes into the model, and what should come out of it."""
+    """Input and expected output of the model."""
 
     texts: tuple[str, ...]
     """One text, or a pair."""
     target: str
-    """The name of the label, the score in digits, or the text to write."""
+    """Label name, score in digits, or target text."""
 
 
 def read_examples(file: Path, task: Task) -> list[Example]:
-    """Return the examples of a data file."""
+    """Return the examples of a data file; raise DataError if the file or a row is not what the task needs."""
     return make_examples(read_rows(file, readers=task.readers, header=task.header, quoted=task.quoted), task, file)
 
 
 def make_examples(rows: Sequence[Row], task: Task, source: object) -> list[Example]:
-    """Return the examples in `rows`; errors name `source` and the row, counted from 1."""
+    """Return the examples in `rows`; a DataError names `source` and the row, counted from 1."""
     return [_example(row, task, source, number) for number, row in enumerate(rows, 1)]
 
 
@@ -37,7 +37,7 @@ def _example(row: Row, task: Task, source: object, number: int) -> Example:
         if column not in row:
             raise DataError(
                 f"{source} has no column {column!r} in row {number}; its columns are {', '.join(row)} "
-                "(name others with --text-column, --pair-column and --label-column)"
+                "(select others with --text-column, --pair-column and --label-column)"
             )
         if not row[column].strip():
             raise DataError(f"{source}: the {noun} of row {number} is empty")
@@ -46,7 +46,11 @@ def _example(row: Row, task: Task, source: object, number: int) -> Example:
 
 
 def label_names(train: Sequence[Example], validation: Sequence[Example], labels: Sequence[str] | None) -> list[str]:
-    """Return the labels in their order, having checked that both splits show the same ones."""
+    """Return the label names in order: that of `labels`, or alphabetical.
+
+    Raises:
+        DataError: the two splits do not have the same labels, or there is only one.
+    """
     splits = {
         "training": {example.target for example in train},
         "validation": {example.target for example in validation},

@@ -1,4 +1,4 @@
-"""Draw examples: the held-out share, and the few of a few-shot run."""
+"""Sample examples: held-out data, and the shots of a few-shot run."""
 
 import random
 from collections import defaultdict
@@ -12,10 +12,13 @@ from adamix_train.tasks.kinds import TaskKind
 def split_off(
     examples: Sequence[Example], kind: TaskKind, *, count: Callable[[int], int], seed: int, what: str
 ) -> tuple[list[Example], list[Example]]:
-    """Return what stays and what was drawn: `count(n)` of the n groups of each stratum, at least one and not all.
+    """Return the remaining and the sampled examples: `count(n)` of the n groups of each stratum, at least one.
 
-    A stratum is a label, or everything; a group is the wordings of one text, or one example. `what` names the draw in
-    errors.
+    A stratum is a label, or the whole data; a group is one example, or all examples with the same input. `what` names
+    the sample in errors.
+
+    Raises:
+        DataError: a stratum is too small to leave a group.
     """
     strata: defaultdict[str, defaultdict[Hashable, list[Example]]] = defaultdict(lambda: defaultdict(list))
     for number, example in enumerate(examples):

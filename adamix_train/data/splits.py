@@ -1,4 +1,4 @@
-"""The data of a run: what is trained on, selected on and measured on."""
+"""The training, validation and test data of a run."""
 
 import random
 from dataclasses import dataclass, field, replace
@@ -16,19 +16,21 @@ from adamix_train.tasks.table import TASKS, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """What is trained on, selected on and measured on."""
+    """Examples of a run."""
 
     train: list[Example]
     validation: list[Example]
+    """Data that selects the best checkpoint."""
     test: list[Example]
+    """Data for the final metrics; may be empty."""
     labels: list[str] = field(default_factory=list)
-    """The names of a classification's labels in their order."""
+    """Classification: label names, in the order of the logits."""
     source: dict[str, str] = field(default_factory=dict)
-    """sha256 of the data files, or the fingerprints of the hub's sets."""
+    """Data file → SHA-256, or split of a Hub set → fingerprint."""
 
 
 def task_of(recipe: Recipe) -> Task:
-    """Return the recipe's task, with the columns and the prompt that the recipe names."""
+    """Return the recipe's task with the recipe's columns and prompt."""
     task = TASKS[recipe.task]
     if recipe.pair_column and len(task.inputs) < 2:
         raise DataError(f"task {recipe.task} takes one text: leave out --pair-column, or choose a task for pairs")
@@ -42,7 +44,11 @@ def task_of(recipe: Recipe) -> Task:
 
 
 def read_splits(recipe: Recipe, task: Task) -> Splits:
-    """Read the data of a recipe: the files it names, and the task's sets on the hub without a training file."""
+    """Read the files that a recipe names, or the task's sets from the Hub if it names no training file.
+
+    Raises:
+        DataError: a file is not what the task needs, or the splits do not fit each other.
+    """
     if recipe.train_file:
         train, test, source = read_all(recipe.train_file, task), list[Example](), dict[str, str]()
     else:
@@ -78,9 +84,9 @@ def _files(names: str) -> list[str]:
 
 
 def _from_hub(recipe: Recipe, task: Task) -> tuple[list[Example], list[Example], dict[str, str]]:
-    """Return the training set, the reported set and their fingerprints."""
+    """Return the training set, the test set and their fingerprints."""
     if task.hub is None:
-        raise DataError(f"task {recipe.task} needs --train-file: it has no set on the hub")
+        raise DataError(f"task {recipe.task} needs --train-file: it has no set on the Hub")
     sets = load_hub(task.hub, target=task.target)
     train = make_examples(sets.train, task, f"{task.hub.path} train")
     test = make_examples(sets.test, task, f"{task.hub.path} {task.hub.test}")

@@ -1,4 +1,4 @@
-"""Have a model write, and judge what it wrote."""
+"""Generate text for prompts."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,16 +15,18 @@ from adamix_train.data.examples import Example
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model writes from, and the texts that it is compared with."""
+    """One distinct input of a data set, and its reference texts."""
 
     input: str
+    """Prompt text, before truncation."""
     ids: list[int]
+    """Prompt tokens, truncated as in training."""
     references: list[str]
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a model wrote for an input, and the texts that it is compared with."""
+class GeneratedText:
+    """The text that a model generated for an input, and the input's reference texts."""
 
     input: str
     text: str
@@ -32,7 +34,7 @@ class Written:
 
 
 def make_prompts(examples: Sequence[Example], encoding: Encoding, *, encoder_decoder: bool) -> list[Prompt]:
-    """Return one prompt for every distinct input of `examples`, shortened as in training, with all its references."""
+    """Return one prompt for each distinct input of `examples`, truncated as in training, with all its references."""
     same: defaultdict[str, list[Example]] = defaultdict(list)
     for example in examples:
         same[encoding.source(example)].append(example)
@@ -45,25 +47,28 @@ def make_prompts(examples: Sequence[Example], encoding: Encoding, *, encoder_dec
     return prompts
 
 
-def write(
+def generate(
     model: PreTrainedModel,
     prompts: Sequence[Prompt],
     tokenizer: PreTrainedTokenizerBase,
     *,
     batch_size: int,
     **settings: Any,
-) -> list[Written]:
-    """Write a text for every prompt, in the order of `prompts`; `settings` go to transformers' `generate`."""
+) -> list[GeneratedText]:
+    """Generate without sampling, in the order of `prompts`; `settings` go to transformers' `generate`.
+
+    Batches hold prompts of similar length, padded on the left.
+    """
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
     texts: dict[int, str] = {}
-    for start in tqdm(range(0, len(by_length), batch_size), desc="writing", unit="batch"):
+    for start in tqdm(range(0, len(by_length), batch_size), desc="generating", unit="batch"):
         batch = by_length[start : start + batch_size]
         ids = [prompts[index].ids for index in batch]
-        texts |= zip(batch, _generate(model, ids, tokenizer, settings), strict=True)
-    return [Written(prompt.input, texts[index], prompt.references) for index, prompt in enumerate(prompts)]
+        texts |= zip(batch, _generate_batch(model, ids, tokenizer, settings), strict=True)
+    return [GeneratedText(prompt.input, texts[index], prompt.references) for index, prompt in enumerate(prompts)]
 
 
-def _generate(
+def _generate_batch(
     model: PreTrainedModel, prompts: list[list[int]], tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]
 ) -> list[str]:
     inputs = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)

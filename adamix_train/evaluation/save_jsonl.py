@@ -1,14 +1,13 @@
-"""Keep generated texts as JSON lines."""
+"""Save generated texts as JSON lines."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from adamix_train.evaluation.generate import Written
+from adamix_train.artifacts.atomic_write import write_text
+from adamix_train.evaluation.generate import GeneratedText
 
 
-def store(written: Sequence[Written], file: Path) -> None:
-    """Keep what was written as JSON lines, for people to read."""
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text("".join(json.dumps(one.__dict__, ensure_ascii=False) + "\n" for one in written), "utf-8")
-    partial.replace(file)
+def save_jsonl(generated: Sequence[GeneratedText], file: Path) -> None:
+    """Write one JSON object a text, with the keys `input`, `text` and `references`."""
+    write_text(file, "".join(json.dumps(vars(one), ensure_ascii=False) + "\n" for one in generated))

@@ -1,1 +1,1 @@
-"""How tasks are judged: from logits and labels, from scores, and from texts."""
+"""Metrics of labels, of scores and of generated texts."""

@@ -1,4 +1,4 @@
-"""Metrics of classifiers, from logits (rows, labels) and label indices (rows,), by scikit-learn."""
+"""Metrics of classifiers from logits (rows, labels) and label indices (rows,), computed by scikit-learn."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,16 +9,16 @@ Labels = NDArray[np.integer]
 
 
 def accuracy(logits: Logits, labels: Labels) -> float:
-    """Return the share of rows whose largest logit is that of the label."""
+    """Return the share of rows whose largest logit is the label's."""
     return float(accuracy_score(labels, logits.argmax(-1)))
 
 
 def f1(logits: Logits, labels: Labels) -> float:
-    """Return the F1 of label 1 where there are two labels, as GLUE has it, and the mean of all labels' otherwise."""
+    """Return the F1 of label 1 if there are two labels, as in GLUE, otherwise the mean over labels (macro F1)."""
     average = "binary" if logits.shape[-1] == 2 else "macro"
     return float(f1_score(labels, logits.argmax(-1), average=average, zero_division=0.0))
 
 
 def matthews(logits: Logits, labels: Labels) -> float:
-    """Return Matthews' correlation, in [-1, 1]; 0 where every row has one label."""
+    """Return Matthews' correlation coefficient, in [-1, 1]; 0 if all rows have the same label."""
     return float(matthews_corrcoef(labels, logits.argmax(-1)))

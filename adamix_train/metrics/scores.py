@@ -1,4 +1,4 @@
-"""Metrics of regressions, from scores (rows, 1) and expected scores (rows,), by scipy."""
+"""Metrics of regressions from scores (rows, 1) and expected scores (rows,), computed by SciPy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,12 +8,12 @@ Scores = NDArray[np.floating]
 
 
 def pearson(scores: Scores, expected: Scores) -> float:
-    """Return Pearson's correlation; 0 where one side is constant."""
+    """Return Pearson's correlation; 0 if either side is constant."""
     return _correlation(stats.pearsonr, scores, expected)
 
 
 def spearman(scores: Scores, expected: Scores) -> float:
-    """Return Spearman's rank correlation; 0 where one side is constant."""
+    """Return Spearman's rank correlation; 0 if either side is constant."""
     return _correlation(stats.spearmanr, scores, expected)
 
 

@@ -1,4 +1,4 @@
-"""The metrics by name; a new one is a function beside this file and a line in the table."""
+"""The metrics by name; a new metric is a function in one of the modules beside this one and a line in the table."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ METRICS: dict[str, Callable[[Any, Any], float]] = {
     # (scores (rows, 1), scores (rows,))
     "pearson": scores.pearson,
     "spearman": scores.spearman,
-    # (written texts, the references of each)
+    # (generated texts, the references of each)
     "bleu": texts.bleu,
     "chrf": texts.chrf,
     "nist": texts.nist,

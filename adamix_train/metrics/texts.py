@@ -1,8 +1,7 @@
-"""Metrics of written texts, each against all references of its input.
+"""Metrics of generated texts, each compared with all references of its input, as in the E2E challenge.
 
-The E2E challenge scores one output an input against every reference that has this input; so do these. BLEU, NIST,
-METEOR and ROUGE-L run from 0 to 1 or 0 to 100 as their libraries print them: BLEU and chrF 0 to 100 (sacrebleu), NIST
-from 0 up (nltk), METEOR and ROUGE-L 0 to 1 (nltk, rouge-score), CIDEr 0 to 10 (pycocoevalcap).
+Ranges are those of the libraries: BLEU and chrF 0 to 100 (sacrebleu), NIST from 0 up (nltk), METEOR and ROUGE-L 0 to 1
+(nltk, rouge-score), CIDEr 0 to 10 (pycocoevalcap).
 """
 
 from collections.abc import Sequence
@@ -17,32 +16,32 @@ Texts = Sequence[str]
 References = Sequence[Sequence[str]]
 
 
-def bleu(written: Texts, references: References) -> float:
+def bleu(generated: Texts, references: References) -> float:
     """Return the corpus BLEU of Papineni et al. (2002), lower-cased as the E2E and WebNLG scripts do."""
     import sacrebleu
 
-    return float(sacrebleu.corpus_bleu(list(written), _columns(references), lowercase=True).score)
+    return float(sacrebleu.corpus_bleu(list(generated), _columns(references), lowercase=True).score)
 
 
-def chrf(written: Texts, references: References) -> float:
+def chrf(generated: Texts, references: References) -> float:
     """Return the corpus chrF of Popović (2015)."""
     import sacrebleu
 
-    return float(sacrebleu.corpus_chrf(list(written), _columns(references)).score)
+    return float(sacrebleu.corpus_chrf(list(generated), _columns(references)).score)
 
 
-def nist(written: Texts, references: References) -> float:
+def nist(generated: Texts, references: References) -> float:
     """Return the corpus NIST of Doddington (2002), up to 5-grams."""
     from nltk.translate.nist_score import corpus_nist
 
     try:
-        return float(corpus_nist(list(map(_tokens, references)), [_words(text) for text in written]))
+        return float(corpus_nist(list(map(_tokens, references)), [_words(text) for text in generated]))
     except ZeroDivisionError:  # nltk divides by the number of matching n-grams
         return 0.0
 
 
-def meteor(written: Texts, references: References) -> float:
-    """Return the mean METEOR of Banerjee and Lavie (2005); raise MetricError where WordNet is not installed."""
+def meteor(generated: Texts, references: References) -> float:
+    """Return the mean METEOR of Banerjee and Lavie (2005); raise MetricError if WordNet is not installed."""
     from nltk.corpus import wordnet
     from nltk.translate.meteor_score import meteor_score
 
@@ -50,29 +49,33 @@ def meteor(written: Texts, references: References) -> float:
         wordnet.ensure_loaded()
     except LookupError as error:
         raise MetricError("METEOR needs WordNet: python -m nltk.downloader wordnet") from error
-    return _mean([meteor_score(_tokens(texts), _words(text)) for text, texts in zip(written, references, strict=True)])
+    return _mean(
+        [meteor_score(_tokens(texts), _words(text)) for text, texts in zip(generated, references, strict=True)]
+    )
 
 
-def rouge_l(written: Texts, references: References) -> float:
+def rouge_l(generated: Texts, references: References) -> float:
     """Return the mean over inputs of the best ROUGE-L F1 (Lin, 2004) against a reference."""
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(["rougeL"])
-    best = [scorer.score_multi(texts, text)["rougeL"].fmeasure for text, texts in zip(written, references, strict=True)]
+    best = [
+        scorer.score_multi(texts, text)["rougeL"].fmeasure for text, texts in zip(generated, references, strict=True)
+    ]
     return _mean(best)
 
 
-def cider(written: Texts, references: References) -> float:
+def cider(generated: Texts, references: References) -> float:
     """Return the corpus CIDEr-D of Vedantam et al. (2015)."""
     from pycocoevalcap.cider.cider import Cider
 
     expected = {row: [" ".join(_words(text)) for text in texts] for row, texts in enumerate(references)}
-    found = {row: [" ".join(_words(text))] for row, text in enumerate(written)}
+    found = {row: [" ".join(_words(text))] for row, text in enumerate(generated)}
     return float(Cider().compute_score(expected, found)[0])
 
 
 def _columns(references: References) -> list[Any]:
-    """Return references as sacrebleu takes them: the first of every input, then the second, and so on."""
+    """Return references in sacrebleu's layout: the first of every input, then the second, and so on."""
     return [list(column) for column in zip_longest(*references)]
 
 

@@ -1,1 +1,1 @@
-"""Mixtures of projections, the routes through them, and the adapter kinds made of them; nothing here knows PEFT."""
+"""Mixtures of projections, routes through them, and the adapter kinds made of them; independent of PEFT."""

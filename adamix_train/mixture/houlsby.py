@@ -43,10 +43,10 @@ class Houlsby(nn.Module):
         return y + self.up(self.activation(self.down(y)))
 
     def fold(self) -> None:
-        """Do nothing: there is no factor."""
+        """Do nothing: a bottleneck has no constant factor."""
 
     def merge(self, base: nn.Linear) -> nn.Module:
-        """Graft the adapter behind `base`; the GELU between its projections keeps it from being folded in."""
+        """Return `base` with the adapter behind it; its nonlinearity keeps it from being folded into the weights."""
         return Grafted(base, self)
 
 
@@ -58,10 +58,10 @@ class Grafted(nn.Module):
         self.base_layer, self.adapter = base, adapter
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project and adapt x (batch, …, in) to (batch, …, out)."""
+        """Project x (batch, …, in) and adapt the result (batch, …, out)."""
         return self.adapter(x, self.base_layer(x))
 
     @property
     def weight(self) -> torch.Tensor:
-        """The weight (out, in) of the layer, for code that looks at its dtype."""
+        """Weight (out, in) of the layer, for code that reads its dtype."""
         return self.base_layer.weight

@@ -1,15 +1,15 @@
-"""The layers of a base that an adapter can sit at; a new one is a line in the table."""
+"""The types of layers that can be adapted; a new one is a line in the table."""
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 TRANSPOSED: dict[type[nn.Module], bool] = {nn.Linear: False, Conv1D: True}
-"""Whether a type of layer keeps its weight as (in, out), as GPT-2's does, rather than (out, in)."""
+"""Layer type → true if its weight is stored as (in, out), as in GPT-2, rather than (out, in)."""
 
 
 def features(layer: nn.Module) -> tuple[int, int]:
-    """Return the widths of a layer's input and output."""
+    """Return a layer's input and output width; raise TypeError for a layer that cannot be adapted."""
     if type(layer) not in TRANSPOSED:
         known = ", ".join(known.__name__ for known in TRANSPOSED)
         raise TypeError(f"a {type(layer).__name__} cannot be adapted; {known} can (adamix_train/mixture/layers.py)")

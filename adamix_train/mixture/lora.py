@@ -14,11 +14,11 @@ from adamix_train.mixture.shape import AdapterShape
 class LoRA(nn.Module):
     """y + lora_alpha / r · up(down(dropout(x))), without biases.
 
-    `down` starts Kaiming-uniform and alike in every module, `up` at zero, as in the original's NLG code: the modules
-    part only because different batches reach them, which keeps their mean meaningful.
+    `down` starts Kaiming-uniform and equal in every module, `up` at zero, as in the original's NLG code: modules
+    diverge only because different batches reach them, which keeps their mean meaningful.
 
-    Of a fused projection each adapted block has its own pair of rank r; the pairs lie in one `down` and one `up`, so
-    that one draw covers them, as in the original's GPT-2 (query and value of `c_attn`).
+    In a fused projection each adapted block has its own pair of rank r; the pairs are stacked in one `down` and one
+    `up`, so that one routing decision covers them, as in the original's GPT-2 (query and value of `c_attn`).
     """
 
     sites: ClassVar[tuple[str, ...]] = ("query_value",)
@@ -52,7 +52,7 @@ class LoRA(nn.Module):
         return torch.cat(outputs, -1)
 
     def fold(self) -> None:
-        """Multiply `up` by the scaling, and write pairs of blocks as one pair over the whole output."""
+        """Multiply `up` by the scaling, and rewrite the pairs of blocks as one pair over the whole output."""
         with torch.no_grad():
             up = self.up.weight * self.scaling
             self.up = _plain(up if self.block_count == 1 else self._whole(up))

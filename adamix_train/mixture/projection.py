@@ -1,4 +1,4 @@
-"""A linear projection that exists in several versions."""
+"""Mixtures: linear projections that exist in several versions, the modules."""
 
 from typing import Any, Protocol
 
@@ -7,25 +7,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FEW = 4
-"""So many shares of a batch are projected one by one."""
+"""Up to this many shares of a batch are projected one by one."""
 
 
 class Projection(Protocol):
-    """Makes the projections of an adapter, so that the adapter does not know how many versions of it there are."""
+    """Factory of an adapter's projections; the adapter does not know how many modules they have."""
 
     def __call__(self, name: str, in_features: int, out_features: int, *, bias: bool) -> Any:
-        """Return the projection `name` ("down" or "up"): a module, its weight and bias not yet initialised."""
+        """Return the projection `name` ("down" or "up"), its weight and bias not yet initialised."""
 
 
 class MixtureLinear(nn.Module):
     """`num_modules` linear layers stacked in one parameter: `weight` (modules, out, in), `bias` (modules, out).
 
-    In training the rows of a batch go through the modules that `route` names, one entry an equal share of the batch.
-    In evaluation all rows go through the mean of the modules (AdaMix, section 3.3), so that what is evaluated is what
-    ships. The mean is uniform while `scores` (modules,) are zero; their softmax weighs it.
+    In training, a batch is divided into as many equal shares as `route` has entries, and each share goes through the
+    module that its entry names. In evaluation all rows go through the mean of the modules (AdaMix, section 3.3), so
+    that the evaluated weights are the exported ones. The softmax of `scores` (modules,) weighs the mean; zeros, the
+    default, make it uniform.
 
-    Modules that a step did not choose have a zero gradient rather than none: AdamW's momentum and weight decay move
-    them as well, as they did in the original (`adamix_train.unselected` keeps them still).
+    Modules that a step did not use have a zero gradient rather than none: AdamW's momentum and weight decay move them
+    as well, as in the original, unless `training.unselected` freezes them.
     """
 
     scores: Tensor
@@ -38,7 +39,7 @@ class MixtureLinear(nn.Module):
         self.register_buffer("scores", torch.zeros(num_modules))
         self.route: tuple[int, ...] = ()
         self.chosen: set[int] = set()
-        """The modules that forward passes in training mode have used since someone cleared the set."""
+        """Modules that forward passes in training mode used since the set was last cleared."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Project x (batch, …, in) to (batch, …, out)."""
@@ -56,24 +57,24 @@ class MixtureLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def _one_by_one(self, shares: Tensor) -> Tensor:
-        """Project shares (shares, rows, in), each as a layer of its own would: faster for the two views of a step."""
+        """Project shares (shares, rows, in), each with its own matrix product: faster for the two views of a step."""
         pairs = zip(shares.unbind(), self.route, strict=True)
         return torch.stack([functional.linear(share, *self.module(index)) for share, index in pairs])
 
     def _at_once(self, shares: Tensor) -> Tensor:
-        """Project shares (shares, rows, in) as one batch of matrices: faster for a route of every example."""
+        """Project shares (shares, rows, in) as one batched product: faster where every example has its own route."""
         y = shares @ self.weight[list(self.route)].transpose(1, 2)
         return y if self.bias is None else y + self.bias[list(self.route)].unsqueeze(1)
 
     def module(self, index: int) -> tuple[Tensor, Tensor | None]:
-        """Return weight (out, in) and bias (out) of one module."""
+        """Return weight (out, in) and bias (out,) of one module."""
         return self.weight[index], None if self.bias is None else self.bias[index]
 
     def mean(self) -> tuple[Tensor, Tensor | None]:
-        """Return the mean weight (out, in) and bias (out) over the modules, each projection by itself."""
-        shares = self.scores.softmax(0).to(self.weight.dtype)
-        weight = torch.tensordot(shares, self.weight, 1)
-        return weight, None if self.bias is None else torch.tensordot(shares, self.bias, 1)
+        """Return the weighted mean of weights (out, in) and biases (out,) over the modules."""
+        module_weights = self.scores.softmax(0).to(self.weight.dtype)
+        weight = torch.tensordot(module_weights, self.weight, 1)
+        return weight, None if self.bias is None else torch.tensordot(module_weights, self.bias, 1)
 
     def collapse(self) -> nn.Linear:
         """Return a plain linear layer with the mean of the modules."""
@@ -87,12 +88,12 @@ class MixtureLinear(nn.Module):
         return linear
 
     def extra_repr(self) -> str:
-        """Describe the layer as torch's own layers do."""
+        """Return the sizes that `repr` shows."""
         return f"modules={self.num_modules}, in_features={self.in_features}, out_features={self.out_features}"
 
 
 def mixture_projection(num_modules: int, *, share: str) -> Projection:
-    """Return a factory of mixtures; the projection that `share` names ("up", "down" or "none") has one module only."""
+    """Return a factory of mixtures in which the projection that `share` (one of SHARES) names has a single module."""
 
     def projection(name: str, in_features: int, out_features: int, *, bias: bool) -> MixtureLinear:
         return MixtureLinear(1 if name == share else num_modules, in_features, out_features, bias=bias)

@@ -1,4 +1,4 @@
-"""Choose, before a forward pass, the module that each mixture uses."""
+"""Choose the module that each mixture uses in a forward pass (AdaMix, section 3.1)."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,30 +11,30 @@ from adamix_train.mixture.projection import MixtureLinear
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """What a training forward is drawn from: a route is a function of (seed, step, view, row, site) and nothing else.
+    """Arguments of a forward pass's random draws: each draw is a hash of (seed, step, view, row, site).
 
-    It needs no random state, so that it is the same on every data-parallel rank, after a resume, and when gradient
-    checkpointing runs a layer again.
+    No generator is involved, so that routes are the same on every data-parallel rank, after a resume, and when
+    gradient checkpointing recomputes a layer.
     """
 
     step: int
-    """Counts forward passes; two passes with the same step take the same route."""
+    """Number of the forward pass; two passes with the same step take the same route."""
 
     views: int = 1
-    """The batch holds this many copies of its rows, one after the other, each with a draw of its own."""
+    """Copies of its rows that the batch holds, one after the other, each with its own draw."""
 
     rows: range | None = None
-    """Draws for each row of a view, whose numbers in the global batch these are; None draws once for the batch."""
+    """Numbers of a view's rows in the global batch, each with its own draw; None draws once per view."""
 
 
 def draw(*, seed: int, step: int, view: int, site: str, num_modules: int, row: int | None = None) -> int:
-    """Return a uniform module index in [0, num_modules), the same on every machine for the same arguments."""
+    """Return a uniformly distributed module index in [0, num_modules), a function of the arguments alone."""
     key = f"{seed}/{step}/{view}/{site}" + ("" if row is None else f"/{row}")
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % num_modules
 
 
 def set_route(mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int) -> None:
-    """Give every mixture its module for each share of the batch; down and up projections are sites of their own."""
+    """Set the module of every mixture (by site) for each share of the batch; `down` and `up` are separate sites."""
     rows = [None] if route.rows is None else list(route.rows)
     for site, mixture in mixtures.items():
         mixture.route = tuple(
@@ -45,7 +45,7 @@ def set_route(mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int)
 
 
 def keep_route(mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int) -> None:
-    """Make the module on a route the whole mean of its mixture: what evaluates and ships is that module alone."""
+    """Give the module on `route` all the weight in the mean of its mixture: it alone is evaluated and exported."""
     for site, mixture in mixtures.items():
         kept = draw(seed=seed, step=route.step, view=0, site=site, num_modules=mixture.num_modules)
         mixture.scores = torch.full_like(mixture.scores, -torch.inf)

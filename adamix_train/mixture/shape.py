@@ -1,11 +1,14 @@
-"""The sizes that an adapter is made from."""
+"""Sizes from which an adapter is made."""
 
 from dataclasses import dataclass
+
+SHARES = ("up", "down", "none")
+"""Projections that the modules of a mixture can share."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterShape:
-    """The sizes of one adapter: those of the layer it adapts, and its own."""
+    """Sizes of the adapted layer and of the adapter around it."""
 
     in_features: int
     out_features: int
@@ -15,9 +18,9 @@ class AdapterShape:
     """LoRA multiplies its output by `lora_alpha / r`; other kinds ignore it."""
     dropout: float = 0.0
     near_identity: bool = False
-    """Start a bottleneck with almost no effect instead of the original's N(0, 0.02) in both projections."""
+    """Initialise a bottleneck's up projection with N(0, 0.0001), not N(0, 0.02): almost no effect at first."""
     blocks: tuple[int, ...] = ()
-    """Of a layer that computes several things side by side (query, key and value), those that are adapted; () is all
-    of its output."""
+    """Adapted blocks of a fused layer, whose output is several projections side by side (query, key, value);
+    () adapts the whole output."""
     block_count: int = 1
-    """The number of equal blocks that the layer's output consists of."""
+    """Equal blocks in the layer's output; 1 if it is not fused."""

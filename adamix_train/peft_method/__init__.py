@@ -1,4 +1,4 @@
-"""AdaMix as a PEFT method: the one package that knows PEFT.
+"""AdaMix as a PEFT method, laid out like PEFT's own tuners: config, layer, model.
 
 Importing `AdaMixConfig` from here makes `peft.get_peft_model(model, AdaMixConfig(...))` and `PeftModel.from_pretrained`
 work.
@@ -8,11 +8,11 @@ from importlib import import_module
 from typing import Any
 
 EXPORTS = {
-    "AdaMixConfig": "adamix_train.peft_method.model",
+    "AdaMixConfig": "adamix_train.peft_method.model",  # which registers the method with PEFT
     "AdaMixLayer": "adamix_train.peft_method.layer",
     "AdaMixModel": "adamix_train.peft_method.model",
 }
-"""Public names and their modules, imported on first use: the table of target modules needs neither torch nor PEFT."""
+"""Public name → its module, imported on first use: the table of target modules needs neither torch nor PEFT."""
 __all__ = sorted(EXPORTS)
 
 

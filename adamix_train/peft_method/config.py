@@ -1,4 +1,4 @@
-"""AdaMix as a PEFT configuration."""
+"""The PEFT configuration of a mixture."""
 
 import enum
 from dataclasses import dataclass, field
@@ -6,41 +6,55 @@ from dataclasses import dataclass, field
 import peft
 
 from adamix_train.mixture.kinds import KINDS
-
-SHARES = ("up", "down", "none")
+from adamix_train.mixture.shape import SHARES
 
 
 class AdaMixType(enum.StrEnum):
-    """The method's name where PEFT expects a member of its own enumeration."""
+    """Name of the method, where PEFT expects a member of its own enumeration."""
 
     ADAMIX = "ADAMIX"
 
 
 @dataclass
 class AdaMixConfig(peft.PeftConfig):
-    """The shape of a mixture. `target_modules` and `modules_to_save` mean what they mean in PEFT's LoRA."""
+    """Configuration of AdaMix for `peft.get_peft_model`; the metadata of each field documents it.
+
+    `target_modules` and `modules_to_save` have the meaning that they have in `peft.LoraConfig`.
+
+    Raises:
+        ValueError: a field's value is unknown or outside its range.
+    """
 
     kind: str = field(default="houlsby", metadata={"help": "adapter kind: " + ", ".join(KINDS)})
-    num_modules: int = field(default=4, metadata={"help": "modules in each mixture; 1 is the plain adapter"})
-    r: int = field(default=16, metadata={"help": "bottleneck width (houlsby) or rank (lora)"})
-    lora_alpha: float = field(default=32.0, metadata={"help": "LoRA scales its output by lora_alpha / r"})
-    lora_dropout: float = field(default=0.0, metadata={"help": "dropout on LoRA's input"})
-    share: str = field(default="up", metadata={"help": "the projection that all modules share: up, down or none"})
+    num_modules: int = field(default=4, metadata={"help": "modules per mixture; 1 is a plain adapter"})
+    r: int = field(default=16, metadata={"help": "bottleneck width (houlsby, pfeiffer) or rank (lora)"})
+    lora_alpha: float = field(
+        default=32.0, metadata={"help": "lora: the adapter's output is multiplied by lora_alpha / r"}
+    )
+    lora_dropout: float = field(default=0.0, metadata={"help": "lora: dropout probability on the adapter's input"})
+    share: str = field(default="up", metadata={"help": "projection that the modules share: " + ", ".join(SHARES)})
     near_identity: bool = field(
-        default=False, metadata={"help": "start bottlenecks with almost no effect instead of the original's N(0, 0.02)"}
+        default=False,
+        metadata={"help": "initialise a bottleneck's up projection with N(0, 0.0001) instead of N(0, 0.02)"},
     )
     seed: int = field(default=0, metadata={"help": "seed of the routes"})
     sites: list[str] | None = field(
-        default=None, metadata={"help": "attention, feed_forward, query_value; by default the kind's own"}
+        default=None,
+        metadata={"help": "layers to adapt: attention, feed_forward, query_value (default: the kind's own)"},
     )
     target_modules: list[str] | str | None = field(
-        default=None, metadata={"help": "names, or a regular expression over names, of the projections to adapt"}
+        default=None,
+        metadata={
+            "help": "layers to adapt by name, or as a regular expression over names (default: by family and sites)"
+        },
     )
     fused: dict[str, list[int]] = field(
         default_factory=dict,
-        metadata={"help": "pattern of fused projections: the number of blocks in their output, and those adapted"},
+        metadata={"help": "pattern of fused projections → number of blocks in their output, then the adapted ones"},
     )
-    modules_to_save: list[str] | None = field(default=None, metadata={"help": "modules trained whole: the head"})
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "modules whose weights are all trained and saved: the head"}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""The layer that PEFT puts in the place of an adapted projection."""
+"""The layer that replaces an adapted projection."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from adamix_train.mixture.kinds import make_adapter
+from adamix_train.mixture.adapters import make_adapter
 from adamix_train.mixture.layers import features
 from adamix_train.mixture.projection import collapse, mixture_projection
 from adamix_train.mixture.shape import AdapterShape
@@ -15,7 +15,7 @@ from adamix_train.peft_method.target_modules import fused_blocks
 
 
 class AdaMixLayer(nn.Module, BaseTunerLayer):
-    """A linear layer of the base and, by adapter name, the mixture around it."""
+    """A linear layer of the base and, by adapter name, the mixtures around it."""
 
     adapter_layer_names = ("adamix_modules",)
 
@@ -26,7 +26,7 @@ class AdaMixLayer(nn.Module, BaseTunerLayer):
         self.add(adapter_name, config, name)
 
     def add(self, adapter_name: str, config: AdaMixConfig, name: str) -> None:
-        """Put a freshly initialised mixture around the layer, whose name in the model is `name`."""
+        """Add a newly initialised mixture; `name` is the layer's name in the model, by which fused blocks are found."""
         base = self.get_base_layer()
         in_features, out_features = features(base)
         fused = fused_blocks(config.fused, name)
@@ -62,7 +62,11 @@ class AdaMixLayer(nn.Module, BaseTunerLayer):
     def unload_and_optionally_merge_module(
         self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
     ) -> nn.Module:
-        """Return the base layer, with the collapsed adapters merged into it if `merge`; PEFT calls this."""
+        """Return the base layer, with the collapsed adapters merged into it if `merge`; PEFT calls this method.
+
+        Raises:
+            ValueError: `safe_merge` found a weight that is not finite.
+        """
         layer = self.get_base_layer()
         for name in (adapter_names or self.active_adapters) if merge else ():
             adapter = self.adamix_modules[name]

@@ -1,7 +1,4 @@
-"""AdaMix as a PEFT method: the one file that knows PEFT.
-
-Importing it makes `peft.get_peft_model(model, AdaMixConfig(...))` and `PeftModel.from_pretrained` work.
-"""
+"""The PEFT tuner of AdaMix; importing this module registers the method with PEFT."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +6,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
-from adamix_train.mixture.kinds import KINDS
+from adamix_train.mixture.adapters import adapter_class
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.mixture.routing import Route, set_route
 from adamix_train.peft_method.config import AdaMixConfig, AdaMixType
@@ -18,9 +15,9 @@ from adamix_train.peft_method.target_modules import default_targets
 
 
 class AdaMixModel(BaseTuner):
-    """A model with mixtures at its target modules.
+    """A base model with mixtures at its target modules.
 
-    A forward in training mode takes `route=Route(...)`; without one each forward is the next step, with one view.
+    A forward pass in training mode takes `route=Route(...)`; without it, each pass counts as the next step.
     """
 
     prefix = "adamix_"
@@ -28,7 +25,7 @@ class AdaMixModel(BaseTuner):
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def forward(self, *args: Any, route: Route | None = None, **kwargs: Any) -> Any:
-        """Run the model; in training mode, give every mixture its route first."""
+        """Run the base model; in training mode, set the route of every mixture first."""
         if self.training:
             self.forwards = getattr(self, "forwards", -1) + 1
             route = route or Route(step=self.forwards)
@@ -37,7 +34,7 @@ class AdaMixModel(BaseTuner):
         return self.model(*args, **kwargs)
 
     def mixtures(self, adapter_name: str) -> dict[str, MixtureLinear]:
-        """Return the mixtures of one adapter by site: the projection's name without the adapter's."""
+        """Return site → mixture of one adapter; a site is the projection's name without the adapter's."""
         marker = f".adamix_modules.{adapter_name}."
         return {
             name.replace(marker, "."): module
@@ -47,18 +44,18 @@ class AdaMixModel(BaseTuner):
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        """Return the key that a checkpoint has for a parameter; PEFT inverts the same function to load it."""
+        """Return the checkpoint's key of a parameter; PEFT inverts this function to load a checkpoint."""
         return super()._remove_adapter_name_from_key(
             key.replace(f".adamix_modules.{adapter_name}.", ".adamix_modules."), adapter_name
         )
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        """Put a layer into the model; PEFT's own version also copies a `weight`, which not every head has."""
+        """Set the layer in the model; PEFT's version also copies a `weight`, which not every head has."""
         setattr(parent, child_name, new_module)
 
     def _prepare_adapter_config(self, peft_config: AdaMixConfig, model_config: dict[str, Any]) -> AdaMixConfig:
         if peft_config.target_modules is None:
-            sites = peft_config.sites or KINDS[peft_config.kind].sites
+            sites = peft_config.sites or adapter_class(peft_config.kind).sites
             targets = default_targets(sites, model_config.get("model_type", "?"))
             peft_config.target_modules, peft_config.fused = targets.target_modules, targets.fused
         return peft_config

@@ -1,46 +1,51 @@
-"""Where a model family has the projections that adapters sit at; a new family is an entry in the table."""
+"""The layers that each model family has at a site; a new family is an entry in the table."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SITES = ("attention", "feed_forward", "query_value")
+"""Names of the places in a transformer layer that adapters can be attached to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fused:
-    """A projection whose output is several blocks side by side, some of which a site means."""
+    """A projection whose output is several equal blocks side by side, some of which belong to a site."""
 
     pattern: str
+    """Regular expression over whole module names."""
     blocks: tuple[int, ...]
+    """Indices of the blocks that belong to the site."""
     count: int
+    """Number of blocks in the output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Regular expressions over the whole names of modules, one a site."""
+    """One regular expression over whole module names for each site."""
 
     attention: str
-    """The projection behind attention: the first of the two places of Houlsby et al. (2019)."""
+    """Output projection of attention: the first of the two places of Houlsby et al. (2019)."""
     feed_forward: str
-    """The feed-forward's last projection: the second of them, and the only one in the original AdaMix code."""
+    """Last projection of the feed-forward: the second of the two, and the only one in the original AdaMix code."""
     query_value: str | Fused
-    """Query and value: where Hu et al. (2021) put LoRA."""
+    """Query and value projections: the places of LoRA in Hu et al. (2021)."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The number of equal blocks in a projection's output, and those that are adapted; none means all of it."""
+    """The number of equal blocks in a projection's output, and which are adapted."""
 
     count: int
     adapted: tuple[int, ...]
+    """Indices of the adapted blocks; () adapts the whole output."""
 
 
 WHOLE = Blocks(1, ())
 
 
 def fused_blocks(fused: Mapping[str, Sequence[int]], name: str) -> Blocks:
-    """Return the blocks of the projection `name`, by the patterns of a configuration."""
+    """Return the blocks of the projection `name`; `fused` maps patterns to a count and the adapted blocks."""
     for pattern, (count, *adapted) in fused.items():
         if re.fullmatch(pattern, name):
             return Blocks(count, tuple(adapted))
@@ -49,11 +54,12 @@ def fused_blocks(fused: Mapping[str, Sequence[int]], name: str) -> Blocks:
 
 @dataclass(frozen=True)
 class Targets:
-    """What AdaMixConfig takes: the pattern of all sites, and the blocks of those that are fused."""
+    """Fields of an AdaMixConfig."""
 
     target_modules: str
+    """Regular expression that matches the layers of all sites."""
     fused: dict[str, list[int]]
-    """Pattern → the number of blocks, and the adapted ones."""
+    """Pattern of fused projections → number of blocks, then the adapted ones."""
 
 
 BERT = Family(
@@ -105,7 +111,7 @@ FAMILIES: dict[str, Family] = {
     "t5": T5,
     "xlm-roberta": BERT,
 }
-"""By the `model_type` of a configuration."""
+"""`model_type` of a transformers configuration → family."""
 POSITIONS_AFTER_PADDING = frozenset(
     {
         "camembert",
@@ -125,18 +131,22 @@ POSITIONS_AFTER_PADDING = frozenset(
         "xmod",
     }
 )
-"""Model types whose first token has the position behind the padding token's id (MPNet: always 2)."""
+"""Model types whose first token has the position after the padding token's id (MPNet: always 2)."""
 
 
 def reserved_positions(model_type: str, pad_token_id: int | None) -> int:
-    """Return how many position embeddings of a model no token takes."""
+    """Return the number of position embeddings that no token uses."""
     if model_type not in POSITIONS_AFTER_PADDING:
         return 0
     return (1 if model_type == "mpnet" else pad_token_id or 0) + 1
 
 
 def default_targets(sites: Sequence[str], model_type: str) -> Targets:
-    """Return the projections at `sites` of a family, or an error that lists the known families."""
+    """Return the layers at `sites` of a model type.
+
+    Raises:
+        ValueError: the model type or a site is unknown; the message lists the known ones.
+    """
     if model_type not in FAMILIES:
         raise ValueError(
             f"no default target modules for the model type {model_type!r}; known are {', '.join(FAMILIES)}: name the "

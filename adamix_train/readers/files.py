@@ -11,12 +11,18 @@ from adamix_train.errors import DataError
 Row = dict[str, str]
 Header = tuple[str, ...] | None
 Reader = Callable[[TextIO, Header, bool], Iterator[Row]]
-"""Takes the stream, the names of the columns where the file has none, and whether quotation marks are syntax."""
+"""Takes an open file, column names if the file has no header line, and true if quotation marks are syntax."""
 csv.field_size_limit(1 << 24)
 
 
 def read_rows(file: Path, *, readers: Mapping[str, Reader], header: Header, quoted: bool) -> list[Row]:
-    """Return the rows of a file, read as its suffix says; `header` names the columns of one without a header line."""
+    """Return the rows of a file as column → text; the suffix selects the reader.
+
+    `header` names the columns of a file without a header line; `quoted` makes quotation marks syntax.
+
+    Raises:
+        DataError: the file is missing, empty, malformed or not UTF-8; the message names the line.
+    """
     reader = readers.get(file.suffix.lower())
     if reader is None:
         raise DataError(f"{file} ends in {file.suffix or 'nothing'}; data files end in {', '.join(readers)}")

@@ -1,29 +1,32 @@
-"""Load a task's sets by name through the `datasets` library."""
+"""Load a task's sets from the Hugging Face Hub with the `datasets` library."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from adamix_train.errors import DataError
+from adamix_train.errors import DataError, first_line
 from adamix_train.readers.files import Row
-from adamix_train.readers.triples import said
+from adamix_train.readers.triples import verbalise
 from adamix_train.tasks.table import Hub
 
 
 @dataclass(frozen=True)
 class HubSets:
-    """The sets of a task, as rows of text."""
+    """A task's training and test set, as rows of text."""
 
     train: list[Row]
     test: list[Row]
     fingerprints: dict[str, str]
-    """By split, as `datasets` computes them."""
+    """Split → fingerprint, as `datasets` computes it."""
 
 
 def load_hub(hub: Hub, *, target: str) -> HubSets:
-    """Return the training set and the reported set; `datasets` downloads them if they are not in its cache.
+    """Return the training and the test set; `datasets` downloads them unless they are in its cache.
 
-    Where a reported row has several references it becomes one row for each, the reference in the column `target`.
+    A test row with several references becomes one row a reference, which replaces its column `target`.
+
+    Raises:
+        DataError: the sets are not available.
     """
     try:
         import datasets
@@ -31,12 +34,13 @@ def load_hub(hub: Hub, *, target: str) -> HubSets:
         sets = datasets.load_dataset(hub.path, hub.config, revision=hub.revision)
         train, test = sets["train"], sets[hub.test]
     except ImportError as error:
-        raise DataError(f"tasks load by name with the datasets library ({error}): pip install datasets") from error
-    except Exception as error:  # it raises what it likes without a network
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"the set {hub.path} is not to be had from the hub ({reason}): give its official files with --train-file "
-            "and --test-file"
+            f"a task without --train-file needs the datasets library ({error}): pip install datasets"
+        ) from error
+    except Exception as error:  # datasets raises any type without a network
+        raise DataError(
+            f"the set {hub.path} is not available from the Hub ({first_line(error)}): give its official files with "
+            "--train-file and --test-file"
         ) from error
     return HubSets(
         train=[_as_text(row) for row in train],
@@ -55,7 +59,7 @@ def _as_text(row: dict[str, Any]) -> Row:
 
 
 def _text(value: Any) -> str:
-    """Return a value as our readers have it: triples, as lists or as WebNLG's `subject | property | object`, said."""
+    """Return a value as text; lists of triples, or of `subject | property | object`, are verbalised as in files."""
     if isinstance(value, list):
-        return said([item.split(" | ") if isinstance(item, str) else item for item in value])
+        return verbalise([item.split(" | ") if isinstance(item, str) else item for item in value])
     return str(value)

@@ -1,4 +1,4 @@
-"""Make a recipe from a YAML or TOML file and from flags, one for every field."""
+"""Make a recipe from a YAML or TOML file and from flags, one for each field."""
 
 import argparse
 import difflib
@@ -13,6 +13,7 @@ import yaml
 
 from adamix_train.errors import RecipeError
 from adamix_train.recipe.recipe import Recipe
+from adamix_train.recipe.stored import current_fields
 
 NOUNS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 FORMATS: dict[str, Callable[[str], Any]] = {
@@ -23,7 +24,7 @@ FORMATS: dict[str, Callable[[str], Any]] = {
 
 
 def add_flags(parser: argparse._ArgumentGroup) -> None:
-    """Give `parser` a flag for every field of a recipe."""
+    """Add a flag for each field of a recipe; flags that are not given leave no attribute."""
     for item in fields(Recipe):
         default = "required" if item.default is MISSING else f"default: {item.default}"
         kind = _plain_type(item.name)
@@ -42,7 +43,11 @@ def add_flags(parser: argparse._ArgumentGroup) -> None:
 
 
 def make_recipe(file: Path | None, flags: dict[str, Any]) -> Recipe:
-    """Return the recipe in `file`, its fields overridden by `flags`."""
+    """Return the recipe in `file` with its fields overridden by `flags`.
+
+    Raises:
+        RecipeError: the file cannot be read, or a field is unknown, missing or impossible.
+    """
     values = {**(_read(file) if file else {}), **flags}
     known = [item.name for item in fields(Recipe)]
     for name in values:
@@ -69,7 +74,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise RecipeError(f"recipe {file} is not valid {file.suffix[1:].upper()}: {reason}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {file} holds no fields")
-    return values
+    return current_fields(values)
 
 
 def _checked(name: str, value: Any) -> Any:

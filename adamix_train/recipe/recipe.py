@@ -1,4 +1,4 @@
-"""A training run as data: every field decides the outcome, or says where it is reported."""
+"""A training run as data."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 from adamix_train.errors import RecipeError
 from adamix_train.mixture.kinds import KINDS
+from adamix_train.mixture.shape import SHARES
 from adamix_train.peft_method.target_modules import SITES
 from adamix_train.tasks.table import TASKS
 
@@ -24,92 +25,126 @@ def _field(help_: str, default: Any = MISSING, *, choices: Sequence[str] | None 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What is trained, on what, and how; the method's switches have the defaults of the paper and its code."""
+    """Everything that decides the outcome of a training run; each field is also a flag of adamix-train.
 
-    base: str = _field("base model: a folder, or a hub id (which is downloaded)")
-    out: str = _field("folder for the run; its checkpoint is what adamix-export reads")
+    The method's switches default to the settings of AdaMix (Wang et al., 2022) and its code. The metadata of a field
+    holds its documentation (`help`) and, where they are few, its values (`choices`).
 
-    task: str = _field("how data is read and judged", "classification", choices=tuple(TASKS))
+    Raises:
+        RecipeError: a field's value is outside its range, or two fields contradict each other.
+    """
+
+    base: str = _field("base model: a folder, or a Hub id, which is downloaded")
+    out: str = _field("folder of the run; at the end it is the checkpoint that adamix-export reads")
+
+    task: str = _field(
+        "how data is read and which metrics are computed; one of GLUE's or of the data-to-text sets is downloaded "
+        "from the Hub without --train-file",
+        "classification",
+        choices=tuple(TASKS),
+    )
     train_file: str | None = _field(
-        "training data, .csv, .tsv, .jsonl or the task's official file; several are separated by commas "
-        "(default: the task's set on the hub)",
+        "training data: .csv, .tsv, .jsonl or the task's official file; separate several with commas "
+        "(default: the task's set on the Hub)",
         None,
     )
-    validation_file: str | None = _field("validation data; without it a share of the training data is held out", None)
-    validation_share: float = _field("share of the training data to hold out, of each label alike", 0.1)
+    validation_file: str | None = _field(
+        "validation data, which selects the best checkpoint (default: hold out --validation-share)", None
+    )
+    validation_share: float = _field(
+        "share of the training data to hold out, between 0 and 1, stratified by label", 0.1
+    )
     test_file: str | None = _field(
-        "labelled data that is measured on once, at the end, and compared on by an export", None
+        "labelled data to measure the final model on; adamix-export compares its predictions on it", None
     )
-    text_column: str | None = _field("column of the text, or of the input to write from (default: the task's)", None)
-    pair_column: str | None = _field("column of a pair's second text (default: the task's)", None)
-    label_column: str | None = _field("column of the label, the score or the text to write (default: the task's)", None)
+    text_column: str | None = _field("column of the text, or of generation's input (default: the task's)", None)
+    pair_column: str | None = _field("column of the second text of a pair (default: the task's)", None)
+    label_column: str | None = _field("column of the label, score or target text (default: the task's)", None)
     prompt: str | None = _field(
-        "generation: the text before the target, with {input} in it (default: the task's)", None
+        "generation: template of the text before the target; {input} stands for the input (default: the task's)", None
     )
-    train_limit: int | None = _field("use only this many training examples, drawn with the seed", None)
+    train_limit: int | None = _field("train on at most this many examples, sampled with --seed (default: all)", None)
     shots: int | None = _field(
-        "few-shot: train on this many examples of each label (generation: inputs), and hold out as many", None
+        "few-shot training: this many examples of each label (generation: inputs) to train on, and as many to "
+        "validate on (default: all)",
+        None,
     )
-    max_length: int = _field("truncate examples to this many tokens; how many were is told", 128)
-    strict: bool = _field("stop at an example that would be truncated", False)
+    max_length: int = _field(
+        "truncate inputs to this many tokens, special tokens included; truncations are counted", 128
+    )
+    strict: bool = _field("stop at an example longer than --max-length instead of truncating it", False)
 
     method: str = _field(
-        "what is trained: a mixture, PEFT's own LoRA, the head, all weights", "adamix", choices=METHODS
+        "what is trained: a mixture of adapters, PEFT's LoRA, the head alone, or all weights", "adamix", choices=METHODS
     )
-    kind: str = _field("adapter kind", "houlsby", choices=tuple(KINDS))
-    num_modules: int = _field("modules in each mixture; 1 trains a plain adapter, without a consistency loss", 4)
+    kind: str = _field(
+        "adapter: bottleneck with GELU (houlsby) or ReLU (pfeiffer), or low-rank (lora)",
+        "houlsby",
+        choices=tuple(KINDS),
+    )
+    num_modules: int = _field("modules per mixture (paper, section 3.1); 1 trains a plain adapter", 4)
     r: int = _field("bottleneck width (houlsby, pfeiffer) or rank (lora)", 16)
-    lora_alpha: float = _field("LoRA scales its output by lora_alpha / r", 32.0)
-    lora_dropout: float = _field("dropout on LoRA's input", 0.0)
-    share: str = _field("projection that the modules of a mixture share", "up", choices=("up", "down", "none"))
+    lora_alpha: float = _field("lora: the adapter's output is multiplied by lora_alpha / r", 32.0)
+    lora_dropout: float = _field("lora: dropout probability on the adapter's input", 0.0)
+    share: str = _field("projection that the modules of a mixture share (paper, section 3.4)", "up", choices=SHARES)
     sites: str | None = _field(
-        f"where adapters sit, joined by commas: {', '.join(SITES)} (default: lora at query_value, the others at "
-        "feed_forward; attention,feed_forward is Houlsby's own)",
+        f"layers to adapt, separated by commas: {', '.join(SITES)} (default: query_value for lora, feed_forward for "
+        "the others; attention,feed_forward is the placement of Houlsby et al.)",
         None,
     )
-    target_modules: str | None = _field("regular expression over module names (default: by family and sites)", None)
-    near_identity: bool = _field("start bottlenecks with almost no effect (default: the original's N(0, 0.02))", False)
-    routing: str = _field(
-        "draw a route for each batch, for each example, or once for all steps and views", "batch", choices=ROUTINGS
+    target_modules: str | None = _field(
+        "layers to adapt as a regular expression over whole module names (default: by model family and --sites)", None
     )
-    move_unselected: bool = _field(
-        "AdamW moves modules that a step did not choose, as in the original; without, their moments stay as well, and "
-        "only AdamW's count of steps goes on",
+    near_identity: bool = _field(
+        "initialise a bottleneck's up projection with N(0, 0.0001), close to no effect (default: the original's "
+        "N(0, 0.02))",
+        False,
+    )
+    routing: str = _field(
+        "draw the modules to use for each batch (paper, section 3.1), for each example, or once for the whole run",
+        "batch",
+        choices=ROUTINGS,
+    )
+    update_unselected: bool = _field(
+        "let AdamW's momentum and weight decay move modules that a step did not use, as in the original; without, "
+        "their weights and moments stay as they are",
         True,
     )
     consistency_weight: float | None = _field(
-        "weight of the consistency loss between two views; 0 runs one view (default: the original's for a mixture, 1 "
-        "for labels and 100 for texts; 0 for everything else)",
+        "weight of the consistency loss between two passes with different routes (paper, section 3.2); 0 runs one pass "
+        "(default: for a mixture the original's, 1 for classification and 100 for generation; otherwise 0)",
         None,
     )
     collapse: str = _field(
-        "weights of the modules in their mean: equal, learned after training, or the best mean of some of them on the "
-        "validation data",
+        "module weights of the mean that is evaluated and exported (paper, section 3.3): uniform, learned after "
+        "training, or a greedy soup of the modules that improve the validation metric",
         "uniform",
         choices=COLLAPSES,
     )
 
     epochs: float = _field("passes over the training data", 10.0)
-    batch_size: int = _field("examples in a step on each device", 32)
-    eval_batch_size: int = _field("examples in a batch of an evaluation on each device", 128)
-    gradient_accumulation: int = _field("batches in an optimizer step", 1)
-    gradient_checkpointing: bool = _field("save memory: run each layer again in the backward pass", False)
-    precision: str = _field("arithmetic of the forward pass", "fp32", choices=PRECISIONS)
-    length_bucketing: bool = _field("put examples of similar length into a batch", False)
-    learning_rate: float = _field("peak learning rate; linear decay", 1e-3)
-    warmup_ratio: float = _field("share of the steps in which the learning rate rises", 0.06)
-    weight_decay: float = _field("AdamW's weight decay", 0.1)
-    label_smoothing: float = _field("of the cross-entropy on the first view", 0.0)
-    eval_steps: int | None = _field("evaluate and checkpoint every so many steps (default: every epoch)", None)
+    batch_size: int = _field("examples per device in a forward pass", 32)
+    eval_batch_size: int = _field("examples per device in a forward pass of an evaluation", 128)
+    gradient_accumulation: int = _field("batches per optimizer step", 1)
+    gradient_checkpointing: bool = _field("recompute activations in the backward pass: less memory, more time", False)
+    precision: str = _field("number format of forward and backward passes", "fp32", choices=PRECISIONS)
+    length_bucketing: bool = _field("batch examples of similar length, which saves padding", False)
+    learning_rate: float = _field("peak learning rate of AdamW; it decays linearly to 0", 1e-3)
+    warmup_ratio: float = _field("share of the steps in which the learning rate rises to its peak, below 1", 0.06)
+    weight_decay: float = _field("weight decay of AdamW", 0.1)
+    label_smoothing: float = _field("label smoothing of the cross-entropy, below 1", 0.0)
+    eval_steps: int | None = _field("optimizer steps between evaluations and checkpoints (default: one epoch)", None)
     early_stopping: int | None = _field(
-        "stop after this many evaluations without a better one, by the task's metric (generation: the loss)", None
+        "stop after this many evaluations without improvement of the task's first metric (generation: of the loss) "
+        "(default: never)",
+        None,
     )
-    num_beams: int = _field("generation: beams when the model is judged by what it writes", 1)
-    length_penalty: float = _field("generation: above 1 beams favour long texts, below 1 short ones", 1.0)
-    no_repeat_ngram_size: int = _field("generation: no sequence of so many tokens comes twice; 0 allows it", 0)
-    max_new_tokens: int = _field("generation: most tokens that it writes", 64)
-    seed: int = _field("seed of the held-out data, the head, the modules, the routes, the order and dropout", 0)
-    report_to: str = _field("where Trainer reports, joined by commas: tensorboard, wandb, …, or none", "tensorboard")
+    num_beams: int = _field("generation: beams with which texts for the metrics are generated; 1 is greedy", 1)
+    length_penalty: float = _field("generation: with beams, above 1 prefers long texts and below 1 short ones", 1.0)
+    no_repeat_ngram_size: int = _field("generation: no n-gram of this many tokens repeats in a text; 0 allows all", 0)
+    max_new_tokens: int = _field("generation: longest generated text, in tokens", 64)
+    seed: int = _field("seed of splits, head, modules, routes, order of the examples and dropout", 0)
+    report_to: str = _field("where to log, separated by commas: tensorboard, wandb, … or none", "tensorboard")
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -128,7 +163,7 @@ class Recipe:
                 raise RecipeError(f"{name} is {value}; it must not be negative")
         for name in ("warmup_ratio", "lora_dropout", "label_smoothing"):
             if getattr(self, name) >= 1:
-                raise RecipeError(f"{name} is {getattr(self, name)}; it is a share, below 1")
+                raise RecipeError(f"{name} is {getattr(self, name)}; it must be below 1")
         if not 0 < self.validation_share < 1:
             raise RecipeError(f"validation_share is {self.validation_share}; it must be between 0 and 1")
         if self.prompt is not None and "{input}" not in self.prompt:
@@ -137,8 +172,8 @@ class Recipe:
             raise RecipeError(f"seed is {self.seed}; it must be below {1 << 32}")
         if self.routing == "fixed" and self.collapse != "uniform":
             raise RecipeError(
-                f"collapse is {self.collapse}, and a fixed route trains one module of each mixture: there is nothing "
-                "to weigh; leave it out, or choose another --routing"
+                f"collapse is {self.collapse}, but a fixed route trains one module of each mixture, so there are no "
+                "modules to weigh: leave --collapse out, or choose another --routing"
             )
         if unknown := [site for site in (self.sites or "").split(",") if site and site not in SITES]:
             raise RecipeError(f"sites names {unknown[0]!r}; known are {', '.join(SITES)}")

@@ -1,1 +1,1 @@
-"""Carry out a recipe."""
+"""Carry out a recipe: prepare, fit, measure; interrupt, resume, sweep."""

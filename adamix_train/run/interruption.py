@@ -1,4 +1,4 @@
-"""Turn Ctrl-C and SIGTERM into a checkpoint and an orderly end."""
+"""End a run with a checkpoint on Ctrl-C or SIGTERM."""
 
 import signal
 from types import FrameType
@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption(TrainerCallback):
-    """Ends training after the step in which a signal came, with a checkpoint; a second signal ends it at once.
+    """Ends training with a checkpoint after the step in which a signal arrives; a second signal ends it at once.
 
     A signal to one of several processes ends all of them after the same step.
     """
@@ -29,7 +29,7 @@ class Interruption(TrainerCallback):
         for number in SIGNALS:
             try:
                 self.previous[number] = signal.signal(number, self._note)
-            except ValueError:  # only the main thread may; elsewhere a signal does what it did before
+            except ValueError:  # only the main thread can set handlers; elsewhere signals keep theirs
                 break
         return self
 
@@ -39,16 +39,16 @@ class Interruption(TrainerCallback):
         self.previous.clear()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for a checkpoint; at the end of an epoch one comes anyway, after the evaluation that belongs to it."""
+        """Request a checkpoint; at the end of an epoch one follows anyway, after its evaluation."""
         self.signalled = self._signalled_anywhere()
         at_epoch_end = args.save_strategy == SaveStrategy.EPOCH and float(state.epoch or 0).is_integer()
         if self.signalled and not at_epoch_end:
             control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """End training: Trainer's own end would delete the checkpoint if another one is better."""
+        """Raise Interrupted: the Trainer's own end would delete the checkpoint if another one is better."""
         if self.signalled:
-            PartialState().wait_for_everyone()  # the first process that ends takes the others with it
+            PartialState().wait_for_everyone()  # all have saved before the first ends, which ends the others
             raise Interrupted(
                 f"interrupted after step {state.global_step}; go on with --resume --out {args.output_dir}"
             )

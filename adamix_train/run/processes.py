@@ -1,8 +1,8 @@
-"""Data-parallel processes, as accelerate launch and torchrun start them."""
+"""Data-parallel processes, started by torchrun or accelerate launch."""
 
 import os
 
 
 def is_first_process() -> bool:
-    """Return whether this is the process that writes and speaks, before torch is loaded as well."""
+    """Return true in the one process that writes files and prints; it reads the environment, not torch."""
     return os.environ.get("RANK", "0") == "0"

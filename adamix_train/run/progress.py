@@ -1,4 +1,4 @@
-"""One progress bar for a run, on stderr, with the newest loss and metric behind it."""
+"""The progress bar of a run, on stderr, with the newest loss and metric."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class ProgressBar(TrainerCallback):
-    """Shows the steps of training; what Trainer logs stands behind the bar instead of on lines of its own."""
+    """Shows the steps of training, and what the Trainer logs beside the bar instead of on separate lines."""
 
     def __init__(self, metric: str) -> None:
         self.metric = metric
@@ -22,7 +22,7 @@ class ProgressBar(TrainerCallback):
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 

@@ -1,20 +1,22 @@
-"""The folder of a run: that it is new, or where the run in it goes on."""
+"""The folder of a run: check that it is new, mark it, find the checkpoint to resume from."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from adamix_train.artifacts.atomic_write import write_json
 from adamix_train.artifacts.checkpoint import Card, read_card, whole_checkpoints
 from adamix_train.errors import CheckpointError, RecipeError
 from adamix_train.recipe.recipe import REPORTING, Recipe
+from adamix_train.recipe.stored import current_fields
 
 STARTED = "recipe.json"
-"""Says of a folder that a run was started in it, and which; it comes before everything else."""
+"""File with the recipe of the run that was started in a folder; it is written before any other."""
 
 
 def check_new(out: Path) -> None:
-    """Raise an error if a new run would write to what is there."""
+    """Raise RecipeError if a new run would overwrite something in `out`."""
     if out.exists() and not out.is_dir():
         raise RecipeError(f"{out} is a file: give another --out")
     if out.exists() and any(out.iterdir()):
@@ -22,22 +24,25 @@ def check_new(out: Path) -> None:
 
 
 def begin(recipe: Recipe, out: Path) -> None:
-    """Mark a folder as that of a run."""
+    """Create the run's folder and store its recipe there."""
     out.mkdir(parents=True, exist_ok=True)
-    partial = out / f"{STARTED}.partial"
-    partial.write_text(json.dumps(asdict(recipe), indent=2, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(out / STARTED)
+    write_json(out / STARTED, asdict(recipe))
 
 
 def resume_point(recipe: Recipe, out: Path) -> Path | None:
-    """Return the newest whole step checkpoint of a run with this recipe, or None if it was stopped before the first."""
+    """Return the newest complete step checkpoint of the run in `out`; None if the run stopped before its first.
+
+    Raises:
+        CheckpointError: no run was started in `out`.
+        RecipeError: the run in `out` has another recipe.
+    """
     if not (out / STARTED).is_file():
         raise CheckpointError(
             f"nothing to resume: no run was started in {out} (it has no {STARTED}); leave out --resume"
         )
     try:
-        started = json.loads((out / STARTED).read_text("utf-8"))
-    except ValueError as error:
+        started = current_fields(json.loads((out / STARTED).read_text("utf-8")))
+    except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{out / STARTED} is damaged: {error}") from error
     check_recipe(recipe, started, out)
     steps = whole_checkpoints(out)
@@ -45,17 +50,21 @@ def resume_point(recipe: Recipe, out: Path) -> Path | None:
 
 
 def check_recipe(recipe: Recipe, started: dict[str, Any], out: Path) -> None:
-    """Raise an error if the run in `out` was started with another recipe; where it reports may differ."""
+    """Raise RecipeError if the run in `out` was started with another recipe; the fields in REPORTING may differ.
+
+    A field that the stored recipe lacks is newer than the run and counts as its default.
+    """
+    stored = {item.name: item.default for item in fields(Recipe)} | started
     for name, value in asdict(recipe).items():
-        if name not in REPORTING and started.get(name) != value:
+        if name not in REPORTING and stored[name] != value:
             raise RecipeError(
-                f"{name} is {value!r}, but the run in {out} was started with {started.get(name)!r}: put it back, or "
-                "give another --out"
+                f"{name} is {value!r}, but the run in {out} was started with {stored[name]!r}: put it back, or give "
+                "another --out"
             )
 
 
 def check_same(card: Card, step: Path | None) -> None:
-    """Raise an error if what a run is resumed with is not what it was started with."""
+    """Raise CheckpointError if labels, base or data are not those that the step checkpoint was trained with."""
     started = read_card(step) if step else card
     for name in ("labels", "base_sha256", "config_sha256", "data"):
         if getattr(card, name) != getattr(started, name):

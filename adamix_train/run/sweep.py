@@ -1,12 +1,13 @@
-"""Train one recipe with several seeds, and tell the mean and the deviation of what came out."""
+"""Train one recipe with several seeds, and report mean and deviation of the metrics."""
 
 import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adamix_train.artifacts.atomic_write import write_json
 from adamix_train.artifacts.checkpoint import read_card
 from adamix_train.errors import Interrupted
 from adamix_train.recipe.recipe import Recipe
@@ -14,27 +15,34 @@ from adamix_train.run.processes import is_first_process
 from adamix_train.run.run_folder import STARTED, check_recipe
 from adamix_train.run.train import train
 
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
 NOT_MEASURED = ("steps", "best_step", "trained_parameters", "all_parameters")
 SUFFIX = "_examples"
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A number over seeds."""
+    """Mean and deviation of a metric over seeds."""
 
     mean: float
     deviation: float
-    """Of the sample; 0 for one seed."""
+    """Sample standard deviation; 0 for one seed."""
 
 
-def sweep(recipe: Recipe, seeds: Sequence[int]) -> dict[str, Any]:
-    """Train into `out/seed-N` for every seed, and return (and store as sweep.json) the metrics' spread.
+def sweep(recipe: Recipe, seeds: Sequence[int], *, callbacks: "Sequence[TrainerCallback]" = ()) -> dict[str, Any]:
+    """Train into `out/seed-N` for each seed, and return the metrics' spread, which is stored as sweep.json.
 
-    A seed that is done is not trained again, one that was interrupted goes on, so that a sweep can be repeated until it
-    is whole, or given more seeds. A folder that holds a run of another recipe is an error.
+    Finished seeds are not trained again and interrupted ones are resumed, so that a sweep can be repeated until it is
+    complete, or extended by seeds. `callbacks` are passed to every run's Trainer.
+
+    Raises:
+        RecipeError: a seed's folder holds a run of another recipe.
+        Interrupted: a signal came; repeat the sweep to continue.
     """
     out = Path(recipe.out)
-    results = {seed: _run(replace(recipe, seed=seed, out=str(out / f"seed-{seed}"))) for seed in seeds}
+    results = {seed: _run(replace(recipe, seed=seed, out=str(out / f"seed-{seed}")), callbacks) for seed in seeds}
     spread = {
         name: vars(_spread([float(result[name]) for result in results.values()]))
         for name, value in results[seeds[0]].items()
@@ -42,23 +50,21 @@ def sweep(recipe: Recipe, seeds: Sequence[int]) -> dict[str, Any]:
     }
     summary = {"seeds": list(seeds), "metrics": spread, "runs": [result["checkpoint"] for result in results.values()]}
     if is_first_process():
-        partial = out / "sweep.json.partial"
-        partial.write_text(json.dumps(summary, indent=2) + "\n")
-        partial.replace(out / "sweep.json")
+        write_json(out / "sweep.json", summary)
     return summary
 
 
-def _run(recipe: Recipe) -> dict[str, Any]:
+def _run(recipe: Recipe, callbacks: "Sequence[TrainerCallback]") -> dict[str, Any]:
     out = Path(recipe.out)
     done = out / "results.json"
     if done.is_file():
         check_recipe(recipe, read_card(out).recipe, out)
-        results: dict[str, Any] = json.loads(done.read_text())
+        results: dict[str, Any] = json.loads(done.read_text("utf-8"))
         return results
     try:
-        return train(recipe, resume=(out / STARTED).is_file())
+        return train(recipe, resume=(out / STARTED).is_file(), callbacks=callbacks)
     except Interrupted as error:
-        raise Interrupted(f"interrupted at seed {recipe.seed}; repeat the command to go on with the sweep") from error
+        raise Interrupted(f"interrupted at seed {recipe.seed}; repeat the command to continue the sweep") from error
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -1,1 +1,1 @@
-"""What is learned: the table of tasks, the files they come in, and the examples read from them."""
+"""The table of tasks and the kinds of tasks."""

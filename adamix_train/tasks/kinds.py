@@ -1,4 +1,4 @@
-"""What there is to learn: a label, a score, or a text to write."""
+"""Kinds of tasks: predict a label, predict a score, or generate a text."""
 
 import math
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from adamix_train.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class TaskKind:
-    """How the targets of a kind of task are read and split."""
+    """Rules by which the targets of a kind of task are checked and data is split."""
 
     noun: str
-    """What a target is called."""
+    """Name of a target in error messages."""
     check: Callable[[str, tuple[str, ...] | None, str], str]
-    """Returns a target as an example has it; takes the value, the names of labels if any, and where it stood."""
+    """Takes a value, the task's label names and the value's place; returns the target or raises DataError."""
     stratified: bool = False
-    """Whether a split takes its share of each target."""
+    """Splits sample each label separately."""
     grouped: bool = False
-    """Whether examples with the same input stay on one side of a split: they are wordings of one text."""
+    """Splits keep examples with the same input, which are several references for it, together."""
 
 
 def _label(value: str, labels: tuple[str, ...] | None, where: str) -> str:

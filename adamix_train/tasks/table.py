@@ -1,4 +1,4 @@
-"""The tasks by name; a new one is an entry in the table."""
+"""The tasks by name; a new task is an entry in the table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,42 +9,43 @@ from adamix_train.readers.triples import read_dart, read_webnlg
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """Where the `datasets` library finds a task's sets."""
+    """Location of a task's sets for `datasets.load_dataset`."""
 
     path: str
+    """Repository id, or a folder."""
     config: str | None = None
     revision: str | None = None
-    """The branch with the files converted to Parquet, for sets that are published as a script."""
+    """Branch with Parquet files, for sets that are published as a script."""
     test: str = "validation"
-    """The split that is reported: GLUE keeps the labels of its test sets to itself."""
+    """Split that metrics are reported on; GLUE's test sets have no labels."""
     references: str | None = None
-    """The column with all texts of a reported row, where there are several."""
+    """Column with all references of a test row, where there are several."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """How a task's data is read and how it is judged."""
+    """Columns, file format and metrics of a task."""
 
     kind: str = "classification"
-    """A key of `adamix_train.objectives.OBJECTIVES`: what is learned."""
+    """Key of `tasks.kinds.TASK_KINDS` and `training.objectives.OBJECTIVES`."""
     inputs: tuple[str, ...] = ("text",)
-    """The columns that go into the model: one, or two for a pair."""
+    """Columns of the model's input: one, or two for a pair."""
     target: str = "label"
-    """The column of the label, the score, or the text to write."""
+    """Column of the label, score or target text."""
     labels: tuple[str, ...] | None = None
-    """Names for the labels 0, 1, … that stand in its files; None takes the labels as they stand."""
+    """Names of the labels 0, 1, … in its files; None keeps the labels of the files."""
     metrics: tuple[str, ...] = ("accuracy",)
-    """Keys of `adamix_train.metrics.METRICS`; the first decides which checkpoint is best."""
+    """Keys of `metrics.table.METRICS`; the first selects the best checkpoint."""
     prompt: str = "{input}"
-    """Generation: the text in front of the target."""
+    """Generation: template of the text before the target."""
     header: tuple[str, ...] | None = None
-    """The columns of its files where they have no header line."""
+    """Column names of its files, if those have no header line."""
     rename: Mapping[str, str] = field(default_factory=dict)
-    """Columns of its official files that have other names than on the hub."""
+    """Column name in its official files → name on the Hub."""
     quoted: bool = True
-    """Whether a quotation mark in a field is syntax rather than text."""
+    """Quotation marks around a field are syntax rather than text."""
     readers: Mapping[str, Reader] = field(default_factory=lambda: READERS)
-    """How its files are read, by suffix."""
+    """File suffix → reader."""
     hub: Hub | None = None
 
 
@@ -69,7 +70,7 @@ TASKS: dict[str, Task] = {
     "generation": Task(
         kind="generation", inputs=("input",), target="target", prompt=ARROW, metrics=WRITING
     ),
-    # GLUE (Wang et al., 2019), under its hub names and in the files that its authors publish.
+    # GLUE (Wang et al., 2019), under its Hub names and in the files that its authors publish.
     "sst2": Task(
         header=("sentence", "label"), quoted=False, inputs=("sentence",), labels=("negative", "positive"),
         hub=_glue("sst2"),
@@ -98,7 +99,7 @@ TASKS: dict[str, Task] = {
     "qnli": Task(quoted=False, inputs=("question", "sentence"), labels=ENTAILMENT, hub=_glue("qnli")),
     "rte": Task(quoted=False, inputs=SENTENCES, labels=ENTAILMENT, hub=_glue("rte")),
     "wnli": Task(quoted=False, inputs=SENTENCES, labels=("not_entailment", "entailment"), hub=_glue("wnli")),
-    # Data to text; "=>" marks where the text begins.
+    # Data to text; "=>" separates the data from the text.
     "e2e_nlg": Task(
         kind="generation", rename={"mr": "meaning_representation", "ref": "human_reference"},
         inputs=("meaning_representation",), target="human_reference", prompt=ARROW, metrics=WRITING,

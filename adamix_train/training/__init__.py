@@ -1,1 +1,1 @@
-"""The training loop: objectives, methods, the Trainer."""
+"""The training loop: objectives, methods, losses and the Trainer."""

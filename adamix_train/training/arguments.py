@@ -1,4 +1,4 @@
-"""Trainer's arguments from a recipe."""
+"""The Trainer's arguments from a recipe."""
 
 import torch
 from transformers import TrainingArguments
@@ -10,15 +10,19 @@ from adamix_train.training.objectives import Objective
 
 
 def training_arguments(recipe: Recipe, objective: Objective, metric: str) -> TrainingArguments:
-    """Return Trainer's arguments: AdamW, linear decay, the best checkpoint by `metric` kept beside the newest.
+    """Return the Trainer's arguments: AdamW, linear decay, and the best checkpoint by `metric` kept with the newest.
 
-    Of checkpoints that tie, `AdaMixTrainer` keeps the one with the lowest validation loss, and of those the last.
+    Among checkpoints with the same metric `AdaMixTrainer` keeps the one with the lowest validation loss, then the last.
+
+    Raises:
+        RecipeError: a value is impossible, or a reporter in `report_to` is unknown or not installed.
+        TrainingError: the device does not support the precision.
     """
     check_precision(recipe.precision)
     often = "epoch" if recipe.eval_steps is None else "steps"
     reporters = [name.strip() for name in recipe.report_to.split(",")]
     try:
-        # Trainer looks these up only after the base is loaded.
+        # The Trainer itself looks these up only after the base is loaded.
         get_reporting_integration_callbacks([name for name in reporters if name != "none"])
         return TrainingArguments(
             output_dir=recipe.out,
@@ -48,7 +52,7 @@ def training_arguments(recipe: Recipe, objective: Objective, metric: str) -> Tra
             restore_callback_states_from_checkpoint=True,
             metric_for_best_model=metric,
             greater_is_better=metric != "loss",
-            prediction_loss_only=objective.writes,
+            prediction_loss_only=objective.is_generative,
             report_to=reporters,
             remove_unused_columns=False,
             label_names=["labels"],
@@ -56,12 +60,12 @@ def training_arguments(recipe: Recipe, objective: Objective, metric: str) -> Tra
             ddp_find_unused_parameters=False,
             dataloader_pin_memory=torch.cuda.is_available(),
         )
-    except (ValueError, RuntimeError, ImportError) as error:  # of values, and of reporters that are not installed
+    except (ValueError, RuntimeError, ImportError) as error:  # ImportError: a reporter that is not installed
         raise RecipeError(" ".join(str(error).split())) from error
 
 
 def check_precision(precision: str) -> None:
-    """Raise an error if the device has no such arithmetic."""
+    """Raise TrainingError if the device does not support `precision`."""
     if precision == "fp16" and not torch.cuda.is_available():
         raise TrainingError("precision fp16 needs a GPU: choose bf16 or fp32")
     if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():

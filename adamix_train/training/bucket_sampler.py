@@ -1,4 +1,4 @@
-"""The order of training examples with length bucketing."""
+"""Order of the training examples with length bucketing."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,16 +8,16 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
 class BucketSampler(Sampler[int]):
-    """Puts examples of similar length next to each other, in an order that is a function of (seed, epoch) alone.
+    """Samples examples of similar length in sequence, in an order that depends on seed and epoch alone.
 
-    transformers' own sampler draws from torch's global generator, whose state within an epoch a resumed run lacks.
+    transformers' own sampler uses torch's global generator, whose state within an epoch a resumed run does not have.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self.lengths, self.batch_size, self.seed, self.epoch = list(lengths), batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of this epoch; accelerate calls it."""
+        """Select the order of this epoch; accelerate calls this method."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The ways to train a base: AdaMix, and the baselines that it is measured against on the same code path."""
+"""The training methods: AdaMix, and the baselines that share its code path."""
 
 import re
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from adamix_train.peft_method.target_modules import default_targets
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.training.objectives import Objective
 
-Trained = Any
+TrainableModel = Any
 """A PreTrainedModel, or a PeftModel around one."""
 HEADS = ("classifier", "score")
-"""Names of heads that may have weights in a base already, and are trained whole all the same."""
+"""Names of heads that are trained even if the base has weights for them."""
 
 
 def adamix_config(recipe: Recipe, objective: Objective, base: Base) -> AdaMixConfig:
-    """Return the mixture that a recipe describes; one module without consistency is a plain adapter."""
+    """Return the PEFT configuration of a recipe's mixture; with one module it is a plain adapter."""
     return AdaMixConfig(
         task_type=objective.task_type,
         kind=recipe.kind,
@@ -38,17 +38,17 @@ def adamix_config(recipe: Recipe, objective: Objective, base: Base) -> AdaMixCon
 
 
 def trained_heads(base: Base) -> list[str]:
-    """Return the modules that are trained whole: all that the base did not bring, and heads."""
+    """Return the names of modules whose weights are all trained: those that the base lacks, and heads."""
     top = {name for name, _ in base.model.named_children()}
     return sorted({*base.new_modules, *(name for name in HEADS if name in top)})
 
 
-def _adamix(base: Base, recipe: Recipe, objective: Objective) -> Trained:
+def _adamix(base: Base, recipe: Recipe, objective: Objective) -> TrainableModel:
     return peft.get_peft_model(base.model, adamix_config(recipe, objective, base))
 
 
-def _peft_lora(base: Base, recipe: Recipe, objective: Objective) -> Trained:
-    """PEFT's own LoRA; it adapts a fused projection as a whole."""
+def _peft_lora(base: Base, recipe: Recipe, objective: Objective) -> TrainableModel:
+    """Return the model with PEFT's own LoRA, which adapts the whole output of a fused projection."""
     targets = (
         recipe.target_modules
         or default_targets(
@@ -66,11 +66,11 @@ def _peft_lora(base: Base, recipe: Recipe, objective: Objective) -> Trained:
     return peft.get_peft_model(base.model, config)
 
 
-def _full(base: Base, recipe: Recipe, objective: Objective) -> Trained:
+def _full(base: Base, recipe: Recipe, objective: Objective) -> TrainableModel:
     return base.model
 
 
-def _head(base: Base, recipe: Recipe, objective: Objective) -> Trained:
+def _head(base: Base, recipe: Recipe, objective: Objective) -> TrainableModel:
     base.model.requires_grad_(False)
     heads = trained_heads(base)
     if not heads:
@@ -80,7 +80,7 @@ def _head(base: Base, recipe: Recipe, objective: Objective) -> Trained:
     return base.model
 
 
-METHODS: dict[str, Callable[[Base, Recipe, Objective], Trained]] = {
+METHODS: dict[str, Callable[[Base, Recipe, Objective], TrainableModel]] = {
     "adamix": _adamix,
     "peft-lora": _peft_lora,
     "head": _head,
@@ -88,11 +88,15 @@ METHODS: dict[str, Callable[[Base, Recipe, Objective], Trained]] = {
 }
 
 
-def make_trained(base: Base, recipe: Recipe, objective: Objective) -> Trained:
-    """Return the model of a recipe with what its method trains, and nothing else, requiring gradients."""
+def build_trainable_model(base: Base, recipe: Recipe, objective: Objective) -> TrainableModel:
+    """Return the recipe's model, in which exactly the weights that the method trains require gradients.
+
+    Raises:
+        RecipeError: the method or its target modules do not fit the base.
+    """
     try:
         return METHODS[recipe.method](base, recipe, objective)
     except re.error as error:
-        raise RecipeError(f"target_modules is no regular expression: {error}") from error
+        raise RecipeError(f"target_modules is not a regular expression: {error}") from error
     except (ValueError, TypeError) as error:
         raise RecipeError(str(error)) from error

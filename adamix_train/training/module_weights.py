@@ -1,6 +1,7 @@
-"""Weigh the modules in their mean, after training: learned weights, or a greedy soup.
+"""Choose the weights of the modules in their mean after training: uniform, learned, or a greedy soup.
 
-Both leave the modules as they are and set the mixtures' `scores`, which a checkpoint keeps and a collapse uses.
+The modules themselves do not change; the weights are stored in the mixtures' `scores`, which checkpoints keep and
+collapsing uses.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,16 +15,17 @@ from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.training.trainer import AdaMixTrainer
 
 LEARNING_RATE = 0.05
+"""Learning rate of the scores, with Adam."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How good a mean of modules is on the validation data."""
+    """Quality of a mean of modules on the validation data."""
 
     metric: float
     """Higher is better."""
     loss: float
-    """Lower is better; decides where metrics tie."""
+    """Lower is better; decides between equal metrics."""
 
 
 def mixtures(model: nn.Module) -> list[MixtureLinear]:
@@ -32,14 +34,14 @@ def mixtures(model: nn.Module) -> list[MixtureLinear]:
 
 
 def keep_uniform(trainer: AdaMixTrainer, metric: str) -> None:
-    """Leave the weights equal, as AdaMix has them."""
+    """Leave the weights equal (AdaMix, section 3.3)."""
 
 
 def learn_scores(trainer: AdaMixTrainer, metric: str) -> None:
-    """Learn a score for every module of every projection in one pass over the training data, all else frozen.
+    """Learn a score for each module of each mixture in one pass over the training data, everything else frozen.
 
-    The weights are the scores' softmax, as in the original; there the scores replaced the random routes from the first
-    step, here they are learned for the trained modules.
+    The weights are the softmax of the scores, as in the original code. There, scores replaced random routes from the
+    first step; here they are learned for modules that are already trained.
     """
     model, found = trainer.model, mixtures(trainer.model)
     if not found:
@@ -53,7 +55,7 @@ def learn_scores(trainer: AdaMixTrainer, metric: str) -> None:
         model.train()
         for mixture in found:
             mixture.eval()
-        for batch in tqdm(trainer.get_train_dataloader(), desc="weighing", unit="step"):
+        for batch in tqdm(trainer.get_train_dataloader(), desc="learning module weights", unit="step"):
             inputs = trainer._prepare_inputs(batch)
             labels = inputs.pop("labels")
             logits, targets = trainer.objective.rows(model(**inputs).logits, labels)
@@ -69,25 +71,25 @@ def learn_scores(trainer: AdaMixTrainer, metric: str) -> None:
 
 
 def greedy_soup(trainer: AdaMixTrainer, metric: str) -> None:
-    """Average only modules that help on the validation data (Wortsman et al., 2022)."""
+    """Average only the modules that improve `metric` on the validation data (Wortsman et al., 2022)."""
     found = mixtures(trainer.model)
     if not found:
         return
     count, sign = found[0].num_modules, 1 if trainer.args.greater_is_better else -1
 
     def quality(chosen: list[int]) -> Quality:
-        average(found, equal_shares(chosen, count))
+        set_weights(found, equal_weights(chosen, count))
         metrics = trainer.evaluate()
         return Quality(metric=sign * float(metrics[f"eval_{metric}"]), loss=float(metrics["eval_loss"]))
 
-    average(found, equal_shares(choose_soup(count, quality), count))
+    set_weights(found, equal_weights(choose_soup(count, quality), count))
 
 
 def choose_soup(count: int, quality: Callable[[list[int]], Quality]) -> list[int]:
-    """Return which of `count` modules to average, by the `quality` of a mean of some of them.
+    """Return the indices of the modules to average, of `count` in each mixture.
 
-    The ingredients are the modules by their number, the same in every mixture: best first, by the metric and then by
-    the loss, each is kept if the mean with it has no lower metric than without.
+    `quality` measures the mean of some modules. Modules are tried in the order of their own metric, then of their loss,
+    and each is kept unless the mean's metric gets worse with it. An index means the same choice in every mixture.
     """
     alone = {index: quality([index]) for index in range(count)}
     first, *others = sorted(alone, key=lambda index: (-alone[index].metric, alone[index].loss))
@@ -98,19 +100,20 @@ def choose_soup(count: int, quality: Callable[[list[int]], Quality]) -> list[int
     return soup
 
 
-def equal_shares(chosen: Sequence[int], count: int) -> list[float]:
-    """Return the weights of `count` modules in the mean of those `chosen`."""
+def equal_weights(chosen: Sequence[int], count: int) -> list[float]:
+    """Return the weights of `count` modules: equal for those `chosen`, 0 for the others, 1 in total."""
     return [1 / len(chosen) if index in chosen else 0.0 for index in range(count)]
 
 
-def average(found: Sequence[MixtureLinear], shares: Sequence[float]) -> None:
-    """Weigh the modules in every mean with `shares`, which sum to 1."""
+def set_weights(found: Sequence[MixtureLinear], weights: Sequence[float]) -> None:
+    """Set the weights of the modules in the mean of every mixture; they sum to 1."""
     for mixture in found:
-        mixture.scores = torch.tensor(shares).log().to(mixture.scores)
+        mixture.scores = torch.tensor(weights).log().to(mixture.scores)
 
 
-WEIGHINGS: dict[str, Callable[[AdaMixTrainer, str], None]] = {
+MODULE_WEIGHTS: dict[str, Callable[[AdaMixTrainer, str], None]] = {
     "uniform": keep_uniform,
     "learned": learn_scores,
     "greedy-soup": greedy_soup,
 }
+"""Recipe's `collapse` → function of a trained Trainer and the name of its metric."""

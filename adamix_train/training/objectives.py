@@ -1,4 +1,4 @@
-"""What a step minimises, by kind of task: the model, its inputs, the rows that are compared, and the losses."""
+"""Training objectives by kind of task: the model class, the inputs and the loss."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,24 +25,26 @@ from adamix_train.data.examples import Example
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """How a kind of task is learned."""
+    """The model class, inputs and loss of a kind of task."""
 
     model: Any
-    """transformers' automatic class."""
+    """Automatic class of transformers, such as AutoModelForCausalLM."""
     settings: Callable[[list[str]], dict[str, Any]]
-    """Returns what the model's configuration takes, from the names of the labels."""
+    """Takes the label names; returns fields of the model's configuration."""
     task_type: peft.TaskType
     encode: Callable[[Sequence[Example], Encoding], list[dict[str, Any]]]
+    """Returns one unpadded model input an example, `labels` included."""
     rows: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    """Takes the logits and labels of a batch as the model has them, and returns those that count: (rows, classes) and
-    (rows,)."""
+    """Takes a batch's logits and labels in the model's shapes; returns those with a loss, as (rows, classes) and
+    (rows,): sequences for classification and regression, target tokens for generation."""
     loss: Callable[..., Tensor]
-    """Of such logits and labels; a mean over rows. Takes `label_smoothing` where it is a cross-entropy."""
+    """Takes what `rows` returns, and `label_smoothing`; returns the mean over rows, a scalar."""
     consistency_weight: float
-    """The original's; 0 where consistency means nothing."""
+    """Weight in the original code; 0 if the objective has no consistency loss."""
     collate: Callable[[PreTrainedTokenizerBase, PreTrainedModel], Callable[[list[Any]], Any]]
-    writes: bool = False
-    """Whether the model is judged by what it writes rather than by its logits."""
+    """Returns the function that pads model inputs to a batch."""
+    is_generative: bool = False
+    """The metrics are computed from generated text rather than from logits."""
 
 
 def _regression_settings(labels: list[str]) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def _pad_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> C
 
 
 def _pad_with_labels(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Callable[[list[Any]], Any]:
-    """Pad labels as well, and give a decoder of its own the labels, shifted, as input."""
+    """Pad labels as well, and make shifted labels the input of an encoder-decoder's decoder."""
     return DataCollatorForSeq2Seq(tokenizer, model if model.config.is_encoder_decoder else None)
 
 
@@ -67,13 +69,13 @@ def _all(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _targets(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logits (batch, sequence, vocabulary) at positions that have a label (batch, sequence)."""
+    """Return (tokens, vocabulary) and (tokens,): logits (batch, sequence, vocabulary) at positions with a label."""
     learned = labels != IGNORED
     return logits[learned], labels[learned]
 
 
 def _next_tokens(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logits at each position with the token at the next."""
+    """Return the logits at each position and the label of the next."""
     return _targets(logits[:, :-1], labels[:, 1:])
 
 
@@ -115,7 +117,7 @@ OBJECTIVES: dict[str, Objective] = {
         rows=_next_tokens,
         loss=_cross_entropy,
         consistency_weight=100.0,
-        writes=True,
+        is_generative=True,
     ),
     "sequence-to-sequence": Objective(
         model=AutoModelForSeq2SeqLM,
@@ -126,12 +128,12 @@ OBJECTIVES: dict[str, Objective] = {
         rows=_targets,
         loss=_cross_entropy,
         consistency_weight=100.0,
-        writes=True,
+        is_generative=True,
     ),
 }
-"""By kind of task; a generation on an encoder-decoder is learned as sequence-to-sequence."""
+"""Kind of task → objective; generation with an encoder-decoder is `sequence-to-sequence`."""
 
 
 def objective_of(kind: str, *, encoder_decoder: bool) -> Objective:
-    """Return the objective of a kind of task on a base."""
+    """Return the objective of a kind of task for a base of the given architecture."""
     return OBJECTIVES["sequence-to-sequence" if kind == "generation" and encoder_decoder else kind]

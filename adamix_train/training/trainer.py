@@ -1,42 +1,48 @@
-"""A transformers Trainer that draws routes, adds the consistency loss and pickles nothing."""
+"""The Trainer of mixtures: routes, consistency loss, and checkpoints without pickles."""
 
-import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import Trainer
 
 from adamix_train.artifacts.checkpoint import OPTIMIZER, Card, whole_checkpoints, write_card
-from adamix_train.artifacts.training_state import load_state, save_state
+from adamix_train.artifacts.training_state import load_random_state, load_state, save_random_state, save_state
 from adamix_train.errors import CheckpointError, TrainingError
 from adamix_train.mixture.routing import Route, keep_route
 from adamix_train.peft_method import AdaMixModel
 from adamix_train.training.bucket_sampler import BucketSampler
 from adamix_train.training.consistency import consistency_loss, two_views
 from adamix_train.training.objectives import OBJECTIVES, Objective
-from adamix_train.training.unselected import hold_unselected
+from adamix_train.training.unselected import freeze_unselected
 
 LOSS = "eval_loss"
 TIMINGS = ("_runtime", "_per_second")
+SCALER = "scaler.safetensors"
 RNG = "rng_state_{rank}.safetensors"
 
 
 class AdaMixTrainer(Trainer):
-    """`transformers.Trainer` for a PEFT model with an `AdaMixConfig`.
+    """`transformers.Trainer` for a PEFT model with an `AdaMixConfig`; models without mixtures train as well.
 
-    With `consistency_weight` above zero a step runs two views of its batch under two routes in one forward pass;
-    labels go to the first view only. `routing` "example" draws a route for every row instead of one for the
-    batch; "fixed" takes that of step 0 always, in both views, and evaluates the modules on it alone, which are all that
-    is trained. The loss is the mean over the rows (texts: tokens) of an optimizer step, however many batches and
-    processes they are in.
-    `card` makes every saved folder a checkpoint that adamix-export reads. Models without mixtures train as well: their
-    views differ by dropout alone.
+    The loss is the mean over the rows (generation: target tokens) of an optimizer step, over all its batches and
+    processes.
+
+    Args:
+        consistency_weight: weight of the consistency loss. Above 0, a step runs two views of its batch in one forward
+            pass, under two routes; the task's loss is that of the first view. Views of a model without mixtures differ
+            by dropout alone.
+        objective: loss of the task, from `training.objectives`.
+        label_smoothing: smoothing of the task's cross-entropy.
+        routing: "batch" draws a route for each batch, "example" one for each row; "fixed" always uses the route of
+            step 0, in both views, and evaluates the modules on it alone.
+        update_unselected: let AdamW move modules that a step did not use, as in the original code.
+        card: description of the run; with it, every saved folder is a checkpoint that adamix-export reads.
     """
 
     loss_is_scaled_for_ga = True
@@ -48,19 +54,19 @@ class AdaMixTrainer(Trainer):
         objective: Objective = OBJECTIVES["classification"],
         label_smoothing: float = 0.0,
         routing: str = "batch",
-        move_unselected: bool = True,
+        update_unselected: bool = True,
         card: Card | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.consistency_weight, self.objective, self.card = consistency_weight, objective, card
-        self.label_smoothing, self.routing, self.move_unselected = label_smoothing, routing, move_unselected
+        self.label_smoothing, self.routing, self.update_unselected = label_smoothing, routing, update_unselected
         self.routed = isinstance(getattr(self.model, "base_model", None), AdaMixModel)
         if self.routed and routing == "fixed":
             for name, config in self.model.peft_config.items():
                 keep_route(self.model.base_model.mixtures(name), Route(step=0), seed=config.seed)
         self.micro_step = (-1, 0)
-        """The optimizer step of the last forward pass, and how many passes it had before."""
+        """Optimizer step of the last forward pass, and the number of passes before it in that step."""
 
     def compute_loss(
         self,
@@ -69,7 +75,7 @@ class AdaMixTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the task's loss on the first view plus the weighted consistency between the views."""
+        """Return the task's loss on the first view plus the weighted consistency loss between the views."""
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs)
         inputs = dict(inputs)
@@ -88,14 +94,14 @@ class AdaMixTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
-        """Return the batches of an optimizer step and how many rows they have a loss on, over all processes."""
+        """Return the batches of an optimizer step and the number of their rows with a loss, over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         labels = [batch["labels"] for batch in batches]
         rows = torch.tensor(sum(len(self.objective.rows(one, one)[1]) for one in labels), device=device)
         return batches, self.accelerator.gather(rows).sum()
 
     def next_route(self, views: int, batch: int) -> Route:
-        """Return the route of the next training forward; rows are counted over all data-parallel ranks."""
+        """Return the route of the next forward pass; rows are numbered over all data-parallel ranks."""
         step = self.next_step()
         if self.routing == "fixed":
             return Route(step=0)
@@ -104,7 +110,7 @@ class AdaMixTrainer(Trainer):
         return Route(step=step, views=views, rows=rows)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate; a model whose loss is not a number ends the run before it is kept."""
+        """Evaluate; raise TrainingError if the loss is not finite, before the model is saved."""
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         for name in (LOSS, "test_loss"):
             self._check(torch.tensor(metrics.get(name, 0.0)), f"the {name}", self.state.global_step)
@@ -127,12 +133,12 @@ class AdaMixTrainer(Trainer):
         return True
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
-        """Return loss, logits and labels: some models give other tensors beside the logits."""
+        """Return loss, logits and labels, without the other tensors that some models return with the logits."""
         loss, logits, labels = super().prediction_step(*args, **kwargs)
         return loss, logits[0] if isinstance(logits, tuple) else logits, labels
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Return a sampler whose order depends on seed and epoch alone, so that a run resumes within an epoch."""
+        """Return a sampler whose order depends on seed and epoch alone, so that a run can resume within an epoch."""
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         lengths = [len(row["input_ids"]) for row in self.train_dataset]
@@ -141,14 +147,14 @@ class AdaMixTrainer(Trainer):
         )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """Make the optimizer, which leaves unselected modules alone if `move_unselected` is false."""
+        """Create the optimizer; it leaves unselected modules alone if `update_unselected` is false."""
         optimizer = super().create_optimizer(*args, **kwargs)
-        if self.routed and not self.move_unselected:
-            hold_unselected(optimizer, self.model)
+        if self.routed and not self.update_unselected:
+            freeze_unselected(optimizer, self.model)
         return optimizer
 
     def _check(self, value: Tensor, what: str, step: int) -> None:
-        """Stop a run in which `value` is not a number, before it is kept."""
+        """Raise TrainingError if `value` is not finite, before the model is saved."""
         if torch.isfinite(value):
             return
         raise TrainingError(
@@ -157,14 +163,14 @@ class AdaMixTrainer(Trainer):
         )
 
     def next_step(self) -> int:
-        """Return the number of the next training forward; a resumed run goes on as if it had not stopped."""
+        """Return the number of the next training forward pass, which a resumed run counts as the original would."""
         step, passes = self.micro_step
         passes = passes + 1 if step == self.state.global_step else 0
         self.micro_step = (self.state.global_step, passes)
         return self.state.global_step * self.args.gradient_accumulation_steps + passes
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Write a step checkpoint; if it cannot be written, take away what was and leave the older ones alone."""
+        """Write a step checkpoint; if that fails, remove its part and keep the older checkpoints."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         trained = [weight.detach().sum() for weight in self.model.parameters() if weight.requires_grad]
         self._check(torch.stack(trained).sum(), "the sum of the weights", self.state.global_step)
@@ -191,20 +197,9 @@ class AdaMixTrainer(Trainer):
         self.write_card(folder)
 
     def write_card(self, folder: Path) -> None:
-        """Make a saved folder a checkpoint, with the newest metrics; the first of several processes does."""
+        """Write the card, with the newest metrics, into a saved folder; only the first process does."""
         if self.card is not None and self.args.should_save:
-            write_card(folder, replace(self.card, metrics=self.last_metrics()))
-
-    def last_metrics(self) -> dict[str, float]:
-        """Return the newest numbers of the validation data, by plain names, and of the test data, as test_…."""
-        newest: dict[str, float] = {}
-        for entry in self.state.log_history:
-            newest |= {
-                name.removeprefix("eval_"): value
-                for name, value in entry.items()
-                if name.startswith(("eval_", "test_")) and not name.endswith(TIMINGS)
-            }
-        return newest
+            write_card(folder, replace(self.card, metrics=newest_metrics(self.state.log_history)))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.args.should_save:
@@ -219,21 +214,15 @@ class AdaMixTrainer(Trainer):
 
     def _save_scaler(self, output_dir: str) -> None:
         if self.accelerator.scaler is not None and self.args.should_save:
-            save_state(self.accelerator.scaler.state_dict(), Path(output_dir) / "scaler.safetensors")
+            save_state(self.accelerator.scaler.state_dict(), Path(output_dir) / SCALER)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None and (file := Path(checkpoint) / "scaler.safetensors").is_file():
+        if checkpoint is not None and (file := Path(checkpoint) / SCALER).is_file():
             self.accelerator.scaler.load_state_dict(load_state(file))
 
     def _save_rng_state(self, output_dir: str) -> None:
-        state = {
-            "python": random.getstate(),
-            "numpy": np.random.get_state(),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        save_state(state, Path(output_dir) / RNG.format(rank=self.args.process_index))
+        save_random_state(Path(output_dir) / RNG.format(rank=self.args.process_index))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -241,9 +230,16 @@ class AdaMixTrainer(Trainer):
         file = Path(checkpoint) / RNG.format(rank=self.args.process_index)
         if not file.is_file():
             raise CheckpointError(f"{checkpoint} was written by fewer processes: resume it with as many")
-        state = load_state(file)
-        random.setstate(state["python"])
-        np.random.set_state(state["numpy"])
-        torch.set_rng_state(state["torch"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda"])
+        load_random_state(file)
+
+
+def newest_metrics(history: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the newest metrics that the Trainer logged: validation data by plain name, test data as `test_…`."""
+    newest: dict[str, float] = {}
+    for entry in history:
+        newest |= {
+            name.removeprefix("eval_"): value
+            for name, value in entry.items()
+            if name.startswith(("eval_", "test_")) and not name.endswith(TIMINGS)
+        }
+    return newest

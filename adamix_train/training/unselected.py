@@ -1,6 +1,6 @@
-"""Keep modules that no route chose in an optimizer step where they are, their AdamW moments included.
+"""Keep the weights and AdamW moments of modules that an optimizer step did not use.
 
-The original moved them: its zeroed gradients still brought momentum and weight decay to every module.
+The original code updates them: its zero gradients still apply momentum and weight decay to every module.
 """
 
 from typing import Any
@@ -12,8 +12,11 @@ from torch.optim import Optimizer
 from adamix_train.mixture.projection import MixtureLinear
 
 
-def hold_unselected(optimizer: Optimizer, model: nn.Module) -> None:
-    """Make `optimizer` restore, after each step, what belongs to modules that no forward pass since the last used."""
+def freeze_unselected(optimizer: Optimizer, model: nn.Module) -> None:
+    """Make a step of `optimizer` leave modules alone that no forward pass since the previous step used.
+
+    AdamW's step count, which all modules of a mixture share, still advances.
+    """
     mixtures = [module for module in model.modules() if isinstance(module, MixtureLinear) and module.num_modules > 1]
     before: list[tuple[Tensor, list[int], Tensor]] = []
 
@@ -32,7 +35,7 @@ def hold_unselected(optimizer: Optimizer, model: nn.Module) -> None:
             mixture.chosen.clear()
 
     def _stacks(parameter: Tensor) -> list[Tensor]:
-        """Return the parameter and what the optimizer keeps for it in its shape: (modules, …)."""
+        """Return the parameter and the optimizer's moments of it, all (modules, …)."""
         state = optimizer.state.get(parameter, {})
         moments = [value for value in state.values() if isinstance(value, Tensor) and value.shape == parameter.shape]
         return [parameter.detach(), *moments]

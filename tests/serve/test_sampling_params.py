@@ -12,7 +12,7 @@ def test_one_stop_string_may_be_given_alone() -> None:
 
 def test_a_repetition_that_would_be_sought_at_every_token_is_bounded() -> None:
     assert SamplingParams(no_repeat_ngram_size=128).no_repeat_ngram_size == 128
-    with pytest.raises(InputError, match="no_repeat_ngram_size is 129: it must be 0 .off. to 128"):
+    with pytest.raises(InputError, match=r"no_repeat_ngram_size is 129: it must be 0 \(off\) to 128"):
         SamplingParams(no_repeat_ngram_size=129)
 
 

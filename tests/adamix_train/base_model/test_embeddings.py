@@ -7,7 +7,7 @@ import torch
 from tokenizers import processors
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from adamix_train.base_model.embeddings import UNLIMITED, check_embeddings, positions
+from adamix_train.base_model.embeddings import UNLIMITED, check_embeddings, max_positions
 from adamix_train.errors import BaseError
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
@@ -41,14 +41,14 @@ def test_a_base_takes_as_many_tokens_as_pytorch_and_not_one_more(
     family: str, settings: dict[str, Any], most: int
 ) -> None:
     model = tiny(family, **settings)
-    assert positions(model.config) == most
+    assert max_positions(model.config) == most
     model(input_ids=torch.full((1, most), 10))
     with pytest.raises((IndexError, RuntimeError)):
         model(input_ids=torch.full((1, most + 1), 10))
 
 
 def test_relative_positions_have_no_end() -> None:
-    assert positions(AutoConfig.for_model("t5")) == UNLIMITED
+    assert max_positions(AutoConfig.for_model("t5")) == UNLIMITED
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_a_folder_that_is_not_there_is_not_looked_up_on_a_hub(name: str) -> None
 
 
 def test_a_hub_id_without_a_hub_is_one_clear_error() -> None:
-    with pytest.raises(BaseError, match="neither a folder nor to be had from the hub"):
+    with pytest.raises(BaseError, match="neither a folder nor available from the Hub"):
         base_folder("no-such-org/no-such-model")
 
 

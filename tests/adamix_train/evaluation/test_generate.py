@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from adamix_train.data.encoding import Encoding, encode_causal, encode_seq2seq
 from adamix_train.data.examples import Example
 from adamix_train.errors import BaseError, DataError, RecipeError
-from adamix_train.evaluation.generate import make_prompts, write
+from adamix_train.evaluation.generate import generate, make_prompts
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
 from adamix_train.training.objectives import OBJECTIVES, objective_of
@@ -52,7 +52,7 @@ def test_a_model_learns_to_write(family: str, bases: dict[str, Path], writing_da
     )
     assert results["test_rouge_l"] > 0.6
     assert results["test_bleu"] > 30
-    lines = [json.loads(line) for line in (tmp_path / "run" / "written.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "generated.jsonl").read_text().splitlines()]
     assert len(lines) == 16, "one text for each input"
     assert all(len(line["references"]) == 2 for line in lines)
 
@@ -136,9 +136,9 @@ def test_what_is_written_does_not_depend_on_the_rest_of_its_batch(bases: dict[st
     encoding.tokenizer.pad_token = encoding.tokenizer.eos_token
     examples = [Example((text,), "x") for text in ("good", "the parcel was bad", "a shop")]
     prompts = make_prompts(examples, encoding, encoder_decoder=False)
-    together = write(model, prompts, encoding.tokenizer, batch_size=3, max_new_tokens=5)
+    together = generate(model, prompts, encoding.tokenizer, batch_size=3, max_new_tokens=5)
     alone = [
-        write(model, [prompt], encoding.tokenizer, batch_size=1, max_new_tokens=5)[0] for prompt in reversed(prompts)
+        generate(model, [prompt], encoding.tokenizer, batch_size=1, max_new_tokens=5)[0] for prompt in reversed(prompts)
     ]
     assert together == alone[::-1]
 
@@ -160,7 +160,7 @@ def test_a_written_text_keeps_its_spaces_as_it_is_served(bases: dict[str, Path])
             return torch.cat([input_ids, torch.tensor([ids])], 1)
 
     prompts = make_prompts([Example(("good",), "")], encoding, encoder_decoder=False)
-    (written,) = write(Echo(), prompts, encoding.tokenizer, batch_size=1)
+    (written,) = generate(Echo(), prompts, encoding.tokenizer, batch_size=1)
     assert written.text == encoding.tokenizer.backend_tokenizer.decode(ids) == "the parcel ."
 
 
@@ -178,7 +178,7 @@ def test_a_prompt_that_is_too_long_is_shortened_as_in_training(bases: dict[str, 
 
     encoding.tokenizer.pad_token = encoding.tokenizer.eos_token
     prompts = make_prompts([Example(("parcel " * 20 + "good",), "x")], encoding, encoder_decoder=False)
-    write(Spy(), prompts, encoding.tokenizer, batch_size=1)
+    generate(Spy(), prompts, encoding.tokenizer, batch_size=1)
     words = encoding.tokenizer.convert_ids_to_tokens(seen[0][0].tolist())
     assert words == ["parcel"] * 10 + ["good", "=>"]
     assert encoding.truncated == [22]
@@ -193,7 +193,7 @@ def test_what_cannot_be_written_is_told_before_training(
     for changes, error, message in (
         ({"max_new_tokens": 62}, RecipeError, "the longest prompt has 3 tokens, and this base has 64 positions"),
         ({"test_file": str(long), "strict": True}, DataError, "has 31 tokens and max_length is 24"),
-        ({"base": str(tiny_base)}, BaseError, "is a bert, an encoder, which cannot write"),
+        ({"base": str(tiny_base)}, BaseError, "is a bert, an encoder, which cannot generate"),
     ):
         with pytest.raises(error, match=message):
             train(replace(given, **changes))

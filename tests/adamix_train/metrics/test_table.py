@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from adamix_train.errors import MetricError
-from adamix_train.evaluation.generate import Written
-from adamix_train.evaluation.score import judge
+from adamix_train.evaluation.generate import GeneratedText
+from adamix_train.evaluation.score import score
 from adamix_train.metrics import labels, scores, texts
 
 LOGITS = np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0], [0.0, 1.0]])
@@ -64,6 +64,6 @@ def test_a_metric_whose_data_is_missing_is_said_and_the_others_are_computed(
     monkeypatch.setattr(builtins, "print", lambda *_: None)
     with pytest.raises(MetricError, match=r"python -m nltk\.downloader wordnet"):
         texts.meteor(SAID, REFERENCES)
-    written = [Written(f"{row}", text, REFERENCES[row]) for row, text in enumerate(SAID)]
-    assert judge(written, ("meteor", "bleu")).keys() == {"bleu"}
+    written = [GeneratedText(f"{row}", text, REFERENCES[row]) for row, text in enumerate(SAID)]
+    assert score(written, ("meteor", "bleu")).keys() == {"bleu"}
     assert "meteor was not computed: METEOR needs WordNet" in caplog.text

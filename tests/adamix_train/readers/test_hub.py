@@ -53,7 +53,7 @@ def test_a_test_file_is_used_without_a_training_file(tmp_path: Path) -> None:
 
 def test_a_set_that_is_not_to_be_had_says_what_to_do(tmp_path: Path) -> None:
     task = replace(TASKS["sst2"], hub=Hub(path=str(tmp_path / "nowhere")))
-    with pytest.raises(DataError, match=r"is not to be had from the hub .* give its official files with --train-file"):
+    with pytest.raises(DataError, match=r"is not available from the Hub .* give its official files with --train-file"):
         read_splits(Recipe(base="b", out="o", task="sst2"), task)
 
 

@@ -17,7 +17,6 @@ from transformers import TrainerCallback
 from adamix_train.artifacts.checkpoint import read_card, whole_checkpoints
 from adamix_train.errors import CheckpointError, DataError, Interrupted, RecipeError, TrainingError
 from adamix_train.recipe.recipe import Recipe
-from adamix_train.run import train as run
 from adamix_train.run.sweep import sweep
 from adamix_train.run.train import train
 from tests.adamix_train.conftest import make_base
@@ -61,25 +60,15 @@ class Signal(TrainerCallback):
             os.kill(os.getpid(), self.number)
 
 
-def with_callback(callback: TrainerCallback) -> type:
-    class Watched(run.AdaMixTrainer):
-        def train(self, *args: Any, **kwargs: Any) -> Any:
-            self.add_callback(callback)
-            return super().train(*args, **kwargs)
-
-    return Watched
-
-
 @pytest.mark.parametrize(("number", "bucketing"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_ctrl_c_in_the_middle_of_an_epoch_keeps_a_checkpoint_that_resumes_to_the_same_weights(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, bucketing: bool
+    recipe: Recipe, tmp_path: Path, number: int, bucketing: bool
 ) -> None:
     recipe = replace(recipe, length_bucketing=bucketing)
     train(replace(recipe, out=str(tmp_path / "whole")))
     before = signal.getsignal(number)
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 7; go on with --resume"):
-        patch.setattr(run, "AdaMixTrainer", with_callback(Signal(step=6, number=number)))
-        train(recipe)
+    with pytest.raises(Interrupted, match="after step 7; go on with --resume"):
+        train(recipe, callbacks=[Signal(step=6, number=number)])
     assert signal.getsignal(number) is before
     assert whole_checkpoints(Path(recipe.out))[-1].name == "checkpoint-7"
     assert not (Path(recipe.out) / "results.json").exists()
@@ -106,10 +95,9 @@ class Poison(TrainerCallback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_weights_that_are_no_numbers_are_no_checkpoint(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "AdaMixTrainer", with_callback(Poison()))
+def test_weights_that_are_no_numbers_are_no_checkpoint(recipe: Recipe) -> None:
     with pytest.raises(TrainingError, match=r"is nan at step \d+: the last good checkpoint is .*checkpoint-5"):
-        train(recipe)
+        train(recipe, callbacks=[Poison()])
     assert [path.name for path in whole_checkpoints(Path(recipe.out))] == ["checkpoint-5"]
 
 
@@ -120,13 +108,10 @@ class Dies(TrainerCallback):
         raise KeyboardInterrupt
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(recipe: Recipe, tmp_path: Path) -> None:
     train(replace(recipe, out=str(tmp_path / "whole"), report_to="none"))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run, "AdaMixTrainer", with_callback(Dies()))
-        train(replace(recipe, report_to="tensorboard"))
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(recipe, report_to="tensorboard"), callbacks=[Dies()])
     with pytest.raises(RecipeError, match="is not empty: give another --out, or --resume"):
         train(recipe)
     with pytest.raises(RecipeError, match=r"r is 2, but the run in .* was started with 4"):
@@ -135,18 +120,16 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(
     assert_equal(weights(recipe.out), weights(tmp_path / "whole"))
 
 
-def test_patience_is_resumed(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_is_resumed(recipe: Recipe) -> None:
     recipe = replace(recipe, learning_rate=0.0, epochs=10, early_stopping=2)
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(run, "AdaMixTrainer", with_callback(Signal(step=11, number=signal.SIGINT)))
-        train(recipe)
+    with pytest.raises(Interrupted):
+        train(recipe, callbacks=[Signal(step=11, number=signal.SIGINT)])
     assert train(recipe, resume=True)["steps"] == 3 * 5
 
 
-def test_a_run_is_not_resumed_with_more_processes_in_silence(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(run, "AdaMixTrainer", with_callback(Signal(step=6, number=signal.SIGINT)))
-        train(recipe)
+def test_a_run_is_not_resumed_with_more_processes_in_silence(recipe: Recipe) -> None:
+    with pytest.raises(Interrupted):
+        train(recipe, callbacks=[Signal(step=6, number=signal.SIGINT)])
     (whole_checkpoints(Path(recipe.out))[-1] / "rng_state_0.safetensors").unlink()
     with pytest.raises(CheckpointError, match="was written by fewer processes: resume it with as many"):
         train(recipe, resume=True)
@@ -154,8 +137,10 @@ def test_a_run_is_not_resumed_with_more_processes_in_silence(recipe: Recipe, mon
 
 ONE_SIGNAL = """
 import os, signal, sys
-from adamix_train import cli
-from adamix_train.run import train as run
+from pathlib import Path
+from adamix_train import train
+from adamix_train.errors import Interrupted
+from adamix_train.recipe.flags import make_recipe
 from transformers import TrainerCallback
 
 class Signal(TrainerCallback):
@@ -163,13 +148,10 @@ class Signal(TrainerCallback):
         if state.global_step == 6 and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGINT)
 
-class Watched(run.AdaMixTrainer):
-    def train(self, *args, **kwargs):
-        self.add_callback(Signal())
-        return super().train(*args, **kwargs)
-
-run.AdaMixTrainer = Watched
-cli.main(sys.argv[1:])
+try:
+    train(make_recipe(Path(sys.argv[1]), {}), callbacks=[Signal()])
+except Interrupted as error:
+    sys.exit(str(error))
 """
 
 
@@ -185,8 +167,10 @@ def test_a_signal_to_one_of_several_processes_stops_all_with_a_checkpoint(recipe
 
 FULL_DISK = """
 import resource, sys
-from adamix_train import cli
-from adamix_train.run import train as run
+from pathlib import Path
+from adamix_train import train
+from adamix_train.errors import CheckpointError
+from adamix_train.recipe.flags import make_recipe
 from transformers import TrainerCallback
 
 class Full(TrainerCallback):
@@ -194,13 +178,10 @@ class Full(TrainerCallback):
         if state.global_step == 8:
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
 
-class Filling(run.AdaMixTrainer):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.add_callback(Full())
-
-run.AdaMixTrainer = Filling
-cli.main(sys.argv[1:])
+try:
+    train(make_recipe(Path(sys.argv[1]), {}), callbacks=[Full()])
+except CheckpointError as error:
+    sys.exit(str(error))
 """
 
 
@@ -290,10 +271,9 @@ def test_a_sweep_trains_every_seed_once_and_tells_the_spread(recipe: Recipe) -> 
     sweep(replace(recipe, report_to="tensorboard"), [0])
 
 
-def test_an_interrupted_sweep_goes_on_when_it_is_repeated(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="at seed 0; repeat the command to go on"):
-        patch.setattr(run, "AdaMixTrainer", with_callback(Signal(step=6, number=signal.SIGINT)))
-        sweep(recipe, [0])
+def test_an_interrupted_sweep_goes_on_when_it_is_repeated(recipe: Recipe) -> None:
+    with pytest.raises(Interrupted, match="at seed 0; repeat the command to continue the sweep"):
+        sweep(recipe, [0], callbacks=[Signal(step=6, number=signal.SIGINT)])
     assert sweep(recipe, [0])["seeds"] == [0]
 
 

@@ -9,9 +9,8 @@ import torch
 
 from adamix_train.errors import Interrupted
 from adamix_train.recipe.recipe import Recipe
-from adamix_train.run import train as run
 from adamix_train.run.train import train
-from tests.adamix_train.run.test_habits import Signal, with_callback
+from tests.adamix_train.run.test_habits import Signal
 from tests.adamix_train.run.test_train import weights
 
 pytestmark = [
@@ -47,14 +46,11 @@ def test_a_route_for_each_example_learns(recipe: Recipe) -> None:
     assert train(replace(recipe, routing="example", precision="bf16"))["test_accuracy"] > 0.9
 
 
-def test_an_fp16_run_resumes_with_its_loss_scale(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_fp16_run_resumes_with_its_loss_scale(recipe: Recipe, tmp_path: Path) -> None:
     recipe = replace(recipe, precision="fp16", epochs=3)
     train(replace(recipe, out=str(tmp_path / "whole")))
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(run, "AdaMixTrainer", with_callback(Signal(step=6, number=signal.SIGINT)))
-        train(recipe)
+    with pytest.raises(Interrupted):
+        train(recipe, callbacks=[Signal(step=6, number=signal.SIGINT)])
     train(recipe, resume=True)
     for name, weight in weights(tmp_path / "whole").items():
         torch.testing.assert_close(weights(recipe.out)[name], weight, atol=1e-3, rtol=0)

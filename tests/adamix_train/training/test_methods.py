@@ -15,7 +15,7 @@ from adamix_train.metrics.table import METRICS
 from adamix_train.recipe.recipe import METHODS as NAMES
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
-from adamix_train.training.methods import METHODS, make_trained, trained_heads
+from adamix_train.training.methods import METHODS, build_trainable_model, trained_heads
 from adamix_train.training.objectives import OBJECTIVES
 from tests.adamix_train.conftest import make_writer
 from tests.fixtures.tiny_models import ENCODERS, tiny_inputs, tiny_model
@@ -42,7 +42,7 @@ def recipe(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> Recipe:
 
 def trained_names(recipe: Recipe) -> set[str]:
     base = load_base(Path(recipe.base), CLASSIFICATION.model, **CLASSIFICATION.settings(["a", "b"]))
-    model = make_trained(base, recipe, CLASSIFICATION)
+    model = build_trainable_model(base, recipe, CLASSIFICATION)
     return {name for name, weight in model.named_parameters() if weight.requires_grad}
 
 
@@ -67,7 +67,7 @@ def test_one_module_has_the_weights_of_the_paper_s_baseline(recipe: Recipe) -> N
 
     def count(method: str) -> int:
         base = load_base(Path(recipe.base), CLASSIFICATION.model, **CLASSIFICATION.settings(["a", "b"]))
-        model = make_trained(base, replace(recipe, method=method, kind="lora", num_modules=1), CLASSIFICATION)
+        model = build_trainable_model(base, replace(recipe, method=method, kind="lora", num_modules=1), CLASSIFICATION)
         return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
     assert count("adamix") == count("peft-lora")
@@ -160,7 +160,7 @@ def test_every_part_of_a_new_head_is_trained_and_saved(family: str, tmp_path: Pa
     torch.manual_seed(3)
     base = load_base(tmp_path / "base", CLASSIFICATION.model, **CLASSIFICATION.settings(["a", "b"]))
     new = {f"{name}." for name in trained_heads(base)}
-    model = make_trained(base, recipe, CLASSIFICATION).eval()
+    model = build_trainable_model(base, recipe, CLASSIFICATION).eval()
     frozen = [name for name, weight in model.base_model.model.named_parameters() if not weight.requires_grad]
     assert not [name for name in frozen if name.startswith(tuple(new)) and ".original_module." not in name]
     model.save_pretrained(tmp_path / "adapter")

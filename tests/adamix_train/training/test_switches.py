@@ -19,10 +19,11 @@ from adamix_train.mixture.projection import MixtureLinear, linear_projection, mi
 from adamix_train.mixture.routing import Route, set_route
 from adamix_train.mixture.shape import AdapterShape
 from adamix_train.recipe.recipe import Recipe
-from adamix_train.run.train import _consistency_weight, train
+from adamix_train.run.train import train
+from adamix_train.training.consistency import resolve_consistency_weight
 from adamix_train.training.module_weights import Quality, choose_soup, greedy_soup
 from adamix_train.training.objectives import OBJECTIVES
-from adamix_train.training.unselected import hold_unselected
+from adamix_train.training.unselected import freeze_unselected
 
 SHAPE = AdapterShape(in_features=6, out_features=8, r=4)
 
@@ -104,7 +105,7 @@ def test_a_fixed_route_leaves_nothing_to_weigh() -> None:
 def test_a_mixture_has_the_consistency_loss_by_default_and_nothing_else_has(
     fields: dict[str, object], weight: float
 ) -> None:
-    assert _consistency_weight(Recipe(base="b", out="o", **fields), OBJECTIVES["classification"]) == weight
+    assert resolve_consistency_weight(Recipe(base="b", out="o", **fields), OBJECTIVES["classification"]) == weight
 
 
 @pytest.mark.parametrize("fields", [{"num_modules": 1}, {"method": "full"}])
@@ -119,7 +120,7 @@ def test_unselected_modules_stay_or_move(still: bool) -> None:
         torch.nn.init.normal_(parameter)
     optimizer = torch.optim.AdamW(mixture.parameters(), lr=0.1, weight_decay=0.1)
     if still:
-        hold_unselected(optimizer, mixture)
+        freeze_unselected(optimizer, mixture)
     for index in (0, 1):
         before = mixture.weight.detach().clone()
         mixture.route = (index,)
@@ -132,7 +133,7 @@ def test_unselected_modules_stay_or_move(still: bool) -> None:
 
 def test_a_run_with_unselected_modules_held_still_differs(recipe: Recipe) -> None:
     for still in (True, False):
-        train(replace(recipe, move_unselected=not still, out=f"{recipe.out}{still}"))
+        train(replace(recipe, update_unselected=not still, out=f"{recipe.out}{still}"))
     one, other = (load_file(Path(f"{recipe.out}{still}") / "adapter_model.safetensors") for still in (True, False))
     assert any(not torch.equal(one[name], other[name]) for name in one)
 

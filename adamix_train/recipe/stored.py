@@ -1,0 +1,12 @@
+"""Recipes as earlier versions stored them in checkpoints and run folders."""
+
+from collections.abc import Mapping
+from typing import Any
+
+RENAMED = {"move_unselected": "update_unselected"}
+"""Former name of a recipe's field → its name now."""
+
+
+def current_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored recipe's fields under their current names."""
+    return {RENAMED.get(name, name): value for name, value in stored.items()}

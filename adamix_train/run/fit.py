@@ -1,0 +1,77 @@
+"""Train the model of a prepared run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from accelerate import PartialState
+from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, TrainerCallback, set_seed
+
+from adamix_train.base_model.load import Base, load_base
+from adamix_train.metrics.table import METRICS
+from adamix_train.recipe.recipe import Recipe
+from adamix_train.run.interruption import Interruption
+from adamix_train.run.prepare import PreparedRun
+from adamix_train.run.processes import is_first_process
+from adamix_train.run.progress import ProgressBar
+from adamix_train.run.run_folder import begin
+from adamix_train.training.methods import TrainableModel, build_trainable_model
+from adamix_train.training.module_weights import MODULE_WEIGHTS
+from adamix_train.training.trainer import AdaMixTrainer
+
+
+def fit(run: PreparedRun, callbacks: Sequence[TrainerCallback] = ()) -> AdaMixTrainer:
+    """Train, choose the weights of the modules, and save the best checkpoint to the run's folder.
+
+    Raises:
+        Interrupted: a signal came; the newest step checkpoint can be resumed.
+        TrainingError: the loss or a weight is not finite.
+    """
+    recipe = run.inputs.recipe
+    set_seed(recipe.seed)
+    base = load_base(run.inputs.base, run.objective.model, **run.objective.settings(run.inputs.splits.labels))
+    if base.model.config.pad_token_id is None:
+        base.model.config.pad_token_id = run.tokenizer.pad_token_id
+    model = build_trainable_model(base, recipe, run.objective)
+    PartialState().wait_for_everyone()  # every process has found the folder new before the first writes to it
+    if is_first_process():
+        begin(recipe, run.inputs.out)
+    with Interruption() as interruption:
+        trainer = _trainer(run, base, model, [interruption, *_early_stopping(recipe), *callbacks])
+        trainer.train(resume_from_checkpoint=str(run.inputs.step) if run.inputs.step else None)
+    MODULE_WEIGHTS[recipe.collapse](trainer, run.metric)
+    trainer.evaluate()
+    trainer.save_model(recipe.out)
+    return trainer
+
+
+def _trainer(
+    run: PreparedRun, base: Base, model: TrainableModel, callbacks: Sequence[TrainerCallback]
+) -> AdaMixTrainer:
+    recipe, objective = run.inputs.recipe, run.objective
+    trainer = AdaMixTrainer(
+        model=model,
+        args=run.arguments,
+        train_dataset=run.train_rows,
+        eval_dataset=run.validation_rows,
+        data_collator=objective.collate(run.tokenizer, base.model),
+        processing_class=run.tokenizer,
+        compute_metrics=None if objective.is_generative else lambda prediction: _metrics(run, prediction),
+        callbacks=list(callbacks),
+        consistency_weight=run.consistency_weight,
+        objective=objective,
+        label_smoothing=recipe.label_smoothing,
+        routing=recipe.routing,
+        update_unselected=recipe.update_unselected,
+        card=run.card,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(ProgressBar(run.metric))
+    return trainer
+
+
+def _early_stopping(recipe: Recipe) -> list[EarlyStoppingCallback]:
+    return [EarlyStoppingCallback(recipe.early_stopping)] if recipe.early_stopping else []
+
+
+def _metrics(run: PreparedRun, prediction: EvalPrediction) -> dict[str, Any]:
+    return {name: METRICS[name](prediction.predictions, prediction.label_ids) for name in run.inputs.task.metrics}
