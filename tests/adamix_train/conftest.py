@@ -1,5 +1,7 @@
-"""A base model of a few thousand parameters, and a task that it can learn."""
+"""Base models of a few thousand parameters, tasks that they can learn, and runs that train them."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,10 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from adamix_train.recipe.recipe import Recipe
+from adamix_train.run.train import train
 from tests.fixtures.tiny_models import tiny_model
+from tests.fixtures.training import small_recipe
 
 POSITIVE = ["good", "great", "fine", "lovely"]
 NEGATIVE = ["bad", "awful", "poor", "broken"]
@@ -105,3 +110,30 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("data") / "tone.csv"
     file.write_text("\n".join(lines) + "\n")
     return file
+
+
+@pytest.fixture(scope="session")
+def generative_bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A base that generates, for each kind of architecture."""
+    return {family: make_writer(tmp_path_factory.mktemp(family), family) for family in ("gpt2", "llama", "t5")}
+
+
+@pytest.fixture
+def recipe(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> Recipe:
+    """A small run that has not begun."""
+    return small_recipe(tiny_base, tiny_data, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def shared_run(tiny_base: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A finished run of one epoch, which nobody changes."""
+    shared = small_recipe(tiny_base, tiny_data, tmp_path_factory.mktemp("shared") / "run", epochs=1)
+    train(shared)
+    return shared
+
+
+@pytest.fixture
+def finished_run(shared_run: Recipe, tmp_path: Path) -> Recipe:
+    """A copy of a finished run of one epoch."""
+    shutil.copytree(shared_run.out, tmp_path / "run")
+    return replace(shared_run, out=str(tmp_path / "run"))

@@ -74,3 +74,15 @@ def test_sharing_gives_a_projection_one_module(share: str, down: int, up: int) -
     projection = mixture_projection(4, share=share)
     assert projection("down", 2, 2, bias=True).num_modules == down
     assert projection("up", 2, 2, bias=True).num_modules == up
+
+
+def test_scores_weigh_the_mean() -> None:
+    mixture = mixture_projection(3, share="none")("down", 4, 5, bias=True)
+    for parameter in mixture.parameters():
+        torch.nn.init.normal_(parameter)
+    mixture.scores = torch.log(torch.tensor([0.5, 0.25, 0.25]))
+    weight, bias = mixture.mean()
+    torch.testing.assert_close(weight, 0.5 * mixture.weight[0] + 0.25 * mixture.weight[1] + 0.25 * mixture.weight[2])
+    torch.testing.assert_close(bias, 0.5 * mixture.bias[0] + 0.25 * mixture.bias[1] + 0.25 * mixture.bias[2])
+    mixture.scores = torch.tensor([-torch.inf, 0.0, -torch.inf])
+    torch.testing.assert_close(mixture.collapse().weight, mixture.weight[1])

@@ -1,6 +1,8 @@
 from collections import Counter
 
 import pytest
+import torch
+from torch.nn import functional
 
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.mixture.routing import Route, draw, set_route
@@ -46,3 +48,21 @@ def test_a_shared_projection_has_one_way() -> None:
     shared = MixtureLinear(1, 2, 2, bias=True)
     set_route({"s": shared}, Route(step=5, views=2), seed=0)
     assert shared.route == (0, 0)
+
+
+def test_a_route_for_each_example_is_that_of_its_row_alone() -> None:
+    torch.manual_seed(0)
+    mixtures = {"site": MixtureLinear(4, 6, 5, bias=True)}
+    mixture = mixtures["site"]
+    for parameter in mixture.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(8, 3, 6)
+    set_route(mixtures, Route(step=0, views=2, rows=range(4, 8)), seed=0)
+    y = mixture(x)
+    assert len(set(mixture.route)) > 1
+    for row, index in enumerate(mixture.route):
+        weight, bias = mixture.module(index)
+        torch.testing.assert_close(y[row], functional.linear(x[row], weight, bias))
+    route = mixture.route
+    set_route(mixtures, Route(step=0, views=1, rows=range(8)), seed=0)
+    assert mixture.route[4:] == route[:4], "rows are numbered over all ranks"

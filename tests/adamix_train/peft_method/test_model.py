@@ -4,55 +4,18 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch.nn import functional
+from safetensors.torch import load_file
 from transformers import (
-    AutoModelForSequenceClassification,
-    BertConfig,
-    BertForSequenceClassification,
     MPNetConfig,
     MPNetForSequenceClassification,
-    PreTrainedModel,
 )
 
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.mixture.routing import Route
-from adamix_train.peft_method import AdaMixConfig, AdaMixLayer
+from adamix_train.peft_method import AdaMixConfig
+from tests.fixtures.adapted_bert import SMALL, adamix, base, inputs, shaken
 
-SMALL = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 40,
-}
 KINDS = ["houlsby", "lora"]
-
-
-def base() -> PreTrainedModel:
-    torch.manual_seed(0)
-    return BertForSequenceClassification(BertConfig(**SMALL)).eval()
-
-
-def adamix(kind: str = "houlsby", **fields: object) -> peft.PeftModel:
-    config = AdaMixConfig(task_type="SEQ_CLS", kind=kind, **{"r": 4, **fields})
-    return peft.get_peft_model(base(), config)
-
-
-def shaken(model: peft.PeftModel) -> peft.PeftModel:
-    """Give every trained weight a value that matters."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
-
-
-def inputs(rows: int = 4) -> dict[str, torch.Tensor]:
-    torch.manual_seed(2)
-    return {"input_ids": torch.randint(5, 50, (rows, 7)), "attention_mask": torch.ones(rows, 7, dtype=torch.long)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,22 +39,6 @@ def test_evaluation_equals_a_forward_with_tensors_averaged_by_hand(kind: str) ->
 def test_evaluation_is_deterministic() -> None:
     model = shaken(adamix()).eval()
     assert torch.equal(model(**inputs()).logits, model(**inputs()).logits)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_module_is_the_plain_adapter(kind: str) -> None:
-    model = shaken(adamix(kind, num_modules=1)).eval()
-    layer = next(module for module in model.modules() if isinstance(module, AdaMixLayer))
-    adapter = layer.adamix_modules["default"]
-    x = torch.randn(2, 3, layer.get_base_layer().in_features)
-    y = layer.get_base_layer()(x)
-    down, up = adapter.down, adapter.up
-    if kind == "houlsby":
-        hidden = functional.gelu(functional.linear(y, down.weight[0], down.bias[0]))
-        expected = y + functional.linear(hidden, up.weight[0], up.bias[0])
-    else:
-        expected = y + (32.0 / 4) * (x @ down.weight[0].T @ up.weight[0].T)
-    torch.testing.assert_close(layer(x), expected)
 
 
 def test_only_the_mixtures_and_the_head_are_trained() -> None:
@@ -167,31 +114,10 @@ def test_a_second_adapter_is_independent(tmp_path: Path) -> None:
     torch.testing.assert_close(model(**inputs()).logits, first)
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"kind": "prefix"}, "kind is 'prefix'; known are houlsby, lora"),
-        ({"share": "both"}, "share is 'both'"),
-        ({"num_modules": 0}, "num_modules is 0; it must be at least 1"),
-        ({"r": 0}, "r is 0"),
-        ({"lora_dropout": 1.0}, "lora_dropout is 1.0"),
-    ],
-)
-def test_impossible_settings_are_refused(fields: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        AdaMixConfig(**fields)
-
-
 def test_an_unknown_family_lists_the_known_ones_and_the_way_out() -> None:
     model = MPNetForSequenceClassification(MPNetConfig(**SMALL))
     with pytest.raises(ValueError, match=r"model type 'mpnet'; known are bert.*--target-modules"):
         peft.get_peft_model(model, AdaMixConfig(task_type="SEQ_CLS"))
-
-
-def test_what_is_not_linear_is_refused() -> None:
-    config = AdaMixConfig(task_type="SEQ_CLS", target_modules=["LayerNorm"])
-    with pytest.raises(TypeError, match="LayerNorm: a LayerNorm cannot be adapted; Linear, Conv1D can"):
-        peft.get_peft_model(base(), config)
 
 
 def test_a_checkpoint_holds_no_adapter_name_and_no_base_weight(tmp_path: Path) -> None:
@@ -201,27 +127,3 @@ def test_a_checkpoint_holds_no_adapter_name_and_no_base_weight(tmp_path: Path) -
         ".adamix_modules.down." in name or ".adamix_modules.up." in name or ".classifier." in name for name in names
     )
     assert len(names) == 2 * 6 + 2
-
-
-def test_a_merged_lora_is_a_model_of_stock_transformers(tmp_path: Path) -> None:
-    model = shaken(adamix("lora")).eval()
-    expected = model(**inputs()).logits
-    model.merge_and_unload().save_pretrained(tmp_path)
-    stock, report = BertForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"]
-    assert not report["unexpected_keys"]
-    torch.testing.assert_close(stock.eval()(**inputs()).logits, expected, atol=1e-5, rtol=1e-4)
-
-
-def test_an_autoclass_model_works_too(tiny_base: Path, tmp_path: Path) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=3)
-    adapted = peft.get_peft_model(model, AdaMixConfig(task_type="SEQ_CLS", r=2))
-    adapted.save_pretrained(tmp_path)
-    tensors = load_file(tmp_path / "adapter_model.safetensors")
-    name = next(name for name in tensors if name.endswith("down.weight"))
-    save_file({**tensors, name: torch.full_like(tensors[name], torch.nan)}, tmp_path / "adapter_model.safetensors")
-    broken = peft.PeftModel.from_pretrained(
-        AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=3), tmp_path
-    )
-    with pytest.raises(ValueError, match="not finite"):
-        broken.merge_and_unload(safe_merge=True)

@@ -19,7 +19,11 @@ ADAPTED = {
     ("gpt2", "query_value"): 2,
     ("modernbert", "query_value"): 2,
 }
+
+
 ADAPTED |= {("mt5", site): count for (family, site), count in list(ADAPTED.items()) if family == "t5"}
+
+
 ORDINARY = {"query_value": 4, "attention": 2, "feed_forward": 2}
 
 

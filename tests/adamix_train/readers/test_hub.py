@@ -4,20 +4,11 @@ from pathlib import Path
 import pytest
 
 from adamix_train.data.examples import Example
-from adamix_train.data.splits import read_splits, task_of
+from adamix_train.data.splits import read_splits
 from adamix_train.errors import DataError
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.tasks.table import TASKS, Hub
-
-pytest.importorskip("datasets", reason="tasks load by name with the datasets library")
-
-
-def hub_folder(folder: Path, **splits: str) -> Hub:
-    """A set as `datasets` reads it from a folder instead of the hub."""
-    folder.mkdir()
-    for name, lines in splits.items():
-        (folder / f"{name}.jsonl").write_text(lines)
-    return Hub(path=str(folder), test="test")
+from tests.fixtures.example_files import hub_folder
 
 
 def test_a_set_of_labels_is_read_by_name(tmp_path: Path) -> None:
@@ -41,37 +32,7 @@ def test_a_set_of_triples_is_read_with_all_references(tmp_path: Path) -> None:
     assert all(example.texts[0].endswith(" : p q : B") for example in splits.train)
 
 
-def test_a_test_file_is_used_without_a_training_file(tmp_path: Path) -> None:
-    rows = "".join(f'{{"sentence": "s{index}", "label": {index % 2}, "idx": {index}}}\n' for index in range(20))
-    hub = hub_folder(tmp_path / "set", train=rows, test='{"sentence": "t", "label": 1, "idx": 0}\n')
-    (tmp_path / "own.tsv").write_text("mine\t0\n")
-    recipe = Recipe(base="b", out="o", task="sst2", test_file=str(tmp_path / "own.tsv"))
-    splits = read_splits(recipe, replace(TASKS["sst2"], hub=hub))
-    assert splits.test == [Example(("mine",), "negative")]
-    assert splits.source.keys() == {"train", "test", str(tmp_path / "own.tsv")}
-
-
-def test_a_set_that_is_not_to_be_had_says_what_to_do(tmp_path: Path) -> None:
+def test_a_set_that_is_not_available_says_what_to_do(tmp_path: Path) -> None:
     task = replace(TASKS["sst2"], hub=Hub(path=str(tmp_path / "nowhere")))
     with pytest.raises(DataError, match=r"is not available from the Hub .* give its official files with --train-file"):
         read_splits(Recipe(base="b", out="o", task="sst2"), task)
-
-
-def test_a_task_without_a_set_needs_a_file() -> None:
-    recipe = Recipe(base="b", out="o")
-    with pytest.raises(DataError, match="task classification needs --train-file"):
-        read_splits(recipe, task_of(recipe))
-
-
-def test_a_pair_column_for_a_task_of_one_text_is_refused() -> None:
-    with pytest.raises(DataError, match="takes one text: leave out --pair-column"):
-        task_of(Recipe(base="b", out="o", pair_column="other"))
-
-
-def test_every_task_names_known_metrics_and_kinds() -> None:
-    from adamix_train.metrics.table import METRICS
-    from adamix_train.training.objectives import OBJECTIVES
-
-    for task in TASKS.values():
-        assert set(task.metrics) <= METRICS.keys()
-        assert task.kind in OBJECTIVES

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,27 +18,10 @@ from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
 from adamix_train.training.methods import METHODS, build_trainable_model, trained_heads
 from adamix_train.training.objectives import OBJECTIVES
-from tests.adamix_train.conftest import make_writer
 from tests.fixtures.tiny_models import ENCODERS, tiny_inputs, tiny_model
+from tests.fixtures.training import generation_recipe
 
 CLASSIFICATION = OBJECTIVES["classification"]
-
-
-@pytest.fixture
-def recipe(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> Recipe:
-    return Recipe(
-        base=str(tiny_base),
-        train_file=str(tiny_data),
-        test_file=str(tiny_data),
-        out=str(tmp_path / "run"),
-        validation_share=0.25,
-        r=4,
-        epochs=2,
-        batch_size=8,
-        learning_rate=1e-2,
-        max_length=16,
-        report_to="none",
-    )
 
 
 def trained_names(recipe: Recipe) -> set[str]:
@@ -100,58 +84,6 @@ def logged(results: dict[str, object], name: str) -> float:
     return value
 
 
-def test_an_encoder_decoder_classifies(tmp_path: Path, tiny_data: Path) -> None:
-    base = make_writer(tmp_path / "t5", "t5")
-    recipe = Recipe(
-        base=str(base),
-        train_file=str(tiny_data),
-        test_file=str(tiny_data),
-        out=str(tmp_path / "run"),
-        validation_share=0.25,
-        method="full",
-        epochs=12,
-        batch_size=8,
-        learning_rate=1e-2,
-        max_length=16,
-        report_to="none",
-    )
-    assert train(recipe)["test_accuracy"] > 0.9
-    mixture = train(replace(recipe, method="adamix", kind="lora", epochs=2, out=str(tmp_path / "mixture")))
-    assert {entry["step"] for entry in mixture["history"] if "eval_loss" in entry} == {5, 10}
-
-
-def test_a_decoder_classifies_padded_batches(tmp_path: Path) -> None:
-    base = make_writer(tmp_path / "llama", "llama")
-    rows = [
-        f"{'the ' * (number % 4)}{word},{tone}" for number in range(6) for word, tone in (("good", "p"), ("bad", "n"))
-    ]
-    (tmp_path / "d.csv").write_text("\n".join(["text,label", *rows]) + "\n")
-    recipe = Recipe(
-        base=str(base),
-        train_file=str(tmp_path / "d.csv"),
-        test_file=str(tmp_path / "d.csv"),
-        out=str(tmp_path / "run"),
-        validation_share=0.25,
-        method="full",
-        epochs=20,
-        eval_steps=20,
-        batch_size=4,
-        learning_rate=1e-2,
-        max_length=16,
-        report_to="none",
-    )
-    assert train(recipe)["test_accuracy"] == 1.0
-
-
-def test_one_adapter_can_have_the_consistency_loss_from_dropout_alone(recipe: Recipe) -> None:
-    alone, consistent = (
-        train(replace(recipe, num_modules=1, consistency_weight=weight, out=f"{recipe.out}{weight}"))
-        for weight in (0.0, 5.0)
-    )
-    assert alone["trained_parameters"] == consistent["trained_parameters"]
-    assert alone["history"][0]["loss"] != consistent["history"][0]["loss"]
-
-
 @pytest.mark.parametrize("family", ENCODERS)
 def test_every_part_of_a_new_head_is_trained_and_saved(family: str, tmp_path: Path) -> None:
     """DistilBERT, DeBERTa, ModernBERT and others have more in their heads than a classifier."""
@@ -172,48 +104,15 @@ def test_every_part_of_a_new_head_is_trained_and_saved(family: str, tmp_path: Pa
         torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits)
 
 
-def test_a_regression_is_learned_and_has_no_consistency(recipe: Recipe, tmp_path: Path) -> None:
-    words = {"good": 2.0, "fine": 1.0, "poor": -1.0, "awful": -2.0}
-    lines = [
-        f"{start} {noun} was {word},{score}"
-        for start in ("the", "my", "a")
-        for noun in ("shop", "parcel")
-        for word, score in words.items()
-    ]
-    (tmp_path / "scores.csv").write_text("\n".join(["text,score", *lines]) + "\n")
-    recipe = replace(
-        recipe,
-        task="regression",
-        train_file=str(tmp_path / "scores.csv"),
-        test_file=str(tmp_path / "scores.csv"),
-        kind="lora",
-        epochs=40,
-        learning_rate=2e-2,
-    )
-    with pytest.raises(RecipeError, match="a regression has no consistency loss"):
-        train(replace(recipe, consistency_weight=1.0))
-    results = train(recipe)
-    assert results["test_pearson"] > 0.8
-    assert -1 <= results["test_spearman"] <= 1
+def test_a_base_without_a_head_has_none_to_train(
+    generative_bases: dict[str, Path], writing_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match="method head trains a head, and this model has none"):
+        train(generation_recipe(generative_bases["llama"], writing_data, tmp_path / "run", method="head"))
 
 
-def test_a_pair_is_learned_from_both_texts(recipe: Recipe, tmp_path: Path) -> None:
-    rows = [
-        f"{one} parcel,{other} parcel,{'same' if one == other else 'other'}"
-        for one in ("good", "bad")
-        for other in ("good", "bad")
-    ]
-    (tmp_path / "pairs.csv").write_text("\n".join(["text,pair,label", *(rows * 8)]) + "\n")
-    file = str(tmp_path / "pairs.csv")
-    results = train(
-        replace(
-            recipe,
-            task="pair-classification",
-            train_file=file,
-            test_file=file,
-            method="full",
-            epochs=25,
-            learning_rate=3e-3,
-        )
-    )
-    assert results["test_accuracy"] == 1.0, "neither text tells it alone"
+def test_a_recipe_keeps_its_switches(recipe: Recipe) -> None:
+    train(replace(recipe, sites="attention,feed_forward", kind="pfeiffer", share="none", epochs=1))
+    config = json.loads((Path(recipe.out) / "adapter_config.json").read_text())
+    assert config["sites"] == ["attention", "feed_forward"]
+    assert config["kind"] == "pfeiffer"

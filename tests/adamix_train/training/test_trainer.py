@@ -1,82 +1,130 @@
-"""Which checkpoint of a run is kept as the best."""
-
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import TrainerState
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
 
+from adamix_train.artifacts.checkpoint import read_card, whole_checkpoints
+from adamix_train.errors import TrainingError
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
-from adamix_train.training.arguments import training_arguments
-from adamix_train.training.objectives import OBJECTIVES
-from adamix_train.training.trainer import AdaMixTrainer
-from tests.fixtures.tiny_models import tiny_model
-
-CLASSIFICATION = OBJECTIVES["classification"]
-Table = list[dict[str, float]]
-TABLES: list[tuple[str, Table, int]] = [
-    ("the highest metric", [{"accuracy": 0.5, "loss": 1}, {"accuracy": 1, "loss": 3}, {"accuracy": 0.5, "loss": 2}], 2),
-    ("a tie, the loss falls", [{"accuracy": 1, "loss": 3}, {"accuracy": 1, "loss": 1}, {"accuracy": 1, "loss": 2}], 2),
-    ("a tie, the loss rises", [{"accuracy": 1, "loss": 1}, {"accuracy": 1, "loss": 2}, {"accuracy": 1, "loss": 3}], 1),
-    ("a tie in both", [{"accuracy": 1, "loss": 1}, {"accuracy": 1, "loss": 1}, {"accuracy": 0.5, "loss": 0}], 2),
-    ("a tie of a worse one", [{"accuracy": 1, "loss": 2}, {"accuracy": 0, "loss": 1}, {"accuracy": 0, "loss": 0}], 1),
-    (
-        "a better one between two that tie with the first",
-        [
-            {"accuracy": 0, "loss": 1},
-            {"accuracy": 1, "loss": 3},
-            {"accuracy": 0, "loss": 0},
-            {"accuracy": 1, "loss": 2},
-        ],
-        4,
-    ),
-    ("none above nought", [{"accuracy": 0, "loss": 2}, {"accuracy": 0, "loss": 1}], 2),
-    ("the loss itself", [{"loss": 2}, {"loss": 1}, {"loss": 1}, {"loss": 3}], 3),
-]
+from tests.adamix_train.conftest import NEGATIVE, POSITIVE
+from tests.fixtures.training import assert_equal, generation_recipe, on_gpu, weights
 
 
-def make_trainer(metric: str, out: Path) -> AdaMixTrainer:
-    arguments = training_arguments(Recipe(base="here", out=str(out), report_to="none"), CLASSIFICATION, metric)
-    return AdaMixTrainer(model=tiny_model("bert"), args=arguments, eval_dataset=[{"input_ids": [1], "labels": 0}])
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(recipe: Recipe) -> None:
+    with pytest.raises(
+        TrainingError, match=r"the (eval_)?loss is (nan|inf) at step \d+: the last good checkpoint is .*checkpoint"
+    ):
+        train(replace(recipe, learning_rate=1e36, warmup_ratio=0.9, epochs=20, eval_steps=1))
+    kept = whole_checkpoints(Path(recipe.out))[-1]
+    assert all(weight.isfinite().all() for weight in weights(kept).values())
+    assert read_card(kept).labels == ["negative", "positive"]
 
 
-def evaluate(trainer: AdaMixTrainer, table: Table, *, start: int = 0) -> None:
-    """Log the evaluations of a table, one a step, as a run does."""
-    for step, entry in enumerate(table[start:], start + 1):
-        metrics = {f"eval_{name}": float(value) for name, value in entry.items()}
-        trainer.state.global_step = step
-        trainer.log({"loss": 0.0})
-        trainer.log(dict(metrics))
-        trainer._determine_best_metric(metrics, None)
+class Poison(TrainerCallback):
+    """Makes a weight NaN at a step in which the user interrupts."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if state.global_step == 7:
+            next(weight for weight in model.parameters() if weight.requires_grad).data.view(-1)[0] = float("nan")
+            os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize(("table", "best"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES])
-def test_ties_are_broken_by_the_loss_and_then_by_the_later(table: Table, best: int, tmp_path: Path) -> None:
-    """So they are in a run that was interrupted after any of the evaluations."""
-    metric = next(iter(table[0]))
-    trainer = make_trainer(metric, tmp_path / "out")
-    for interrupted in range(len(table) + 1):
-        trainer.state = TrainerState()
-        evaluate(trainer, table[:interrupted])
-        trainer.state.save_to_json(str(tmp_path / "state.json"))
-        trainer.state = TrainerState.load_from_json(str(tmp_path / "state.json"))
-        evaluate(trainer, table, start=interrupted)
-        assert trainer.state.best_global_step == best, f"interrupted after {interrupted} evaluations"
-        assert trainer.state.best_metric == table[best - 1][metric]
+def test_weights_that_are_no_numbers_are_no_checkpoint(recipe: Recipe) -> None:
+    with pytest.raises(TrainingError, match=r"is nan at step \d+: the last good checkpoint is .*checkpoint-5"):
+        train(recipe, callbacks=[Poison()])
+    assert [path.name for path in whole_checkpoints(Path(recipe.out))] == ["checkpoint-5"]
 
 
-def test_a_run_whose_checkpoints_are_all_alike_keeps_the_last(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
-    recipe = Recipe(
-        base=str(tiny_base),
-        train_file=str(tiny_data),
-        out=str(tmp_path / "run"),
-        validation_share=0.25,
-        epochs=3,
-        batch_size=12,
-        learning_rate=1e-12,
-        max_length=16,
-        report_to="none",
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from adamix_train import train
+from adamix_train.errors import CheckpointError
+from adamix_train.recipe.flags import make_recipe
+from transformers import TrainerCallback
+
+class Full(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 8:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+
+try:
+    train(make_recipe(Path(sys.argv[1]), {}), callbacks=[Full()])
+except CheckpointError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_leaves_the_previous_checkpoint(recipe: Recipe, tmp_path: Path) -> None:
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+    (tmp_path / "r.yaml").write_text(json.dumps(vars(recipe)))
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "r.yaml")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert "checkpoint-10 could not be written" in last
+    assert "the last good checkpoint is" in last
+    assert [path.name for path in Path(recipe.out).glob("checkpoint-*")] == ["checkpoint-5"]
+    train(recipe, resume=True)
+    train(replace(recipe, out=str(tmp_path / "whole")))
+    assert_equal(weights(recipe.out), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("consistency_weight", [0.0, 1.0])
+def test_a_fixed_route_trains_one_module_and_is_measured_on_it(recipe: Recipe, consistency_weight: float) -> None:
+    """Without weight decay, what no route chose has nothing that moves it."""
+    train(replace(recipe, routing="fixed", consistency_weight=consistency_weight, weight_decay=0.0))
+    tensors = weights(recipe.out)
+    downs = [name for name in tensors if name.endswith("down.weight")]
+    assert downs
+    for name in downs:
+        weight, scores = tensors[name], tensors[name.replace(".weight", ".scores")]
+        others = [sum(torch.equal(module, other) for other in weight) for module in weight]
+        assert sorted(others) == [1, 3, 3, 3], "LoRA's modules start alike, and one of them was trained"
+        assert scores.softmax(0).tolist() == [float(count == 1) for count in others], "the mean is that module"
+
+
+def test_a_run_without_updates_of_unselected_modules_differs(recipe: Recipe) -> None:
+    for still in (True, False):
+        train(replace(recipe, update_unselected=not still, epochs=1, out=f"{recipe.out}{still}"))
+    one, other = (weights(f"{recipe.out}{still}") for still in (True, False))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_step_of_several_batches_is_the_step_of_one(generative_bases: dict[str, Path], tmp_path: Path) -> None:
+    """The loss is a mean over the tokens of the whole step, whose batches have different numbers of them."""
+    lines = [f"parcel {word},{'the parcel was ' * (index + 1)}{word}" for index, word in enumerate(POSITIVE + NEGATIVE)]
+    (tmp_path / "d.csv").write_text("\n".join(["input,target", *lines]) + "\n")
+    given = generation_recipe(
+        generative_bases["llama"],
+        tmp_path / "d.csv",
+        tmp_path / "one",
+        max_length=48,
+        method="full",
+        epochs=4,
+        learning_rate=1e-3,
     )
-    results = train(recipe)
-    assert results["best_step"] == results["steps"] == 9
-    assert [path.name for path in Path(recipe.out).glob("checkpoint-*")] == ["checkpoint-9"]
+    train(replace(given, batch_size=4))
+    train(replace(given, batch_size=1, gradient_accumulation=4, out=str(tmp_path / "four")))
+    one, four = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "four"))
+    start = load_file(generative_bases["llama"] / "model.safetensors")
+    for name in one:
+        torch.testing.assert_close(four[name], one[name], atol=2e-4, rtol=0)
+    assert max(float((one[name] - start[name]).abs().max()) for name in one) > 3e-3
+
+
+@on_gpu
+def test_a_route_for_each_example_learns(recipe: Recipe) -> None:
+    assert train(replace(recipe, r=8, epochs=12, routing="example", precision="bf16"))["test_accuracy"] > 0.9

@@ -1,5 +1,3 @@
-"""The numbers of parameters of the paper's settings, counted on shapes: no weights are made."""
-
 import peft
 import pytest
 import torch
@@ -15,6 +13,22 @@ from transformers import (
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.peft_method import AdaMixConfig
 
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "prefix"}, "kind is 'prefix'; known are houlsby, lora"),
+        ({"share": "both"}, "share is 'both'"),
+        ({"num_modules": 0}, "num_modules is 0; it must be at least 1"),
+        ({"r": 0}, "r is 0"),
+        ({"lora_dropout": 1.0}, "lora_dropout is 1.0"),
+    ],
+)
+def test_impossible_settings_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AdaMixConfig(**fields)
+
+
 ROBERTA_LARGE = RobertaConfig(
     vocab_size=50265,
     hidden_size=1024,
@@ -23,7 +37,11 @@ ROBERTA_LARGE = RobertaConfig(
     intermediate_size=4096,
     max_position_embeddings=514,
 )
+
+
 BERT_BASE = BertConfig()
+
+
 GPT2_MEDIUM = GPT2Config(n_embd=1024, n_layer=24, n_head=16)
 
 

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+
+from adamix_train.base_model.locate import base_folder
+from adamix_train.errors import BaseError
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c"])
+def test_a_folder_that_is_not_there_is_not_looked_up_on_a_hub(name: str) -> None:
+    with pytest.raises(BaseError, match="there is no base model folder"):
+        base_folder(name)
+
+
+def test_a_hub_id_without_a_hub_is_one_clear_error() -> None:
+    with pytest.raises(BaseError, match="neither a folder nor available from the Hub"):
+        base_folder("no-such-org/no-such-model")
+
+
+def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(BaseError, match=r"has no config\.json"):
+        base_folder(str(tmp_path))

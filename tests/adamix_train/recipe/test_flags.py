@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from adamix_train.errors import RecipeError
+from adamix_train.recipe.flags import make_recipe
+from adamix_train.recipe.recipe import Recipe
+
+NEEDED = {"base": "b", "train_file": "t.csv", "out": "o"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("r.yaml", "base: b\ntrain_file: t.csv\nout: o\nlearning_rate: 1e-3\nepochs: 3\n"),
+        ("r.toml", 'base = "b"\ntrain_file = "t.csv"\nout = "o"\nlearning_rate = 1e-3\nepochs = 3\n'),
+    ],
+)
+def test_yaml_and_toml_say_the_same(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert make_recipe(tmp_path / name, {}) == Recipe(**NEEDED, learning_rate=1e-3, epochs=3.0)
+
+
+def test_a_flag_wins_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("base: b\ntrain_file: t.csv\nout: o\nr: 8\n")
+    assert make_recipe(tmp_path / "r.yaml", {"r": 4}).r == 4
+
+
+def test_files_may_be_a_list() -> None:
+    assert make_recipe(None, {**NEEDED, "train_file": ["a.csv", "b.csv"]}).train_file == "a.csv,b.csv"
+
+
+def test_what_is_missing_is_named_with_its_flag() -> None:
+    with pytest.raises(RecipeError, match=r"lacks out: give a flag \(--out\)"):
+        make_recipe(None, {"base": "b"})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("r.yaml", "a: [", "is not valid YAML"),
+        ("r.toml", "a = ", "is not valid TOML"),
+        ("r.yaml", "just words", "holds no fields"),
+        ("r.json", "{}", r"ends in \.json; recipes end in \.toml, \.yaml, \.yml"),
+    ],
+)
+def test_an_error_says_what_is_wrong_with_a_file(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RecipeError, match=message):
+        make_recipe(tmp_path / name, {})
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"cannot read recipe .*No such file"):
+        make_recipe(tmp_path / "r.yaml", {})

@@ -1,0 +1,51 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adamix_train.errors import BaseError, DataError, RecipeError
+from adamix_train.recipe.recipe import Recipe
+from adamix_train.run.train import train
+from tests.fixtures.training import generation_recipe
+
+
+def test_bad_data_leaves_no_folder(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("text,label\nfine,neutral\n")
+    for changes, error in (
+        ({"train_file": str(tmp_path / "none.csv")}, DataError),
+        ({"text_column": "message"}, DataError),
+        ({"validation_file": str(tmp_path / "v.csv")}, DataError),
+        ({"test_file": str(tmp_path / "v.csv")}, DataError),
+        ({"base": str(tmp_path / "nowhere")}, BaseError),
+        ({"max_length": 65}, RecipeError),
+        ({"max_length": 2}, RecipeError),
+        ({"target_modules": "nothing"}, RecipeError),
+        ({"target_modules": "("}, RecipeError),
+        ({"report_to": "nobody"}, RecipeError),
+    ):
+        with pytest.raises(error):
+            train(replace(recipe, **changes))
+        assert not Path(recipe.out).exists(), changes
+
+
+def test_what_cannot_be_generated_is_refused_before_training(
+    generative_bases: dict[str, Path], tiny_base: Path, writing_data: Path, tmp_path: Path
+) -> None:
+    long = tmp_path / "long.csv"
+    long.write_text("input,target\n" + "parcel " * 30 + ",the parcel\n")
+    given = generation_recipe(generative_bases["llama"], writing_data, tmp_path / "run")
+    for changes, error, message in (
+        ({"max_new_tokens": 62}, RecipeError, "the longest prompt has 3 tokens, and this base has 64 positions"),
+        ({"test_file": str(long), "strict": True}, DataError, "has 31 tokens and max_length is 24"),
+        ({"base": str(tiny_base)}, BaseError, "is a bert, an encoder, which cannot generate"),
+    ):
+        with pytest.raises(error, match=message):
+            train(replace(given, **changes))
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_example_is_counted_or_refused(recipe: Recipe) -> None:
+    results = train(replace(recipe, max_length=5, epochs=1))
+    assert results["truncated_examples"] == 48 * 2
+    with pytest.raises(DataError, match="has 6 tokens and max_length is 5"):
+        train(replace(recipe, out=recipe.out + "2", max_length=5, strict=True))
