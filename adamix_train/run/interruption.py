@@ -46,7 +46,11 @@ class Interruption(TrainerCallback):
             control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Raise Interrupted: the Trainer's own end would delete the checkpoint if another one is better."""
+        """Raise Interrupted: the Trainer's own end would delete the checkpoint if another one is better.
+
+        The processes agree again: a signal may have reached one of them in the evaluation before the checkpoint.
+        """
+        self.signalled = self._signalled_anywhere()
         if self.signalled:
             PartialState().wait_for_everyone()  # all have saved before the first ends, which ends the others
             raise Interrupted(
