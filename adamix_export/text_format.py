@@ -1,14 +1,12 @@
-"""What the commands print: tables, and sizes."""
+"""Text output of the commands: tables and sizes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any
 
-from adamix_export.parity.comparison import Bounds, Parity
+from adamix_export.parity.report import Parity
 
 
 def parity_table(reports: Mapping[str, Parity]) -> str:
-    """Return the reports as a table for people."""
+    """Return the reports as a text table, one line for each adapter."""
     lines = [f"{'adapter':<16} {'rows':>5} {'max diff':>9} {'equal':>8} {'PyTorch':>8} {'ONNX':>8}  metric, data"]
     for name, report in reports.items():
         metrics = [f"{'-' if value is None else format(value, '.4f'):>8}" for value in (report.pytorch, report.onnx)]
@@ -17,24 +15,12 @@ def parity_table(reports: Mapping[str, Parity]) -> str:
             f"{' '.join(metrics)}  {report.metric}, {report.data}"
         )
     if any(report.pytorch is None for report in reports.values()):
-        lines.append("no labelled texts were found for '-': name a file with --data to compare the metric as well")
+        lines.append("'-': no labelled texts were found; name a file with --data to compare the metric as well")
     return "\n".join(lines)
 
 
-def stored_reports(parity: Mapping[str, Mapping[str, Any]]) -> dict[str, Parity]:
-    """Return the reports that a manifest keeps."""
-    names = {field.name for field in fields(Parity)}
-    return {
-        adapter: Parity(
-            **{name: value for name, value in report.items() if name in names - {"bounds"}},
-            bounds=Bounds(**report.get("bounds", {})),
-        )
-        for adapter, report in parity.items()
-    }
-
-
 def size_text(count: int) -> str:
-    """Return a number of bytes for people, in powers of ten."""
+    """Return a number of bytes with its unit, in powers of ten."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
@@ -42,6 +28,6 @@ def size_text(count: int) -> str:
 
 
 def columns(rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return rows as lines in which the cells of a column begin below each other."""
+    """Return one line for each row, with the cells of a column left-aligned below each other."""
     widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell!s:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

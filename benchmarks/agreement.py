@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from adamix_export.checkpoint.checkpoint import Source, open_source
-from adamix_export.parity.comparison import Check
+from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from adamix_export.parity.bounds import Check
 from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import Options
 from adamix_train.data.encoding import Encoding
@@ -54,7 +54,7 @@ class Texts:
     """The tokens that both sides generated after the same prompts, through one adapter."""
 
     case: str
-    source: Source
+    source: Checkpoint
     prompts: Sequence[Prompt]
     expected: list[Tokens]
     found: list[Tokens]
@@ -88,20 +88,20 @@ def main(argv: list[str] | None = None) -> None:
     publish(
         "agreement",
         command,
-        lambda: compare_texts([open_source(argument) for argument in args.checkpoints], args.inputs, args.searches),
+        lambda: compare_texts([open_checkpoint(argument) for argument in args.checkpoints], args.inputs, args.searches),
         json_to=args.json,
     )
 
 
-def compare_texts(sources: Sequence[Source], inputs: int, searches: int) -> Findings:
-    """Export a bank of the checkpoints, and generate every text on both sides."""
+def compare_texts(sources: Sequence[Checkpoint], inputs: int, searches: int) -> Findings:
+    """Export a bank of the checkpoints, and write everything on both sides."""
     with tempfile.TemporaryDirectory() as folder:
         bank = Path(folder) / "bank"
         EXPORTS["bank"](sources, bank, Options(check=Check(limit=4)), lambda stage: None)
         return findings_of(written(Generator(open_bundle(bank), provider="cpu"), sources, inputs, searches))
 
 
-def written(generator: Generator, sources: Sequence[Source], inputs: int, searches: int) -> list[Texts]:
+def written(generator: Generator, sources: Sequence[Checkpoint], inputs: int, searches: int) -> list[Texts]:
     """Return the texts of all mixes and searches."""
     prompts = {source.name: inputs_of(source, inputs) for source in sources}
     ends = {name: card.eos_token_ids for name, card in generator.cards.items()}
@@ -128,7 +128,7 @@ def written(generator: Generator, sources: Sequence[Source], inputs: int, search
     return texts
 
 
-def inputs_of(source: Source, count: int) -> list[Prompt]:
+def inputs_of(source: Checkpoint, count: int) -> list[Prompt]:
     """Return prompts spread over E2E's test set, with the texts that people wrote for them."""
     task = task_of(Recipe(**source.card.recipe))
     encoding = Encoding(tokenizer=source.tokenizer, max_length=source.card.max_length, prompt=task.prompt)
@@ -136,14 +136,14 @@ def inputs_of(source: Source, count: int) -> list[Prompt]:
     return prompts[:: max(1, len(prompts) // count)][:count]
 
 
-def most_of(source: Source) -> int:
+def most_of(source: Checkpoint) -> int:
     """Return how many tokens a text may have."""
     most: int = source.card.recipe["max_new_tokens"]
     return most
 
 
 def referred(
-    source: Source, prompts: Sequence[Prompt], ends: Sequence[int], *, batch: int, **settings: Any
+    source: Checkpoint, prompts: Sequence[Prompt], ends: Sequence[int], *, batch: int, **settings: Any
 ) -> list[Tokens]:
     """Return the tokens that transformers generates in PyTorch, without the end-of-sequence token."""
     tokenizer = source.tokenizer
@@ -167,7 +167,7 @@ def referred(
 
 
 def mixed(
-    generator: Generator, sources: Sequence[Source], prompts: dict[str, list[Prompt]], seed: int
+    generator: Generator, sources: Sequence[Checkpoint], prompts: dict[str, list[Prompt]], seed: int
 ) -> list[list[Tokens]]:
     """Return the tokens that the engine generates, by adapter, in a mix that the seed decides."""
     random = np.random.default_rng(seed)
@@ -191,7 +191,7 @@ def mixed(
     return [[text.tokens for text in part] for part in texts]
 
 
-def searched(generator: Generator, source: Source, prompts: Sequence[Prompt]) -> list[Tokens]:
+def searched(generator: Generator, source: Checkpoint, prompts: Sequence[Prompt]) -> list[Tokens]:
     """Return what beam searches of the engine find, two of them at a time."""
     engine = ContinuousBatchScheduler(generator.model, GenerationLimits(max_batch_requests=2 * PAPER.num_beams))
     texts = [generation(generator, source, prompt, PAPER) for prompt in prompts]
@@ -202,7 +202,7 @@ def searched(generator: Generator, source: Source, prompts: Sequence[Prompt]) ->
     return [text.tokens for text in texts]
 
 
-def generation(generator: Generator, source: Source, prompt: Prompt, sampling: SamplingParams) -> SequenceState:
+def generation(generator: Generator, source: Checkpoint, prompt: Prompt, sampling: SamplingParams) -> SequenceState:
     """Return a text that has not been begun."""
     asked = SamplingParams(**{**vars(sampling), "max_new_tokens": most_of(source)})
     (made,) = generator.sequences([Read(prompt.ids, generator.registry.find(source.name))], asked)

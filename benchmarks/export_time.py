@@ -26,8 +26,8 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from adamix_export.checkpoint.checkpoint import open_source
-from adamix_export.checkpoint.collapse import HEAD, Weights, collapse_checkpoint
+from adamix_export.checkpoint.checkpoint import open_checkpoint
+from adamix_export.checkpoint.collapse import HEAD, AdapterTensors, collapse_checkpoint
 from adamix_export.tracing.merged import merge, weights_to
 from adamix_train.peft_method import AdaMixConfig
 from adamix_train.recipe.recipe import Recipe
@@ -147,7 +147,7 @@ def prepare(cases: list[str], scratch: Path) -> tuple[dict[tuple[str, str], Call
         except PeerError as error:
             absent.append(Absent(peer=case.peer, reason=str(error)))
             continue
-        source = open_source(str(checkpoint))
+        source = open_checkpoint(str(checkpoint))
         merge(source.base_model(), source.adapter).save_pretrained(merged)
         source.tokenizer.save_pretrained(merged)
         commands[name, case.peer] = _command(str(peer.python), "-I", str(HERE / case.script), str(merged))
@@ -290,7 +290,7 @@ def _command(*words: str) -> Callable[[Path], list[str]]:
     return lambda out: [*words, str(out)]
 
 
-def _stored(weights: Weights, file: Path) -> int:
+def _stored(weights: AdapterTensors, file: Path) -> int:
     save_file(weights_to(weights, torch.float32), file)
     return file.stat().st_size
 

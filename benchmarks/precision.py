@@ -20,10 +20,12 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from tqdm import tqdm
 
-from adamix_export.checkpoint.checkpoint import Source, open_source
-from adamix_export.parity.comparison import PERPLEXITY, Bounds, Check, Parity, parity_examples
+from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from adamix_export.parity.bounds import Bounds, Check
+from adamix_export.parity.examples import parity_examples
+from adamix_export.parity.report import PERPLEXITY, Parity
 from adamix_export.parity.verification import ENGINES
-from adamix_export.pipeline.export import EXPORTS, UNCHECKED
+from adamix_export.pipeline.export import EXPORTS, UNBOUNDED
 from adamix_export.pipeline.options import Options
 from adamix_export.precision.table import PRECISIONS
 from adamix_export.tasks.table import EXPORT_TASKS
@@ -101,10 +103,10 @@ def compare_precisions(
     work: dict[str, dict[str, Call]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for argument in checkpoints:
-            source = open_source(argument)
+            source = open_checkpoint(argument)
             if source.name in sides:
                 raise BenchmarkError(f"two checkpoints are called {source.name}: name them, NAME=FOLDER")
-            fitting = [name for name in dict.fromkeys(precisions) if source.learned in PRECISIONS[name]]
+            fitting = [name for name in dict.fromkeys(precisions) if source.objective_name in PRECISIONS[name]]
             sides[source.name] = exports_of(source, fitting, limit, Path(scratch) / source.name)
             call = caller(source, limit)
             work[source.name] = {name: call(side.bundle) for name, side in sides[source.name].items()}
@@ -112,7 +114,7 @@ def compare_precisions(
     return findings_of(sides, timings)
 
 
-def exports_of(source: Source, precisions: Sequence[str], limit: int | None, scratch: Path) -> dict[str, Side]:
+def exports_of(source: Checkpoint, precisions: Sequence[str], limit: int | None, scratch: Path) -> dict[str, Side]:
     """Return a bundle a precision, and what ONNX Runtime's tools make of the exact one."""
     sides = {}
     check = Check(limit=limit)
@@ -123,14 +125,14 @@ def exports_of(source: Source, precisions: Sequence[str], limit: int | None, scr
             if name == PEER:
                 report = _quantised_by_peer(source, scratch / EXACT, out, check)
             else:
-                options = Options(check=check, precision=name, tolerance=UNCHECKED, most_lost=UNCHECKED)
+                options = Options(check=check, precision=name, tolerance=UNBOUNDED, max_metric_drop=UNBOUNDED)
                 (report,) = EXPORTS["merged"]([source], out, options, lambda stage: None).values()
             sides[name] = Side(out, report, sum(file.stat().st_size for file in out.glob("*.onnx*")) / MIB)
             source.forget_reference()
     return sides
 
 
-def caller(source: Source, limit: int | None) -> Callable[[Path], Call]:
+def caller(source: Checkpoint, limit: int | None) -> Callable[[Path], Call]:
     """Return what makes the timed call of a bundle: the engine on texts of the comparison."""
     examples, _ = parity_examples(source, Check(limit=limit))
     if not examples:
@@ -156,7 +158,7 @@ def findings_of(sides: dict[str, dict[str, Side]], timings: dict[str, dict[str, 
             speed = timings[run][EXACT].seconds / timings[run][name].seconds
             if name in (EXACT, PEER):
                 continue
-            lost = side.parity.lost
+            lost = side.parity.metric_drop
             goals.append(
                 Goal(
                     what=f"{run} in {name}: share of the {side.parity.metric} that is lost",
@@ -187,7 +189,7 @@ def _row(run: str, name: str, side: Side, timings: dict[str, Timing]) -> Row:
         "metric": parity.metric,
         "pytorch": parity.pytorch,
         "onnx": parity.onnx,
-        "lost": parity.lost,
+        "lost": parity.metric_drop,
         "equal": parity.equal_labels,
         "logits": parity.max_difference,
         "ms": timings[name].seconds * 1e3,
@@ -196,7 +198,7 @@ def _row(run: str, name: str, side: Side, timings: dict[str, Timing]) -> Row:
     }
 
 
-def _quantised_by_peer(source: Source, exact: Path, out: Path, check: Check) -> Parity:
+def _quantised_by_peer(source: Checkpoint, exact: Path, out: Path, check: Check) -> Parity:
     """Write the exact bundle with its graph quantised by ONNX Runtime's tools, and return its comparison."""
     shutil.copytree(exact, out)
     for file in out.glob("*.onnx*"):
@@ -204,12 +206,12 @@ def _quantised_by_peer(source: Source, exact: Path, out: Path, check: Check) -> 
     for file in exact.glob("*.onnx"):
         (_to_four_bits if not source.card.labels else _to_eight_bits)(file, out / file.name)
     manifest = open_bundle(exact).manifest
-    write_manifest(out, replace(manifest, canary_tolerance=UNCHECKED))
-    task = EXPORT_TASKS[source.learned]
-    bounds = Bounds(tolerance=UNCHECKED, least_equal=0.0)
-    return task.compare([source], open_bundle(out), replace(check, limit=check.limit or task.rows, bounds=bounds))[
-        source.name
-    ]
+    write_manifest(out, replace(manifest, canary_tolerance=UNBOUNDED))
+    task = EXPORT_TASKS[source.objective_name]
+    bounds = Bounds(tolerance=UNBOUNDED, min_agreement=0.0)
+    return task.compare(
+        [source], open_bundle(out), replace(check, limit=check.limit or task.default_limit, bounds=bounds)
+    )[source.name]
 
 
 def _to_eight_bits(exact: Path, out: Path) -> None:

@@ -1,5 +1,6 @@
-"""A checkpoint opened for export: its card, its collapsed adapter, and the model that PyTorch runs for comparison."""
+"""A training checkpoint opened for export: its card, its collapsed adapter and its reference model in PyTorch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,13 +9,14 @@ import peft
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from adamix_export.checkpoint.collapse import Weights, collapse_checkpoint, with_shares
+from adamix_export.checkpoint.collapse import AdapterTensors, collapse_checkpoint, with_module_weights
 from adamix_export.errors import ExportError
 from adamix_train.artifacts.checkpoint import WEIGHTS, Card, read_card
 from adamix_train.base_model.fingerprint import base_sha256, config_sha256
 from adamix_train.base_model.load import load_base, load_config
 from adamix_train.base_model.locate import base_folder
-from adamix_train.errors import BaseError, CheckpointError
+from adamix_train.data.examples import Example
+from adamix_train.errors import BaseError, CheckpointError, DataError
 from adamix_train.peft_method import AdaMixConfig
 from adamix_train.tasks.table import TASKS
 from adamix_train.training.module_weights import mixtures, set_weights
@@ -22,73 +24,79 @@ from adamix_train.training.objectives import OBJECTIVES, Objective
 from serve.bundle.adapter import check_adapter_name
 
 SCORE = "score"
-"""The name of a regression's output."""
+"""The label of a regression's only output."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A checkpoint and the base it was trained on, checked against each other."""
+class Checkpoint:
+    """A checkpoint together with the base model it was trained on; the base's hashes have been verified."""
 
     name: str
     folder: Path
     card: Card
     config: AdaMixConfig
     base: Path
-    learned: str
-    """The key of `adamix_train.objectives.OBJECTIVES` that it was trained for."""
-    shares: tuple[float, ...] = ()
-    """The weight of each module in every mean; () takes those of the checkpoint."""
+    objective_name: str
+    """The training objective, a key of `adamix_train.training.objectives.OBJECTIVES`."""
+    weights: tuple[float, ...] = ()
+    """The weight of each module in every mean; empty keeps the weights stored in the checkpoint."""
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What was measured in training, where that is still what it was measured on."""
-        return {} if self.shares else self.card.metrics
+        """Metrics measured in training; empty when `weights` replace those that were measured."""
+        return {} if self.weights else self.card.metrics
 
     @property
     def objective(self) -> Objective:
-        """What it was trained for."""
-        return OBJECTIVES[self.learned]
+        """The training objective."""
+        return OBJECTIVES[self.objective_name]
 
     @property
     def labels(self) -> list[str]:
-        """The names of its outputs; none of a model that writes."""
+        """Names of the outputs; empty for a generative model."""
         return [SCORE] if self.regression else self.card.labels
 
     @property
     def regression(self) -> bool:
-        """Whether its one output is a value."""
-        return self.learned == "regression"
+        """True if the only output is a score."""
+        return self.objective_name == "regression"
 
     @property
     def pairs(self) -> bool:
-        """Whether its rows are pairs of texts."""
+        """True if an input is a pair of texts."""
         return len(TASKS[self.card.task].inputs) > 1
 
     @cached_property
-    def adapter(self) -> Weights:
+    def adapter(self) -> AdapterTensors:
         """The collapsed adapter."""
         return collapse_checkpoint(self.tensors, self.config)
 
     @property
-    def tensors(self) -> Weights:
-        """The checkpoint's tensors, weighed by `shares`."""
-        return with_shares(load_file(self.folder / WEIGHTS), self.shares)
+    def tensors(self) -> AdapterTensors:
+        """The checkpoint's tensors, with `weights` as the module weights if there are any."""
+        return with_module_weights(load_file(self.folder / WEIGHTS), self.weights)
 
     @cached_property
     def reference(self) -> peft.PeftModel:
-        """The checkpoint as PEFT loads it, in evaluation mode: what an export must agree with."""
+        """The model that an export must agree with: the checkpoint as PEFT loads it, in evaluation mode."""
         model = peft.PeftModel.from_pretrained(self.base_model(), self.folder).eval()
-        if self.shares:
-            set_weights(mixtures(model), self.shares)
+        if self.weights:
+            set_weights(mixtures(model), self.weights)
         return model
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The checkpoint's own tokenizer; it pads on the right, as serving does."""
+        """The tokenizer stored in the checkpoint, padding on the right as the server does."""
         return AutoTokenizer.from_pretrained(self.folder, padding_side="right")
 
+    def check_labels(self, examples: Iterable[Example], origin: str) -> None:
+        """Raise a `DataError` if an example, read from `origin`, has a label that is not one of the checkpoint's."""
+        unknown = {example.target for example in examples} - set(self.card.labels) if self.card.labels else ()
+        if unknown:
+            raise DataError(f"{origin} has labels that {self.name} does not know: {', '.join(sorted(unknown)[:5])}")
+
     def forget_reference(self) -> None:
-        """Give back the memory of `reference`, which is loaded again when it is asked for."""
+        """Free the memory of `reference`; the next access loads it again."""
         self.__dict__.pop("reference", None)
 
     def base_model(self) -> PreTrainedModel:
@@ -97,31 +105,50 @@ class Source:
         return model.requires_grad_(False).eval()
 
 
-def open_source(argument: str, *, base: str | None = None) -> Source:
-    """Open `[NAME=]FOLDER`; the base is `base`, or the one that the checkpoint names, and must have its hash."""
+def open_checkpoint(argument: str, *, base: str | None = None) -> Checkpoint:
+    """Open `[NAME=]FOLDER` with the base model at `base`, or with the one that the checkpoint names.
+
+    Raises:
+        CheckpointError: the folder is missing, incomplete or holds no AdaMix mixture.
+        BaseError: the base is missing, or its weights or configuration are not those of training.
+        ExportError: the checkpoint was trained with another method than AdaMix.
+
+    """
     name, found, path = argument.partition("=")
     folder = Path(path if found else argument)
     if not folder.is_dir():
         raise CheckpointError(f"there is no checkpoint folder {folder}")
     card = read_card(folder)
-    task = TASKS[card.task]
     if card.recipe["method"] != "adamix":
         raise ExportError(f"{folder} was trained with method {card.recipe['method']}; export takes AdaMix adapters")
+    config = _adamix_config(folder)
+    where = base_folder(base or card.base)
+    _check_base(folder, card, where)
+    adapter_name = check_adapter_name(name if found else folder.resolve().name)
+    return Checkpoint(adapter_name, folder, card, config, where, _objective_name(card, where))
+
+
+def _adamix_config(folder: Path) -> AdaMixConfig:
     try:
         config = peft.PeftConfig.from_pretrained(folder)
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder} holds no AdaMix configuration: {error}") from error
     if not isinstance(config, AdaMixConfig):
         raise CheckpointError(f"{folder} holds a {type(config).__name__}, not an AdaMix mixture")
-    where = base_folder(base or card.base)
-    if (sha256 := base_sha256(where)) != card.base_sha256:
+    return config
+
+
+def _check_base(folder: Path, card: Card, base: Path) -> None:
+    """Raise an error if the base's weights or configuration are not those of training."""
+    if (sha256 := base_sha256(base)) != card.base_sha256:
         raise BaseError(
-            f"{folder} was trained on a base with sha256 {card.base_sha256[:12]}…, {where} has {sha256[:12]}…: "
+            f"{folder} was trained on a base with sha256 {card.base_sha256[:12]}…, {base} has {sha256[:12]}…: "
             "give the base it was trained on with --base"
         )
-    if config_sha256(where) != card.config_sha256:
-        raise BaseError(f"{where} has the weights that {folder} was trained on, but another config.json: put it back")
-    learned = (
-        "sequence-to-sequence" if task.kind == "generation" and load_config(where).is_encoder_decoder else task.kind
-    )
-    return Source(check_adapter_name(name if found else folder.resolve().name), folder, card, config, where, learned)
+    if config_sha256(base) != card.config_sha256:
+        raise BaseError(f"{base} has the weights that {folder} was trained on, but another config.json: put it back")
+
+
+def _objective_name(card: Card, base: Path) -> str:
+    kind = TASKS[card.task].kind
+    return "sequence-to-sequence" if kind == "generation" and load_config(base).is_encoder_decoder else kind

@@ -18,17 +18,22 @@ SITE = ".adamix_modules."
 SCORES = ".scores"
 HEAD = "head"
 
-Weights = dict[str, Tensor]
+AdapterTensors = dict[str, Tensor]
+"""Tensors of an adapter, or of a checkpoint, by name."""
 
 
-def collapse_checkpoint(tensors: Mapping[str, Tensor], config: AdaMixConfig) -> Weights:
-    """Return a checkpoint's adapter: `{module}.{kind}.{projection}.{weight|bias}` and `{module}.head.{weight|bias}`.
+def collapse_checkpoint(tensors: Mapping[str, Tensor], config: AdaMixConfig) -> AdapterTensors:
+    """Return the single adapter of a checkpoint.
 
-    Constant factors (LoRA's scaling) are folded into the weights. A mixture whose shapes are not those of `config` is
-    an error, as is a weight that is not finite.
+    Keys are `{module}.{kind}.{projection}.{weight|bias}` and `{module}.head.{weight|bias}`. LoRA's scaling is folded
+    into the weights.
+
+    Raises:
+        ExportError: a mixture's shapes are not those of `config`, or a weight is not finite.
+
     """
     sites, heads = split_sites(tensors)
-    adapter: Weights = {}
+    adapter: AdapterTensors = {}
     for module, weights in sites.items():
         mixture = site_adapter(
             config.kind,
@@ -51,11 +56,11 @@ def collapse_checkpoint(tensors: Mapping[str, Tensor], config: AdaMixConfig) -> 
     return adapter
 
 
-def with_shares(tensors: Mapping[str, Tensor], shares: Sequence[float]) -> Weights:
-    """Return a checkpoint's tensors with `shares`, which sum to 1, as the weight of each module in every mean."""
+def with_module_weights(tensors: Mapping[str, Tensor], weights: Sequence[float]) -> AdapterTensors:
+    """Return a checkpoint's tensors with `weights` as the module weights; they sum to 1, and empty changes nothing."""
     return {
-        name: torch.tensor(shares).log() if name.endswith(SCORES) and len(weight) == len(shares) else weight
-        for name, weight in tensors.items()
+        name: torch.tensor(weights).log() if name.endswith(SCORES) and len(tensor) == len(weights) else tensor
+        for name, tensor in tensors.items()
     }
 
 
@@ -69,7 +74,7 @@ def site_adapter(
     where: str,
     fused: Blocks = WHOLE,
 ) -> Adapter:
-    """Return the adapter of one site with `weights` in it; they must fit exactly."""
+    """Return the adapter of one site with `weights` loaded; their names and shapes must match exactly."""
     try:
         width_in, width_out = weights["down.weight"].shape[-1], weights["up.weight"].shape[-2]
         if fused.adapted:
@@ -93,15 +98,15 @@ def site_adapter(
 
 
 def plain_adapter(kind: str, weights: Mapping[str, Tensor], *, where: str) -> Adapter:
-    """Return one site's collapsed adapter, whose weights say it all: its scaling is 1."""
+    """Return one site's collapsed adapter; its scaling is 1, as it is folded into the weights."""
     r = weights["down.weight"].shape[-2]
     return site_adapter(kind, weights, linear_projection, r=r, lora_alpha=r, where=where)
 
 
-def split_sites(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Weights], Weights]:
-    """Split a checkpoint's tensors into the mixtures by module and the parameters of the head."""
-    sites: defaultdict[str, Weights] = defaultdict(dict)
-    heads: Weights = {}
+def split_sites(tensors: Mapping[str, Tensor]) -> tuple[dict[str, AdapterTensors], AdapterTensors]:
+    """Split a checkpoint's tensors into mixtures, by module, and head parameters."""
+    sites: defaultdict[str, AdapterTensors] = defaultdict(dict)
+    heads: AdapterTensors = {}
     for name, weight in tensors.items():
         module, found, rest = name.removeprefix(PEFT_PREFIX).partition(SITE)
         if found:

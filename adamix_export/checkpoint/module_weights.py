@@ -1,4 +1,4 @@
-"""Choose the weights of the modules in their mean when exporting, whatever the training chose."""
+"""The weight of each module in the exported mean, chosen at export instead of in training."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from adamix_export.checkpoint.checkpoint import Source
+from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.checkpoint.collapse import SCORES
 from adamix_export.errors import ExportError
+from adamix_export.parity.examples import files_exist
 from adamix_train.data.encoding import Encoding
 from adamix_train.data.examples import Example
 from adamix_train.data.splits import read_all, read_splits, task_of
@@ -19,110 +20,122 @@ from adamix_train.metrics.table import METRICS
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.training.module_weights import Quality, choose_soup, equal_weights, mixtures, set_weights
 
-ROWS = 32
+BATCH_SIZE = 32
 
-Shares = tuple[float, ...]
+ModuleWeights = tuple[float, ...]
 
 
-def weigh(source: Source, collapse: str | None, data: Path | None = None) -> Source:
-    """Return `source` with the modules weighed as `collapse`, a key of COLLAPSES, says; None leaves them as trained."""
+def choose_module_weights(checkpoint: Checkpoint, collapse: str | None, data: Path | None = None) -> Checkpoint:
+    """Return the checkpoint with the module weights that `collapse` names; None keeps those of training.
+
+    `collapse` is a key of `MODULE_WEIGHTS`; `data` are labelled texts to choose a greedy soup on.
+    """
     if data and collapse != "greedy-soup":
         raise ExportError(
-            "--collapse-data is what a greedy soup is chosen on: add --collapse greedy-soup, or leave it out"
+            "--collapse-data is used to choose a greedy soup only: add --collapse greedy-soup, or leave it out"
         )
     if collapse is None:
-        return source
-    if source.card.recipe["routing"] == "fixed":
+        return checkpoint
+    if checkpoint.card.recipe["routing"] == "fixed":
         raise ExportError(
-            f"{source.folder} was trained on a fixed route, one module of each mixture: leave out --collapse"
+            f"{checkpoint.folder} was trained on a fixed route, one module of each mixture: leave out --collapse"
         )
-    return replace(source, shares=COLLAPSES[collapse](source, data))
+    return replace(checkpoint, weights=MODULE_WEIGHTS[collapse](checkpoint, data))
 
 
-def mean_shares(source: Source, data: Path | None) -> Shares:
-    """Return equal weights: the mean of AdaMix, whatever the checkpoint learned; () where they are so already."""
-    count = source.config.num_modules
-    return tuple(equal_weights(range(count), count)) if _has_weights(source) else ()
+def uniform_weights(checkpoint: Checkpoint, data: Path | None) -> ModuleWeights:
+    """Return equal weights, AdaMix's mean; empty if the checkpoint's own weights are equal."""
+    count = checkpoint.config.num_modules
+    return tuple(equal_weights(range(count), count)) if _has_learned_weights(checkpoint) else ()
 
 
-def learned_shares(source: Source, data: Path | None) -> Shares:
-    """Return (), the checkpoint's own weights, or an error if it has learned none."""
-    if not _has_weights(source):
+def learned_weights(checkpoint: Checkpoint, data: Path | None) -> ModuleWeights:
+    """Return (), which keeps the checkpoint's own weights; raise an error if none were learned."""
+    if not _has_learned_weights(checkpoint):
         raise ExportError(
-            f"{source.folder} has no learned weights, all of its modules weigh the same: train with --collapse "
-            "learned, or export with --collapse mean or greedy-soup"
+            f"{checkpoint.folder} has no learned weights, all of its modules weigh the same: train with --collapse "
+            "learned, or export with --collapse uniform or greedy-soup"
         )
     return ()
 
 
-def soup_shares(source: Source, data: Path | None) -> Shares:
-    """Return equal weights for the modules that help on validation data, none for the others."""
-    examples, count = _validation(source, data), source.config.num_modules
-    model, bar = replace(source).reference, tqdm(desc=f"weighing {source.name}", unit="soup")
+def greedy_soup_weights(checkpoint: Checkpoint, data: Path | None) -> ModuleWeights:
+    """Return equal weights for the modules that improve the validation metric, and 0 for the others."""
+    examples, count = _validation_examples(checkpoint, data), checkpoint.config.num_modules
+    model, bar = replace(checkpoint).reference, tqdm(desc=f"choosing modules of {checkpoint.name}", unit="soup")
 
     def quality(chosen: list[int]) -> Quality:
         set_weights(mixtures(model), equal_weights(chosen, count))
         bar.update()
-        return _quality(source, model, examples)
+        return _quality(checkpoint, model, examples)
 
     with bar:
         return tuple(equal_weights(choose_soup(count, quality), count))
 
 
-COLLAPSES: dict[str, Callable[[Source, Path | None], Shares]] = {
-    "mean": mean_shares,
-    "weights": learned_shares,
-    "greedy-soup": soup_shares,
+MODULE_WEIGHTS: dict[str, Callable[[Checkpoint, Path | None], ModuleWeights]] = {
+    "uniform": uniform_weights,
+    "learned": learned_weights,
+    "greedy-soup": greedy_soup_weights,
 }
+"""Functions that return the module weights; the keys are the recipe's `COLLAPSES`."""
 
 
-def _has_weights(source: Source) -> bool:
-    """Return whether a checkpoint weighs some of its modules otherwise than others."""
-    return any(len(weight.unique()) > 1 for name, weight in source.tensors.items() if name.endswith(SCORES))
+def _has_learned_weights(checkpoint: Checkpoint) -> bool:
+    """Return True if the modules of some mixture have different weights."""
+    return any(len(weight.unique()) > 1 for name, weight in checkpoint.tensors.items() if name.endswith(SCORES))
 
 
-def _validation(source: Source, data: Path | None) -> list[Example]:
-    """Return the examples of `data`, else those that the run itself validated on, if its files are as they were."""
-    recipe = replace(Recipe(**source.card.recipe), test_file=None)
-    examples = read_all(str(data), task_of(recipe)) if data else _own_validation(source, recipe)
-    if source.card.labels and (strange := sorted({one.target for one in examples} - set(source.card.labels))):
-        raise DataError(f"{data} has labels that {source.name} does not know: {', '.join(strange[:5])}")
+def _validation_examples(checkpoint: Checkpoint, data: Path | None) -> list[Example]:
+    """Return the examples in `data`, or else the run's own validation examples if its files have not changed."""
+    recipe = replace(Recipe(**checkpoint.card.recipe), test_file=None)
+    examples = read_all(str(data), task_of(recipe)) if data else _own_validation(checkpoint, recipe)
+    checkpoint.check_labels(examples, str(data))
     return examples
 
 
-def _own_validation(source: Source, recipe: Recipe) -> list[Example]:
-    named = [
-        file.strip() for files in (recipe.train_file, recipe.validation_file) if files for file in files.split(",")
-    ]
-    if not recipe.train_file or not all(Path(file).is_file() for file in named):
+def _own_validation(checkpoint: Checkpoint, recipe: Recipe) -> list[Example]:
+    files = [named for named in (recipe.train_file, recipe.validation_file) if named]
+    if not recipe.train_file or not all(map(files_exist, files)):
         raise ExportError(
-            f"a greedy soup is chosen on validation data, and those of {source.folder} are not on this machine: name "
-            "labelled texts with --collapse-data"
+            f"a greedy soup is chosen on validation data, and those of {checkpoint.folder} are not on this machine: "
+            "name labelled texts with --collapse-data"
         )
     splits = read_splits(recipe, task_of(recipe))
-    if changed := [file for file, sha256 in splits.source.items() if source.card.data.get(file) != sha256]:
-        raise DataError(f"{changed[0]} has changed since {source.folder} was trained: name data with --collapse-data")
+    if changed := [file for file, sha256 in splits.source.items() if checkpoint.card.data.get(file) != sha256]:
+        raise DataError(
+            f"{changed[0]} has changed since {checkpoint.folder} was trained: name data with --collapse-data"
+        )
     return splits.validation
 
 
-def _quality(source: Source, model: torch.nn.Module, examples: list[Example]) -> Quality:
-    """Return the metric of a classifier, or less the loss of a model that writes, and the loss."""
-    objective, recipe = source.objective, Recipe(**source.card.recipe)
+def _quality(checkpoint: Checkpoint, model: torch.nn.Module, examples: list[Example]) -> Quality:
+    """Return a classifier's metric, or the negative loss of a generative model, with the loss."""
+    objective = checkpoint.objective
+    logits, labels = _predict(checkpoint, model, examples)
+    loss = float(objective.loss(logits, labels, label_smoothing=0.0))
+    metric = -loss if objective.is_generative else METRICS[checkpoint.card.metric](logits.numpy(), np.asarray(labels))
+    return Quality(metric=metric, loss=loss)
+
+
+def _predict(
+    checkpoint: Checkpoint, model: torch.nn.Module, examples: list[Example]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits that count towards the objective, and their labels."""
+    objective = checkpoint.objective
     encoding = Encoding(
-        tokenizer=source.tokenizer,
-        max_length=source.card.max_length,
-        labels=source.card.labels,
-        prompt=task_of(recipe).prompt,
+        tokenizer=checkpoint.tokenizer,
+        max_length=checkpoint.card.max_length,
+        labels=checkpoint.card.labels,
+        prompt=task_of(Recipe(**checkpoint.card.recipe)).prompt,
     )
     rows = sorted(objective.encode(examples, encoding), key=lambda row: len(row["input_ids"]))
-    collate = objective.collate(source.tokenizer, model.base_model.model)  # type: ignore[union-attr]
+    collate = objective.collate(checkpoint.tokenizer, model.base_model.model)  # type: ignore[union-attr]
     found = []
-    for start in range(0, len(rows), ROWS):
-        batch = collate(rows[start : start + ROWS])
+    for start in range(0, len(rows), BATCH_SIZE):
+        batch = collate(rows[start : start + BATCH_SIZE])
         labels = batch.pop("labels")
         with torch.inference_mode():
             found.append(objective.rows(model(**batch).logits, labels))
-    logits, labels = (torch.cat(side) for side in zip(*found, strict=True))
-    loss = float(objective.loss(logits, labels, label_smoothing=0.0))
-    metric = -loss if objective.is_generative else METRICS[source.card.metric](logits.numpy(), np.asarray(labels))
-    return Quality(metric=metric, loss=loss)
+    logits, targets = zip(*found, strict=True)
+    return torch.cat(logits), torch.cat(targets)

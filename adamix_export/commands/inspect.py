@@ -1,75 +1,40 @@
-"""What is in a bundle: its graphs, adapters, parity and sizes."""
+"""adamix-export inspect BUNDLE: print the contents of a bundle."""
 
-import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import onnx
+from adamix_export.commands.command import Command, Output
+from adamix_export.commands.signals import StopSignals
+from adamix_export.parity.report import read_reports
+from adamix_export.text_format import columns, parity_table, size_text
+from serve.bundle.manifest import ADAPTERS, EDGES, Edge
 
-from adamix_export.text_format import columns, parity_table, size_text, stored_reports
-from serve.bundle.adapter import AdapterCard
-from serve.bundle.graph_io import BANK
-from serve.bundle.manifest import ADAPTERS, EDGES, UNHASHED, Edge, Manifest
-from serve.bundle.reader import open_bundle
+if TYPE_CHECKING:
+    from adamix_export.commands.bundle_contents import BundleContents, Graph
 
 INDENT = "  "
+OPERATORS_PER_LINE = 6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Graph:
-    """An ONNX file."""
-
-    file: str
-    nodes: int
-    ops: dict[str, int]
-    """By operator, those of other domains than ONNX's own with the domain before the name; the most frequent first."""
-    parameters: dict[str, int]
-    """Numbers in the initializers, by their type."""
+def add_flags(parser: ArgumentParser) -> None:
+    """Add the argument BUNDLE."""
+    parser.add_argument("bundle", type=Path, help="folder made by adamix-export")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Contents:
-    """What a bundle holds."""
+def run(args: Namespace, stop: StopSignals) -> Output:
+    """Print the contents of the bundle."""
+    from adamix_export.commands.bundle_contents import inspect_bundle
 
-    folder: Path
-    manifest: Manifest
-    cards: list[AdapterCard]
-    graphs: list[Graph]
-    sizes: dict[str, int]
-    """Bytes of every file, by its path in the bundle."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the contents as JSON has them."""
-        canaries = {"canary_ids", "canary_logits", "canary_tokens"}
-        cards = [{name: value for name, value in asdict(card).items() if name not in canaries} for card in self.cards]
-        return {
-            "bundle": str(self.folder),
-            "bytes": sum(self.sizes.values()),
-            **asdict(self.manifest),
-            "adapters": cards,
-            "graphs": [asdict(graph) for graph in self.graphs],
-            "sizes": self.sizes,
-        }
+    contents = inspect_bundle(args.bundle)
+    return Output(describe(contents), contents.as_dict())
 
 
-def inspect_bundle(folder: Path) -> Contents:
-    """Return what is in a bundle, after checking its hashes."""
-    bundle = open_bundle(folder)
-    files = [file for name in (*UNHASHED, *bundle.manifest.files) if (file := folder / name).is_file()]
-    return Contents(
-        folder=folder,
-        manifest=bundle.manifest,
-        cards=[adapter.card for adapter in bundle.adapters.values()],
-        graphs=[_graph(folder, name) for name in bundle.manifest.files if name.endswith(".onnx")],
-        sizes={str(file.relative_to(folder)): file.stat().st_size for file in files},
-    )
-
-
-def describe(contents: Contents) -> str:
-    """Return the contents for people."""
+def describe(contents: BundleContents) -> str:
+    """Return the contents as text."""
     manifest = contents.manifest
     return "\n".join(
         [
@@ -84,7 +49,7 @@ def describe(contents: Contents) -> str:
                 for line in _section(side.replace("_", "'s "), _edges(edges))
             ),
             *(line for graph in contents.graphs for line in _section(graph.file, _operators(graph))),
-            *_section("parity with PyTorch", parity_table(stored_reports(manifest.parity)).splitlines()),
+            *_section("parity with PyTorch", parity_table(read_reports(manifest.parity)).splitlines()),
             *_section("files", columns([(name, size_text(size)) for name, size in contents.sizes.items()])),
             *_section("made with", [", ".join(f"{name} {version}" for name, version in manifest.versions.items())]),
         ]
@@ -95,8 +60,8 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
     return ["", title, *(INDENT + line for line in lines)]
 
 
-def _adapters(contents: Contents) -> list[str]:
-    header = ("name", "kind", "r", "modules", "most tokens", "size", "sha256", "labels")
+def _adapters(contents: BundleContents) -> list[str]:
+    header = ("name", "kind", "r", "modules", "max tokens", "size", "sha256", "labels")
     rows = [
         (
             card.name,
@@ -118,7 +83,7 @@ def _adapter_size(sizes: dict[str, int], adapter: str) -> int:
 
 
 def _edges(edges: Sequence[Edge]) -> list[str]:
-    """Return a line an edge; the stacks of a bank and the layers of a cache are one line each."""
+    """Return one line for each edge; all stacks of a bank, and the layers of a cache, share a line."""
     groups: dict[str, list[Edge]] = {}
     for edge in edges:
         groups.setdefault(_group(edge.name), []).append(edge)
@@ -135,6 +100,8 @@ def _edges(edges: Sequence[Edge]) -> list[str]:
 
 
 def _group(name: str) -> str:
+    from serve.bundle.graph_io import BANK
+
     if name.startswith(BANK):
         return f"{BANK}*"
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
@@ -143,29 +110,13 @@ def _group(name: str) -> str:
 def _operators(graph: Graph) -> list[str]:
     parameters = ", ".join(f"{count:,} in {dtype}" for dtype, count in graph.parameters.items())
     ops = [f"{count} {name}" for name, count in graph.ops.items()]
-    return [
-        f"{graph.nodes} nodes; numbers: {parameters}",
-        *(", ".join(ops[at : at + 6]) for at in range(0, len(ops), 6)),
-    ]
+    lines = [", ".join(ops[start : start + OPERATORS_PER_LINE]) for start in range(0, len(ops), OPERATORS_PER_LINE)]
+    return [f"{graph.nodes} nodes; values: {parameters}", *lines]
 
 
-def _graph(folder: Path, file: str) -> Graph:
-    model = onnx.load(folder / file, load_external_data=False)
-    graphs = list(_all_graphs(model.graph))
-    ops = Counter(
-        f"{node.domain}.{node.op_type}" if node.domain else node.op_type for graph in graphs for node in graph.node
-    )
-    parameters: Counter[str] = Counter()
-    for graph in graphs:
-        for tensor in graph.initializer:
-            parameters[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += math.prod(tensor.dims)
-    return Graph(file=file, nodes=ops.total(), ops=dict(ops.most_common()), parameters=dict(parameters.most_common()))
-
-
-def _all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph and those of the branches and loops in it."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _all_graphs(attribute.g)
+INSPECT = Command(
+    description="Print the contents of a bundle: adapters, inputs and outputs, operators, parity, sizes.",
+    examples="  adamix-export inspect bundles/both\n  adamix-export inspect bundles/both --json | jq .graphs[0].ops",
+    add_flags=add_flags,
+    run=run,
+)

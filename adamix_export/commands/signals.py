@@ -1,15 +1,15 @@
-"""The wish to stop, by Ctrl-C or SIGTERM."""
+"""Ctrl-C and SIGTERM while a command runs."""
 
 import signal
 import sys
 
-REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to stop"}
+REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
-class Stopping:
-    """Ends the process by an exception, so that what is half written is removed.
+class StopSignals:
+    """Signal handlers that end the process by an exception, so that partial output is removed.
 
-    Tracing runs code that swallows even this exception: `check`, called between stages, raises it again.
+    torch's tracing may swallow this exception; `check`, called between stages, raises it again.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Stopping:
             signal.signal(number, lambda number, _: self._stop(REASONS[signal.Signals(number)]))
 
     def check(self) -> None:
-        """End the process if it was to stop."""
+        """End the process if a signal was received."""
         if self.reason:
             sys.exit(f"adamix-export: {self.reason}; nothing was written")
 

@@ -1,1 +1,1 @@
-"""A bundle in the formats of other tools, one file each."""
+"""Conversion of bundles to other tools' formats, one file each."""

@@ -1,6 +1,6 @@
-"""A decoder for onnxruntime-genai: its `genai_config.json` beside the graph, which stays as it is.
+"""A decoder for onnxruntime-genai: the unchanged graph with a `genai_config.json` beside it.
 
-A bank is converted to ONNX Runtime's own adapters first, which genai loads with `Adapters`.
+A bank is converted to ONNX Runtime's adapter format first; genai loads the adapters with `Adapters`.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from adamix_export.converters.onnx_adapter import BESIDE, write_onnx_adapters
+from adamix_export.converters.onnx_adapter import COPIED, write_onnx_adapters
 from adamix_export.errors import ExportError
 from serve.bundle.adapter import Adapter
 from serve.bundle.graph_io import PAST, PRESENT
@@ -20,22 +20,22 @@ from serve.bundle.reader import Bundle
 MARK = "genai_config.json"
 TASK = "text-generation"
 KIND = "decoder"
-"""genai's type of a model that has nothing but tokens, mask and cache, whatever its family."""
+"""genai's model type for inputs of tokens, mask and cache only; it does not depend on the family."""
 
 
 def write_genai(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
-    """Write the folder that `onnxruntime_genai.Model` opens; return how to run it."""
+    """Write a folder for `onnxruntime_genai.Model`; return how to run it."""
     if bundle.manifest.task != TASK:
         raise ExportError(f"onnxruntime-genai runs {TASK}; {bundle.folder} is of task {bundle.manifest.task}")
     if bundle.manifest.shape == "bank":
         write_onnx_adapters(bundle, adapters, folder)
     else:
-        for name in (MODEL, *BESIDE):
+        for name in (MODEL, *COPIED):
             if name in bundle.manifest.files:
                 shutil.copy(bundle.folder / name, folder / name)
     (folder / MARK).write_text(json.dumps(_config(bundle, adapters), indent=2) + "\n")
     prompts = {adapter.card.name: adapter.card.prompt for adapter in adapters}
-    return f"onnxruntime_genai.Model(FOLDER) opens it; write prompts as in training: {prompts}"
+    return f"onnxruntime_genai.Model(FOLDER) opens it; use the prompts of training: {prompts}"
 
 
 def _config(bundle: Bundle, adapters: list[Adapter]) -> dict[str, Any]:

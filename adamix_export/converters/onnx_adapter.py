@@ -1,7 +1,7 @@
-"""A bank as one graph for ONNX Runtime's own adapters, and each of its adapters as an `.onnx_adapter` file.
+"""A bank as one graph for ONNX Runtime's `LoraAdapter`, and each of its adapters as an `.onnx_adapter` file.
 
-The stacks of the bank's graph become initializers that a run may replace: zeros, which are the base model, unless an
-adapter is active. A run has one adapter for all rows.
+The stacks of the bank's graph become overridable initializers. Their default is zero, which is the base model; an
+active adapter replaces them for a whole run, so that all sequences of a batch use the same adapter.
 """
 
 import shutil
@@ -29,23 +29,24 @@ IDS = "adapter_ids"
 BATCH = "adapter_batch"
 VERSION = 1
 SLOT = 1
-"""Of the only adapter of a bank."""
-BESIDE = ("model.onnx.data", "tokenizer.json", "tokenizer_config.json", "config.json")
+"""Slot of the only adapter in a bank."""
+COPIED = ("model.onnx.data", "tokenizer.json", "tokenizer_config.json", "config.json")
+"""Files that are copied from the bundle if it has them."""
 
 
 def write_onnx_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
-    """Write the graph and `adapters`, each checked on its canary rows; return how to run them."""
+    """Write the graph and `adapters`, each checked on its canary texts; return how to run them."""
     if bundle.manifest.shape != "bank":
         raise ExportError(
             f"{bundle.folder} is a merged bundle, whose adapter is in its weights: export it with --shape bank"
         )
     onnx.save(adapted_graph(onnx.load(bundle.model, load_external_data=False)), folder / MODEL)
-    for name in BESIDE:
+    for name in COPIED:
         if name in bundle.manifest.files:
             shutil.copy(bundle.folder / name, folder / name)
     for adapter in adapters:
         write_adapter(parameters(bundle, adapter), folder / f"{adapter.card.name}{SUFFIX}")
-    session = open_session(folder / MODEL, ProviderChoice(CPU, "to run canary rows"))
+    session = open_session(folder / MODEL, ProviderChoice(CPU, "to run canary texts"))
     edges = [edge for edge in bundle.manifest.inputs if edge.name != IDS]
     for adapter in adapters:
         _check(session, folder / f"{adapter.card.name}{SUFFIX}", edges, adapter.card, bundle)
@@ -53,25 +54,25 @@ def write_onnx_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path) -
 
 
 def parameters(bundle: Bundle, adapter: Adapter) -> dict[str, NDArray[np.float32]]:
-    """Return an adapter's tensors (1, …) by the names of the graph's initializers; other kinds' are zeros."""
+    """Return an adapter's tensors (1, …) by the graph's initializers; those of other adapter kinds are zeros."""
     return {name: stack[SLOT:] for name, stack in Bank(bundle.manifest.inputs, [adapter]).stacks.items()}
 
 
 def write_adapter(tensors: dict[str, NDArray[np.float32]], file: Path) -> None:
     """Write an `.onnx_adapter` file."""
-    made = ort.AdapterFormat()
-    made.set_adapter_version(VERSION)
-    made.set_model_version(VERSION)
-    made.set_parameters(
+    adapter = ort.AdapterFormat()
+    adapter.set_adapter_version(VERSION)
+    adapter.set_model_version(VERSION)
+    adapter.set_parameters(
         {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(t)) for name, t in tensors.items()}
     )
-    made.export_adapter(str(file))
+    adapter.export_adapter(str(file))
 
 
 def adapted_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a bank's graph with stacks of one slot, which are initializers, in the place of its stacks and ids.
+    """Return a bank's graph with overridable initializers of one slot instead of the inputs for stacks and adapter ids.
 
-    No row gathers a slot of its own any more: the stacks are broadcast over the batch.
+    The graph no longer gathers a slot for each sequence; the weights are broadcast over the batch.
     """
     graph = model.graph
     gathered = {
@@ -83,7 +84,9 @@ def adapted_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in kept:
         node.input[:] = [gathered.get(name, name) for name in node.input]
         if any(name.startswith(BANK) for name in node.input):
-            raise ExportError(f"the bank's graph reads a stack in a {node.op_type}, not row by row: {node.input[0]}")
+            raise ExportError(
+                f"the bank's graph reads a stack in a {node.op_type} instead of a Gather: {node.input[0]}"
+            )
     for value in graph.input:
         if value.name.startswith(BANK):
             value.name = value.name.removeprefix(BANK)
@@ -97,7 +100,7 @@ def adapted_graph(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _no_ids() -> list[onnx.NodeProto]:
-    """Return nodes that make `adapter_ids` (batch,), of which the graph needs the shape, from the tokens."""
+    """Return nodes that compute `adapter_ids` (batch,) as zeros: the graph still reads its shape."""
     zero = numpy_helper.from_array(np.zeros(1, np.int64))
     return [
         helper.make_node("Shape", ["input_ids"], [BATCH], start=0, end=1),
@@ -106,14 +109,14 @@ def _no_ids() -> list[onnx.NodeProto]:
 
 
 def _zeros(value: onnx.ValueInfoProto) -> onnx.TensorProto:
-    """Return the default of a stack: zeros of width 1 where adapters decide the width."""
+    """Return the default of a stack: zeros, with width 1 for dimensions that depend on the adapter."""
     kind = value.type.tensor_type
     shape = [dim.dim_value or 1 for dim in kind.shape.dim]
     return numpy_helper.from_array(np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind.elem_type)), value.name)
 
 
 def _check(session: ort.InferenceSession, file: Path, edges: list[Edge], card: AdapterCard, bundle: Bundle) -> None:
-    """Run an adapter's canary rows with its file, as any program would."""
+    """Run an adapter's canary texts with its `.onnx_adapter` file active."""
     active, options = ort.LoraAdapter(), ort.RunOptions()
     active.Load(str(file))
     options.add_active_adapter(active)

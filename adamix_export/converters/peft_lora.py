@@ -1,4 +1,4 @@
-"""A collapsed LoRA as a checkpoint of PEFT's own LoRA, with its head."""
+"""A collapsed LoRA and its head as a checkpoint of PEFT's LoRA."""
 
 from collections import Counter
 from pathlib import Path
@@ -19,24 +19,24 @@ KIND = "lora"
 WEIGHTS = "adapter_model.safetensors"
 MARK = "adapter_config.json"
 PARTS = {"down.weight": "lora_A.weight", "up.weight": "lora_B.weight"}
-"""PEFT's names of our weights."""
+"""PEFT's names by ours."""
 TASK_TYPES = {
     "text-classification": peft.TaskType.SEQ_CLS,
     "text-generation": peft.TaskType.CAUSAL_LM,
     "text2text-generation": peft.TaskType.SEQ_2_SEQ_LM,
 }
-"""By the task of a bundle."""
+"""PEFT's task types by the task of a bundle."""
 
 
 def write_peft(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
-    """Write the only one of `adapters`; return how to load it."""
+    """Write a PEFT checkpoint of the only adapter in `adapters`; return how to load it."""
     if len(adapters) != 1:
         names = ", ".join(adapter.card.name for adapter in adapters)
         raise ExportError(f"a PEFT checkpoint is one adapter, and the bundle has {names}: choose one with --adapter")
     (adapter,) = adapters
     if adapter.card.kind != KIND:
         raise ExportError(
-            f"{adapter.card.name} is a {adapter.card.kind} adapter, which PEFT does not have; {KIND} it has"
+            f"{adapter.card.name} is a {adapter.card.kind} adapter, which PEFT does not have: only {KIND} converts"
         )
     sites = by_site({name: torch.from_numpy(tensor) for name, tensor in adapter.tensors.items()})
     tensors, ranks, heads = {}, {}, set()
@@ -54,7 +54,7 @@ def write_peft(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
 
 
 def _config(bundle: Bundle, ranks: dict[str, int], heads: list[str]) -> peft.LoraConfig:
-    """Return PEFT's configuration: the scaling is in the weights, so that every alpha is its rank."""
+    """Return PEFT's configuration. Each alpha equals its rank, as the scaling is folded into the weights."""
     ((common, _),) = Counter(ranks.values()).most_common(1)
     others = {module: rank for module, rank in ranks.items() if rank != common}
     return peft.LoraConfig(

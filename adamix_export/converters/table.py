@@ -1,56 +1,73 @@
-"""The formats by name; a new one is a file beside this one and a line in the table."""
+"""The formats by name; a new one is a module in this folder and an entry of the table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from adamix_export.converters import genai, onnx_adapter, peft_lora, triton
 from adamix_export.errors import ExportError
-from adamix_export.pipeline.disk_space import writing
-from serve.bundle.adapter import Adapter
-from serve.bundle.reader import Bundle, open_bundle
-from serve.bundle.writer import atomic_folder
+
+if TYPE_CHECKING:
+    from serve.bundle.adapter import Adapter
+    from serve.bundle.reader import Bundle
+
+Write = Callable[["Bundle", "list[Adapter]", Path], str]
+"""Takes a bundle, the selected adapters and a new folder; returns how to use the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A format of another tool."""
+    """The format of another tool."""
 
-    what: str
-    """What it makes of which bundles, in a line."""
-    mark: str
-    """The name, or pattern, of a file by which a folder of it is known, so that --force replaces nothing else."""
-    write: Callable[[Bundle, list[Adapter], Path], str]
-    """Takes the bundle, those of its adapters that were asked for and a new folder; returns what to do with it."""
+    description: str
+    """Supported bundles and the result, in one line."""
+    module: str
+    """Module in this folder, imported when it is used. Its `MARK` is the name or pattern of a file by which a folder of
+    this format is recognized, so that --force replaces nothing else.
+    """
+    writer: str
+    """Function of type `Write` in the module."""
+
+    def load(self) -> ModuleType:
+        """Import the module."""
+        return import_module(f"{__package__}.{self.module}")
 
 
 TARGETS: dict[str, Target] = {
     "peft": Target(
-        what="a LoRA of any bundle as a checkpoint of PEFT", mark=peft_lora.MARK, write=peft_lora.write_peft
+        description="one LoRA of any bundle as a checkpoint of PEFT", module="peft_lora", writer="write_peft"
     ),
     "onnx-adapter": Target(
-        what="a bank as a graph and a file for each adapter, for ONNX Runtime's LoraAdapter",
-        mark=onnx_adapter.MARK,
-        write=onnx_adapter.write_onnx_adapters,
+        description="a bank as a graph and a file for each adapter, for ONNX Runtime's LoraAdapter",
+        module="onnx_adapter",
+        writer="write_onnx_adapters",
     ),
     "genai": Target(
-        what="a decoder for onnxruntime-genai, a bank with an .onnx_adapter file for each adapter",
-        mark=genai.MARK,
-        write=genai.write_genai,
+        description="a decoder for onnxruntime-genai; a bank with an .onnx_adapter file for each adapter",
+        module="genai",
+        writer="write_genai",
     ),
     "triton": Target(
-        what="a classifier as a model of a Triton repository, where OUT is the model's folder",
-        mark=triton.MARK,
-        write=triton.write_triton,
+        description="a classifier as a model of a Triton repository, where OUT is the model's folder",
+        module="triton",
+        writer="write_triton",
     ),
 }
 
 
 def convert(folder: Path, out: Path, target: str, *, adapter: str | None = None, force: bool = False) -> str:
-    """Write the bundle in `folder`, or one adapter of it, as `target` into `out`; return what to do with it."""
+    """Write the bundle in `folder`, or one adapter of it, to `out` as `target`; return how to use the result."""
+    from adamix_export.pipeline.disk_space import explain_write_errors
+    from serve.bundle.reader import open_bundle
+    from serve.bundle.writer import atomic_folder
+
     bundle = open_bundle(folder)
     if adapter is not None and adapter not in bundle.adapters:
         raise ExportError(f"{folder} has no adapter {adapter}; it has {', '.join(bundle.adapters)}")
     adapters = list(bundle.adapters.values()) if adapter is None else [bundle.adapters[adapter]]
-    with atomic_folder(out, force=force, marks=(TARGETS[target].mark,)) as partial, writing(out):
-        return TARGETS[target].write(bundle, adapters, partial)
+    module = TARGETS[target].load()
+    write: Write = getattr(module, TARGETS[target].writer)
+    with atomic_folder(out, force=force, marks=(module.MARK,)) as partial, explain_write_errors(out):
+        return write(bundle, adapters, partial)

@@ -1,6 +1,6 @@
-"""A classifier as a model of a Triton repository: OUT/config.pbtxt and OUT/1/model.onnx; OUT's name is the model's.
+"""A classifier as a model of a Triton repository: OUT/config.pbtxt and OUT/1/model.onnx, named after the folder OUT.
 
-The adapters of a bank become constants of the graph, and `adapter_ids` an input of one number a row.
+The adapters of a bank become constants of the graph; `adapter_ids` is an input with one number for each sequence.
 """
 
 import json
@@ -31,15 +31,16 @@ LABELS = "labels.txt"
 VERSION = "1"
 TASK = "text-classification"
 DATA = "model.onnx.data"
-BATCH = 32
-"""Most rows of a batch."""
+MAX_BATCH_SIZE = 32
 TYPES = {"tensor(int64)": "TYPE_INT64", "tensor(float)": "TYPE_FP32", "tensor(float16)": "TYPE_FP16"}
 
 
 def write_triton(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
-    """Write the model with `adapters`, each checked on its canary rows; return how to serve it."""
+    """Write the model with `adapters`, each checked on its canary texts; return how to serve it."""
     if bundle.manifest.task != TASK:
-        raise ExportError(f"a Triton model is made of {TASK}; {bundle.folder} is of task {bundle.manifest.task}")
+        raise ExportError(
+            f"only bundles of task {TASK} can be converted to Triton; {bundle.folder} is of task {bundle.manifest.task}"
+        )
     version = folder / VERSION
     version.mkdir()
     slots = {adapter.card.name: slot for slot, adapter in enumerate(adapters, 1)}
@@ -51,16 +52,16 @@ def write_triton(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
     if DATA in bundle.manifest.files:
         shutil.copy(bundle.folder / DATA, version / DATA)
     (folder / MARK).write_text(_config(bundle, adapters), "utf-8")
-    session = open_session(version / MODEL, ProviderChoice(CPU, "to run canary rows"))
+    session = open_session(version / MODEL, ProviderChoice(CPU, "to run canary texts"))
     for adapter in adapters:
         ids = {IDS: np.array([slots[adapter.card.name]])} if bundle.manifest.shape == "bank" else {}
         check_canaries(partial(_logits, session, ids), bundle.manifest.inputs, adapter.card, bundle)
     numbers = f"; {IDS} are {slots}" if bundle.manifest.shape == "bank" else ""
-    return f"tritonserver --model-repository with the folder above it; rows of a request have one length{numbers}"
+    return f"tritonserver --model-repository PARENT_FOLDER; all sequences of a request have the same length{numbers}"
 
 
 def _constant_bank(bundle: Bundle, adapters: list[Adapter]) -> onnx.ModelProto:
-    """Return the bank's graph with the adapters in it; slot 0 stays the base."""
+    """Return the bank's graph with the adapters as constants; slot 0 remains the base model."""
     model = onnx.load(bundle.model, load_external_data=False)
     inputs = [value for value in model.graph.input if not value.name.startswith(BANK)]
     del model.graph.input[:]
@@ -71,14 +72,14 @@ def _constant_bank(bundle: Bundle, adapters: list[Adapter]) -> onnx.ModelProto:
 
 
 def _config(bundle: Bundle, adapters: list[Adapter]) -> str:
-    """Return the configuration in protobuf's text format; Triton forms batches of rows of one length."""
+    """Return the configuration in protobuf's text format; Triton batches sequences of the same length."""
     merged = bundle.manifest.shape == "merged"
     labels = f' label_filename: "{LABELS}"' if merged else ""
     inputs = [edge for edge in bundle.manifest.inputs if not edge.name.startswith(BANK)]
     lines = [
         'backend: "onnxruntime"',
         f'default_model_filename: "{MODEL}"',
-        f"max_batch_size: {BATCH}",
+        f"max_batch_size: {MAX_BATCH_SIZE}",
         *(f"input {{ {_tensor(edge)} }}" for edge in inputs),
         *(f"output {{ {_tensor(edge)}{labels} }}" for edge in bundle.manifest.outputs),
         "dynamic_batching { }",
@@ -97,7 +98,7 @@ def _config(bundle: Bundle, adapters: list[Adapter]) -> str:
 
 
 def _tensor(edge: Edge) -> str:
-    """Return name, type and dims of a tensor: without the batch, -1 where a size may change."""
+    """Return name, type and dims of a tensor, without the batch dimension and with -1 for dynamic sizes."""
     dims = [dim if isinstance(dim, int) else -1 for dim in edge.shape[1:]]
     shape = f"dims: {dims}" if dims else "dims: [1] reshape { shape: [] }"
     return f'name: "{edge.name}" data_type: {TYPES[edge.dtype]} {shape}'
@@ -109,6 +110,6 @@ def _parameter(name: str, value: str) -> str:
 
 
 def _logits(session: ort.InferenceSession, ids: dict[str, Any], feeds: dict[str, Any]) -> NDArray[Any]:
-    """Run rows with the number of their adapter, if the graph takes one."""
+    """Run a batch of one with the id of its adapter, if the graph takes one."""
     logits: NDArray[Any] = session.run(["logits"], feeds | ids)[0]
     return logits

@@ -1,1 +1,1 @@
-"""Files that make a bundle a model repository of the Hugging Face Hub."""
+"""Files that make a bundle a model repository on the Hugging Face Hub."""

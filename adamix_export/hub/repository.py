@@ -1,28 +1,30 @@
-"""What other tools, and a repository of the Hub, expect beside the graph: the tokenizer's settings, large files."""
+"""Files of a Hub repository beside the graph: tokenizer configuration and Git LFS attributes."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from adamix_export.checkpoint.checkpoint import Source
+from adamix_export.checkpoint.checkpoint import Checkpoint
 from serve.bundle.manifest import ATTRIBUTES
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 LARGE = ("*.onnx", "*.onnx.data", "*.onnx_adapter", "*.safetensors")
-"""Files that a git repository of the Hub keeps in its large file storage."""
+"""Files that a Hub repository keeps in Git LFS."""
 
 
-def write_attributes(folder: Path) -> None:
-    """Write the `.gitattributes` of a repository of the Hub."""
+def write_gitattributes(folder: Path) -> None:
+    """Write the `.gitattributes` of a Hub repository."""
     (folder / ATTRIBUTES).write_text("".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LARGE))
 
 
-def write_tokenizer_config(sources: Sequence[Source], file: Path) -> None:
-    """Write what transformers, of any version, needs to know of the tokenizer besides `tokenizer.json`."""
-    tokenizer = sources[0].tokenizer
+def write_tokenizer_config(checkpoints: Sequence[Checkpoint], file: Path) -> None:
+    """Write the tokenizer configuration that transformers, in any version, reads besides `tokenizer.json`."""
+    tokenizer = checkpoints[0].tokenizer
     content = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": min(tokenizer.model_max_length, max(source.card.max_length for source in sources)),
+        "model_max_length": min(
+            tokenizer.model_max_length, max(checkpoint.card.max_length for checkpoint in checkpoints)
+        ),
         "model_input_names": tokenizer.model_input_names,
         "truncation_side": tokenizer.truncation_side,
         "padding_side": tokenizer.padding_side,

@@ -1,1 +1,1 @@
-"""Compare a bundle in ONNX Runtime with its checkpoint in PyTorch."""
+"""Comparison of a bundle in ONNX Runtime with its checkpoint in PyTorch."""

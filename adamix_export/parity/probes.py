@@ -1,8 +1,8 @@
-"""Texts that try how a bundle tokenizes: too long, blank but for a mark, with special tokens, in other scripts."""
+"""Probe texts for a bundle's tokenizer: too long, nearly blank, with special tokens, in other scripts."""
 
 from collections.abc import Sequence
 
-from adamix_export.checkpoint.checkpoint import Source
+from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.errors import ParityError
 
 SENTENCES = (
@@ -11,30 +11,31 @@ SENTENCES = (
     "Where can I change the address on my invoice? I don't see it.",
 )
 SHORTEST = 8
-"""Tokens, or fewer, that every sentence has in any tokenizer."""
+"""Fewest tokens that a sentence has in any tokenizer."""
 OTHERS = ("\n  . \t", " Ünïcödé naïveté, 中文 и кириллица 🙂 ")
 ADDED = 16
-"""Added tokens, special ones first, that are tried."""
+"""Added tokens to try, special ones first."""
 
 
-def probe_texts(source: Source) -> list[str]:
-    """Return the texts; the first has more tokens than `source` reads, and no two equal parts."""
-    lines = [f"{index}: {SENTENCES[index % len(SENTENCES)]}" for index in range(source.card.max_length // SHORTEST + 2)]
-    tokenizer = source.tokenizer
+def probe_texts(checkpoint: Checkpoint) -> list[str]:
+    """Return the texts; the first has more tokens than the checkpoint's maximum, and no two equal parts."""
+    count = checkpoint.card.max_length // SHORTEST + 2
+    lines = [f"{index}: {SENTENCES[index % len(SENTENCES)]}" for index in range(count)]
+    tokenizer = checkpoint.tokenizer
     added = list(dict.fromkeys([*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]))[:ADDED]
     return [" ".join(lines), *OTHERS, " ".join(["good", *added, "day"])]
 
 
-def probe_rows(source: Source) -> list[tuple[str, ...]]:
-    """Return the texts as rows: one by one, or as pairs of each with the next and of the longest with itself."""
-    texts = probe_texts(source)
-    if not source.pairs:
+def probe_rows(checkpoint: Checkpoint) -> list[tuple[str, ...]]:
+    """Return the texts as inputs: single texts, or pairs of each with the next and of the longest with itself."""
+    texts = probe_texts(checkpoint)
+    if not checkpoint.pairs:
         return list(zip(texts, strict=True))
     return [*zip(texts, [*texts[1:], texts[0]], strict=True), (texts[0], texts[0])]
 
 
 def require_equal(name: str, texts: Sequence[str], found: Sequence[int], expected: Sequence[int]) -> None:
-    """Raise an error if a bundle gives a text, or a pair, other ids (or token types) than training did."""
+    """Raise a `ParityError` if a bundle gives a text or pair other token ids (or token types) than training did."""
     if list(found) == list(expected):
         return
     index = next(
@@ -43,6 +44,6 @@ def require_equal(name: str, texts: Sequence[str], found: Sequence[int], expecte
     )
     shown = " | ".join(text if len(text) <= 60 else f"{text[:40]}… {text[-20:]}" for text in texts)
     raise ParityError(
-        f"{name}: the bundle tokenizes {shown!r} otherwise than training did: {len(found)} tokens, {len(expected)} "
+        f"{name}: the bundle tokenizes {shown!r} differently from training: {len(found)} tokens, {len(expected)} "
         f"expected, and the first difference is at position {index}"
     )

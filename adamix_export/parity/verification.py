@@ -1,15 +1,16 @@
-"""Check a bundle again, on any machine: its hashes, its canary rows, and its checkpoints in PyTorch."""
+"""Verification of an existing bundle on any machine: hashes, canary texts and, optionally, checkpoints in PyTorch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adamix_export.checkpoint.checkpoint import Source, open_source
+from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.errors import ExportError, ParityError
-from adamix_export.parity.comparison import Bounds, Check, Parity, difference
+from adamix_export.parity.bounds import Bounds, Check
+from adamix_export.parity.report import Parity, describe_difference, read_reports
 from adamix_export.tasks.table import EXPORT_TASKS
-from adamix_export.text_format import parity_table, stored_reports
+from adamix_export.text_format import parity_table
 from serve.bundle.reader import Bundle, open_bundle
 from serve.classification.classifier import Classifier
 from serve.generation.generator import Generator
@@ -19,30 +20,30 @@ ENGINES: dict[str, Callable[..., Any]] = {
     "text-generation": Generator,
     "text2text-generation": Generator,
 }
-"""What runs a bundle, by its task; opening it compares the canary rows with what PyTorch gave for them."""
+"""Engines by the task of a bundle. Opening a bundle in its engine compares its canaries with PyTorch's results."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What was checked, and found as it should be."""
+class Verification:
+    """Checks that a bundle has passed."""
 
     folder: Path
     files: int
-    """Whose hash holds."""
+    """Number of files whose sha256 matches."""
     adapters: list[str]
-    """That answer their canary rows as they did in PyTorch."""
+    """Adapters that reproduce PyTorch's results on their canary texts."""
     parity: dict[str, Parity]
-    """By adapter: the comparison with its checkpoint in PyTorch, if one was given."""
+    """Comparisons with checkpoints in PyTorch, by adapter; empty if none were given."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON has it."""
+        """Return the checks for JSON output."""
         parity = {name: report.as_dict() for name, report in self.parity.items()}
         return {"bundle": str(self.folder), "files": self.files, "canaries": self.adapters, "parity": parity}
 
     def __str__(self) -> str:
         lines = [
-            f"{self.folder} is whole: the sha256 of {self.files} files holds",
-            f"canary rows are answered as in PyTorch: {', '.join(self.adapters)}",
+            f"{self.folder} is complete: the sha256 of {self.files} files matches",
+            f"canary texts give the same results as in PyTorch: {', '.join(self.adapters)}",
         ]
         return "\n".join([*lines, parity_table(self.parity)] if self.parity else lines)
 
@@ -55,64 +56,72 @@ def verify(
     data: Path | None = None,
     limit: int | None = None,
     tolerance: float | None = None,
-) -> Verdict:
-    """Return what was checked, or raise the error of what differs.
+) -> Verification:
+    """Return the checks that the bundle in `folder` has passed.
 
-    `checkpoints` are `[NAME=]FOLDER`; a lone one is that of a lone adapter, whatever its name. `data` and
-    `limit` are those of `Check`; the bounds are those of the export, but for a `tolerance` that is given.
+    `checkpoints` are `[NAME=]FOLDER`; the name may be left out if both the bundle and the list have one entry. `base`
+    replaces the base model that the checkpoints name, `data` and `limit` are those of `Check`, and `tolerance`
+    replaces the export's own.
+
+    Raises:
+        BundleError: a file is damaged, or an adapter does not reproduce its canary texts.
+        ParityError: a checkpoint gives other results in PyTorch.
+        ExportError: a checkpoint does not belong to the bundle.
+
     """
     if data and not checkpoints:
         raise ExportError("labelled texts are compared with a checkpoint in PyTorch: name it with --against")
     bundle = open_bundle(folder)
     if bundle.manifest.task not in ENGINES:
         raise ExportError(
-            f"{folder} is of task {bundle.manifest.task}; checked are {', '.join(ENGINES)} "
-            "(adamix_export/verification.py)"
+            f"{folder} is of task {bundle.manifest.task}, which cannot be verified; known are {', '.join(ENGINES)} "
+            f"({__name__})"
         )
-    sources = [_source(argument, bundle, base) for argument in checkpoints]
+    opened = [_open_for(bundle, argument, base) for argument in checkpoints]
     ENGINES[bundle.manifest.task](bundle, provider="cpu")
     check = Check(data=data, limit=limit, bounds=_bounds(bundle, tolerance))
-    reports = _compare(sources, bundle, check) if sources else {}
-    _require(reports)
-    return Verdict(folder=folder, files=len(bundle.manifest.files), adapters=list(bundle.adapters), parity=reports)
+    reports = _compare(opened, bundle, check) if opened else {}
+    _require_agreement(reports)
+    return Verification(folder=folder, files=len(bundle.manifest.files), adapters=list(bundle.adapters), parity=reports)
 
 
-def _source(argument: str, bundle: Bundle, base: str | None) -> Source:
-    """Return a checkpoint under the name of its adapter in the bundle."""
-    source = open_source(argument, base=base)
+def _open_for(bundle: Bundle, argument: str, base: str | None) -> Checkpoint:
+    """Return a checkpoint under the name, and with the module weights, of its adapter in the bundle."""
+    checkpoint = open_checkpoint(argument, base=base)
     if "=" not in argument and len(bundle.adapters) == 1:
-        source = replace(source, name=next(iter(bundle.adapters)))
-    if source.name not in bundle.adapters:
+        checkpoint = replace(checkpoint, name=next(iter(bundle.adapters)))
+    if checkpoint.name not in bundle.adapters:
         raise ExportError(
-            f"{bundle.folder} has no adapter {source.name}; it has {', '.join(bundle.adapters)}: say which one "
-            f"{source.folder} is, NAME={source.folder}"
+            f"{bundle.folder} has no adapter {checkpoint.name}; it has {', '.join(bundle.adapters)}: say which one "
+            f"{checkpoint.folder} is, NAME={checkpoint.folder}"
         )
-    if source.card.base_sha256 != bundle.manifest.base["sha256"]:
-        raise ExportError(f"{source.folder} was trained on another base than that of {bundle.folder}")
-    if source.labels != bundle.adapters[source.name].card.labels:
-        raise ExportError(f"{source.folder} has other labels than the adapter {source.name} of {bundle.folder}")
-    return replace(source, shares=tuple(bundle.adapters[source.name].card.shares))
+    card = bundle.adapters[checkpoint.name].card
+    if checkpoint.card.base_sha256 != bundle.manifest.base["sha256"]:
+        raise ExportError(f"{checkpoint.folder} was trained on another base than that of {bundle.folder}")
+    if checkpoint.labels != card.labels:
+        raise ExportError(f"{checkpoint.folder} has other labels than the adapter {checkpoint.name} of {bundle.folder}")
+    return replace(checkpoint, weights=tuple(card.shares))
 
 
-def _compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[str, Parity]:
-    task = EXPORT_TASKS[sources[0].learned]
+def _compare(checkpoints: Sequence[Checkpoint], bundle: Bundle, check: Check) -> dict[str, Parity]:
+    task = EXPORT_TASKS[checkpoints[0].objective_name]
     if task.tag != bundle.manifest.task:
         raise ExportError(
-            f"{sources[0].folder} was trained for {task.tag}, {bundle.folder} is of {bundle.manifest.task}"
+            f"{checkpoints[0].folder} was trained for {task.tag}, {bundle.folder} is of {bundle.manifest.task}"
         )
-    return task.compare(sources, bundle, replace(check, limit=check.limit or task.rows))
+    return task.compare(checkpoints, bundle, replace(check, limit=check.limit or task.default_limit))
 
 
 def _bounds(bundle: Bundle, tolerance: float | None) -> Bounds:
-    """Return the bounds of the export, with another tolerance if one is given."""
-    bounds = next((report.bounds for report in stored_reports(bundle.manifest.parity).values()), Bounds())
+    """Return the bounds that the export used, with `tolerance` in place of its own if one is given."""
+    bounds = next((report.bounds for report in read_reports(bundle.manifest.parity).values()), Bounds())
     return bounds if tolerance is None else replace(bounds, tolerance=tolerance)
 
 
-def _require(reports: Mapping[str, Parity]) -> None:
+def _require_agreement(reports: Mapping[str, Parity]) -> None:
     for name, report in reports.items():
         if not report.passed:
             raise ParityError(
-                f"{name} does not agree with PyTorch: {difference(report)}: the bundle is of another checkpoint, or "
-                "this machine computes otherwise"
+                f"{name} does not agree with PyTorch: {describe_difference(report)}: the bundle was exported from "
+                "another checkpoint, or this machine's arithmetic differs from that of the export"
             )

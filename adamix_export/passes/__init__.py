@@ -1,1 +1,1 @@
-"""The ONNX half of an export: graph passes, which need no torch."""
+"""Passes over ONNX graphs; they need neither torch nor transformers."""

@@ -1,8 +1,8 @@
-"""Compute for the first token alone what is read of it alone.
+"""Remove computation for tokens whose states are not used.
 
-A head that reads one token of each row needs the last layer's query, the output of its attention, its feed-forward and
-norms for that token only, and keys and values for all: of six layers the matrix products of nearly one. Nothing changes
-in what the graph gives.
+A classification head reads the first token of each sequence. The last layer then needs its queries, attention output,
+feed-forward and norms for that token only, but keys and values for all tokens. In a model of six layers this saves the
+matrix products of nearly one layer. The graph's outputs do not change.
 """
 
 from collections.abc import Callable
@@ -10,16 +10,16 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from adamix_export.passes.nodes import constant, known
+from adamix_export.passes.nodes import constant, insert_after_producer, known
 
 SEQUENCE = 1
-"""The axis of the tokens in states (batch, sequence, width)."""
+"""Axis of the tokens in hidden states (batch, sequence, width)."""
 QUERY, ATTENTION_BIAS = 0, 5
-"""Inputs of `MultiHeadAttention`."""
+"""Indices of inputs of `MultiHeadAttention`."""
 
 
 def narrow_to_first_token(model: ir.Model) -> None:
-    """Cut the states down to the first token wherever no other one is needed."""
+    """Slice hidden states to the first token wherever no other token is used."""
     narrow = _narrow_nodes(model.graph)
     cut: dict[ir.Value, ir.Value] = {}
     for node in [node for node in model.graph if node in narrow]:
@@ -33,7 +33,7 @@ def narrow_to_first_token(model: ir.Model) -> None:
 
 
 def _narrow_nodes(graph: ir.Graph) -> set[ir.Node | None]:
-    """Return the nodes of whose outputs only the first token is read."""
+    """Return the nodes whose outputs are used for the first token only."""
     whole = set(graph.outputs)
     read: set[ir.Value] = set()
     narrow: set[ir.Node | None] = set()
@@ -52,7 +52,7 @@ def _narrow_nodes(graph: ir.Graph) -> set[ir.Node | None]:
 
 
 def _takes_first_token(node: ir.Node) -> bool:
-    """Whether a node is `states[:, 0]`."""
+    """Return True if a node is `states[:, 0]`."""
     if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != SEQUENCE:
         return False
     states, index = node.inputs
@@ -61,12 +61,12 @@ def _takes_first_token(node: ir.Node) -> bool:
 
 
 def _token_inputs(node: ir.Node) -> list[int]:
-    """Return the inputs of which a node needs no more tokens than are asked of it; none if it mixes tokens."""
+    """Return the indices of inputs that a node needs for the same tokens as its output; none if it mixes tokens."""
     return OPERATORS.get(node.op_type, _no_inputs)(node)
 
 
-def _each_alone(node: ir.Node) -> list[int]:
-    """Return the states among the inputs; what is as wide as a row or a number is the same for every token."""
+def _elementwise(node: ir.Node) -> list[int]:
+    """Return the hidden states among the inputs; vectors and scalars are broadcast over the tokens."""
     shapes = [value.shape for value in node.inputs if value is not None]
     if not all(_is_states(value) for value in node.outputs) or any(
         shape is None or len(shape) == 2 for shape in shapes
@@ -76,17 +76,17 @@ def _each_alone(node: ir.Node) -> list[int]:
 
 
 def _states_first(node: ir.Node) -> list[int]:
-    """Return the first input, which holds the states; the others hold weights."""
+    """Return the first input if it holds hidden states; the others are weights."""
     states = node.inputs[0]
     return [0] if states is not None and _is_states(states) else []
 
 
-def _normalised(node: ir.Node) -> list[int]:
+def _normalized(node: ir.Node) -> list[int]:
     return _states_first(node) if node.attributes.get_int("axis", -1) in (-1, 2) else []
 
 
 def _queries(node: ir.Node) -> list[int]:
-    """Return the query, unless scores are added that are laid out by token."""
+    """Return the query, unless the attention has a bias, which is laid out by token."""
     biased = len(node.inputs) > ATTENTION_BIAS and node.inputs[ATTENTION_BIAS] is not None
     return [] if biased else _states_first(node)
 
@@ -97,32 +97,28 @@ def _no_inputs(_: ir.Node) -> list[int]:
 
 OPERATORS: dict[str, Callable[[ir.Node], list[int]]] = {
     **dict.fromkeys(
-        ("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Erf", "Gelu", "Relu", "Tanh", "Sigmoid", "Identity"), _each_alone
+        ("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Erf", "Gelu", "Relu", "Tanh", "Sigmoid", "Identity"), _elementwise
     ),
-    "LayerNormalization": _normalised,
-    "RMSNormalization": _normalised,
+    "LayerNormalization": _normalized,
+    "RMSNormalization": _normalized,
     "MatMul": _states_first,
     "MultiHeadAttention": _queries,
 }
-"""By operator: which of a node's inputs are states, of which it needs only the tokens that are asked of it."""
+"""Functions by operator, which return the indices of inputs needed for the same tokens as the output."""
 
 
 def _is_states(value: ir.Value) -> bool:
-    """Whether a value is laid out as (batch, sequence, width), with any number of tokens."""
+    """Return True if a value is laid out as (batch, sequence, width), with a dynamic number of tokens."""
     return value.shape is not None and len(value.shape) == 3 and not isinstance(value.shape[SEQUENCE], int)
 
 
 def _first(graph: ir.Graph, value: ir.Value) -> ir.Value:
-    """Return the first token of states, as (batch, 1, width)."""
+    """Insert a node that selects the first token of hidden states; return its output (batch, 1, width)."""
     index = constant(graph, f"{value.name}.first.index", np.array([0], np.int64))
     node = ir.node("Gather", [value, index], {"axis": SEQUENCE}, name=f"{value.name}.first")
     (first,) = node.outputs
     first.name, first.type, first.shape = f"{value.name}.first", value.type, _of_one_token(value)
-    producer = value.producer()
-    if producer is None:
-        graph.insert_before(graph[0], node)
-    else:
-        graph.insert_after(producer, node)
+    insert_after_producer(graph, value, node)
     return first
 
 

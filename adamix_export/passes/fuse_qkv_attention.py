@@ -1,7 +1,8 @@
-"""Attention with its projections inside: query, key and value of the same states become one product of packed weights.
+"""Fuse query, key and value projections into attention.
 
-`MultiHeadAttention` takes three projections; where they are plain ones, `Attention` does the same with one product that
-it writes as its scores are read. An adapter on one of them stands in the way, and that attention stays as it is.
+`MultiHeadAttention` takes three projected tensors. Where these are plain projections of the same hidden states,
+`Attention` computes them itself as one product with packed weights, in the layout that it reads. Attention with an
+adapter on one of its projections is left unchanged.
 """
 
 from collections.abc import Sequence
@@ -15,12 +16,12 @@ from adamix_export.passes.nodes import constant, known, replace
 
 PROJECTED = 3
 MASK, SCORES = 4, 5
-"""Inputs of `MultiHeadAttention`: the key padding mask, and what is added to the scores."""
+"""Inputs of `MultiHeadAttention`: the key padding mask, and the bias added to the scores."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A product of states and a matrix of the graph's own, with its bias."""
+    """A product of hidden states with a constant matrix and an optional constant bias."""
 
     states: ir.Value
     weight: NDArray[np.generic]
@@ -29,23 +30,23 @@ class Projection:
     """(out,)"""
 
 
-def pack_projections(model: ir.Model) -> None:
+def fuse_qkv_attention(model: ir.Model) -> None:
     """Replace `MultiHeadAttention` by `Attention` wherever its projections can be packed."""
     for node in list(model.graph):
         if node.op_type != "MultiHeadAttention":
             continue
         packed = [found for value in node.inputs[:PROJECTED] if (found := _projection(value)) is not None]
-        if len(packed) == PROJECTED and _belong_together(packed) and not _others(node):
+        if len(packed) == PROJECTED and _can_be_packed(packed) and not _unsupported_inputs(node):
             _pack(model.graph, node, packed)
 
 
-def _others(node: ir.Node) -> list[ir.Value]:
-    """Return inputs that `Attention` has no counterpart of."""
+def _unsupported_inputs(node: ir.Node) -> list[ir.Value]:
+    """Return the inputs that `Attention` has no counterpart for."""
     return [value for index, value in enumerate(node.inputs) if value is not None and index not in (0, 1, 2, 4, 5)]
 
 
 def _projection(value: ir.Value | None) -> Projection | None:
-    """Return the projection that makes a value, if it makes nothing else."""
+    """Return the projection that computes a value, or None if the value is no projection or is used elsewhere too."""
     node, bias = _only_producer(value), None
     if node is not None and node.op_type == "Add":
         product, bias = _constant_last(node)
@@ -61,7 +62,7 @@ def _projection(value: ir.Value | None) -> Projection | None:
 
 
 def _constant_last(node: ir.Node) -> tuple[ir.Value, NDArray[np.generic] | None]:
-    """Return the two inputs of a node, of which the second is a constant, or None if it is not."""
+    """Return the two inputs of a node, the second as an array, or None if it is not constant."""
     first, second = node.inputs
     assert first is not None and second is not None
     if node.op_type == "Add" and known(second) is None:
@@ -69,8 +70,8 @@ def _constant_last(node: ir.Node) -> tuple[ir.Value, NDArray[np.generic] | None]
     return first, known(second)
 
 
-def _belong_together(projections: Sequence[Projection]) -> bool:
-    """Whether projections have the same states and sizes, and all of them a bias or none."""
+def _can_be_packed(projections: Sequence[Projection]) -> bool:
+    """Return True if projections have the same input and shape, and all or none have a bias."""
     return all(
         len({key(projection) for projection in projections}) == 1
         for key in (
@@ -92,5 +93,5 @@ def _pack(graph: ir.Graph, node: ir.Node, projections: Sequence[Projection]) -> 
 
 
 def _only_producer(value: ir.Value | None) -> ir.Node | None:
-    """Return what makes a value that is used once."""
+    """Return the producer of a value that is used exactly once."""
     return value.producer() if value is not None and len(value.uses()) == 1 else None

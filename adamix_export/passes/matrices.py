@@ -1,4 +1,4 @@
-"""Products of states and matrices, and embeddings, as they stand in a graph."""
+"""Matrix products and embeddings found in a graph."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 SMALLEST = 64
-"""A matrix with a side below this is worth no smaller precision: adapters and heads are such."""
+"""Matrices with a smaller side, such as those of adapters and heads, are not worth quantizing."""
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Product:
-    """A product of states and a matrix of the graph's own, the addition of its bias included where one follows."""
+    """A product of hidden states with a constant matrix, and the addition of its bias if there is one."""
 
     node: ir.Node
     states: ir.Value
     matrix: ir.Value
     transposed: bool
-    """Whether the graph holds the matrix as (out, in); else it is (in, out)."""
+    """True if the graph holds the matrix as (out, in), False if as (in, out)."""
     addition: ir.Node | None
     bias: ir.Value | None
 
     @property
     def nodes(self) -> list[ir.Node]:
-        """What computes it, the last node last."""
+        """The product's nodes, in order of execution."""
         return [self.node] if self.addition is None else [self.node, self.addition]
 
     @property
@@ -37,7 +37,7 @@ class Product:
 
 
 def products(graph: ir.Graph, *, smallest: int = SMALLEST) -> Iterator[Product]:
-    """Yield the products with a matrix of no side below `smallest`; one that is fed or gathered is left alone."""
+    """Yield the products with a constant matrix whose sides are at least `smallest`."""
     for node in list(graph):
         if node.op_type != "MatMul":
             continue
@@ -53,14 +53,14 @@ def products(graph: ir.Graph, *, smallest: int = SMALLEST) -> Iterator[Product]:
 
 
 def embeddings(graph: ir.Graph) -> Iterator[ir.Node]:
-    """Yield the nodes that take rows of a large matrix by their ids."""
+    """Yield the nodes that gather rows of a large matrix."""
     for node in list(graph):
         if node.op_type == "Gather" and node.inputs[0] is not None and is_large(node.inputs[0]):
             yield node
 
 
 def is_large(value: ir.Value | None, *, smallest: int = SMALLEST) -> bool:
-    """Whether a value is a matrix of the graph's own, in fp32, with no side below `smallest`."""
+    """Return True if a value is a constant fp32 matrix whose sides are at least `smallest`."""
     tensor = value.const_value if value is not None else None
     if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 2:
         return False
@@ -68,7 +68,7 @@ def is_large(value: ir.Value | None, *, smallest: int = SMALLEST) -> bool:
 
 
 def table(node: ir.Node) -> Array:
-    """Return the matrix that an embedding takes its rows of."""
+    """Return the matrix of an embedding."""
     assert node.inputs[0] is not None
     return _array(node.inputs[0])
 
@@ -79,7 +79,7 @@ def _array(value: ir.Value) -> Array:
 
 
 def _bias(node: ir.Node) -> tuple[ir.Node, ir.Value] | tuple[None, None]:
-    """Return the addition of a constant vector to a node's output, and the vector."""
+    """Return the node that adds a constant vector to a node's output, and the vector."""
     uses = node.outputs[0].uses()
     if len(uses) != 1 or node.outputs[0].is_graph_output():
         return None, None

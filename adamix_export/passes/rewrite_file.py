@@ -1,6 +1,6 @@
-"""Read a graph, change it, and write it in its own place, its weights beside it.
+"""Rewrite an ONNX file and its external data in place.
 
-Weights are mapped from the file rather than read: only those that change take memory.
+Weights are memory-mapped: only those that change take memory.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ from adamix_export.passes.nodes import DOMAIN
 
 Rewrite = Callable[[ir.Graph], None]
 IN_FLIGHT = 64 * 2**20
-"""Bytes of weights on their way to the file at a time."""
+"""Maximum bytes of weights in memory while they are written."""
 
 
 def rewrite_file(file: Path, rewrite: Rewrite) -> None:
@@ -24,7 +24,7 @@ def rewrite_file(file: Path, rewrite: Rewrite) -> None:
     RemoveUnusedNodesPass()(model)
     model.graph.opset_imports.setdefault(DOMAIN, 1)
     data = f"{file.name}.data"
-    # Beside the old weights first: those that do not change are still read from there.
+    # The new files replace the old ones at the end: unchanged weights are read from the old file until then.
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
         ir.save(model, Path(scratch) / file.name, external_data=data, max_in_flight_bytes=IN_FLIGHT)
         for name in (file.name, data):

@@ -1,4 +1,4 @@
-"""Make a traced graph as small as it can be without changing what it gives."""
+"""Simplification of a traced graph; its outputs do not change."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,14 +20,14 @@ RULES = (
     rules.collapse_slice_rule,
     rules.collapse_slice2_rule,
 )
-"""Chains of nodes that are one, or none."""
+"""Rules for chains of nodes that are equivalent to one node, or to none."""
 
 
 def simplify(model: ir.Model, further: Sequence[Callable[[ir.Model], None]] = ()) -> None:
-    """Fold what is constant and drop what is unused, there twice, or without effect; take `further` steps between.
+    """Fold constants; remove unused, duplicate and ineffective nodes; apply `further` passes in between.
 
-    `onnxscript.optimizer.optimize` has more rules, of which those with two outputs are tried on all pairs of nodes: a
-    fifth of an export, and nothing that our graphs have.
+    `onnxscript.optimizer.optimize` is not used: it tries its rules with two outputs on all pairs of nodes, which takes
+    a fifth of an export and finds nothing in these graphs.
     """
     for step in (
         common.InlinePass(),
@@ -46,16 +46,16 @@ def simplify(model: ir.Model, further: Sequence[Callable[[ir.Model], None]] = ()
         common.CommonSubexpressionEliminationPass(),
         common.OutputFixPass(),
         common.NameFixPass(),
-        # The exporter notes the source lines, and so the paths, of the machine that it ran on.
+        # The exporter records source lines with this machine's paths.
         common.ClearMetadataAndDocStringPass(),
     ):
         step(model)
 
 
 def undo_reshapes(model: ir.Model) -> None:
-    """Take states as they were before a chain of reshapes that ends in the shape it began with.
+    """Bypass chains of reshapes that end in the shape they began with.
 
-    Models split states into heads for attention, and ONNX Runtime's operator takes them whole.
+    Models reshape hidden states into heads for attention; ONNX Runtime's operator takes them unsplit.
     """
     for node in model.graph:
         for index, value in enumerate(node.inputs):
@@ -64,7 +64,7 @@ def undo_reshapes(model: ir.Model) -> None:
 
 
 def _origin(value: ir.Value) -> ir.Value:
-    """Return the earliest value of the same shape that a chain of reshapes makes this one of."""
+    """Return the earliest value of the same shape in the chain of reshapes that leads to this one."""
     origin = earlier = value
     while (node := earlier.producer()) is not None and node.op_type == "Reshape":
         first = node.inputs[0]
@@ -76,5 +76,5 @@ def _origin(value: ir.Value) -> ir.Value:
 
 
 def _is_known(shape: ir.Shape) -> bool:
-    """Whether every dimension is a number or a symbol with a name."""
+    """Return True if every dimension is a number or a named symbol."""
     return all(isinstance(dim, int) or dim.value is not None for dim in shape)

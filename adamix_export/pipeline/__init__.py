@@ -1,1 +1,1 @@
-"""The export pipeline: from checkpoints to a bundle folder."""
+"""From opened checkpoints to a bundle on disk."""

@@ -1,8 +1,8 @@
-"""The parts of a bundle: its graphs, adapters, tokenizer and manifest."""
+"""The parts of a bundle: adapters, tokenizer, graphs and manifest."""
 
 import json
-import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,139 +13,148 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from adamix_export.checkpoint.checkpoint import Source
+from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.errors import ExportError
 from adamix_export.hub.model_card import base_name
-from adamix_export.pipeline.options import Options, Progress
-from adamix_export.precision.calibration import Passage, collect
-from adamix_export.precision.weight_only import Grams
+from adamix_export.hub.repository import TOKENIZER_CONFIG, write_gitattributes, write_tokenizer_config
 from adamix_export.tasks.table import ExportTask
 from adamix_export.tracing.bank import make_bank
 from adamix_export.tracing.merged import merge, weights_to
-from serve.adapters.bank import Bank
-from serve.bundle.adapter import WEIGHTS, AdapterCard, read_adapter, write_card
+from serve.bundle.adapter import WEIGHTS, AdapterCard, write_card
 from serve.bundle.checked_json import file_sha256
 from serve.bundle.manifest import ADAPTERS, ENCODER, MODEL, TOKENIZER, Edge, Manifest
 from serve.runtime.graph_check import session_edges
 from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
 
-logger = logging.getLogger(__name__)
+CONFIG = "config.json"
 PACKAGES = ("adamix", "torch", "transformers", "peft", "onnx", "onnxscript")
-PASSAGES = 48
-"""Texts of a calibration."""
 RIGHT = "right"
-"""The end of a text, which a tokenizer truncates unless it says otherwise; prompts are truncated by their kind."""
-LONGEST = 2**31 - 1
+"""The truncation side of most tokenizers; generative models truncate prompts by rules of their own."""
+MAX_LENGTH = 2**31 - 1
+"""Largest length that a tokenizer's file can hold."""
 
 
-def _write_adapter(task: ExportTask, source: Source, folder: Path, *, tokenizer_sha256: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class BundleBuild:
+    """A bundle being written."""
+
+    task: ExportTask
+    shape: str
+    """merged or bank."""
+    checkpoints: Sequence[Checkpoint]
+    folder: Path
+
+    @property
+    def graphs(self) -> list[Path]:
+        """The ONNX files that have been written."""
+        return [file for file in (self.folder / MODEL, self.folder / ENCODER) if file.exists()]
+
+
+def write_adapters(build: BundleBuild) -> None:
+    """Write the adapters, the tokenizer and the files that a repository of the Hub has."""
+    write_tokenizer(build.checkpoints, build.folder / TOKENIZER)
+    write_tokenizer_config(build.checkpoints, build.folder / TOKENIZER_CONFIG)
+    write_gitattributes(build.folder)
+    tokenizer_sha256 = file_sha256(build.folder / TOKENIZER)
+    for checkpoint in build.checkpoints:
+        folder = build.folder / ADAPTERS / checkpoint.name
+        write_adapter(build.task, checkpoint, folder, tokenizer_sha256=tokenizer_sha256)
+        checkpoint.forget_reference()
+
+
+def write_adapter(task: ExportTask, checkpoint: Checkpoint, folder: Path, *, tokenizer_sha256: str) -> None:
+    """Write a collapsed adapter with its card and canary results."""
     folder.mkdir(parents=True)
-    save_file(weights_to(source.adapter, torch.float32), folder / WEIGHTS)
+    save_file(weights_to(checkpoint.adapter, torch.float32), folder / WEIGHTS)
     card = AdapterCard(
-        name=source.name,
+        name=checkpoint.name,
         sha256=file_sha256(folder / WEIGHTS),
-        base_sha256=source.card.base_sha256,
+        base_sha256=checkpoint.card.base_sha256,
         tokenizer_sha256=tokenizer_sha256,
-        kind=source.config.kind,
-        r=source.config.r,
-        num_modules=source.config.num_modules,
-        labels=source.labels,
-        max_length=source.card.max_length,
-        pairs=source.pairs,
-        regression=source.regression,
-        metric=source.card.metric,
-        metrics=source.metrics,
-        shares=list(source.shares),
-        **task.canaries(source),
+        kind=checkpoint.config.kind,
+        r=checkpoint.config.r,
+        num_modules=checkpoint.config.num_modules,
+        labels=checkpoint.labels,
+        max_length=checkpoint.card.max_length,
+        pairs=checkpoint.pairs,
+        regression=checkpoint.regression,
+        metric=checkpoint.card.metric,
+        metrics=checkpoint.metrics,
+        shares=list(checkpoint.weights),
+        **task.canaries(checkpoint),
     )
     write_card(folder, card)
 
 
-def _write_tokenizer(sources: Sequence[Source], file: Path) -> None:
-    """Write the tokenizer without padding, and with truncation only where it is not of the end.
+def write_tokenizer(checkpoints: Sequence[Checkpoint], file: Path) -> None:
+    """Write the checkpoints' common tokenizer without padding, and with truncation only where it is on the left.
 
-    Serving sets both itself; of the truncation written it takes all but the length, which each adapter has of its own.
+    The server sets the length of both itself, since adapters differ in it, and reads the direction of the truncation.
     """
     definitions = set()
-    for source in sources:
-        tokenizer = Tokenizer.from_file(str(source.folder / TOKENIZER))
+    for checkpoint in checkpoints:
+        tokenizer = Tokenizer.from_file(str(checkpoint.folder / TOKENIZER))
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        if source.tokenizer.truncation_side != RIGHT and not source.objective.is_generative:
-            length = min(source.tokenizer.model_max_length, LONGEST)
-            tokenizer.enable_truncation(length, direction=source.tokenizer.truncation_side)
+        if checkpoint.tokenizer.truncation_side != RIGHT and not checkpoint.objective.is_generative:
+            length = min(checkpoint.tokenizer.model_max_length, MAX_LENGTH)
+            tokenizer.enable_truncation(length, direction=checkpoint.tokenizer.truncation_side)
         definitions.add(tokenizer.to_str(pretty=True))
     if len(definitions) > 1:
         raise ExportError("the checkpoints have different tokenizers: a bank has one")
     file.write_text(definitions.pop(), "utf-8")
 
 
-def _write_model(task: ExportTask, shape: str, sources: Sequence[Source], folder: Path) -> None:
-    first = sources[0]
+def write_model(build: BundleBuild) -> None:
+    """Write the graph and the base's configuration."""
+    first = build.checkpoints[0]
     model = first.base_model()
     stacks = None
-    if shape == "bank":
-        stacks = make_bank(model, [source.adapter for source in sources])
+    if build.shape == "bank":
+        stacks = make_bank(model, [checkpoint.adapter for checkpoint in build.checkpoints])
     else:
         merge(model, first.adapter)
-    task.write_graph(model, first.tokenizer, stacks, folder / MODEL)
-    (folder / "config.json").write_text(json.dumps(model.config.to_diff_dict(), indent=2, sort_keys=True) + "\n")
+    build.task.write_graph(model, first.tokenizer, stacks, build.folder / MODEL)
+    config = json.dumps(model.config.to_diff_dict(), indent=2, sort_keys=True)
+    (build.folder / CONFIG).write_text(config + "\n")
 
 
-def _calibrate(
-    task: ExportTask, shape: str, sources: Sequence[Source], folder: Path, options: Options, progress: Progress
-) -> Grams:
-    """Return what the matrices of the graph meet on texts of every source, each through its adapter."""
-    progress("calibrating")
-    passages = [
-        Passage(ids, slot)
-        for slot, source in enumerate(sources, 1)
-        for ids in task.passages(source, options.calibration, PASSAGES // len(sources) or 1)
-    ]
-    if not passages:
-        logger.warning(
-            "%s without texts to calibrate on rounds to the nearest values, which costs more: name some with "
-            "--calibration-data",
-            options.precision,
-        )
-        return {}
-    adapters = [read_adapter(folder / ADAPTERS / source.name) for source in sources]
-    edges, _ = _edges(folder / MODEL)
-    return collect(folder / MODEL, passages, Bank(edges, adapters) if shape == "bank" else None)
-
-
-def _manifest(task: ExportTask, shape: str, sources: Sequence[Source], folder: Path) -> Manifest:
-    first = sources[0]
-    inputs, outputs = _edges(folder / MODEL)
-    encoder_inputs, encoder_outputs = _edges(folder / ENCODER) if (folder / ENCODER).exists() else ([], [])
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+def make_manifest(build: BundleBuild, *, precision: str, spare_slots: int) -> Manifest:
+    """Return the manifest of the files in the folder, without hashes and parity."""
+    first = build.checkpoints[0]
+    inputs, outputs = graph_edges(build.folder / MODEL)
+    encoder = build.folder / ENCODER
+    encoder_inputs, encoder_outputs = graph_edges(encoder) if encoder.exists() else ([], [])
+    config: dict[str, Any] = json.loads((build.folder / CONFIG).read_text())
     return Manifest(
-        task=task.tag,
-        shape=shape,
-        precision="fp32",
+        task=build.task.tag,
+        shape=build.shape,
+        precision=precision,
         base={
             "name": base_name(first),
             "sha256": first.card.base_sha256,
             "model_type": config["model_type"],
         },
         pad_token_id=config.get("pad_token_id") or 0,
-        adapters=[source.name for source in sources],
+        adapters=[checkpoint.name for checkpoint in build.checkpoints],
         inputs=inputs,
         outputs=outputs,
         encoder_inputs=encoder_inputs,
         encoder_outputs=encoder_outputs,
         start_token_id=config.get("decoder_start_token_id"),
-        fused_attention=_fuses_attention(folder / MODEL),
+        fused_attention=_has_fused_attention(build.folder / MODEL),
         parity={},
         versions={**{package: version(package) for package in PACKAGES}, "onnxruntime": ort.__version__},
+        spare_slots=spare_slots,
     )
 
 
-def _fuses_attention(graph: Path) -> bool:
+def graph_edges(graph: Path) -> tuple[list[Edge], list[Edge]]:
+    """Return the inputs and outputs of an ONNX file."""
+    return session_edges(open_session(graph, ProviderChoice(CPU, "to read the graph's edges")))
+
+
+def _has_fused_attention(graph: Path) -> bool:
     nodes = onnx.load(graph, load_external_data=False).graph.node
     return any(node.op_type.endswith("Attention") for node in nodes)
-
-
-def _edges(graph: Path) -> tuple[list[Edge], list[Edge]]:
-    return session_edges(open_session(graph, ProviderChoice(CPU, "to read the graph's edges")))

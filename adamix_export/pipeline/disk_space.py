@@ -1,4 +1,4 @@
-"""Room on the disk for what an export writes: asked for before it begins, missed when it runs out."""
+"""Free disk space: checked before an export, and named in the error if writing fails."""
 
 import math
 import shutil
@@ -12,18 +12,18 @@ from adamix_export.errors import ExportError
 from adamix_export.text_format import size_text
 from adamix_train.base_model.safetensors_header import stored_tensors, weight_files
 
-BYTES = 4
-"""Of a weight in a bundle."""
-BESIDES = 16_000_000
-"""Bytes for everything but the base's weights: graph, tokenizer, adapters."""
+BYTES_PER_WEIGHT = 4
+"""Bytes of a weight in an fp32 bundle."""
+OVERHEAD_BYTES = 16_000_000
+"""Upper estimate of a bundle's size without the base's weights: graph, tokenizer, adapters."""
 
 
-def require_room(base: Path, out: Path, *, rewritten: bool = False) -> None:
-    """Raise an error if the bundle of the model in `base` will not fit where `out` is to be.
+def require_disk_space(base: Path, out: Path, *, rewritten: bool = False) -> None:
+    """Raise an `ExportError` if a bundle of the model in `base` will not fit on the disk of `out`.
 
-    A graph that is `rewritten` in another precision is there twice for a moment.
+    A graph that is `rewritten` in another precision exists twice for a moment.
     """
-    where = _existing(out)
+    where = _existing_parent(out)
     needed = bundle_size(base) * (3 if rewritten else 2) // 2
     free = shutil.disk_usage(where).free
     if free < needed:
@@ -34,25 +34,25 @@ def require_room(base: Path, out: Path, *, rewritten: bool = False) -> None:
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Say of an error that names no file, which is one of writing, where it was and what to do."""
+def explain_write_errors(out: Path) -> Iterator[None]:
+    """Turn an error of writing below `out` that names no file into an `ExportError` with path and free space."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         if getattr(error, "filename", None):
             raise
-        free = size_text(shutil.disk_usage(_existing(out)).free)
+        free = size_text(shutil.disk_usage(_existing_parent(out)).free)
         raise ExportError(
             f"{out} could not be written ({error}; {free} left there): make room and try again"
         ) from error
 
 
 def bundle_size(base: Path) -> int:
-    """Return about how many bytes the bundle of a base takes, more rather than less."""
+    """Return an upper estimate, in bytes, of the size of a base's bundle."""
     tensors = dict(item for file in weight_files(base) for item in stored_tensors(file))
-    return BYTES * sum(math.prod(tensor.shape) for tensor in tensors.values()) + BESIDES
+    return BYTES_PER_WEIGHT * sum(math.prod(tensor.shape) for tensor in tensors.values()) + OVERHEAD_BYTES
 
 
-def _existing(out: Path) -> Path:
-    """Return the nearest folder above `out` that is there."""
+def _existing_parent(out: Path) -> Path:
+    """Return the nearest existing folder above `out`."""
     return next(folder for folder in out.absolute().parents if folder.is_dir())

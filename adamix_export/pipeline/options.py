@@ -5,28 +5,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adamix_export.errors import ExportError
-from adamix_export.parity.comparison import Check
+from adamix_export.parity.bounds import Check
 
+SHAPES = ("merged", "adapter", "bank")
+"""merged: one adapter inside the base's graph; adapter: one adapter alone, for a bank; bank: a graph with adapters as
+inputs. `pipeline.export.EXPORTS` has a function for each.
+"""
 Progress = Callable[[str], None]
+"""Called with the name of each stage as it begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How an export is checked and where it may write."""
+    """Precision, bounds and output options of an export."""
 
     check: Check = field(default_factory=Check)
     tolerance: float | None = None
-    """Largest difference of a logit; None takes the precision's own."""
-    most_lost: float | None = None
-    """Most that the metric may lose, as in `Bounds`; None takes the precision's own."""
+    """Largest difference of a logit; None uses the precision's default."""
+    max_metric_drop: float | None = None
+    """Largest drop of the metric, as in `Bounds`; None uses the precision's default."""
     calibration: Path | None = None
-    """Texts that decide how 4-bit weights are rounded; None takes those that the run was trained on."""
+    """Texts that the rounding of 4-bit weights is calibrated on; None uses the run's training data."""
     force: bool = False
     """Replace an existing folder."""
     precision: str = "fp32"
     """A key of `PRECISIONS`."""
     slots: int = 0
-    """Of a bank: room for this many adapters more, to be loaded later."""
+    """Number of spare slots of a bank, for adapters that are loaded later."""
 
     def __post_init__(self) -> None:
         if self.slots < 0:

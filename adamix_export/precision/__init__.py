@@ -1,1 +1,1 @@
-"""Graphs in other precisions than the one they were traced in, fp32."""
+"""Rewrites of fp32 graphs in other precisions."""

@@ -1,4 +1,4 @@
-"""What the matrices of a decoder's graph are multiplied with, on texts that a run was trained on."""
+"""Activation statistics of the matrices in a decoder's graph, collected on calibration texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from adamix_export.passes.matrices import Array, products
-from adamix_export.precision.weight_only import Grams
+from adamix_export.precision.weight_only import ActivationGrams
 from serve.adapters.bank import Bank
 from serve.runtime.graph_check import session_edges
 from serve.runtime.providers import CPU, ProviderChoice
@@ -19,29 +19,29 @@ from serve.runtime.session import open_session
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A text to calibrate on: token ids, and the slot of the adapter that they go through."""
+class CalibrationText:
+    """The token ids of a text, and the slot of the adapter that is applied to them."""
 
     ids: list[int]
     slot: int
 
 
-def collect(file: Path, passages: Sequence[Passage], bank: Bank | None) -> Grams:
-    """Return the Gram matrix of the states before every product, over all tokens of all passages.
+def collect_activation_grams(file: Path, texts: Sequence[CalibrationText], bank: Bank | None) -> ActivationGrams:
+    """Return the Gram matrix of the input of every matrix product, over all tokens of all texts.
 
-    The graph runs as it is written, in fp32, on one passage at a time.
+    Runs the fp32 graph in `file` on one text at a time; `bank` has the inputs of a bank's graph.
     """
     names = sorted({product.states.name or "" for product in products(ir.load(file).graph)})
     grams: dict[str, Array] = {}
-    session = _observed(file, names)
+    session = _session_with_outputs(file, names)
     inputs, _ = session_edges(session)
-    for passage in passages:
-        length = len(passage.ids)
+    for text in texts:
+        length = len(text.ids)
         sizes = {"batch": 1, "sequence": length, "total": length, "max_length": length}
         given: dict[str, NDArray[np.int64]] = {
-            "input_ids": np.array([passage.ids], np.int64),
+            "input_ids": np.array([text.ids], np.int64),
             "attention_mask": np.ones((1, length), np.int64),
-            "adapter_ids": np.array([passage.slot], np.int64),
+            "adapter_ids": np.array([text.slot], np.int64),
         }
         fixed = bank.feeds if bank else {}
         feeds = {
@@ -59,13 +59,13 @@ def collect(file: Path, passages: Sequence[Passage], bank: Bank | None) -> Grams
     return grams
 
 
-def _observed(file: Path, names: Sequence[str]) -> ort.InferenceSession:
-    """Return a session of the graph in `file` that gives these values as well."""
+def _session_with_outputs(file: Path, names: Sequence[str]) -> ort.InferenceSession:
+    """Return a session of the graph in `file` with the values `names` as additional outputs."""
     model = onnx.load(file, load_external_data=False)
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
     observed = file.with_name(f"observed.{file.name}")
     try:
         onnx.save(model, observed)
-        return open_session(observed, ProviderChoice(CPU, "to see what the matrices meet"))
+        return open_session(observed, ProviderChoice(CPU, "to collect activations"))
     finally:
         observed.unlink(missing_ok=True)

@@ -1,119 +1,141 @@
-"""The precisions that can be exported; a new one is a line in the table, and a file beside this one where it is new.
+"""The precisions of a bundle; a new one is an entry of the table and, if its rewrite is new, a module in this folder.
 
-What is held to which bound depends on the kind of model: a batch of tokens is the fast case of an encoder, a single one
-that of a decoder, whose every error is fed back to it.
+Settings depend on the kind of model. Encoders process a batch of many tokens at once; decoders one token for each
+sequence, and every rounding error is fed back into the next step.
+
+Rewrites import their modules when they are called, so that the command line can list precisions without ONNX.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from __future__ import annotations
 
-import onnx_ir as ir
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from adamix_export.errors import ExportError
-from adamix_export.parity.comparison import Bounds
-from adamix_export.precision import int8_dynamic, weight_only
-from adamix_export.precision.fp16 import to_half
-from adamix_export.precision.weight_only import Grams
+from adamix_export.parity.bounds import Bounds
 
-BLOCK = 32
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from adamix_export.precision.weight_only import ActivationGrams
+
+BLOCK_SIZE = 32
 CANARY_MARGIN = 2
-"""Tolerance of the canary rows, by the largest difference that a comparison found."""
+"""Tolerance of the canaries, as a multiple of the largest difference found by the comparison."""
+FP16_WARNING = "intended for GPUs and not yet tested on one; on a CPU the results are correct, but slow"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How one kind of model is written in one precision, and how far it may then be from PyTorch."""
+    """Rewrite and bounds of one kind of model in one precision."""
 
-    rewrite: Callable[[Grams, ir.Graph], None] | None
-    """Applied to the graph as it was traced, in fp32, with what a calibration found; None leaves it."""
-    calibrated: bool = False
-    """Whether what the matrices meet on texts of the run decides how they are rounded."""
+    rewrite: Callable[[ActivationGrams, ir.Graph], None] | None
+    """Applied to the traced fp32 graph, with the statistics of the calibration; None leaves the graph unchanged."""
+    needs_calibration: bool = False
+    """Run the fp32 graph on calibration texts first."""
     bounds: Bounds
-    remark: str = ""
-    """What whoever asks for it should know."""
-    least_canary: float = 0.0
-    """Least tolerance of the canary rows, for machines that compute otherwise than the one of the export."""
+    warning: str = ""
+    """Warning logged when this precision is selected."""
+    min_canary_tolerance: float = 0.0
+    """Lower bound of the canaries' tolerance, for machines whose arithmetic differs from that of the export."""
 
     @property
     def stages(self) -> int:
-        """Stages that it adds to an export: the graph is rewritten, and before that calibrated."""
-        return int(self.rewrite is not None) + int(self.calibrated)
+        """Number of stages added to an export."""
+        return int(self.rewrite is not None) + int(self.needs_calibration)
 
-    def canary_tolerance(self, found: float) -> float:
-        """Return the tolerance of canary rows when a comparison found a difference; exact graphs have the engine's."""
-        return 0.0 if self.rewrite is None else max(self.least_canary, CANARY_MARGIN * found)
+    def canary_tolerance(self, difference: float) -> float:
+        """Return the canaries' tolerance for the largest difference of a comparison; 0 is the engine's default."""
+        return 0.0 if self.rewrite is None else max(self.min_canary_tolerance, CANARY_MARGIN * difference)
 
 
-def setting_of(precision: str, learned: str) -> Setting:
-    """Return the setting of a precision for what was learned, or an error that lists those there are."""
+def precision_setting(precision: str, objective_name: str) -> Setting:
+    """Return the setting of a precision for a training objective; raise an `ExportError` if there is none."""
     if precision not in PRECISIONS:
         raise ExportError(f"there is no precision {precision}; there are {', '.join(PRECISIONS)}")
-    if learned not in PRECISIONS[precision]:
-        fitting = ", ".join(name for name, kinds in PRECISIONS.items() if learned in kinds)
-        raise ExportError(f"{precision} is not for {learned}: choose {fitting}")
-    return PRECISIONS[precision][learned]
+    if objective_name not in PRECISIONS[precision]:
+        fitting = ", ".join(name for name, settings in PRECISIONS.items() if objective_name in settings)
+        raise ExportError(f"{precision} is not for {objective_name}: choose {fitting}")
+    return PRECISIONS[precision][objective_name]
 
 
-HALF = "made for GPUs, and not yet run on one here; a processor answers right and slowly"
+def _fp16(_: ActivationGrams, graph: ir.Graph) -> None:
+    from adamix_export.precision.fp16 import to_fp16
+
+    to_fp16(graph)
 
 
-def _half(_: Grams, graph: ir.Graph) -> None:
-    to_half(graph)
+def _int8_dynamic(_: ActivationGrams, graph: ir.Graph) -> None:
+    from adamix_export.precision import int8_dynamic, weight_only
+
+    weight_only.quantize({}, graph, bits=None, size=BLOCK_SIZE)
+    int8_dynamic.quantize_attention(graph)
+    int8_dynamic.quantize_products(graph)
 
 
-four_bits = partial(weight_only.quantise, bits=4, size=BLOCK)
+def _int8_weights(grams: ActivationGrams, graph: ir.Graph) -> None:
+    from adamix_export.precision import weight_only
+
+    weight_only.quantize(grams, graph, bits=8, size=BLOCK_SIZE)
 
 
-def _four_bits_and_half(grams: Grams, graph: ir.Graph) -> None:
-    four_bits(grams, graph)
-    to_half(graph)
+def _int4_weights(grams: ActivationGrams, graph: ir.Graph) -> None:
+    from adamix_export.precision import weight_only
+
+    weight_only.quantize(grams, graph, bits=4, size=BLOCK_SIZE)
 
 
-def _int8_states(_: Grams, graph: ir.Graph) -> None:
-    weight_only.quantise({}, graph, bits=None, size=BLOCK)
-    int8_dynamic.quantise_attention(graph)
-    int8_dynamic.quantise_products(graph)
+def _int4_weights_and_fp16(grams: ActivationGrams, graph: ir.Graph) -> None:
+    _int4_weights(grams, graph)
+    _fp16(grams, graph)
 
 
-def _encoders(setting: Setting) -> dict[str, Setting]:
+def _classifiers(setting: Setting) -> Mapping[str, Setting]:
     return dict.fromkeys(("classification", "regression"), setting)
 
 
-def _writers(setting: Setting) -> dict[str, Setting]:
+def _generators(setting: Setting) -> Mapping[str, Setting]:
     return dict.fromkeys(("generation", "sequence-to-sequence"), setting)
 
 
-EXACT = Setting(rewrite=None, bounds=Bounds())
-EXACT_WRITER = Setting(rewrite=None, bounds=Bounds(tolerance=5e-4))
-"""Logits of a vocabulary are tens, of which fp32 keeps a few millionths, and the two sides add in other orders."""
-FOUR_BITS = Bounds(tolerance=10.0, least_equal=0.0, most_lost=0.03)
-PRECISIONS: dict[str, dict[str, Setting]] = {
-    "fp32": _encoders(EXACT) | _writers(EXACT_WRITER),
-    "fp16": _encoders(
-        Setting(
-            rewrite=_half,
-            remark=HALF,
-            bounds=Bounds(tolerance=0.05, least_equal=0.99, most_lost=0.005),
-            least_canary=0.05,
-        )
-    )
-    | _writers(
-        Setting(
-            rewrite=_half,
-            remark=HALF,
-            bounds=Bounds(tolerance=0.5, least_equal=0.8, most_lost=0.005),
-            least_canary=0.5,
-        )
+FP32_GENERATOR_TOLERANCE = 5e-4
+"""Logits over a vocabulary are of the order of 10, and both sides add in different orders."""
+INT4_BOUNDS = Bounds(tolerance=10.0, min_agreement=0.0, max_metric_drop=0.03)
+PRECISIONS: dict[str, Mapping[str, Setting]] = {
+    "fp32": {
+        **_classifiers(Setting(rewrite=None, bounds=Bounds())),
+        **_generators(Setting(rewrite=None, bounds=Bounds(tolerance=FP32_GENERATOR_TOLERANCE))),
+    },
+    "fp16": {
+        **_classifiers(
+            Setting(
+                rewrite=_fp16,
+                warning=FP16_WARNING,
+                bounds=Bounds(tolerance=0.05, min_agreement=0.99, max_metric_drop=0.005),
+                min_canary_tolerance=0.05,
+            )
+        ),
+        **_generators(
+            Setting(
+                rewrite=_fp16,
+                warning=FP16_WARNING,
+                bounds=Bounds(tolerance=0.5, min_agreement=0.8, max_metric_drop=0.005),
+                min_canary_tolerance=0.5,
+            )
+        ),
+    },
+    "int8": {
+        **_classifiers(
+            Setting(rewrite=_int8_dynamic, bounds=Bounds(tolerance=1.0, min_agreement=0.97, max_metric_drop=0.005))
+        ),
+        **_generators(
+            Setting(rewrite=_int8_weights, bounds=Bounds(tolerance=2.0, min_agreement=0.0, max_metric_drop=0.03))
+        ),
+    },
+    "int4": _generators(Setting(rewrite=_int4_weights, needs_calibration=True, bounds=INT4_BOUNDS)),
+    "int4-fp16": _generators(
+        Setting(rewrite=_int4_weights_and_fp16, needs_calibration=True, warning=FP16_WARNING, bounds=INT4_BOUNDS)
     ),
-    "int8": _encoders(Setting(rewrite=_int8_states, bounds=Bounds(tolerance=1.0, least_equal=0.97, most_lost=0.005)))
-    | _writers(
-        Setting(
-            rewrite=partial(weight_only.quantise, bits=8, size=BLOCK),
-            bounds=Bounds(tolerance=2.0, least_equal=0.0, most_lost=0.03),
-        )
-    ),
-    "int4": _writers(Setting(rewrite=four_bits, calibrated=True, bounds=FOUR_BITS)),
-    "int4-fp16": _writers(Setting(rewrite=_four_bits_and_half, calibrated=True, remark=HALF, bounds=FOUR_BITS)),
 }
-"""By the name of the precision and by what was learned."""
+"""Settings by precision and by training objective."""

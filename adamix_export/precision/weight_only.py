@@ -1,6 +1,7 @@
-"""Weights alone in 4 or 8 bits, as `MatMulNBits` and, for embeddings, `GatherBlockQuantized`.
+"""Weights in 4 or 8 bits, as `MatMulNBits` and, for embeddings, `GatherBlockQuantized`.
 
-States are quantised block by block as well while they are multiplied, so that rows of a batch do not touch each other.
+The operator quantizes activations too, but in blocks of each token, so that sequences of a batch do not affect each
+other.
 """
 
 from collections.abc import Mapping
@@ -10,22 +11,22 @@ import onnx_ir as ir
 
 from adamix_export.passes.matrices import Array, embeddings, products, table
 from adamix_export.passes.nodes import constant, replace
-from adamix_export.precision.block_quantization import Blocks, quantise_blocks
-from adamix_export.precision.gptq import round_blocks
+from adamix_export.precision.block_quantization import QuantizedBlocks, quantize_blocks
+from adamix_export.precision.gptq import gptq_blocks
 
 INT8_STATES = 4
-"""The operator's `accuracy_level`."""
-Grams = Mapping[str, Array]
-"""Sums of the outer products (in, in) of the states that a matrix meets, by the name of the states in the graph."""
+"""`accuracy_level` of the operator: activations in int8."""
+ActivationGrams = Mapping[str, Array]
+"""Gram matrices (in, in), the summed outer products of activations, by the activation's name in the graph."""
 
 
-def quantise(
-    grams: Grams, graph: ir.Graph, *, bits: int | None, size: int, head_bits: int = 8, embedding_bits: int = 8
+def quantize(
+    grams: ActivationGrams, graph: ir.Graph, *, bits: int | None, size: int, head_bits: int = 8, embedding_bits: int = 8
 ) -> None:
-    """Put the products (None leaves them) and the embeddings of a graph into blocks of `size`.
+    """Quantize the embeddings and matrix products of a graph in blocks of `size`; `bits=None` leaves the products.
 
-    The product that ends in the logits has bits of its own; if its matrix is the embedding's, it is kept once. A matrix
-    of 4 bits is rounded for the states that it meets, where `grams` has them, and else to the nearest values.
+    The product that gives the logits has `head_bits`; if it shares its matrix with the embedding, that is stored once.
+    4-bit matrices are rounded with GPTQ if `grams` has their activations, and to the nearest values otherwise.
     """
     kept: dict[tuple[ir.Value, int], tuple[ir.Value, ir.Value]] = {}
     for product in products(graph) if bits else ():
@@ -47,18 +48,18 @@ def quantise(
         replace(graph, [node], "GatherBlockQuantized", inputs, **settings)
 
 
-def _round(weight: Array, gram: Array | None, bits: int, size: int) -> Blocks:
+def _round(weight: Array, gram: Array | None, bits: int, size: int) -> QuantizedBlocks:
     if gram is None or weight.shape[1] % size:
-        return quantise_blocks(weight, bits=bits, size=size)
-    return round_blocks(weight, gram, bits=bits, size=size)
+        return quantize_blocks(weight, bits=bits, size=size)
+    return gptq_blocks(weight, gram, bits=bits, size=size)
 
 
-def _store(graph: ir.Graph, name: str | None, blocks: Blocks) -> tuple[ir.Value, ir.Value]:
+def _store(graph: ir.Graph, name: str | None, blocks: QuantizedBlocks) -> tuple[ir.Value, ir.Value]:
     return constant(graph, f"{name}.weight", blocks.values), constant(graph, f"{name}.scale", blocks.scales)
 
 
 def _flat(graph: ir.Graph, values: ir.Value, *, before: ir.Node) -> ir.Value:
-    """Return blocks (out, blocks, bytes) as (out, bytes), in the graph rather than in the file."""
+    """Return a node that reshapes blocks (out, blocks, bytes) to (out, bytes), so that the file stores them once."""
     assert values.shape is not None
     shape = constant(graph, f"{values.name}.shape", np.array([values.shape[0], -1], np.int64))
     node = ir.node("Reshape", [values, shape], name=f"{values.name}.flat")

@@ -1,1 +1,1 @@
-"""What differs between exports by what was learned: the graph, the canaries, and how it is compared with PyTorch."""
+"""Tasks that can be exported: how each is traced, which canary results it stores, and how it is compared."""

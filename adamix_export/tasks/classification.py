@@ -1,4 +1,4 @@
-"""Export of models that answer with a label or a score."""
+"""Export of models that predict a label or a score."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adamix_export.checkpoint.checkpoint import Source
-from adamix_export.parity.comparison import Check, Parity, parity_examples
+from adamix_export.checkpoint.checkpoint import Checkpoint
+from adamix_export.parity.bounds import Check
+from adamix_export.parity.examples import parity_examples
 from adamix_export.parity.probes import probe_rows, require_equal
+from adamix_export.parity.report import Parity
 from adamix_export.tracing import encoder
 from adamix_export.tracing.bank import Stacks
 from adamix_train.data.examples import Example
@@ -27,38 +29,53 @@ CANARIES = (
     "Where can I change the address on my invoice?",
     "no",
 )
-"""Texts of our own: they go into every bundle, as token ids."""
-REFERENCE_ROWS = 32
+"""Texts stored in every bundle, as token ids, with PyTorch's logits for them."""
+REFERENCE_BATCH_SIZE = 32
 Array = NDArray[Any]
-Rows = Sequence[tuple[str, ...]]
-"""Single texts, or pairs, as the examples of training have them."""
+TextTuples = Sequence[tuple[str, ...]]
+"""Inputs as training examples hold them: a tuple of one text, or of two for a pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """What the outputs of a model stand for."""
+class OutputKind:
+    """The meaning of a model's outputs."""
 
-    targets: Callable[[Source, Sequence[Example]], Array]
-    """Returns what the metric compares the outputs with: (examples,)."""
+    targets: Callable[[Checkpoint, Sequence[Example]], Array]
+    """Returns the targets (examples,) that the metric compares the outputs with."""
     equal: Callable[[Array, Array, float], Array]
-    """Takes the outputs (rows, labels) of both sides and the tolerance; returns which rows have one answer."""
+    """Takes both sides' logits (inputs, labels) and the tolerance; returns which inputs have equal results."""
 
 
-def canaries(source: Source) -> dict[str, Any]:
-    """Return the token ids of a few rows and PyTorch's logits for them, each row run alone."""
-    rows: Rows = canary_texts(source)
-    inputs = _encode(source, rows)
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """The inputs that one checkpoint is compared on: labelled examples, and the canary texts after them."""
+
+    checkpoint: Checkpoint
+    examples: Sequence[Example]
+    data: str
+    """Names of the files that the examples are from."""
+
+    @property
+    def inputs(self) -> TextTuples:
+        """All inputs in order."""
+        return [example.texts for example in self.examples] + canary_texts(self.checkpoint)
+
+
+def canaries(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the token ids of the canary texts and PyTorch's logits for them, each computed in a batch of one."""
+    texts: TextTuples = canary_texts(checkpoint)
+    inputs = _encode(checkpoint, texts)
     return {
         "canary_ids": inputs["input_ids"],
         "canary_token_type_ids": inputs.get("token_type_ids", []),
-        "canary_logits": [logits(source, [row])[0].tolist() for row in rows],
+        "canary_logits": [logits(checkpoint, [text])[0].tolist() for text in texts],
     }
 
 
-def canary_texts(source: Source) -> list[tuple[str, ...]]:
-    """Return the canaries as `source` takes them: one by one, or each with the next."""
+def canary_texts(checkpoint: Checkpoint) -> list[tuple[str, ...]]:
+    """Return the canary texts, paired with the next one each if the checkpoint takes pairs."""
     nexts = (*CANARIES[1:], CANARIES[0])
-    return list(zip(CANARIES, nexts, strict=True) if source.pairs else zip(CANARIES, strict=True))
+    return list(zip(CANARIES, nexts, strict=True) if checkpoint.pairs else zip(CANARIES, strict=True))
 
 
 def write_graph(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stacks: Stacks | None, file: Path) -> None:
@@ -66,99 +83,108 @@ def write_graph(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stac
     encoder.write_graph(model, list(tokenizer.model_input_names), stacks, file)
 
 
-def compare(sources: Sequence[Source], bundle: Bundle, check: Check) -> dict[str, Parity]:
-    """Return the report of every source; in a bank the rows of all sources share batches.
+def compare(checkpoints: Sequence[Checkpoint], bundle: Bundle, check: Check) -> dict[str, Parity]:
+    """Return a report for every checkpoint; in a bank the inputs of all checkpoints share batches.
 
-    Probes, which are in no data, count in the largest difference alone. A bundle that tokenizes a row otherwise than
-    training did is an error.
+    Probe texts, which are in no data, count in the largest difference alone.
+
+    Raises:
+        ParityError: The bundle tokenizes an input differently from training.
     """
     classifier = Classifier(bundle, provider="cpu")
-    cases = []
-    for source in sources:
-        examples, origin = parity_examples(source, check)
-        rows = [example.texts for example in examples] + canary_texts(source)
-        _require_equal_tokens(source, classifier, [*rows, *probe_rows(source)])
-        cases.append((source, rows, examples, origin))
-    names = [source.name for source, rows, *_ in cases for _ in rows]
-    predictions = iter(classifier([_as_served(row) for _, rows, *_ in cases for row in rows], adapter=names))
-    reports = {}
-    for source, rows, examples, origin in cases:
-        found = np.stack([next(predictions).logits for _ in rows])
-        expected = logits(source, rows)
-        answers = ANSWERS[source.learned]
-        targets = answers.targets(source, examples)
-        metric = METRICS[source.card.metric]
-        reports[source.name] = Parity(
-            rows=len(rows),
-            data=origin,
-            max_difference=max(_difference(found, expected), _probe_difference(source, classifier)),
-            equal_labels=float(answers.equal(found, expected, check.bounds.tolerance).mean()),
-            metric=source.card.metric,
-            pytorch=metric(expected[: len(targets)], targets) if len(targets) else None,
-            onnx=metric(found[: len(targets)], targets) if len(targets) else None,
-            provider=classifier.provider,
-            bounds=check.bounds,
-        )
-    return reports
+    cases = [_case(checkpoint, check) for checkpoint in checkpoints]
+    for case in cases:
+        _require_equal_tokens(case, classifier)
+    names = [case.checkpoint.name for case in cases for _ in case.inputs]
+    texts = [_as_served(text) for case in cases for text in case.inputs]
+    predictions = iter(classifier(texts, adapter=names))
+    found = {case.checkpoint.name: np.stack([next(predictions).logits for _ in case.inputs]) for case in cases}
+    return {name: _report(case, found[name], classifier, check) for case, name in zip(cases, found, strict=True)}
 
 
-def logits(source: Source, rows: Rows) -> NDArray[np.float32]:
-    """Return PyTorch's logits (rows, labels), tokenized by transformers."""
+def logits(checkpoint: Checkpoint, texts: TextTuples) -> NDArray[np.float32]:
+    """Return PyTorch's logits (texts, labels), with the tokenizer of transformers."""
     batches = []
-    for start in range(0, len(rows), REFERENCE_ROWS):
-        inputs = _encode(source, rows[start : start + REFERENCE_ROWS], padding=True, return_tensors="pt")
+    for start in range(0, len(texts), REFERENCE_BATCH_SIZE):
+        batch = texts[start : start + REFERENCE_BATCH_SIZE]
+        inputs = _encode(checkpoint, batch, padding=True, return_tensors="pt")
         with torch.inference_mode():
-            batches.append(source.reference(**inputs).logits.numpy())
+            batches.append(checkpoint.reference(**inputs).logits.numpy())
     return np.concatenate(batches)
 
 
-def _require_equal_tokens(source: Source, classifier: Classifier, rows: Rows) -> None:
-    expected = _encode(source, rows)
-    for index, row in enumerate(rows):
-        found = classifier.encode(_as_served(row), source.name, truncate=True)
-        require_equal(source.name, row, found.input_ids, expected["input_ids"][index])
+def _case(checkpoint: Checkpoint, check: Check) -> Case:
+    examples, data = parity_examples(checkpoint, check)
+    return Case(checkpoint=checkpoint, examples=examples, data=data)
+
+
+def _require_equal_tokens(case: Case, classifier: Classifier) -> None:
+    inputs = [*case.inputs, *probe_rows(case.checkpoint)]
+    expected, name = _encode(case.checkpoint, inputs), case.checkpoint.name
+    for index, texts in enumerate(inputs):
+        found = classifier.encode(_as_served(texts), name, truncate=True)
+        require_equal(name, texts, found.input_ids, expected["input_ids"][index])
         if "token_type_ids" in expected:
-            require_equal(source.name, row, found.token_type_ids, expected["token_type_ids"][index])
+            require_equal(name, texts, found.token_type_ids, expected["token_type_ids"][index])
 
 
-def _probe_difference(source: Source, classifier: Classifier) -> float:
+def _probe_difference(checkpoint: Checkpoint, classifier: Classifier) -> float:
     """Return the largest difference of a probe's logits; probes share no batch with the data."""
-    rows = probe_rows(source)
-    found = np.stack([one.logits for one in classifier([_as_served(row) for row in rows], adapter=source.name)])
-    return _difference(found, logits(source, rows))
+    probes = probe_rows(checkpoint)
+    predictions = classifier([_as_served(texts) for texts in probes], adapter=checkpoint.name)
+    return _difference(np.stack([one.logits for one in predictions]), logits(checkpoint, probes))
 
 
 def _difference(found: Array, expected: Array) -> float:
-    """Return the largest difference of a logit, which is infinite if one is not a number."""
+    """Return the largest difference of a logit; infinite if one is not finite."""
     return float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf")
 
 
-def _encode(source: Source, rows: Rows, **options: Any) -> Any:
-    """Tokenize as training does."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return source.tokenizer(*columns, truncation=True, max_length=source.card.max_length, **options)
+def _report(case: Case, found: Array, classifier: Classifier, check: Check) -> Parity:
+    """Compare ONNX Runtime's logits (inputs, labels) with PyTorch's."""
+    expected = logits(case.checkpoint, case.inputs)
+    outputs = OUTPUT_KINDS[case.checkpoint.objective_name]
+    targets = outputs.targets(case.checkpoint, case.examples)
+    metric = METRICS[case.checkpoint.card.metric]
+    return Parity(
+        rows=len(found),
+        data=case.data,
+        max_difference=max(_difference(found, expected), _probe_difference(case.checkpoint, classifier)),
+        equal_labels=float(outputs.equal(found, expected, check.bounds.tolerance).mean()),
+        metric=case.checkpoint.card.metric,
+        pytorch=metric(expected[: len(targets)], targets) if len(targets) else None,
+        onnx=metric(found[: len(targets)], targets) if len(targets) else None,
+        provider=classifier.provider,
+        bounds=check.bounds,
+    )
 
 
-def _as_served(row: tuple[str, ...]) -> Text:
-    return row[0] if len(row) == 1 else (row[0], row[1])
+def _encode(checkpoint: Checkpoint, texts: TextTuples, **options: Any) -> Any:
+    """Tokenize as in training."""
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    return checkpoint.tokenizer(*columns, truncation=True, max_length=checkpoint.card.max_length, **options)
 
 
-def _label_indices(source: Source, examples: Sequence[Example]) -> Array:
-    return np.array([source.card.labels.index(example.target) for example in examples], np.int64)
+def _as_served(text: tuple[str, ...]) -> Text:
+    return text[0] if len(text) == 1 else (text[0], text[1])
 
 
-def _scores(source: Source, examples: Sequence[Example]) -> Array:
+def _label_indices(checkpoint: Checkpoint, examples: Sequence[Example]) -> Array:
+    return np.array([checkpoint.card.labels.index(example.target) for example in examples], np.int64)
+
+
+def _scores(checkpoint: Checkpoint, examples: Sequence[Example]) -> Array:
     return np.array([float(example.target) for example in examples])
 
 
-ANSWERS: dict[str, Answers] = {
-    "classification": Answers(
+OUTPUT_KINDS: dict[str, OutputKind] = {
+    "classification": OutputKind(
         targets=_label_indices,
         equal=lambda found, expected, tolerance: found.argmax(-1) == expected.argmax(-1),
     ),
-    "regression": Answers(
+    "regression": OutputKind(
         targets=_scores,
         equal=lambda found, expected, tolerance: np.abs(found - expected)[:, 0] <= tolerance,
     ),
 }
-"""By what was learned."""
+"""Output kinds by training objective."""

@@ -1,4 +1,4 @@
-"""The tasks that can be exported, by what was learned; a new one is a file beside this one and a line in the table."""
+"""The exportable tasks by training objective; a new one is a module in this folder and an entry of the table."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,60 +8,57 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adamix_export.checkpoint.checkpoint import Source
-from adamix_export.parity.comparison import Check, Parity
-from adamix_export.tasks import classification, generation
+from adamix_export.checkpoint.checkpoint import Checkpoint
+from adamix_export.parity.bounds import Check
+from adamix_export.parity.report import Parity
+from adamix_export.tasks import classification, generation, generation_parity
+from adamix_export.tasks.reference_logits import CAUSAL, SEQ2SEQ
 from adamix_export.tracing.bank import Stacks
 from serve.bundle.reader import Bundle
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportTask:
-    """How a kind of model is written and checked."""
+    """Functions that export and compare one kind of model."""
 
     tag: str
-    """The bundle's task, as the Hub calls it."""
-    canaries: Callable[[Source], dict[str, Any]]
-    """Returns the fields of an adapter's card that show, wherever it is loaded, that it answers."""
+    """The bundle's task, by the Hub's name."""
+    canaries: Callable[[Checkpoint], dict[str, Any]]
+    """Returns the fields of an adapter's card with inputs and PyTorch's results, checked whenever it is loaded."""
     write_graph: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Stacks | None, Path], None]
-    """Takes the base with its adapter, or with the stacks of a bank, and writes the graph."""
-    rows: int
-    """Most rows of the comparison, unless another number is asked for."""
-    compare: Callable[[Sequence[Source], Bundle, Check], dict[str, Parity]]
-    """Runs the bundle in ONNX Runtime against PyTorch; returns a report for every source."""
-    passages: Callable[[Source, Path | None, int], list[list[int]]] = lambda source, file, count: []
-    """Returns token ids of so many labelled texts, of a file or of what the run was trained on, to calibrate on."""
+    """Writes the graph of a base with a merged adapter, or with the stacks of a bank."""
+    default_limit: int
+    """Default maximum number of texts in a comparison."""
+    compare: Callable[[Sequence[Checkpoint], Bundle, Check], dict[str, Parity]]
+    """Compares the bundle in ONNX Runtime with PyTorch; returns a report for every checkpoint."""
+    calibration_texts: Callable[[Checkpoint, Path | None, int], list[list[int]]] = lambda checkpoint, file, count: []
+    """Returns the token ids of a number of labelled texts, from a file or from the run's training data."""
 
 
+CLASSIFICATION = ExportTask(
+    tag="text-classification",
+    canaries=classification.canaries,
+    write_graph=classification.write_graph,
+    default_limit=500,
+    compare=classification.compare,
+)
 EXPORT_TASKS: dict[str, ExportTask] = {
-    "classification": ExportTask(
-        tag="text-classification",
-        canaries=classification.canaries,
-        write_graph=classification.write_graph,
-        rows=500,
-        compare=classification.compare,
-    ),
-    "regression": ExportTask(
-        tag="text-classification",
-        canaries=classification.canaries,
-        write_graph=classification.write_graph,
-        rows=500,
-        compare=classification.compare,
-    ),
+    "classification": CLASSIFICATION,
+    "regression": CLASSIFICATION,
     "generation": ExportTask(
         tag="text-generation",
-        canaries=partial(generation.canaries, generation.CAUSAL),
+        canaries=partial(generation.canaries, CAUSAL),
         write_graph=generation.write_decoder,
-        rows=48,
-        compare=partial(generation.compare, generation.CAUSAL),
-        passages=generation.passages,
+        default_limit=48,
+        compare=partial(generation_parity.compare, CAUSAL),
+        calibration_texts=generation.calibration_texts,
     ),
     "sequence-to-sequence": ExportTask(
         tag="text2text-generation",
-        canaries=partial(generation.canaries, generation.SEQ2SEQ),
+        canaries=partial(generation.canaries, SEQ2SEQ),
         write_graph=generation.write_encoder_decoder,
-        rows=48,
-        compare=partial(generation.compare, generation.SEQ2SEQ),
+        default_limit=48,
+        compare=partial(generation_parity.compare, SEQ2SEQ),
     ),
 }
-"""By the key of `adamix_train.objectives.OBJECTIVES` that was learned."""
+"""Tasks by training objective, a key of `adamix_train.training.objectives.OBJECTIVES`."""

@@ -1,1 +1,1 @@
-"""The torch half of an export: modules made traceable, and torch.onnx.export."""
+"""Export with torch: traceable modules, and torch.onnx.export."""

@@ -1,4 +1,4 @@
-"""Attention as ONNX Runtime's own operator, for every family that uses transformers' attention interface."""
+"""Attention as ONNX Runtime's MultiHeadAttention, for families that use transformers' attention interface."""
 
 from typing import Any
 
@@ -27,9 +27,12 @@ def multi_head_attention(
 ) -> tuple[Tensor, None]:
     """Emit com.microsoft.MultiHeadAttention for query, key and value (batch, heads, sequence, head width).
 
-    `attention_mask` is the 2-D one (batch, sequence) of the keys, which the operator takes as its key padding mask;
-    `position_bias` (1, heads, sequence, sequence) is added to the scores. A token sees those that are less than
-    `sliding_window` from it, on either side. What the operator cannot do is an error that names it.
+    `attention_mask` is the key padding mask (batch, sequence); `position_bias` (1, heads, sequence, sequence) is added
+    to the scores. With `sliding_window` a token attends to tokens less than that many positions away, on either side.
+
+    Raises:
+        ExportError: the attention is causal, soft-capped or grouped-query, which is not supported here.
+
     """
     batch, heads, length, width = query.shape
     _refuse(module, {"causal": getattr(module, "is_causal", False), "soft-capped": softcap})
@@ -52,25 +55,25 @@ def multi_head_attention(
 
 
 def _window(query: Tensor, size: int) -> Tensor:
-    """Return a bias (1, 1, sequence, sequence): 0 for pairs of tokens within the window, and the least number else."""
+    """Return a bias (1, 1, sequence, sequence): 0 for tokens within the window, the smallest number for others."""
     positions = torch.arange(query.shape[2])
     far = (positions.unsqueeze(0) - positions.unsqueeze(1)).abs() >= size
     return far.to(query.dtype)[None, None] * torch.finfo(query.dtype).min
 
 
-def _refuse(module: nn.Module, found: dict[str, object]) -> None:
-    for what, value in found.items():
+def _refuse(module: nn.Module, unsupported: dict[str, object]) -> None:
+    for what, value in unsupported.items():
         if value:
-            raise ExportError(f"{type(module).__name__} is {what} attention, which encoders are not exported with")
+            raise ExportError(f"{type(module).__name__} is {what} attention, which is not supported in an encoder")
 
 
 def padding_mask(*_: Any, attention_mask: Tensor | None = None, **__: Any) -> Tensor | None:
-    """Return the mask as the operator wants it: int32, 1 for tokens and 0 for padding."""
+    """Return the mask in the operator's format: int32, 1 for tokens and 0 for padding."""
     return None if attention_mask is None else attention_mask.to(torch.int32)
 
 
 def register() -> str:
-    """Make the implementation known to transformers and return its name."""
+    """Register the implementation with transformers; return its name."""
     AttentionInterface.register(NAME, multi_head_attention)
     AttentionMaskInterface.register(NAME, padding_mask)
     return NAME

@@ -1,4 +1,4 @@
-"""The base with adapters as inputs: a stack of each weight, and for every row the slot of its adapter."""
+"""The base model with adapters as inputs: stacked weights, and the slot of each sequence's adapter."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from adamix_export.checkpoint.collapse import HEAD, Weights
+from adamix_export.checkpoint.collapse import HEAD, AdapterTensors
 from adamix_export.errors import ExportError
 from adamix_export.tracing.merged import by_site, replace_module
 from adamix_export.tracing.torch_export import Shapes
@@ -25,48 +25,48 @@ LABELS = "labels"
 
 @dataclass
 class Stacks:
-    """What the bank's layers read while the graph is traced; a plain object, so that tracing sees inputs in it."""
+    """The inputs that the bank's layers read while they are traced; set by the traced module before each forward."""
 
     adapter_ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     """(batch,)"""
     values: dict[str, Tensor] = field(default_factory=dict)
-    """Weights (slots, in, out) and biases (slots, out) by name."""
+    """Stacked weights (slots, in, out) and biases (slots, out), by name."""
     shapes: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
-    """Of all stacks that the model reads; a symbol stands for a width that the adapters decide."""
+    """Shapes of all stacks that the model reads; a symbol stands for a width that depends on the adapters."""
 
     def inputs(self, belongs: Callable[[str], bool] = lambda name: True) -> Shapes:
-        """Return the shapes of the bank's inputs by name, of the stacks that `belongs` takes."""
+        """Return the shapes, by name, of the bank's inputs; `belongs` selects among the stacks."""
         shapes: Shapes = {ADAPTER_IDS: ("batch",)}
         return shapes | {BANK + name: shape for name, shape in self.shapes.items() if belongs(name)}
 
     def read(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the bank's inputs from those of a graph."""
+        """Set the bank's inputs from all inputs of a graph."""
         self.adapter_ids = tensors[ADAPTER_IDS]
         self.values = {name.removeprefix(BANK): value for name, value in tensors.items() if name.startswith(BANK)}
 
-    def rows(self, name: str) -> Tensor:
-        """Return each row's own weight (batch, in, out) or bias (batch, out)."""
+    def gather(self, name: str) -> Tensor:
+        """Return each sequence's weight (batch, in, out) or bias (batch, out)."""
         return self.values[name].index_select(0, self.adapter_ids)
 
 
 class BankLinear(nn.Module):
-    """A linear layer with another weight for every row, gathered from a stack."""
+    """A linear layer with a weight for each sequence, gathered from a stack."""
 
     def __init__(self, stacks: Stacks, name: str, *, bias: bool) -> None:
         super().__init__()
         self.stacks, self.name, self.bias = stacks, name, bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project x (batch, sequence, in), or (batch, in), row by row."""
+        """Project x (batch, sequence, in) or (batch, in)."""
         sequence = x if x.ndim == 3 else x.unsqueeze(1)
-        y = torch.bmm(sequence, self.stacks.rows(f"{self.name}.weight"))
+        y = torch.bmm(sequence, self.stacks.gather(f"{self.name}.weight"))
         if self.bias:
-            y = y + self.stacks.rows(f"{self.name}.bias").unsqueeze(1)
+            y = y + self.stacks.gather(f"{self.name}.bias").unsqueeze(1)
         return y if x.ndim == 3 else y.squeeze(1)
 
 
 class BankNorm(nn.Module):
-    """A layer norm, as some heads have, with another weight for every row, gathered from a stack."""
+    """A layer norm of a head, with a weight for each sequence, gathered from a stack."""
 
     def __init__(self, norm: nn.LayerNorm, stacks: Stacks, name: str) -> None:
         super().__init__()
@@ -74,24 +74,24 @@ class BankNorm(nn.Module):
         self.stacks, self.name, self.bias = stacks, name, norm.bias is not None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (batch, sequence, width), or (batch, width), and scale it row by row."""
-        y = functional.layer_norm(x, self.width, eps=self.epsilon) * self._rows("weight", x)
-        return y + self._rows("bias", x) if self.bias else y
+        """Normalize and scale x (batch, sequence, width) or (batch, width)."""
+        y = functional.layer_norm(x, self.width, eps=self.epsilon) * self._gather("weight", x)
+        return y + self._gather("bias", x) if self.bias else y
 
-    def _rows(self, parameter: str, x: Tensor) -> Tensor:
-        rows = self.stacks.rows(f"{self.name}.{parameter}")
-        return rows.unsqueeze(1) if x.ndim == 3 else rows
+    def _gather(self, parameter: str, x: Tensor) -> Tensor:
+        gathered = self.stacks.gather(f"{self.name}.{parameter}")
+        return gathered.unsqueeze(1) if x.ndim == 3 else gathered
 
 
-class Adapted(nn.Module):
-    """A layer of the base with the adapters of every kind that the bank holds for it; a row's own is not zero."""
+class AdaptedLayer(nn.Module):
+    """A layer of the base with one adapter of each kind in the bank; only that of a sequence's own kind is not zero."""
 
     def __init__(self, base: nn.Module, adapters: list[Adapter]) -> None:
         super().__init__()
         self.base, self.adapters = base, nn.ModuleList(adapters)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project and adapt x (batch, sequence, in)."""
+        """Apply the layer and its adapters to x (batch, sequence, in)."""
         y = self.base(x)
         for adapter in self.adapters:
             y = adapter(x, y)
@@ -99,12 +99,12 @@ class Adapted(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weight (out, in) of the layer, for code that looks at its dtype."""
+        """The weight (out, in) of the layer, for code that reads its dtype."""
         return self.base.weight  # type: ignore[return-value]
 
 
-def make_bank(model: PreTrainedModel, adapters: Iterable[Weights]) -> Stacks:
-    """Replace every layer that one of `adapters` adapts, and the head, by layers that read stacks."""
+def make_bank(model: PreTrainedModel, adapters: Iterable[AdapterTensors]) -> Stacks:
+    """Replace the head, and every layer that one of `adapters` adapts, by layers that read stacks."""
     stacks = Stacks()
     sites = sorted({site for adapter in adapters for site in by_site(adapter)})
     for module in sorted({module for module, _ in sites}):
@@ -127,14 +127,14 @@ def _bank_head(layer: nn.Module, module: str, stacks: Stacks) -> BankLinear | Ba
     return _bank_linear(stacks, f"{module}.{HEAD}", *features(layer), bias=layer.bias is not None)
 
 
-def _adapted(layer: nn.Module, module: str, kinds: list[str], stacks: Stacks) -> Adapted:
+def _adapted(layer: nn.Module, module: str, kinds: list[str], stacks: Stacks) -> AdaptedLayer:
     in_features, out_features = features(layer)
     shape = AdapterShape(in_features=in_features, out_features=out_features, r=1, lora_alpha=1)
-    return Adapted(layer, [make_adapter(kind, shape, _projection(stacks, module, kind)) for kind in kinds])
+    return AdaptedLayer(layer, [make_adapter(kind, shape, _projection(stacks, module, kind)) for kind in kinds])
 
 
 def _projection(stacks: Stacks, module: str, kind: str) -> Projection:
-    """Return a factory of bank layers for one site; the rank is a symbol of its own for each kind."""
+    """Return a factory of bank layers for one site; each adapter kind has its own symbol for the rank."""
 
     def projection(name: str, in_features: int, out_features: int, *, bias: bool) -> BankLinear:
         rank = f"{kind}_r"
@@ -152,7 +152,7 @@ def _bank_linear(stacks: Stacks, name: str, width_in: int | str, width_out: int 
 
 
 def _mark_labels(model: nn.Module, stacks: Stacks) -> None:
-    """Make the width of the head's last layer, which is that of the logits, a symbol."""
+    """Make the width of the head's last layer, the number of labels, a symbol."""
     heads = [f"{name}.{HEAD}" for name, module in model.named_modules() if isinstance(module, BankLinear)]
     last = [head for head in heads if f"{head}.weight" in stacks.shapes][-1:]
     for name, shape in stacks.shapes.items():

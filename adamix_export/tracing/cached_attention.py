@@ -1,4 +1,7 @@
-"""Attention over a cache in place, as ONNX Runtime's GroupQueryAttention, for every family that uses the interface."""
+"""Attention over an in-place KV cache, as ONNX Runtime's GroupQueryAttention.
+
+It is for families that use transformers' attention interface.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -17,39 +20,42 @@ from adamix_export.tracing.attention import multi_head_attention
 
 NAME = "onnxruntime_group_query"
 ROTARY = "apply_rotary_pos_emb"
-MULTIPLE = 16
-STATIC = ("default", "linear", "llama3", "yarn")
-"""Rotary types whose angles do not depend on the length of the sequence."""
+HEAD_WIDTH_MULTIPLE = 16
+"""Divisor of the head width that ONNX Runtime's rotary embeddings require."""
+STATIC_ROTARY = ("default", "linear", "llama3", "yarn")
+"""Types of rotary embeddings whose angles do not depend on the sequence length."""
 
 
 @dataclass
 class Cache:
-    """What attention reads and writes while the graph is traced; a plain object, so that tracing sees inputs in it."""
+    """The tensors that attention reads and writes while it is traced; set by the traced module before each forward."""
 
     past: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Keys and values (batch, heads, max_length, head width) by layer."""
     present: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """`past` with the keys and values of this call."""
     last: Tensor = field(default_factory=lambda: torch.empty(0))
-    """Each row's number of tokens, those of the cache included, less one: (batch,), int32."""
+    """Position of each sequence's last token: (batch,), int32."""
     total: Tensor = field(default_factory=lambda: torch.empty(0))
-    """The longest row's number of tokens: a scalar, int32."""
+    """Number of tokens in the longest sequence, the cache included: a scalar, int32."""
     positions: Tensor = field(default_factory=lambda: torch.empty(0))
-    """Of the tokens of the call: (batch, sequence), int64; those of padding may lie outside the row."""
+    """Positions of the tokens of this call: (batch, sequence), int64; those of padding may be out of range."""
     columns: Tensor = field(default_factory=lambda: torch.empty(0))
-    """0, 1, … up to the longest row's number of tokens: (total,), int64."""
+    """All positions 0, 1, … of the longest sequence: (total,), int64."""
     source: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Of an encoder-decoder: the source's keys and values (batch, source, heads x head width) by layer."""
+    """Encoder-decoders: keys and values (batch, source, heads x head width) of the source, by layer."""
     source_mask: Tensor | None = None
     """(batch, source), int32: 1 for tokens and 0 for padding."""
     cosine: Tensor | None = None
-    """(positions, head width / 2) of rotary embeddings; None where a model has none."""
+    """Cosines (positions, head width / 2) of rotary embeddings; None if the model has none."""
     sine: Tensor | None = None
+    """Sines, of the same shape."""
     interleaved: bool = False
-    """Whether rotary embeddings turn neighbouring values of a head; else they turn one of each half together."""
+    """True if rotary embeddings rotate neighbouring values of a head; False if they pair its two halves."""
 
 
 class CachedAttention:
-    """The attention function: causal, over the cache and the tokens of the call, rotary embeddings included."""
+    """The attention function: causal, over the cache and the tokens of this call, with rotary embeddings."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -70,8 +76,8 @@ class CachedAttention:
     ) -> tuple[Tensor, None]:
         """Emit com.microsoft.GroupQueryAttention for query, key and value (batch, heads, sequence, head width).
 
-        `position_bias` (batch, heads, sequence, total) is added to the scores. Attention to a source has no cache of
-        its own and is not causal: that is MultiHeadAttention.
+        `position_bias` (batch, heads, sequence, total) is added to the scores. Attention to the encoder's output is not
+        causal and has no cache of its own: it becomes MultiHeadAttention.
         """
         cache, layer = self.cache, int(module.layer_idx)  # type: ignore[arg-type]
         if not getattr(module, "is_causal", True):
@@ -108,14 +114,14 @@ def _flat(states: Tensor) -> Tensor:
 
 @contextmanager
 def caching(model: PreTrainedModel, cache: Cache) -> Iterator[None]:
-    """Let a model's attention go through `cache` while it is traced; rotary embeddings become the operator's."""
+    """Make a model's attention use `cache` while it is traced; the operator applies the rotary embeddings."""
     AttentionInterface.register(NAME, CachedAttention(cache))
     AttentionMaskInterface.register(NAME, lambda *_, **__: None)
     model.set_attn_implementation(NAME)
     if model.config._attn_implementation != NAME:
         raise ExportError(
-            f"{model.config.model_type} has an attention of its own (ALiBi, for one), which does not go through "
-            "transformers' attention interface: it cannot be exported with a cache"
+            f"{model.config.model_type} has an attention of its own (such as ALiBi) that does not use transformers' "
+            "attention interface: it cannot be exported with a cache"
         )
     cache.cosine, cache.sine = _angles(model)
     module = sys.modules[type(model).__module__]
@@ -128,22 +134,22 @@ def caching(model: PreTrainedModel, cache: Cache) -> Iterator[None]:
 
 
 def _angles(model: PreTrainedModel) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """Return cosine and sine (positions, head width / 2) of a model's rotary embeddings, if it has them."""
+    """Return cosines and sines (positions, head width / 2) of a model's rotary embeddings, if it has any."""
     found = [module for name, module in model.named_modules() if name.rpartition(".")[2] == "rotary_emb"]
     if not found:
         return None, None
     rotary: Any = found[0]
-    if len(found) > 1 or rotary.rope_type not in STATIC:
+    if len(found) > 1 or rotary.rope_type not in STATIC_ROTARY:
         raise ExportError(
             f"rotary embeddings of type {rotary.rope_type} depend on the sequence's length, which "
-            f"GroupQueryAttention's do not; exported are {', '.join(STATIC)}"
+            f"GroupQueryAttention's do not; supported are {', '.join(STATIC_ROTARY)}"
         )
     width = head_width(model)
     if 2 * len(rotary.inv_freq) != width:
-        raise ExportError("rotary embeddings of a part of each head are not exported")
-    if width % MULTIPLE:
+        raise ExportError("rotary embeddings of a part of each head are not supported")
+    if width % HEAD_WIDTH_MULTIPLE:
         raise ExportError(
-            f"heads are {width} wide; ONNX Runtime's rotary embeddings need a multiple of {MULTIPLE}: "
+            f"heads are {width} wide; ONNX Runtime's rotary embeddings need a multiple of {HEAD_WIDTH_MULTIPLE}: "
             "it cannot be exported"
         )
     positions = torch.arange(model.config.max_position_embeddings, dtype=torch.float32)
@@ -152,9 +158,9 @@ def _angles(model: PreTrainedModel) -> tuple[Tensor, Tensor] | tuple[None, None]
 
 
 def _is_interleaved(module: Any) -> bool:
-    """Return which values of a head a family turns together, by its own function."""
-    turned = module.rotate_half(torch.arange(4.0)).tolist()
-    return bool(turned == [-1.0, 0.0, -3.0, 2.0])
+    """Return True if a family's own function rotates neighbouring values of a head."""
+    rotated = module.rotate_half(torch.arange(4.0)).tolist()
+    return bool(rotated == [-1.0, 0.0, -3.0, 2.0])
 
 
 def head_width(model: PreTrainedModel) -> int:

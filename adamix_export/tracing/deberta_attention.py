@@ -1,4 +1,4 @@
-"""DeBERTa's attention where a bank adapts the projections that it shares between tokens and relative positions."""
+"""DeBERTa's disentangled attention in a bank, whose adapters also apply to relative positions."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention, build_relative_position
 
-from adamix_export.tracing.bank import Adapted
+from adamix_export.tracing.bank import AdaptedLayer
 
 
 @contextmanager
 def positions_by_row(model: nn.Module) -> Iterator[None]:
-    """Let every row project the relative positions by its own adapter; transformers projects them once for a batch."""
+    """Make each sequence project the relative positions with its own adapter.
+
+    transformers projects them once for the whole batch. Only layers that share these projections with tokens change.
+    """
     with ExitStack() as stack:
         for module in model.modules():
             if isinstance(module, DisentangledSelfAttention) and _is_shared(module):
@@ -24,11 +27,11 @@ def positions_by_row(model: nn.Module) -> Iterator[None]:
 
 def _is_shared(attention: Any) -> bool:
     projections = (attention.query_proj, attention.key_proj)
-    return attention.share_att_key and any(isinstance(projection, Adapted) for projection in projections)
+    return attention.share_att_key and any(isinstance(projection, AdaptedLayer) for projection in projections)
 
 
 class _Bias:
-    """`DisentangledSelfAttention.disentangled_attention_bias`, with positions (rows, positions, width)."""
+    """`DisentangledSelfAttention.disentangled_attention_bias` with each sequence's own projected positions."""
 
     def __init__(self, attention: Any) -> None:
         self.attention = attention
@@ -36,7 +39,7 @@ class _Bias:
     def __call__(
         self, query: Tensor, key: Tensor, relative: Tensor | None, embeddings: Tensor, scale_factor: int
     ) -> Tensor:
-        """Return the bias (rows x heads, sequence, sequence) of queries and keys (rows x heads, sequence, width)."""
+        """Return the bias (batch x heads, sequence, sequence) of queries and keys (batch x heads, sequence, width)."""
         attention, heads = self.attention, self.attention.num_attention_heads
         if relative is None:
             relative = build_relative_position(
@@ -57,6 +60,6 @@ class _Bias:
 
 
 def _gather(content: Tensor, positions: Tensor, index: Tensor, count: int) -> Tensor:
-    """Return the scores of content (n, sequence, width) with its positions (n, count, width) at `index`."""
+    """Return the scores of content (n, sequence, width) with the positions (n, count, width) at `index`."""
     scores = torch.bmm(content, positions.transpose(1, 2))
     return scores.gather(2, index.clamp(0, count - 1).expand(content.shape[0], -1, -1))

@@ -1,10 +1,10 @@
-"""Trace a decoder and write its ONNX graph: one step of any length, over a cache in place.
+"""Trace a decoder to an ONNX graph: a step of any length over an in-place KV cache.
 
 `input_ids` (batch, sequence) are padded on the right; `attention_mask` (batch, total) marks the tokens of the cache
 and of this call. `past_key_values.N.key` and `.value` are buffers (batch, heads, max_length, head width), and
-`present.N.key` and `.value` may be the same memory: the operator writes the new entries only. Rows have lengths of
-their own. A first call has as many mask columns as input columns; a later one has one input column. `logits` (batch, 1,
-vocabulary) are those of each row's last token.
+`present.N.key` and `.value` may share their memory: the operator writes the new entries only. Sequences of a batch may
+have different lengths. The first call has as many mask columns as input columns; later calls have one input column.
+`logits` (batch, 1, vocabulary) are those of each sequence's last token.
 """
 
 from pathlib import Path
@@ -15,22 +15,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adamix_export.errors import ExportError
-from adamix_export.passes.fuse_projections import join_products
+from adamix_export.passes.fuse_projections import fuse_projections
 from adamix_export.tracing.bank import Stacks
 from adamix_export.tracing.cached_attention import Cache, caching, head_width
 from adamix_export.tracing.norm import fuse_norms
-from adamix_export.tracing.torch_export import Shapes, write_program
+from adamix_export.tracing.torch_export import Shapes, write_onnx
 from serve.bundle.graph_io import BANK
 
 MAX_LENGTH = "max_length"
 PAST = "past_key_values."
 PRESENT = "present."
 States = list[tuple[str, str]]
-"""By layer: the names of its key and its value."""
+"""The names of the key and the value of each layer."""
 
 
 class Decoder(nn.Module):
-    """A causal language model whose inputs, cache and stacks included, come as one dict."""
+    """A causal language model that takes all inputs, including cache and stacks, as one dict."""
 
     def __init__(self, model: PreTrainedModel, cache: Cache, stacks: Stacks | None, states: States) -> None:
         super().__init__()
@@ -68,17 +68,17 @@ class Decoder(nn.Module):
 
     @property
     def inner(self) -> nn.Module:
-        """What gives the last hidden states."""
+        """The module that returns the last hidden states."""
         return self.model.base_model
 
     def run(self, tensors: dict[str, Tensor]) -> Tensor:
-        """Return the logits of the states that `inner` gives: all that the model does to them, scale and soft-cap."""
+        """Return the logits of the last hidden states, with the model's own scaling and soft-capping."""
         positions = self.cache.positions.clamp(min=0)
         return self.model(input_ids=tensors["input_ids"], position_ids=positions, use_cache=False).logits
 
 
 def write_graph(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:
-    """Write the ONNX graph of a causal language model to `file`, weights beside it as external data."""
+    """Write the ONNX graph of a causal language model to `file`, with its weights beside it as external data."""
     config: Any = model.config
     heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
     states = state_names(config.num_hidden_layers)
@@ -89,15 +89,15 @@ def write_graph(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> No
 
 
 def state_names(layers: int, infix: str = "") -> States:
-    """Return the names of each layer's key and value, without what goes before them."""
+    """Return the names of each layer's key and value, without the prefix `PAST` or `PRESENT`."""
     return [(f"{layer}.{infix}key", f"{layer}.{infix}value") for layer in range(layers)]
 
 
 def write_steps(decoder: Decoder, heads: int, inputs: Shapes, file: Path) -> None:
-    """Write the graph of a decoder with `heads` of keys and values; `inputs` are those besides tokens and cache."""
+    """Write the graph of a decoder with `heads` key-value heads; `inputs` are those besides tokens and cache."""
     names = [name for pair in decoder.states for name in pair]
     buffer = ("batch", heads, MAX_LENGTH, head_width(decoder.model))
-    write_program(
+    write_onnx(
         decoder.eval(),
         {
             "input_ids": ("batch", "sequence"),
@@ -108,10 +108,10 @@ def write_steps(decoder: Decoder, heads: int, inputs: Shapes, file: Path) -> Non
         outputs=["logits", *(PRESENT + name for name in names)],
         floats=(PAST, BANK),
         file=file,
-        further=(join_products,),
+        further=(fuse_projections,),
     )
     if len(decoder.cache.present) != len(decoder.states):
         raise ExportError(
-            f"{type(decoder.model).__name__} has {len(decoder.states)} layers, {len(decoder.cache.present)} of which "
-            "attend through transformers' attention interface: it cannot be exported with a cache"
+            f"{type(decoder.model).__name__} has {len(decoder.states)} layers, but only {len(decoder.cache.present)} "
+            "use transformers' attention interface: it cannot be exported with a cache"
         )

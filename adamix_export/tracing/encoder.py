@@ -1,4 +1,4 @@
-"""Trace a classifier and write its ONNX graph."""
+"""Trace a classifier to an ONNX graph."""
 
 from pathlib import Path
 
@@ -6,19 +6,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adamix_export.passes.first_token import narrow_to_first_token
-from adamix_export.passes.fuse_qkv_attention import pack_projections
+from adamix_export.passes.fuse_qkv_attention import fuse_qkv_attention
 from adamix_export.tracing.attention import register
 from adamix_export.tracing.bank import Stacks
 from adamix_export.tracing.deberta_attention import positions_by_row
-from adamix_export.tracing.torch_export import Shapes, write_program
+from adamix_export.tracing.torch_export import Shapes, write_onnx
 from serve.bundle.graph_io import BANK
 
-STEPS = (narrow_to_first_token, pack_projections)
-"""What makes the graph of a classifier faster still."""
+PASSES = (narrow_to_first_token, fuse_qkv_attention)
+"""Passes that make a classifier's graph faster."""
 
 
 class Encoder(nn.Module):
-    """A classifier whose inputs, stacks included, come as one dict and whose output is its logits."""
+    """A classifier that takes all inputs, including stacks, as one dict and returns its logits."""
 
     def __init__(self, model: PreTrainedModel, token_inputs: list[str], stacks: Stacks | None) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class Encoder(nn.Module):
 
 
 def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks | None, file: Path) -> None:
-    """Write the ONNX graph of `model` to `file`, weights beside it as external data.
+    """Write the ONNX graph of `model` to `file`, with its weights beside it as external data.
 
-    `token_inputs` are the tokenizer's outputs that the model takes; with `stacks` the graph has `adapter_ids` and the
-    bank's inputs as well.
+    `token_inputs` are the names of the tokenizer's outputs that the model takes. With `stacks` the graph also takes
+    `adapter_ids` and the bank's weights.
     """
     shapes: Shapes = dict.fromkeys(token_inputs, ("batch", "sequence"))
     shapes |= stacks.inputs() if stacks else {}
     model.set_attn_implementation(register())
     encoder = Encoder(model, token_inputs, stacks).eval()
     with positions_by_row(model):
-        write_program(encoder, shapes, outputs=["logits"], floats=(BANK,), file=file, further=STEPS)
+        write_onnx(encoder, shapes, outputs=["logits"], floats=(BANK,), file=file, further=PASSES)

@@ -1,10 +1,10 @@
-"""Trace an encoder with a decoder (T5) and write its two ONNX graphs.
+"""Trace an encoder-decoder (T5) to two ONNX graphs.
 
-The encoder's graph takes `input_ids` and `attention_mask` (batch, sequence) and gives the keys and values that the
+The encoder's graph takes `input_ids` and `attention_mask` (batch, sequence) and returns the keys and values that the
 decoder attends to, `present.N.encoder.key` and `.value` (batch, sequence, heads x head width): the source is projected
-once. The decoder's takes them as `past_key_values.N.encoder.key` and `.value` (batch, source, …) with
-`encoder_attention_mask` (batch, source), and is else the graph of `adamix_export.graph.decoder`, its own cache called
-`past_key_values.N.decoder.…`.
+once. The decoder's graph takes them as `past_key_values.N.encoder.key` and `.value` (batch, source, …), together with
+`encoder_attention_mask` (batch, source). Otherwise it is the graph of `adamix_export.tracing.decoder`, with its own
+cache called `past_key_values.N.decoder.…`.
 """
 
 import re
@@ -23,18 +23,18 @@ from adamix_export.tracing.cached_attention import Cache, caching
 from adamix_export.tracing.decoder import PAST, PRESENT, Decoder, States, state_names, write_steps
 from adamix_export.tracing.merged import replace_module
 from adamix_export.tracing.norm import fuse_norms
-from adamix_export.tracing.torch_export import Shapes, write_program
+from adamix_export.tracing.torch_export import Shapes, write_onnx
 from serve.bundle.graph_io import BANK
 
-OF_ENCODER = re.compile(r"encoder\.|.*\.EncDecAttention\.[kv]\.")
-"""Modules that only the source goes through."""
+ENCODER_MODULES = re.compile(r"encoder\.|.*\.EncDecAttention\.[kv]\.")
+"""Modules that process the source only."""
 FAMILIES = ("t5", "mt5")
-"""The model types that are laid out so."""
+"""Model types with this layout."""
 MASK = "encoder_attention_mask"
 
 
 class Encoder(nn.Module):
-    """An encoder and the projections through which the decoder's layers look at what it gives."""
+    """An encoder with the projections of the decoder's cross-attention."""
 
     def __init__(self, model: PreTrainedModel, stacks: Stacks | None) -> None:
         super().__init__()
@@ -47,23 +47,25 @@ class Encoder(nn.Module):
         encoded = self.model.get_encoder()(
             input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"]
         ).last_hidden_state
-        return tuple(projection(encoded) for cross in _crosses(self.model) for projection in (cross.k, cross.v))
+        return tuple(
+            projection(encoded) for cross in _cross_attentions(self.model) for projection in (cross.k, cross.v)
+        )
 
 
-class Given(nn.Module):
-    """Stands where a source was projected, and gives the projection that was made before."""
+class PrecomputedProjection(nn.Module):
+    """Replaces a cross-attention projection by the encoder graph's output."""
 
     def __init__(self, cache: Cache, layer: int, part: int) -> None:
         super().__init__()
         self.cache, self.layer, self.part = cache, layer, part
 
     def forward(self, source: Tensor) -> Tensor:
-        """Return a key or a value (batch, source, heads x head width), whatever `source` is."""
+        """Return a key or value (batch, source, heads x head width) of the cache; `source` is not used."""
         return self.cache.source[self.layer][self.part]
 
 
 class TargetDecoder(Decoder):
-    """The decoder of an encoder-decoder; the source's keys and values are inputs."""
+    """The decoder of an encoder-decoder; keys and values of the source are inputs."""
 
     def __init__(
         self, model: PreTrainedModel, cache: Cache, stacks: Stacks | None, states: States, sources: States
@@ -73,17 +75,17 @@ class TargetDecoder(Decoder):
 
     @property
     def inner(self) -> nn.Module:
-        """What gives the last hidden states."""
+        """The module that returns the last hidden states."""
         return self.model.get_decoder()
 
     def run(self, tensors: dict[str, Tensor]) -> Tensor:
-        """Return the logits of the states that `inner` gives."""
+        """Return the logits of the last hidden states."""
         cache = self.cache
         cache.source = {
             layer: (tensors[PAST + key], tensors[PAST + value]) for layer, (key, value) in enumerate(self.sources)
         }
         cache.source_mask = tensors[MASK].to(torch.int32)
-        # Of the source's states only the shape is looked at: what they give was projected before.
+        # Only the shape of the encoder's hidden states is used: their projections are inputs.
         source = BaseModelOutput(last_hidden_state=tensors[PAST + self.sources[0][0]])
         return self.model(
             encoder_outputs=source,
@@ -94,10 +96,11 @@ class TargetDecoder(Decoder):
 
 
 def write_graphs(model: PreTrainedModel, stacks: Stacks | None, encoder: Path, decoder: Path) -> None:
-    """Write the two ONNX graphs, each with its weights beside it as external data. `model` is changed in place."""
+    """Write the two ONNX graphs, each with its weights beside it as external data; modify `model` in place."""
     if model.config.model_type not in FAMILIES:
         raise ExportError(
-            f"of encoders with a decoder {', '.join(FAMILIES)} are exported, not {model.config.model_type}"
+            f"an encoder-decoder of type {model.config.model_type} cannot be exported; supported are "
+            f"{', '.join(FAMILIES)}"
         )
     fuse_norms(model)
     _write_encoder(model, stacks, encoder)
@@ -107,36 +110,36 @@ def write_graphs(model: PreTrainedModel, stacks: Stacks | None, encoder: Path, d
 def _write_encoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:
     model.set_attn_implementation(register())
     shapes: Shapes = dict.fromkeys(("input_ids", "attention_mask"), ("batch", "sequence"))
-    shapes |= stacks.inputs(lambda name: bool(OF_ENCODER.match(name))) if stacks else {}
-    sources = state_names(len(_crosses(model)), "encoder.")
+    shapes |= stacks.inputs(lambda name: bool(ENCODER_MODULES.match(name))) if stacks else {}
+    sources = state_names(len(_cross_attentions(model)), "encoder.")
     outputs = [PRESENT + name for pair in sources for name in pair]
-    write_program(Encoder(model, stacks).eval(), shapes, outputs=outputs, floats=(BANK,), file=file)
+    write_onnx(Encoder(model, stacks).eval(), shapes, outputs=outputs, floats=(BANK,), file=file)
 
 
 def _write_decoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:
     config: Any = model.config
-    crosses, cache = _crosses(model), Cache()
+    crosses, cache = _cross_attentions(model), Cache()
     states, sources = (state_names(len(crosses), infix) for infix in ("decoder.", "encoder."))
     inputs: Shapes = {MASK: ("batch", "source")}
     width = config.num_heads * config.d_kv
     inputs |= {PAST + name: ("batch", "source", width) for pair in sources for name in pair}
-    inputs |= stacks.inputs(lambda name: not OF_ENCODER.match(name)) if stacks else {}
+    inputs |= stacks.inputs(lambda name: not ENCODER_MODULES.match(name)) if stacks else {}
     for layer, cross in enumerate(crosses):
         for part, name in enumerate("kv"):
-            replace_module(cross, name, Given(cache, layer, part))
+            replace_module(cross, name, PrecomputedProjection(cache, layer, part))
     first = model.get_decoder().block[0].layer[0].SelfAttention
     first.compute_bias = lambda *_, **__: _relative_bias(first, cache)
     with caching(model, cache):
         write_steps(TargetDecoder(model, cache, stacks, states, sources), config.num_heads, inputs, file)
 
 
-def _crosses(model: PreTrainedModel) -> list[Any]:
-    """Return the attention to the source of every layer of the decoder."""
+def _cross_attentions(model: PreTrainedModel) -> list[Any]:
+    """Return the cross-attention of every layer of the decoder."""
     return [block.layer[1].EncDecAttention for block in model.get_decoder().block]
 
 
 def _relative_bias(attention: Any, cache: Cache) -> Tensor:
-    """Return T5's bias (batch, heads, sequence, total): each row's tokens look back from where that row is."""
+    """Return T5's relative position bias (batch, heads, sequence, total), with each sequence's own positions."""
     buckets = attention._relative_position_bucket(
         cache.columns - cache.positions.unsqueeze(-1),
         bidirectional=False,

@@ -1,4 +1,4 @@
-"""The base with one collapsed adapter inside it."""
+"""The base model with one collapsed adapter merged into it."""
 
 from collections import defaultdict
 
@@ -6,11 +6,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from adamix_export.checkpoint.collapse import HEAD, Weights, plain_adapter
+from adamix_export.checkpoint.collapse import HEAD, AdapterTensors, plain_adapter
 
 
-def merge(model: PreTrainedModel, adapter: Weights) -> PreTrainedModel:
-    """Fold (LoRA) or graft (Houlsby) `adapter` into `model` in place, its head included, and return the model."""
+def merge(model: PreTrainedModel, adapter: AdapterTensors) -> PreTrainedModel:
+    """Merge an adapter and its head into `model` in place; return the model.
+
+    LoRA is folded into the weights; bottleneck adapters (Houlsby, Pfeiffer) are inserted as modules.
+    """
     for (module, kind), weights in by_site(adapter).items():
         layer = model.get_submodule(module)
         if kind == HEAD:
@@ -20,9 +23,9 @@ def merge(model: PreTrainedModel, adapter: Weights) -> PreTrainedModel:
     return model
 
 
-def by_site(adapter: Weights) -> dict[tuple[str, str], Weights]:
-    """Group an adapter's tensors by module and kind (or "head")."""
-    sites: defaultdict[tuple[str, str], Weights] = defaultdict(dict)
+def by_site(adapter: AdapterTensors) -> dict[tuple[str, str], AdapterTensors]:
+    """Group an adapter's tensors by module and kind; the kind of a head is "head"."""
+    sites: defaultdict[tuple[str, str], AdapterTensors] = defaultdict(dict)
     for name, weight in adapter.items():
         module, kind, rest = split_name(name)
         sites[module, kind][rest] = weight
@@ -39,11 +42,11 @@ def split_name(name: str) -> tuple[str, str, str]:
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` in the place of the submodule `name`."""
+    """Replace the submodule `name` by `module`."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
 
 
-def weights_to(adapter: Weights, dtype: torch.dtype) -> Weights:
-    """Return an adapter's tensors, contiguous, in one dtype and in the order of their names."""
+def weights_to(adapter: AdapterTensors, dtype: torch.dtype) -> AdapterTensors:
+    """Return an adapter's tensors in one dtype, contiguous and sorted by name."""
     return {name: adapter[name].to(dtype).contiguous() for name in sorted(adapter)}

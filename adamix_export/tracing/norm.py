@@ -1,4 +1,4 @@
-"""Norms as ONNX Runtime's own operators."""
+"""Root-mean-square norms as ONNX Runtime's own operator."""
 
 import torch
 from torch import Tensor, nn
@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from adamix_export.tracing.merged import replace_module
 
 SUFFIXES = ("RMSNorm", "T5LayerNorm")
-"""Of the names of root-mean-square norms."""
+"""Suffixes of the class names of root-mean-square norms."""
 
 
 class RMSNorm(nn.Module):
-    """A root-mean-square norm as SimplifiedLayerNormalization, which ONNX Runtime fuses with the addition before it."""
+    """A norm as SimplifiedLayerNormalization, which ONNX Runtime fuses with a preceding addition."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
         self.epsilon = float(norm.variance_epsilon)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (…, width)."""
+        """Normalize x (…, width)."""
         return torch.onnx.ops.symbolic(
             "SimplifiedLayerNormalization",
             (x, self.weight),
@@ -30,7 +30,7 @@ class RMSNorm(nn.Module):
 
 
 def fuse_norms(model: nn.Module) -> None:
-    """Replace the root-mean-square norms of a model in place."""
+    """Replace a model's root-mean-square norms in place."""
     for name, module in list(model.named_modules()):
         if type(module).__name__.endswith(SUFFIXES) and hasattr(module, "variance_epsilon"):
             replace_module(model, name, RMSNorm(module))

@@ -1,4 +1,4 @@
-"""From a traced module to an ONNX file."""
+"""Export of a torch module to an ONNX file."""
 
 import logging
 import warnings
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from adamix_export.errors import ExportError
+from adamix_export.errors import ExportError, first_line
 from adamix_export.passes.simplify import simplify
 
 Shapes = dict[str, tuple[int | str, ...]]
 SYMBOLS = {"batch": 3, "sequence": 7, "slots": 5, "labels": 4, "total": 9, "source": 8, "max_length": 17}
-"""Example sizes: all different and above 1, so that tracing takes none for a constant or for another one."""
+"""Example sizes. All differ and are above 1, so that tracing treats none as constant or as equal to another."""
 RANK = 11
-"""Example rank of the first kind; further kinds count on by two."""
+"""Example rank of the first adapter kind; that of each further kind is larger by two."""
 
 
-def write_program(
+def write_onnx(
     module: nn.Module,
     shapes: Mapping[str, tuple[int | str, ...]],
     *,
@@ -31,14 +31,18 @@ def write_program(
     file: Path,
     further: Sequence[Callable[[ir.Model], None]] = (),
 ) -> None:
-    """Write the ONNX graph of `module`, which takes a dict of tensors, weights beside it as external data.
+    """Write the ONNX graph of `module`, which takes a dict of tensors, with its weights beside it as external data.
 
-    `shapes` are those of its inputs, a symbol for a dimension that may change; inputs are int64 unless their name
-    starts with one of `floats`. `further` are steps that the graph is simplified by.
+    `shapes` are those of its inputs, with a symbol for each dynamic dimension; `outputs` are names. Inputs are int64
+    unless their name starts with one of `floats`. `further` are passes applied while the graph is simplified.
+
+    Raises:
+        ExportError: torch cannot export the module.
+
     """
     sizes = _sizes(shapes)
     dims = {symbol: Dim(symbol) for symbol in sizes}
-    with _quiet(), _told():
+    with _quiet(), _export_errors():
         program = torch.onnx.export(
             module,
             kwargs={"tensors": {name: _example(name, shape, sizes, tuple(floats)) for name, shape in shapes.items()}},
@@ -60,15 +64,15 @@ def write_program(
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turn what went wrong in the exporter into one line: our own error inside it, or the first cause."""
+def _export_errors() -> Iterator[None]:
+    """Turn an error of torch's exporter into an `ExportError`: the one that caused it, or one with its first cause."""
     try:
         yield
     except torch.onnx.OnnxExporterError as error:
         causes = list(_causes(error))
         ours = [cause for cause in causes if isinstance(cause, ExportError)]
-        first = (str(causes[-1]).strip() or type(causes[-1]).__name__).splitlines()[0]
-        raise ours[0] if ours else ExportError(f"torch cannot export this model's graph: {first}") from error
+        reason = f"torch cannot export this model's graph: {first_line(causes[-1])}"
+        raise ours[0] if ours else ExportError(reason) from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -84,14 +88,14 @@ def _sizes(shapes: Mapping[str, tuple[int | str, ...]]) -> dict[str, int]:
 
 
 def _example(name: str, shape: tuple[int | str, ...], sizes: dict[str, int], floats: tuple[str, ...]) -> Tensor:
-    """Return a new tensor: one object given twice would be taken for one input."""
+    """Return a new tensor; the exporter would treat one object given twice as one input."""
     dims = [sizes[dim] if isinstance(dim, str) else dim for dim in shape]
     return torch.randn(dims) if name.startswith(floats) else torch.ones(dims, dtype=torch.int64)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on packages that are not installed and names that it chose itself to itself."""
+    """Suppress the exporter's warnings about missing packages and about names of its own choice."""
     logger: Any = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from adamix_export.checkpoint.checkpoint import Source, open_source
-from adamix_export.parity.comparison import Check
+from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from adamix_export.parity.bounds import Check
 from adamix_export.passes.rewrite_file import rewrite_file
-from adamix_export.pipeline.export import EXPORTS, UNCHECKED
+from adamix_export.pipeline.export import EXPORTS, UNBOUNDED
 from adamix_export.pipeline.options import Options
 from adamix_export.precision.table import PRECISIONS
 from adamix_export.tracing.merged import merge
@@ -45,14 +45,14 @@ RUN: dict[str, Any] = {
 }
 
 
-def trained(kind: str, out: Path) -> Source:
+def trained(kind: str, out: Path) -> Checkpoint:
     """Train a mixture on the demo's tone of voice, a moment long, and open it for export."""
     files = {key: str(DATA / "tone" / f"{name}.csv") for key, name in (("train_file", "train"), ("test_file", "test"))}
     train(Recipe(**{"base": str(sample_model(BASE)), "out": str(out), **files, **RUN, **KINDS[kind]}))
-    return open_source(str(out))
+    return open_checkpoint(str(out))
 
 
-def exported(sources: Sequence[Source], shape: str, out: Path) -> Bundle:
+def exported(sources: Sequence[Checkpoint], shape: str, out: Path) -> Bundle:
     """Return a bundle that adamix-export wrote, after its comparison with PyTorch on a few rows."""
     EXPORTS[shape](sources, out, Options(check=Check(limit=32)), lambda stage: None)
     return open_bundle(out)
@@ -64,11 +64,11 @@ def in_int8(bundle: Bundle, out: Path) -> Bundle:
     assert rewrite is not None
     shutil.copytree(bundle.folder, out)
     rewrite_file(out / MODEL, partial(rewrite, {}))
-    write_manifest(out, replace(bundle.manifest, precision="int8", canary_tolerance=UNCHECKED))
+    write_manifest(out, replace(bundle.manifest, precision="int8", canary_tolerance=UNBOUNDED))
     return open_bundle(out)
 
 
-def merged_model(source: Source, out: Path) -> Path:
+def merged_model(source: Checkpoint, out: Path) -> Path:
     """Write the base with the adapter merged, as a folder that every peer reads."""
     merge(source.base_model(), source.adapter).save_pretrained(out)
     source.tokenizer.save_pretrained(out)

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from adamix_export.checkpoint.checkpoint import Source, open_source
-from adamix_export.parity.comparison import Check
-from adamix_export.pipeline.export import EXPORTS, UNCHECKED
+from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from adamix_export.parity.bounds import Check
+from adamix_export.pipeline.export import EXPORTS, UNBOUNDED
 from adamix_export.pipeline.options import Options
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
@@ -73,11 +73,11 @@ class Models:
     """Model folder for peers that read those of transformers."""
 
 
-def trained_writer(out: Path, seed: int = 0) -> Source:
+def trained_writer(out: Path, seed: int = 0) -> Checkpoint:
     """Train a mixture for a moment, and open it for export."""
     files = {key: str(DATA / "tone" / f"{name}.csv") for key, name in (("train_file", "train"), ("test_file", "test"))}
     train(Recipe(**{"base": str(sample_model(BASE)), "out": str(out), "seed": seed, **files, **RUN}))
-    return open_source(str(out))
+    return open_checkpoint(str(out))
 
 
 def models(precisions: Sequence[str], scratch: Path) -> Models:
@@ -87,14 +87,14 @@ def models(precisions: Sequence[str], scratch: Path) -> Models:
     return Models(bundles=bundles, merged=merged_model(source, scratch / "merged"))
 
 
-def exported(source: Source, precision: str, shape: str, out: Path) -> Bundle:
+def exported(source: Checkpoint, precision: str, shape: str, out: Path) -> Bundle:
     """Return a bundle that adamix-export wrote; what a precision costs is for `benchmarks.precision` to say."""
-    options = Options(check=Check(limit=4), precision=precision, tolerance=UNCHECKED, most_lost=UNCHECKED)
+    options = Options(check=Check(limit=4), precision=precision, tolerance=UNBOUNDED, max_metric_drop=UNBOUNDED)
     EXPORTS[shape]([source], out, options, lambda stage: None)
     return open_bundle(out)
 
 
-def bank_of_writers(source: Source, precision: str, count: int, out: Path) -> Bundle:
+def bank_of_writers(source: Checkpoint, precision: str, count: int, out: Path) -> Bundle:
     """Export a bank, and give it `count` adapters like its own, each with other weights and canary rows that hold."""
     bundle = exported(source, precision, "bank", out)
     generator = Generator(bundle, provider="cpu")

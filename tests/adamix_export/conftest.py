@@ -1,20 +1,26 @@
-"""Checkpoints of tiny mixtures, trained for a moment."""
+"""Tiny checkpoints and their exports; each is made once a session, and a test that changes one works on a copy."""
 
-from collections.abc import Callable
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from adamix_export.checkpoint.checkpoint import open_source
-from adamix_export.parity.comparison import Check, Parity
+from adamix_export.checkpoint.checkpoint import open_checkpoint
+from adamix_export.cli import main
+from adamix_export.parity.bounds import Check
+from adamix_export.parity.report import Parity
 from adamix_export.parity.verification import verify
 from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import Options
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
-from tests.adamix_train.conftest import tiny_base, tiny_data
+from tests.adamix_train.conftest import make_writer, tiny_base, tiny_data, writing_data
+from tests.fixtures.generation_banks import generative_checkpoint
 
-__all__ = ["tiny_base", "tiny_data"]
+__all__ = ["tiny_base", "tiny_data", "writing_data"]
 
 
 def trained(folder: Path, base: Path, data: Path, **fields: object) -> Path:
@@ -45,20 +51,83 @@ def lora(tiny_base: Path, noun_data: Path, tmp_path_factory: pytest.TempPathFact
     return trained(tmp_path_factory.mktemp("runs") / "lora", tiny_base, noun_data, kind="lora", r=6, lora_alpha=12)
 
 
+MakeGenerative = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="session")
+def generative(writing_data: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeGenerative:
+    """Checkpoints with random adapters by the base's family and the adapter's kind."""
+
+    @cache
+    def base(family: str) -> Path:
+        return make_writer(tmp_path_factory.mktemp(family), family)
+
+    @cache
+    def checkpoint(family: str, kind: str) -> Path:
+        folder = tmp_path_factory.mktemp("runs") / f"{family}-{kind}"
+        return generative_checkpoint(folder, base(family), writing_data, kind=kind)
+
+    return checkpoint
+
+
+class Exports:
+    """Exports by their arguments, each made once and verified."""
+
+    def __init__(self, new_folder: Callable[[], Path]) -> None:
+        self.new_folder = new_folder
+        self.made: dict[tuple[object, ...], tuple[Path, dict[str, Parity]]] = {}
+
+    def __call__(self, shape: str, *checkpoints: Path | str, **options: object) -> Path:
+        """The folder of an export, which no test may change."""
+        return self.get(shape, *checkpoints, **options)[0]
+
+    def get(self, shape: str, *checkpoints: Path | str, **options: object) -> tuple[Path, dict[str, Parity]]:
+        key = (shape, *map(str, checkpoints), *sorted((name, str(value)) for name, value in options.items()))
+        if key not in self.made:
+            out = self.new_folder() / "out"
+            self.made[key] = (out, run_export(out, shape, *checkpoints, **options))
+        return self.made[key]
+
+
+def run_export(out: Path, shape: str, *checkpoints: Path | str, **options: object) -> dict[str, Parity]:
+    """Export as the command does; a bundle is verified."""
+    opened = [open_checkpoint(str(checkpoint)) for checkpoint in checkpoints]
+    check = Check(**{name: options.pop(name) for name in ("data", "limit") if name in options})
+    reports = EXPORTS[shape](opened, out, Options(check=check, **options), lambda stage: None)
+    if shape != "adapter":
+        assert verify(out).adapters == list(reports)
+    return reports
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    return Exports(lambda: tmp_path_factory.mktemp("exports"))
+
+
 Export = Callable[..., dict[str, Parity]]
 
 
 @pytest.fixture
-def export(tmp_path: Path) -> Export:
-    """Export as the command does; every bundle that is made is verified."""
+def export(exported: Exports, tmp_path: Path) -> Export:
+    """Put a copy of an export into a folder of the test's own; `fresh` exports there, for what a test patches or sees
+    fail."""
 
-    def run(shape: str, *checkpoints: Path | str, out: str = "out", **options: object) -> dict[str, Parity]:
-        sources = [open_source(str(checkpoint)) for checkpoint in checkpoints]
-        check = Check(**{name: options.pop(name) for name in ("data", "limit") if name in options})
-        settings = Options(check=check, **options)
-        reports = EXPORTS[shape](sources, tmp_path / out, settings, lambda stage: None)
-        if shape != "adapter":
-            assert verify(tmp_path / out).adapters == list(reports)
+    def run(
+        shape: str, *checkpoints: Path | str, out: str = "out", fresh: bool = False, **options: object
+    ) -> dict[str, Parity]:
+        if fresh:
+            return run_export(tmp_path / out, shape, *checkpoints, **options)
+        folder, reports = exported.get(shape, *checkpoints, **options)
+        shutil.copytree(folder, tmp_path / out)
         return reports
 
     return run
+
+
+@pytest.fixture
+def command() -> Iterator[Callable[..., None]]:
+    """Run adamix-export in this process; give back the signals that it takes for itself."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield lambda *arguments: main([str(argument) for argument in arguments])
+    for number, handler in before.items():
+        signal.signal(number, handler)

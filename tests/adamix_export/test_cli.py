@@ -1,38 +1,58 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-EXPORT = [sys.executable, "-m", "adamix_export.cli"]
+import pytest
+
+SLOW_IMPORTS = ("torch", "transformers", "peft", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
+IMPORTED = f"""\
+import json, sys
+from adamix_export.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as exit:
+    code = exit.code
+print(json.dumps([name for name in {SLOW_IMPORTS} if name in sys.modules]), file=sys.stderr)
+"""
 
 
-def test_json_on_stdout_and_the_bar_on_stderr(houlsby: Path, lora: Path, tmp_path: Path) -> None:
-    command = [*EXPORT, str(houlsby), str(lora), str(tmp_path / "bank"), "--json"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout)
-    assert (report["shape"], report["parity"].keys()) == ("bank", {"houlsby", "lora"})
-    assert "tracing" in result.stderr
+@pytest.mark.parametrize("arguments", [[], ["inspect"], ["verify"], ["convert"]], ids=" ".join)
+def test_help_imports_nothing_slow(arguments: list[str]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *arguments, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "usage: adamix-export" in result.stdout
+    assert json.loads(result.stderr) == []
 
 
-def test_a_failed_parity_check_exits_with_one_and_leaves_nothing(houlsby: Path, tmp_path: Path) -> None:
-    command = [*EXPORT, str(houlsby), str(tmp_path / "out"), "--tolerance", "0"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert "does not agree with PyTorch" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_inspect_needs_no_torch(export: Callable[..., object], lora: Path, tmp_path: Path) -> None:
+    export("merged", lora)
+    command = [sys.executable, "-c", IMPORTED, "inspect", str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "text-classification, merged, fp32" in result.stdout
+    assert not {"torch", "transformers", "peft", "onnxscript"} & set(json.loads(result.stderr))
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_one_line(houlsby: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    result = subprocess.run([*EXPORT, str(houlsby), str(tmp_path / "file" / "out")], capture_output=True, text=True)
+    command = [sys.executable, "-m", "adamix_export.cli", str(houlsby), str(tmp_path / "file" / "out")]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert result.stderr.strip().splitlines()[-1].startswith("adamix-export: [Errno")
 
 
-def test_one_argument_is_not_enough(houlsby: Path) -> None:
-    result = subprocess.run([*EXPORT, str(houlsby)], capture_output=True, text=True)
-    assert result.returncode == 1
-    assert "and then the folder to write" in result.stderr
+def test_a_checkpoint_may_be_called_like_a_command(
+    command: Callable[..., None],
+    houlsby: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "inspect").symlink_to(houlsby)
+    monkeypatch.chdir(tmp_path)
+    command("./inspect", "out", "--parity-rows", "4")
+    assert "wrote out (merged, fp32)" in capsys.readouterr().out

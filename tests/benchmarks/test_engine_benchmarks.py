@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adamix_export.checkpoint.checkpoint import open_source
+from adamix_export.checkpoint.checkpoint import open_checkpoint
 from benchmarks import bank, cold_start, mixed_lengths, server
 from benchmarks.peers import Peer
 from benchmarks.server import OURS, PEER, Turns
@@ -109,7 +109,7 @@ def test_sentences_are_those_of_the_test_set_and_then_of_the_validation_set(
 @pytest.mark.slow
 def test_adapters_like_another_pass_the_checks_of_loading(tmp_path: Path) -> None:
     run = mixture(tmp_path / "mood", make_encoder(tmp_path / "base", "bert"), kind="lora")
-    bundle = exported([open_source(str(run))], "bank", tmp_path / "bank")
+    bundle = exported([open_checkpoint(str(run))], "bank", tmp_path / "bank")
     classifier = Classifier(with_adapters(bundle, like(bundle, 3, tmp_path / "many")), provider="cpu")
     answers = classifier(["good"] * 3, adapter=["a0", "a1", "a2"])
     assert len({answer.sha256 for answer in answers}) == 3

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from adamix_export.parity.comparison import PERPLEXITY, Bounds, Parity
+from adamix_export.parity.bounds import Bounds
+from adamix_export.parity.report import PERPLEXITY, Parity
 from benchmarks.precision import EXACT, PEER, Side, compare_precisions, findings_of
 from benchmarks.support.rounds import Pace, Timing
 from tests.fixtures.random_checkpoints import make_encoder, mixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adamix_export.checkpoint.checkpoint import Source, open_source
-from adamix_export.checkpoint.module_weights import weigh
+from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from adamix_export.checkpoint.module_weights import choose_module_weights
 from adamix_export.errors import ExportError
 from adamix_export.parity.verification import verify
 from adamix_train.errors import DataError
@@ -20,7 +20,7 @@ from tests.adamix_train.conftest import make_writer, writing_data
 __all__ = ["writing_data"]
 
 DOWN = "base_model.model.bert.encoder.layer.0.output.dense.adamix_modules.down.weight"
-REFERENCE = Source.__dict__["reference"]
+REFERENCE = Checkpoint.__dict__["reference"]
 COLLAPSED = "bert.encoder.layer.0.output.dense.houlsby.down.weight"
 
 
@@ -30,7 +30,7 @@ def learned(tiny_base: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathF
     return trained(folder, tiny_base, tiny_data, kind="houlsby", num_modules=3, collapse="learned")
 
 
-def first_down(source: Source) -> torch.Tensor:
+def first_down(source: Checkpoint) -> torch.Tensor:
     """The collapsed weight of one projection; what PyTorch runs for comparison must have the same."""
     mixture = source.reference.base_model.mixtures("default")[COLLAPSED.replace(".houlsby", "").rpartition(".")[0]]
     torch.testing.assert_close(source.adapter[COLLAPSED], mixture.mean()[0])
@@ -42,29 +42,29 @@ def modules(checkpoint: Path) -> torch.Tensor:
 
 
 def test_mean_weighs_alike_what_the_run_learned_to_weigh(learned: Path) -> None:
-    source = open_source(str(learned))
-    found = first_down(weigh(source, "mean"))
+    source = open_checkpoint(str(learned))
+    found = first_down(choose_module_weights(source, "uniform"))
     torch.testing.assert_close(found, modules(learned).mean(0))
     assert not torch.equal(found, first_down(source))
 
 
 def test_the_mean_of_a_run_that_weighed_alike_is_its_own(houlsby: Path) -> None:
-    source = weigh(open_source(str(houlsby)), "mean")
+    source = choose_module_weights(open_checkpoint(str(houlsby)), "uniform")
     assert source.metrics == source.card.metrics != {}, "they were measured on the same weights"
 
 
 def test_weights_are_those_that_the_run_learned(learned: Path, houlsby: Path) -> None:
-    source = open_source(str(learned))
-    assert torch.equal(first_down(weigh(source, "weights")), first_down(source))
+    source = open_checkpoint(str(learned))
+    assert torch.equal(first_down(choose_module_weights(source, "learned")), first_down(source))
     with pytest.raises(ExportError, match="houlsby has no learned weights, all of its modules weigh the same"):
-        weigh(open_source(str(houlsby)), "weights")
+        choose_module_weights(open_checkpoint(str(houlsby)), "learned")
 
 
 def test_a_greedy_soup_leaves_out_what_harms_on_the_data(
     houlsby: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Module 1 of every projection is spoilt: the soup of the others is better than any with it."""
-    source = open_source(str(houlsby))
+    source = open_checkpoint(str(houlsby))
     tensors = load_file(houlsby / "adapter_model.safetensors")
 
     def spoil(model):
@@ -74,34 +74,34 @@ def test_a_greedy_soup_leaves_out_what_harms_on_the_data(
                     mixture.weight[1] = 100 * torch.randn_like(mixture.weight[1])
         return model
 
-    monkeypatch.setattr(Source, "reference", property(lambda self: spoil(REFERENCE.func(self))))
-    soup = weigh(source, "greedy-soup", tiny_data)
-    assert soup.shares[1] == 0
-    assert sum(soup.shares) == pytest.approx(1)
+    monkeypatch.setattr(Checkpoint, "reference", property(lambda self: spoil(REFERENCE.func(self))))
+    soup = choose_module_weights(source, "greedy-soup", tiny_data)
+    assert soup.weights[1] == 0
+    assert sum(soup.weights) == pytest.approx(1)
     monkeypatch.undo()
-    kept = [index for index, share in enumerate(soup.shares) if share]
+    kept = [index for index, share in enumerate(soup.weights) if share]
     torch.testing.assert_close(first_down(soup), tensors[DOWN][kept].mean(0))
 
 
 def test_a_soup_is_chosen_on_what_the_run_validated_on(houlsby: Path, tiny_data: Path, tmp_path: Path) -> None:
-    source = open_source(str(houlsby))
-    assert sum(weigh(source, "greedy-soup").shares) == pytest.approx(1)
+    source = open_checkpoint(str(houlsby))
+    assert sum(choose_module_weights(source, "greedy-soup").weights) == pytest.approx(1)
     gone = replace(source, card=replace(source.card, recipe={**source.card.recipe, "train_file": "gone.csv"}))
     with pytest.raises(ExportError, match="are not on this machine: name labelled texts with --collapse-data"):
-        weigh(gone, "greedy-soup")
+        choose_module_weights(gone, "greedy-soup")
     changed = shutil.copy(tiny_data, tmp_path / "tone.csv")
     Path(changed).write_text(tiny_data.read_text() + "my shop is good,positive\n")
     other = replace(source, card=replace(source.card, recipe={**source.card.recipe, "train_file": str(changed)}))
     with pytest.raises(DataError, match="has changed since"):
-        weigh(other, "greedy-soup")
+        choose_module_weights(other, "greedy-soup")
 
 
 def test_data_that_do_not_fit_are_refused(houlsby: Path, noun_data: Path, tiny_data: Path) -> None:
-    source = open_source(str(houlsby))
+    source = open_checkpoint(str(houlsby))
     with pytest.raises(DataError, match="has labels that houlsby does not know: a, my, the"):
-        weigh(source, "greedy-soup", noun_data)
+        choose_module_weights(source, "greedy-soup", noun_data)
     with pytest.raises(ExportError, match="add --collapse greedy-soup, or leave it out"):
-        weigh(source, "mean", tiny_data)
+        choose_module_weights(source, "uniform", tiny_data)
 
 
 def test_a_fixed_route_is_not_averaged_with_what_was_never_trained(
@@ -109,14 +109,15 @@ def test_a_fixed_route_is_not_averaged_with_what_was_never_trained(
 ) -> None:
     checkpoint = trained(tmp_path / "fixed", tiny_base, tiny_data, routing="fixed")
     with pytest.raises(ExportError, match="was trained on a fixed route"):
-        weigh(open_source(str(checkpoint)), "mean")
+        choose_module_weights(open_checkpoint(str(checkpoint)), "uniform")
 
 
+@pytest.mark.slow
 def test_a_bundle_keeps_its_weights_and_is_verified_with_them(learned: Path, tmp_path: Path) -> None:
-    source = weigh(open_source(f"tone={learned}"), "greedy-soup")
+    source = choose_module_weights(open_checkpoint(f"tone={learned}"), "greedy-soup")
     EXPORTS["merged"]([source], tmp_path / "out", Options(check=Check()), lambda stage: None)
     card = open_bundle(tmp_path / "out").adapters["tone"].card
-    assert tuple(card.shares) == source.shares
+    assert tuple(card.shares) == source.weights
     assert card.metrics == {}, "they were measured on other weights"
     assert verify(tmp_path / "out", [str(learned)]).parity["tone"].passed
 
@@ -133,5 +134,5 @@ def test_a_soup_of_a_model_that_writes_is_chosen_by_its_loss(writing_data: Path,
         max_new_tokens=8,
         report_to="none",
     )
-    source = weigh(open_source(str(checkpoint)), "greedy-soup", writing_data)
-    assert set(source.shares) <= {0.0, 1.0, 1 / 2, 1 / 3, 1 / 4}
+    source = choose_module_weights(open_checkpoint(str(checkpoint)), "greedy-soup", writing_data)
+    assert set(source.weights) <= {0.0, 1.0, 1 / 2, 1 / 3, 1 / 4}

@@ -10,7 +10,7 @@ from adamix_export.errors import ExportError
 from serve.bundle.reader import open_bundle
 from serve.generation.generator import Generator
 from serve.generation.prompts import Prompt
-from tests.adamix_export.converters.conftest import Make
+from tests.adamix_export.conftest import Exports
 from tests.adamix_export.converters.peer import peer
 
 GREEDY = Path(__file__).with_name("genai_greedy.py")
@@ -19,7 +19,7 @@ NEW = 12
 
 
 def theirs(folder: Path, rows: list[list[list[int]]], adapter: str | None = None) -> list[list[int]]:
-    """What genai writes, row after row, batch after batch."""
+    """Tokens that genai generates, sequence after sequence, batch after batch."""
     job, out = folder.parent / "job.json", folder.parent / "written.json"
     job.write_text(json.dumps({"rows": rows, "new": NEW, "adapter": adapter}))
     peer("genai").run(str(GREEDY), folder, job, out)
@@ -27,7 +27,7 @@ def theirs(folder: Path, rows: list[list[list[int]]], adapter: str | None = None
 
 
 def ours(bundle: Path, adapter: str) -> list[list[int]]:
-    """What our engine writes, as genai gives it: without the token that ends a text."""
+    """Tokens that our engine generates, like genai without the end-of-sequence token."""
     generator = Generator(bundle, provider="cpu")
     prompts = [Prompt(ids, generator.registry.find(adapter)) for ids in PROMPTS]
     return [row.tokens for row in generator.write(prompts, max_new_tokens=NEW)]
@@ -49,8 +49,10 @@ def test_genai_writes_the_same_in_a_batch_of_different_lengths(decoders: dict[st
         assert set(found[len(expected) :]) <= {pad, 2}, "after its end a row is padded"
 
 
-def test_genai_writes_through_the_adapters_of_a_bank(make: Make, writers: dict[str, Path], tmp_path: Path) -> None:
-    bundle = make("bank", f"task={writers['llama']}")
+def test_genai_writes_through_the_adapters_of_a_bank(
+    exported: Exports, writers: dict[str, Path], tmp_path: Path
+) -> None:
+    bundle = exported("bank", f"task={writers['llama']}")
     convert(bundle, tmp_path / "out", "genai")
     rows = [[ids] for ids in PROMPTS]
     adapted = theirs(tmp_path / "out", rows, "task")

@@ -6,13 +6,14 @@ import onnxruntime as ort
 import pytest
 from transformers import AutoTokenizer
 
-from adamix_export.checkpoint.checkpoint import open_source
+from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.converters import onnx_adapter
 from adamix_export.converters.onnx_adapter import parameters, write_adapter
 from adamix_export.converters.table import convert
 from adamix_export.errors import ExportError, ParityError
 from adamix_export.tasks.classification import logits
 from serve.bundle.reader import open_bundle
+from tests.adamix_export.conftest import Exports
 
 TEXTS = ["the parcel was lovely", "a shop was broken", "my parcel", "bad", "it is great great great great"]
 
@@ -39,7 +40,7 @@ def run(folder: Path, adapter: str | None) -> np.ndarray:
 @pytest.mark.parametrize("name", ["tone", "start"])
 def test_an_active_adapter_gives_the_logits_of_pytorch(name: str, folder: Path, houlsby: Path, lora: Path) -> None:
     """A LoRA, for which ONNX Runtime has the format, and a Houlsby adapter, of which it knows as little."""
-    source = open_source(str({"tone": houlsby, "start": lora}[name]))
+    source = open_checkpoint(str({"tone": houlsby, "start": lora}[name]))
     np.testing.assert_allclose(run(folder, name), logits(source, [(text,) for text in TEXTS]), atol=1e-5)
 
 
@@ -69,9 +70,9 @@ def test_an_adapter_that_does_not_answer_as_in_pytorch_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_decoder_writes_through_its_adapter(make, writers: dict[str, Path], tmp_path: Path) -> None:
+def test_a_decoder_writes_through_its_adapter(exported: Exports, writers: dict[str, Path], tmp_path: Path) -> None:
     """Writing the target runs the canary rows; here without the adapter the logits are others."""
-    bundle = make("bank", f"task={writers['llama']}")
+    bundle = exported("bank", f"task={writers['llama']}")
     convert(bundle, tmp_path / "out", "onnx-adapter")
     session = ort.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
     ids = np.array([[5, 7, 9]])

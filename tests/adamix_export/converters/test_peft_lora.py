@@ -8,7 +8,7 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from adamix_export.checkpoint.checkpoint import open_source
+from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.converters.peft_lora import write_peft
 from adamix_export.converters.table import convert
 from adamix_export.errors import ExportError
@@ -25,7 +25,7 @@ INPUTS = {
 
 def assert_as_collapsed(checkpoint: Path, folder: Path) -> None:
     """Logits of PEFT's LoRA and of the base with our collapsed adapter folded in."""
-    source = open_source(str(checkpoint))
+    source = open_checkpoint(str(checkpoint))
     theirs = peft.PeftModel.from_pretrained(source.base_model(), folder).eval()
     ours = merge(source.base_model(), source.adapter)
     with torch.inference_mode():
@@ -43,7 +43,7 @@ def test_peft_gives_the_logits_of_our_collapsed_classifier(merged: Path, lora: P
 def test_peft_gives_the_logits_of_our_collapsed_decoder(
     family: str, decoders: dict[str, Path], writers: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Of GPT-2 query and value are blocks of one projection, whose weight lies the other way round."""
+    """GPT-2 has query and value as blocks of one projection with a transposed weight."""
     convert(decoders[family], tmp_path / "peft", "peft")
     assert_as_collapsed(writers[family], tmp_path / "peft")
 

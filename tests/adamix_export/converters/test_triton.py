@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from transformers import AutoTokenizer
 
-from adamix_export.checkpoint.checkpoint import open_source
+from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.converters import triton
 from adamix_export.converters.table import convert
 from adamix_export.errors import ExportError, ParityError
@@ -44,9 +44,9 @@ def test_a_merged_classifier_is_a_model_of_a_repository(merged: Path, lora: Path
     (output,) = config["output"]
     assert (output["name"], output["data_type"], output["dims"]) == ("logits", "TYPE_FP32", ["3"])
     labels = (tmp_path / "start" / output["label_filename"]).read_text().split()
-    assert labels == open_source(str(lora)).card.labels
+    assert labels == open_checkpoint(str(lora)).card.labels
     np.testing.assert_allclose(
-        run(tmp_path / "start", merged), logits(open_source(str(lora)), [(text,) for text in TEXTS]), atol=1e-5
+        run(tmp_path / "start", merged), logits(open_checkpoint(str(lora)), [(text,) for text in TEXTS]), atol=1e-5
     )
 
 
@@ -59,7 +59,9 @@ def test_a_bank_takes_a_number_for_every_row(bank: Path, houlsby: Path, lora: Pa
     assert json.loads(parameters["start.labels"]) == ["a", "my", "the"]
     slots = [int(parameters[f"{name}.adapter_id"]) for name in ("tone", "start", "tone", "start")]
     found = run(tmp_path / "both", bank, adapter_ids=np.array(slots))
-    tone, start = (logits(open_source(str(checkpoint)), [(text,) for text in TEXTS]) for checkpoint in (houlsby, lora))
+    tone, start = (
+        logits(open_checkpoint(str(checkpoint)), [(text,) for text in TEXTS]) for checkpoint in (houlsby, lora)
+    )
     np.testing.assert_allclose(found[::2, :2], tone[::2], atol=1e-5)
     np.testing.assert_allclose(found[1::2], start[1::2], atol=1e-5)
 
@@ -86,5 +88,8 @@ def test_a_bank_that_does_not_answer_as_in_pytorch_is_not_written(
 
 
 def test_a_decoder_is_refused(decoders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"a Triton model is made of text-classification; .* task text-generation"):
+    with pytest.raises(
+        ExportError,
+        match=r"only bundles of task text-classification can be converted to Triton; .* task text-generation",
+    ):
         convert(decoders["llama"], tmp_path / "out", "triton")

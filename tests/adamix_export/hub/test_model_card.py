@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from adamix_export.checkpoint.checkpoint import Source, open_source
+from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.hub.model_card import base_name, card_data, hub_id, write_model_card
 from serve.bundle.reader import open_bundle
 from tests.adamix_export.conftest import Export
 
 
 @pytest.fixture
-def source(lora: Path) -> Source:
-    return open_source(f"start={lora}")
+def source(lora: Path) -> Checkpoint:
+    return open_checkpoint(f"start={lora}")
 
 
-def in_cache(source: Source, cache: Path, readme: str | None = None) -> Source:
+def in_cache(source: Checkpoint, cache: Path, readme: str | None = None) -> Checkpoint:
     """The source with its base as the Hub's cache has it, under an id."""
     folder = cache / "models--org--some-model" / "snapshots" / "0"
     folder.mkdir(parents=True)
@@ -67,20 +67,20 @@ def test_what_the_card_tells_people_to_run_runs(
     export(shape, *([lora] if shape == "merged" else [lora, houlsby]))
     text = ModelCard.load(tmp_path / "out" / "README.md").text
     code = text.partition("```python\n")[2].partition("```")[0]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{code}"]
     result = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() in ("a", "my", "the")
 
 
-def test_a_base_in_the_cache_of_the_hub_has_its_id(source: Source, tmp_path: Path) -> None:
+def test_a_base_in_the_cache_of_the_hub_has_its_id(source: Checkpoint, tmp_path: Path) -> None:
     assert hub_id(source) is None
     assert base_name(source) == source.base.name
     assert hub_id(in_cache(source, tmp_path)) == base_name(in_cache(source, tmp_path / "2")) == "org/some-model"
 
 
-def test_the_licence_is_that_of_the_base(export: Export, lora: Path, source: Source, tmp_path: Path) -> None:
+def test_the_licence_is_that_of_the_base(export: Export, lora: Path, source: Checkpoint, tmp_path: Path) -> None:
     export("merged", f"start={lora}")
     manifest = open_bundle(tmp_path / "out").manifest
     readme = "---\nlicense: other\nlicense_name: some-license\nlicense_link: LICENSE\ntags: [x]\n---\nA base.\n"
@@ -89,7 +89,7 @@ def test_the_licence_is_that_of_the_base(export: Export, lora: Path, source: Sou
     assert data.base_model == "org/some-model"
 
 
-def test_a_set_of_the_hub_is_named_by_its_id(export: Export, lora: Path, source: Source, tmp_path: Path) -> None:
+def test_a_set_of_the_hub_is_named_by_its_id(export: Export, lora: Path, source: Checkpoint, tmp_path: Path) -> None:
     export("merged", f"start={lora}")
     card = source.card
     recipe = {**card.recipe, "task": "sst2", "train_file": None}

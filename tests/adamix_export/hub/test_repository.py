@@ -3,13 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoTokenizer
 
+from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.parity.verification import verify
-from tests.adamix_export.conftest import Export
+from adamix_export.tasks.classification import logits
+from tests.adamix_export.conftest import Export, Exports
+from tests.adamix_export.converters.peer import peer
 from tests.fixtures.hub_cache import pull
+
+TEXTS = ["the parcel was lovely", "a shop was broken", "my parcel", "bad", "it is " + "great " * 40]
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -32,3 +38,25 @@ def test_transformers_reads_the_folder(export: Export, lora: Path, tmp_path: Pat
     assert (tokenizer.pad_token_id, tokenizer.model_max_length) == (ours.pad_token_id, 16)
     settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
     assert settings["model_input_names"] == ["input_ids", "token_type_ids", "attention_mask"]
+
+
+LOGITS = Path(__file__).with_name("optimum_logits.py")
+
+
+def classified(folder: Path, scratch: Path) -> dict[str, list]:
+    (scratch / "texts.json").write_text(json.dumps(TEXTS))
+    peer("optimum").run(str(LOGITS), folder, scratch / "texts.json", scratch / "out.json")
+    return json.loads((scratch / "out.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["lora", "houlsby"])
+def test_optimum_classifies_as_pytorch_does(
+    kind: str, exported: Exports, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    checkpoint = request.getfixturevalue(kind)
+    source = open_checkpoint(str(checkpoint))
+    found = classified(exported("merged", str(checkpoint)), tmp_path)
+    expected = logits(source, [(text,) for text in TEXTS])
+    np.testing.assert_allclose(found["logits"], expected, atol=1e-5)
+    assert found["labels"] == source.card.labels
+    assert found["chosen"] == [source.card.labels[index] for index in expected.argmax(-1)]

@@ -21,7 +21,7 @@ from adamix_train.artifacts import checkpoint
 from adamix_train.base_model.load import load_classifier, load_tokenizer
 from adamix_train.errors import BaseError
 from serve.bundle.adapter import read_adapter, write_card
-from serve.bundle.checked_json import file_sha256, read_sealed, write_sealed
+from serve.bundle.checked_json import file_sha256, read_checked_json, write_checked_json
 from serve.bundle.manifest import MANIFEST, TOKENIZER
 from serve.classification.classifier import Classifier
 from serve.errors import BundleError
@@ -98,10 +98,10 @@ def lose_the_direction(bundle: Path) -> None:
     tokenizer.save(str(bundle / TOKENIZER))
     (folder,) = (bundle / "adapters").iterdir()
     write_card(folder, replace(read_adapter(folder).card, tokenizer_sha256=file_sha256(bundle / TOKENIZER)))
-    content = read_sealed(bundle / MANIFEST)
+    content = read_checked_json(bundle / MANIFEST)
     for file in (bundle / TOKENIZER, folder / "adapter.json"):
         content["files"][str(file.relative_to(bundle))] = file_sha256(file)
-    write_sealed(bundle / MANIFEST, content)
+    write_checked_json(bundle / MANIFEST, content)
 
 
 def test_the_comparison_sees_a_text_that_is_truncated_at_the_other_end(export: Export, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from adamix_export.passes.fuse_projections import join_products
+from adamix_export.passes.fuse_projections import fuse_projections
 
 RNG = np.random.default_rng(0)
 WIDTH = 4
@@ -72,7 +72,7 @@ def test_three_products_become_one_and_give_the_same(biased: bool) -> None:
     model = model_of(x, *outputs)
     values = RNG.normal(size=(3, 5, WIDTH)).astype(np.float32)
     expected = run(model, values)
-    join_products(model)
+    fuse_projections(model)
     assert ops(model) == {"MatMul": 1, "Split": 1, **({"Add": 1} if biased else {})}
     for one, other in zip(expected, run(model, values), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
@@ -85,7 +85,7 @@ def test_products_of_other_states_stay_apart() -> None:
     fed = made(x, made(second, op_type="Relu"), op_type="Mul")
     model = model_of(x, second, fed)
     before = ops(model)
-    join_products(model)
+    fuse_projections(model)
     assert ops(model) == before
 
 
@@ -97,7 +97,7 @@ def test_attention_takes_the_product_whole_unless_something_is_added_to_a_part(a
         value = made(value, x, op_type="Add")
     attended = made(query, key, value, op_type="GroupQueryAttention", domain="com.microsoft")
     model = model_of(x, attended)
-    join_products(model)
+    fuse_projections(model)
     node = attended.producer()
     assert node is not None
     absent = [index for index, given in enumerate(node.inputs[:3]) if given is None]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from adamix_export.checkpoint.checkpoint import open_source
+from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.converters.table import convert
 from adamix_export.errors import ParityError
 from adamix_export.pipeline.export import export_bank
@@ -74,7 +74,7 @@ def pytorch(checkpoint: Path, base: Path, rows: list[str] | list[tuple[str, str]
 @pytest.fixture(scope="module")
 def bank(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     out = tmp_path_factory.mktemp("bank") / "out"
-    export_bank([open_source(str(run)) for run in runs.values()], out, Options(), lambda stage: None)
+    export_bank([open_checkpoint(str(run)) for run in runs.values()], out, Options(), lambda stage: None)
     return Classifier(out, provider="cpu")
 
 
@@ -128,6 +128,7 @@ def test_pairs_and_texts_are_told_apart(bank: Classifier) -> None:
         bank([("good", "bad")], adapter="tone")
 
 
+@pytest.mark.slow
 def test_an_adapter_says_what_it_takes_and_gives(runs: dict[str, Path], export: Export, tmp_path: Path) -> None:
     export("adapter", runs["alike"])
     card = json.loads((tmp_path / "out" / "adapter.json").read_text())
@@ -157,7 +158,7 @@ def test_a_score_that_is_off_fails_the_export(
     right = classification.logits
     monkeypatch.setattr(classification, "logits", lambda source, rows: right(source, rows) + 2e-4)
     with pytest.raises(ParityError, match=r"differ by up to 2\.0.e-04 .* 0\.00% of 4 labels"):
-        export("merged", runs["stars"])
+        export("merged", runs["stars"], fresh=True)
     assert not (tmp_path / "out").exists()
 
 

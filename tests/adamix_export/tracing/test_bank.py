@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification
 
-from adamix_export.checkpoint.checkpoint import open_source
-from adamix_export.checkpoint.collapse import Weights
-from adamix_export.errors import ExportError
-from adamix_export.pipeline.export import EXPORTS, export_bank
+from adamix_export.checkpoint.checkpoint import open_checkpoint
+from adamix_export.checkpoint.collapse import AdapterTensors
+from adamix_export.pipeline.export import export_bank
 from adamix_export.pipeline.options import Options
 from adamix_export.tracing.merged import by_site, merge, weights_to
 from serve.bundle.adapter import Adapter, AdapterCard
@@ -23,6 +22,7 @@ from tests.adamix_export.conftest import Export
 from tests.fixtures.random_checkpoints import make_encoder, mixture
 
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop"]
+
 WIDTHS = st.fixed_dictionaries(
     {
         "kind": st.sampled_from(["houlsby", "lora", "pfeiffer", None]),
@@ -44,14 +44,14 @@ def bank(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("runs")
     kinds = {"houlsby": "attention,feed_forward", "lora": "query_value,feed_forward", "pfeiffer": "feed_forward"}
     runs = [mixture(folder / kind, base, kind=kind, sites=sites) for kind, sites in kinds.items()]
-    export_bank([open_source(str(run)) for run in runs], folder / "out", Options(slots=2), lambda stage: None)
+    export_bank([open_checkpoint(str(run)) for run in runs], folder / "out", Options(slots=2), lambda stage: None)
     return open_bundle(folder / "out")
 
 
-def random_adapter(like: Bundle, name: str, shape: dict[str, object]) -> tuple[Weights, int]:
-    """Weights with the given kind (None: the base itself), rank and number of labels; and that number."""
+def random_adapter(like: Bundle, name: str, shape: dict[str, object]) -> tuple[AdapterTensors, int]:
+    """AdapterTensors with the given kind (None: the base itself), rank and number of labels; and that number."""
     kind, r, labels = shape["kind"], shape["r"], shape["labels"]
-    weights: Weights = {}
+    weights: AdapterTensors = {}
     torch.manual_seed(shape["seed"])
     for tensor_name, tensor in like.adapters[kind or "lora"].tensors.items():
         sizes = list(tensor.shape)
@@ -68,7 +68,7 @@ def random_adapter(like: Bundle, name: str, shape: dict[str, object]) -> tuple[W
     return weights, labels
 
 
-def reference(base: Path, weights: Weights, labels: int, ids: list[list[int]]) -> np.ndarray:
+def reference(base: Path, weights: AdapterTensors, labels: int, ids: list[list[int]]) -> np.ndarray:
     """Logits of the base with the adapter merged, by PyTorch, each row alone."""
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=labels, dtype="float32").eval()
     merge(model.requires_grad_(False), weights)
@@ -76,7 +76,7 @@ def reference(base: Path, weights: Weights, labels: int, ids: list[list[int]]) -
         return np.stack([model(input_ids=torch.tensor([row])).logits[0].numpy() for row in ids])
 
 
-def as_adapter(like: Bundle, name: str, weights: Weights, logits: np.ndarray, ids: list[list[int]]) -> Adapter:
+def as_adapter(like: Bundle, name: str, weights: AdapterTensors, logits: np.ndarray, ids: list[list[int]]) -> Adapter:
     card: AdapterCard = replace(
         next(iter(like.adapters.values())).card,
         name=name,
@@ -89,6 +89,7 @@ def as_adapter(like: Bundle, name: str, weights: Weights, logits: np.ndarray, id
     return Adapter(card, {key: tensor.numpy() for key, tensor in weights_to(weights, torch.float32).items()})
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(shapes=st.lists(WIDTHS, min_size=1, max_size=5), spare=st.integers(0, 3))
 def test_any_adapters_answer_as_pytorch_from_one_batch(
@@ -112,6 +113,7 @@ def test_any_adapters_answer_as_pytorch_from_one_batch(
     assert {len(stack) for stack in classifier.bank.stacks.values()} == {1 + len(shapes) + spare}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "r"), [("houlsby", 2), ("lora", 13)])
 def test_an_adapter_exported_by_itself_goes_into_a_spare_slot(
     kind: str, r: int, bank: Bundle, base: Path, export: Export, tmp_path: Path
@@ -135,21 +137,12 @@ def test_a_bank_has_as_many_slots_as_it_was_asked_for(bank: Bundle) -> None:
     assert {len(stack) for stack in classifier.bank.stacks.values()} == {1 + 3 + 2}
 
 
-def test_slots_are_for_banks_and_not_negative(base: Path, tmp_path: Path) -> None:
-    source = open_source(str(mixture(tmp_path / "run", base)))
-    with pytest.raises(ExportError, match="slots is -1; it must not be negative"):
-        Options(slots=-1)
-
-    for shape in ("merged", "adapter"):
-        with pytest.raises(ExportError, match=f"shape {shape} has no slots: spare ones are for shape bank"):
-            EXPORTS[shape]([source], tmp_path / "out", Options(slots=1), lambda stage: None)
-
-
 def test_every_kind_of_the_bank_is_there(bank: Bundle) -> None:
     kinds = {name: {kind for _, kind in by_site(adapter.tensors)} for name, adapter in bank.adapters.items()}
     assert kinds == {name: {name, "head"} for name in ("houlsby", "lora", "pfeiffer")}
 
 
+@pytest.mark.slow
 def test_a_head_may_have_as_many_labels_as_the_model_is_wide(base: Path, export: Export, tmp_path: Path) -> None:
     labels = tuple(f"label {index:02}" for index in range(16))
     first = mixture(tmp_path / "first", base, labels=labels)

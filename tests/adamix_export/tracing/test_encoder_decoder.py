@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, BartConfig, BartForConditionalGeneration
 
-from adamix_export.commands.inspect import describe, inspect_bundle
+from adamix_export.commands.bundle_contents import inspect_bundle
+from adamix_export.commands.inspect import describe
 from adamix_export.errors import ExportError
 from adamix_export.parity.verification import verify
 from adamix_export.tracing import encoder_decoder
@@ -21,11 +22,8 @@ from serve.errors import BundleError
 from serve.generation.generator import Generator
 from serve.generation.prompts import Prompt
 from serve.generation.static_batch import static_batch
-from tests.adamix_export.conftest import Export, trained
-from tests.adamix_train.conftest import make_writer, writing_data
+from tests.adamix_export.conftest import Export, MakeGenerative
 from tests.fixtures.tiny_models import SEQUENCE_TO_SEQUENCE, tiny_model
-
-__all__ = ["writing_data"]
 
 WORDS = ["good", "the parcel was bad", "my shop is great it was a fine", "a shop"]
 NEW = 20
@@ -33,25 +31,9 @@ NEW = 20
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory, writing_data: Path) -> dict[str, Path]:
-    """A LoRA and a Houlsby mixture on a tiny T5, after a step with a large learning rate."""
-    base = make_writer(tmp_path_factory.mktemp("t5"), "t5")
-    return {
-        kind: trained(
-            tmp_path_factory.mktemp("runs") / kind,
-            base,
-            writing_data,
-            task="generation",
-            kind=kind,
-            max_length=24,
-            max_new_tokens=8,
-            consistency_weight=0.0,
-            eval_steps=1000,
-            learning_rate=0.3,
-            report_to="none",
-        )
-        for kind in ("lora", "houlsby")
-    }
+def checkpoints(generative: MakeGenerative) -> dict[str, Path]:
+    """A LoRA and a Houlsby mixture on a tiny T5."""
+    return {kind: generative("t5", kind) for kind in ("lora", "houlsby")}
 
 
 def forced(checkpoint: Path, ids: list[int], tokens: list[int]) -> np.ndarray:
@@ -67,6 +49,7 @@ def drawn(count: int) -> list[list[int]]:
     return torch.randint(3, 30, (count, NEW), generator=torch.Generator().manual_seed(0)).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "houlsby"])
 def test_rows_of_any_length_are_written_as_pytorch_writes_each_alone(
     kind: str, checkpoints: dict[str, Path], export: Export, tmp_path: Path
@@ -80,6 +63,7 @@ def test_rows_of_any_length_are_written_as_pytorch_writes_each_alone(
         np.testing.assert_allclose(found, forced(checkpoints[kind], prompt.input_ids, row), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_bank_writes_each_row_through_its_own_adapter(
     checkpoints: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:
@@ -100,6 +84,7 @@ def test_a_bank_writes_each_row_through_its_own_adapter(
     assert all(banks) and not banks[0] & banks[1], "each graph takes the weights that it multiplies by"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SEQUENCE_TO_SEQUENCE)
 def test_rows_of_a_decoder_may_be_at_places_of_their_own(family: str, tmp_path: Path) -> None:
     """Two targets of different lengths at once, and then a token of each, against PyTorch with each alone."""
@@ -140,6 +125,7 @@ def test_rows_of_a_decoder_may_be_at_places_of_their_own(family: str, tmp_path: 
             np.testing.assert_allclose(logits[row, 0], expected[row][offset], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_both_graphs_are_fused_and_keep_their_own_weights(
     checkpoints: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:
@@ -163,6 +149,7 @@ def test_both_graphs_are_fused_and_keep_their_own_weights(
     assert open_bundle(tmp_path / "out").manifest.task == "text2text-generation"
 
 
+@pytest.mark.slow
 def test_a_long_prompt_keeps_its_end_token_as_in_training(
     checkpoints: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:
@@ -172,6 +159,7 @@ def test_a_long_prompt_keeps_its_end_token_as_in_training(
     assert (len(ids), ids[-1]) == (24, 2)
 
 
+@pytest.mark.slow
 def test_a_bundle_whose_encoder_was_swapped_is_not_served(
     checkpoints: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:
@@ -189,11 +177,12 @@ def test_a_bundle_whose_encoder_was_swapped_is_not_served(
 def test_another_family_is_refused_by_name(tmp_path: Path) -> None:
     sizes = {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
     model = BartForConditionalGeneration(BartConfig(vocab_size=50, d_model=16, **sizes))
-    with pytest.raises(ExportError, match="t5, mt5 are exported, not bart"):
+    with pytest.raises(ExportError, match="encoder-decoder of type bart cannot be exported; supported are t5, mt5"):
         encoder_decoder.write_graphs(model, None, tmp_path / "encoder.onnx", tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_bundle_is_shown_and_checked_again_with_both_graphs(
     checkpoints: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:
@@ -205,6 +194,7 @@ def test_a_bundle_is_shown_and_checked_again_with_both_graphs(
     assert verdict.parity["task"].passed
 
 
+@pytest.mark.slow
 def test_a_step_extends_the_cache_and_reads_the_source_once(
     checkpoints: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:

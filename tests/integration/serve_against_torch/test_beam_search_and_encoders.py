@@ -22,6 +22,7 @@ from serve.sampling_params import SamplingParams
 from tests.fixtures.generation_banks import NAMES
 from tests.fixtures.sequences import greedy_tokens
 
+pytestmark = pytest.mark.slow
 CLASSES = {"llama": AutoModelForCausalLM, "t5": AutoModelForSeq2SeqLM}
 PROMPT = st.lists(st.integers(3, 19), min_size=1, max_size=40)
 SEARCHES = [
@@ -31,7 +32,7 @@ SEARCHES = [
 ]
 
 
-@pytest.fixture(scope="module", params=CLASSES)
+@pytest.fixture(scope="module", params=["llama", pytest.param("t5", marks=pytest.mark.slow)])
 def family(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

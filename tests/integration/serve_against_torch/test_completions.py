@@ -19,6 +19,7 @@ from serve.sampling_params import SamplingParams
 from tests.fixtures.generation_banks import NAMES
 from tests.serve.conftest import live_app
 
+pytestmark = pytest.mark.slow
 LONG = {"model": "one", "prompt": "a shop", "max_tokens": 55, "logit_bias": {2: -100}}
 """A text that no token ends."""
 

@@ -27,6 +27,7 @@ from serve.sampling_params import SamplingParams
 from tests.fixtures.generation_banks import NAMES
 from tests.fixtures.sequences import greedy_tokens, new_scheduler, new_sequence, run
 
+pytestmark = pytest.mark.slow
 PROMPT = st.lists(st.integers(3, 19), min_size=1, max_size=52)
 
 
@@ -357,6 +358,7 @@ def test_the_same_seed_writes_the_same_whatever_else_is_written(generator: Gener
     assert drawn(0) == drawn(1) == drawn(4)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_after_many_texts(generator: Generator) -> None:
     made = new_scheduler(generator, max_batch_requests=4)
     random = np.random.default_rng(0)

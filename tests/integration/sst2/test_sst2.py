@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from adamix_export.checkpoint.collapse import Weights, collapse_checkpoint
+from adamix_export.checkpoint.collapse import AdapterTensors, collapse_checkpoint
 from adamix_train.artifacts.checkpoint import read_card
 from adamix_train.base_model.load import load_classifier
 from adamix_train.data.examples import Example, read_examples
@@ -107,7 +107,7 @@ def test_the_server_answers_mixed_rows_as_the_engine_does(
     assert labels == [answer.label for answer in bank(texts, adapter=names)]
 
 
-def broken_adapters(houlsby: Path) -> dict[str, Weights]:
+def broken_adapters(houlsby: Path) -> dict[str, AdapterTensors]:
     """The adapter as broken code would have made it."""
     tensors = load_file(houlsby / "adapter_model.safetensors")
     config = AdaMixConfig.from_pretrained(str(houlsby))
@@ -117,7 +117,7 @@ def broken_adapters(houlsby: Path) -> dict[str, Weights]:
         fresh = 0.02 * torch.randn_like(weight) if name.endswith("weight") else torch.zeros_like(weight)
         return torch.cat([weight[:1], fresh[1:]])
 
-    def changed(change: Callable[[str, torch.Tensor], torch.Tensor]) -> Weights:
+    def changed(change: Callable[[str, torch.Tensor], torch.Tensor]) -> AdapterTensors:
         sites = {name for name in tensors if ".adamix_modules." in name and not name.endswith(".scores")}
         weights = {name: change(name, weight) if name in sites else weight for name, weight in tensors.items()}
         return collapse_checkpoint(weights, config)

@@ -217,6 +217,7 @@ def test_a_process_is_kept_for_the_next_schema_and_ended_by_stop() -> None:
     eventually(lambda: not runs(pid))
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_its_server_or_with_its_time() -> None:
     """Killed, a server can end nothing; the trial under way then ends by itself."""
     script = f"""

@@ -1,0 +1,49 @@
+"""A command: its description, its flags and the function that runs it."""
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from adamix_export.commands.signals import StopSignals
+
+
+@dataclass(frozen=True)
+class Output:
+    """The output of a command."""
+
+    text: str
+    data: dict[str, Any]
+    """The same for `--json`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command of adamix-export. Its module imports torch and ONNX in `run` only, so that `--help` is fast."""
+
+    description: str
+    examples: str
+    usage: str | None = None
+    """None lets argparse write the usage line."""
+    add_flags: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace, StopSignals], Output]
+
+    def parser(self, prog: str) -> ArgumentParser:
+        """Return the parser of the arguments after `prog`."""
+        parser = ArgumentParser(
+            prog=prog,
+            usage=self.usage,
+            description=self.description,
+            epilog="examples:\n" + self.examples,
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        self.add_flags(parser)
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        return parser
+
+
+def positive(text: str) -> int:
+    """Return the number in a flag's value; the type of flags that take a number above 0."""
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)

@@ -1,0 +1,155 @@
+"""adamix-export CHECKPOINT … OUT: export checkpoints and compare the result with PyTorch."""
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from adamix_export.commands.command import Command, Output, positive
+from adamix_export.commands.signals import StopSignals
+from adamix_export.errors import ExportError
+from adamix_export.parity.bounds import Check
+from adamix_export.pipeline.options import SHAPES, Options
+from adamix_export.precision.table import PRECISIONS
+from adamix_export.text_format import parity_table
+from adamix_train.recipe.recipe import COLLAPSES
+
+STAGES = 4
+"""Stages of an export in fp32; a precision may add some."""
+RENAMED_COLLAPSES = {"mean": "uniform", "weights": "learned"}
+"""Values of --collapse in earlier versions."""
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """Add the flags of an export."""
+    parser.add_argument(
+        "checkpoints", nargs="+", metavar="CHECKPOINT … OUT", help="runs of adamix-train; then a new folder"
+    )
+    parser.add_argument("--shape", choices=SHAPES, help="default: merged for one checkpoint, bank for several")
+    parser.add_argument("--base", help="folder or Hub id of the base model (default: the path stored in the run)")
+    parser.add_argument(
+        "--slots", type=int, default=0, help="shape bank: spare slots for adapters that are loaded later (default: 0)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    _add_collapse_flags(parser)
+    _add_precision_flags(parser)
+    _add_parity_flags(parser)
+
+
+def run(args: Namespace, stop: StopSignals) -> Output:
+    """Export the checkpoints; show the stages on stderr."""
+    if len(args.checkpoints) < 2:
+        raise ExportError("give one checkpoint or more, and then the folder to write")
+    from adamix_export.checkpoint.checkpoint import open_checkpoint
+    from adamix_export.checkpoint.module_weights import choose_module_weights
+    from adamix_export.pipeline.export import EXPORTS
+
+    *arguments, out = args.checkpoints
+    shape = args.shape or ("merged" if len(arguments) == 1 else "bank")
+    more = next(iter(PRECISIONS[args.precision].values())).stages
+    with tqdm(total=STAGES + more, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
+
+        def progress(stage: str) -> None:
+            stop.check()
+            bar.set_description(stage)
+            bar.update()
+
+        opened = [open_checkpoint(argument, base=args.base) for argument in arguments]
+        checkpoints = [choose_module_weights(one, args.collapse, args.collapse_data) for one in opened]
+        reports = EXPORTS[shape](checkpoints, Path(out), _options(args), progress)
+    parity = {name: report.as_dict() for name, report in reports.items()}
+    return Output(
+        f"wrote {out} ({shape}, {args.precision})\n" + parity_table(reports),
+        {"out": out, "shape": shape, "precision": args.precision, "parity": parity},
+    )
+
+
+def _add_collapse_flags(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--collapse",
+        type=_collapse,
+        choices=COLLAPSES,
+        help="weights of a mixture's modules in their mean: equal, learned by the run, or equal for the modules that "
+        "improve the validation metric (default: the run's choice)",
+    )
+    parser.add_argument(
+        "--collapse-data",
+        type=Path,
+        help="labelled texts to choose a greedy soup on (default: the run's validation data)",
+    )
+
+
+def _add_precision_flags(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of the base's weights: fp16 for GPUs, int8 for CPUs, int4 for text generation, int4-fp16 for text "
+        "generation on GPUs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--calibration-data",
+        type=Path,
+        help="int4: labelled texts that the rounding of weights is calibrated on (default: the run's training data)",
+    )
+
+
+def _add_parity_flags(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", type=Path, help="labelled texts for the parity check (default: the run's test or validation file)"
+    )
+    parser.add_argument(
+        "--parity-rows",
+        type=positive,
+        help="maximum number of texts to compare (default: 500 for classification, 48 for generation)",
+    )
+    parser.add_argument(
+        "--tolerance", type=float, help="largest difference of a logit (default: the precision's; 1e-4 in fp32)"
+    )
+    parser.add_argument(
+        "--max-metric-drop",
+        type=float,
+        help="largest drop of the metric: 0.01 is one percentage point of accuracy, or 1%% of perplexity (default: the "
+        "precision's)",
+    )
+
+
+def _collapse(text: str) -> str:
+    if text in RENAMED_COLLAPSES:
+        raise ArgumentTypeError(
+            f"{text} is called {RENAMED_COLLAPSES[text]} in this version; choose from {', '.join(COLLAPSES)}"
+        )
+    return text
+
+
+def _options(args: Namespace) -> Options:
+    return Options(
+        check=Check(data=args.data, limit=args.parity_rows),
+        tolerance=args.tolerance,
+        max_metric_drop=args.max_metric_drop,
+        calibration=args.calibration_data,
+        force=args.force,
+        slots=args.slots,
+        precision=args.precision,
+    )
+
+
+EXPORT = Command(
+    usage="%(prog)s [options] [NAME=]CHECKPOINT [[NAME=]CHECKPOINT …] OUT",
+    description="Collapse trained mixtures into single adapters and export them to ONNX.",
+    examples="""\
+  adamix-export runs/tone bundles/tone                                # one task in one plain graph
+  adamix-export runs/tone runs/intent bundles/both --shape bank       # many tasks in one graph, one batch
+  adamix-export runs/tone bundles/small --precision int8              # smaller and faster on a CPU
+  adamix-export mood=runs/tone adapters/mood --shape adapter          # a file of some 100 KB for another bank
+
+An export ends by comparing ONNX Runtime with PyTorch. If they differ, the exit status is 1 and nothing is written.
+
+Commands for existing bundles (each has its own --help):
+  adamix-export inspect BUNDLE
+  adamix-export verify BUNDLE
+  adamix-export convert BUNDLE OUT --to TARGET
+""",
+    add_flags=add_flags,
+    run=run,
+)

@@ -1,1 +1,0 @@
-"""From torch modules to ONNX graphs with ONNX Runtime's fused operators."""

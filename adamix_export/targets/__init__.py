@@ -1,1 +1,0 @@
-"""A bundle in the formats of other tools, a file each."""

@@ -1,0 +1,62 @@
+"""Differences and their bounds, as they are judged and stored."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from adamix_export.errors import ParityError
+from adamix_export.parity.bounds import Bounds
+from adamix_export.parity.report import PERPLEXITY, Parity, describe_difference, read_reports, require_parity
+
+EXACT = Parity(
+    rows=50,
+    data="test.csv",
+    max_difference=0.0,
+    equal_labels=1.0,
+    metric="accuracy",
+    pytorch=0.9,
+    onnx=0.9,
+    provider="CPUExecutionProvider",
+    bounds=Bounds(),
+)
+
+
+def test_a_report_is_read_as_it_was_stored() -> None:
+    stored = json.loads(json.dumps({"tone": EXACT.as_dict()}))
+    assert stored["tone"]["bounds"] == {"tolerance": 1e-4, "least_equal": 1.0, "most_lost": None}
+    assert read_reports(stored) == {"tone": EXACT}
+
+
+def test_a_report_without_bounds_has_the_default_ones() -> None:
+    stored = {name: value for name, value in EXACT.as_dict().items() if name != "bounds"}
+    assert read_reports({"tone": stored})["tone"].bounds == Bounds()
+
+
+@pytest.mark.parametrize(
+    ("found", "bounds", "passed"),
+    [
+        ({"max_difference": 2e-4}, {}, False),
+        ({"equal_labels": 0.98}, {"min_agreement": 0.99}, False),
+        ({"equal_labels": 0.98}, {"min_agreement": 0.97}, True),
+        ({"onnx": 0.885}, {"max_metric_drop": 0.005}, True),  # one of 50 inputs may always be lost
+        ({"onnx": 0.87}, {"max_metric_drop": 0.005}, False),
+        ({"onnx": 0.5}, {}, True),
+        ({"onnx": None, "pytorch": None}, {"max_metric_drop": 0.005}, True),
+    ],
+)
+def test_every_bound_is_kept(found: dict[str, float], bounds: dict[str, float], passed: bool) -> None:
+    assert replace(EXACT, bounds=Bounds(**bounds), **found).passed is passed
+
+
+def test_perplexity_is_lost_by_rising_and_relatively() -> None:
+    report = replace(EXACT, metric=PERPLEXITY, pytorch=10.0, onnx=10.4, bounds=Bounds(max_metric_drop=0.03))
+    assert report.metric_drop == pytest.approx(0.04)
+    assert not report.passed
+    assert describe_difference(report).endswith("perplexity lost 4.00% (at most 3.00%)")
+
+
+def test_the_first_report_beyond_its_bounds_is_the_error() -> None:
+    require_parity({"tone": EXACT})
+    with pytest.raises(ParityError, match=r"^topic: .*logits differ by up to inf"):
+        require_parity({"tone": EXACT, "topic": replace(EXACT, max_difference=float("inf"))})

@@ -1,0 +1,24 @@
+import json
+from pathlib import Path
+
+from tests.adamix_export.conftest import Export
+
+
+def test_the_graph_tells_nothing_of_the_machine(export: Export, houlsby: Path, tmp_path: Path) -> None:
+    export("bank", f"a={houlsby}")
+    for file in (tmp_path / "out").rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert str(tmp_path).encode() not in content, file
+            assert b"site-packages" not in content, file
+
+
+def test_the_manifest_tells_all(export: Export, houlsby: Path, lora: Path, tmp_path: Path) -> None:
+    export("bank", f"tone={houlsby}", f"start={lora}")
+    manifest = json.loads((tmp_path / "out" / "bundle.json").read_text())
+    assert manifest["adapters"] == ["tone", "start"]
+    assert manifest["parity"]["tone"]["passed"] is True
+    assert manifest["parity"]["start"]["rows"] == 52
+    assert manifest["versions"].keys() >= {"torch", "transformers", "onnxruntime"}
+    assert {edge["name"] for edge in manifest["inputs"]} >= {"input_ids", "attention_mask", "adapter_ids"}
+    assert manifest["files"].keys() >= {"model.onnx", "model.onnx.data", "tokenizer.json", "config.json"}
