@@ -46,3 +46,8 @@ class Interrupted(AdaMixError):
 def first_line(error: BaseException) -> str:
     """Return the first line of a foreign error's message, or the name of its class where the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def one_line(error: BaseException) -> str:
+    """Return the whole message of a foreign error on one line."""
+    return " ".join(str(error).split())

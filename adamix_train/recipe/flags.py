@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from adamix_train.errors import RecipeError
+from adamix_train.errors import RecipeError, one_line
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.recipe.stored import current_fields
 
@@ -70,8 +70,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise RecipeError(f"cannot read recipe {file}: {error.strerror}") from error
     except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"recipe {file} is not valid {file.suffix[1:].upper()}: {reason}") from error
+        raise RecipeError(f"recipe {file} is not valid {file.suffix[1:].upper()}: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {file} holds no fields")
     return current_fields(values)

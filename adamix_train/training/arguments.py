@@ -1,10 +1,12 @@
 """The Trainer's arguments from a recipe."""
 
+from typing import Any
+
 import torch
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
-from adamix_train.errors import RecipeError, TrainingError
+from adamix_train.errors import RecipeError, TrainingError, one_line
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.training.objectives import Objective
 
@@ -19,7 +21,6 @@ def training_arguments(recipe: Recipe, objective: Objective, metric: str) -> Tra
         TrainingError: the device does not support the precision.
     """
     check_precision(recipe.precision)
-    often = "epoch" if recipe.eval_steps is None else "steps"
     reporters = [name.strip() for name in recipe.report_to.split(",")]
     try:
         # The Trainer itself looks these up only after the base is loaded.
@@ -40,12 +41,6 @@ def training_arguments(recipe: Recipe, objective: Objective, metric: str) -> Tra
             warmup_steps=recipe.warmup_ratio,
             weight_decay=recipe.weight_decay,
             seed=recipe.seed,
-            eval_strategy=often,
-            save_strategy=often,
-            logging_strategy=often,
-            eval_steps=recipe.eval_steps,
-            save_steps=recipe.eval_steps or 500,
-            logging_steps=recipe.eval_steps or 500,
             logging_nan_inf_filter=False,
             save_total_limit=1,
             load_best_model_at_end=True,
@@ -59,9 +54,20 @@ def training_arguments(recipe: Recipe, objective: Objective, metric: str) -> Tra
             disable_tqdm=True,
             ddp_find_unused_parameters=False,
             dataloader_pin_memory=torch.cuda.is_available(),
+            **_schedule(recipe),
         )
     except (ValueError, RuntimeError, ImportError) as error:  # ImportError: a reporter that is not installed
-        raise RecipeError(" ".join(str(error).split())) from error
+        raise RecipeError(one_line(error)) from error
+
+
+def _schedule(recipe: Recipe) -> dict[str, Any]:
+    """Return when to evaluate, save and log: after every epoch, or every `eval_steps` optimizer steps."""
+    events = ("eval", "save", "logging")
+    if recipe.eval_steps is None:
+        return {f"{event}_strategy": "epoch" for event in events}
+    return {f"{event}_strategy": "steps" for event in events} | {
+        f"{event}_steps": recipe.eval_steps for event in events
+    }
 
 
 def check_precision(precision: str) -> None:
