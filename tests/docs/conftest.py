@@ -1,0 +1,47 @@
+"""Starting points of the pages: tiny bases, data, checkpoints with random weights, and bundles of them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.adamix_train.conftest import NEGATIVE, POSITIVE, make_base, make_writer
+from tests.fixtures.random_checkpoints import mixture
+
+TOPICS = {"the": "billing", "my": "delivery", "a": "other"}
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models, data, runs, bundles and adapters under the names that the pages use."""
+    from adamix_export.cli import main as adamix_export
+
+    place = tmp_path_factory.mktemp("workspace")
+    encoder = make_base(_new(place / "models/my-encoder"), seed=0)
+    decoder = make_writer(_new(place / "models/my-decoder"), "llama", head_dim=8, max_position_embeddings=256)
+    for name in ("train", "test"):
+        _write_messages(_new(place / "data") / f"{name}.csv")
+    test = str(place / "data/test.csv")
+    common = {"text_column": "message", "max_length": 64, "test_file": test}
+    mixture(place / "runs/tone", encoder, label_column="tone", kind="houlsby", **common)
+    mixture(place / "runs/topic", encoder, labels=tuple(TOPICS.values()), label_column="topic", kind="lora", **common)
+    mixture(place / "runs/e2e", decoder, task="generation", kind="lora", max_new_tokens=8)
+    both = [str(place / "runs/topic"), str(place / "runs/tone")]
+    adamix_export([*both, str(place / "bundles/both"), "--slots", "1"])
+    adamix_export([f"mood={place / 'runs/tone'}", str(place / "adapters/mood"), "--shape", "adapter"])
+    adamix_export([str(place / "runs/e2e"), str(place / "bundles/e2e"), "--shape", "bank"])
+    return place
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write_messages(file: Path) -> None:
+    """Write 48 messages with their tone and their topic, each told by one word."""
+    lines = ["message,tone,topic"]
+    for noun in ("parcel", "shop"):
+        for start, topic in TOPICS.items():
+            for tone, words in (("positive", POSITIVE), ("negative", NEGATIVE)):
+                lines += [f"{start} {noun} was {word},{tone},{topic}" for word in words]
+    file.write_text("\n".join(lines) + "\n")

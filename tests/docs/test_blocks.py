@@ -1,0 +1,55 @@
+"""Every block of the documentation is run in order, page by page, or says why it is not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import PAGES, ROOT, RUN, page_blocks, read_blocks, reader, stable
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "README.md": (),
+    "docs/bundle-format.md": ("bundles/both",),
+    "docs/export.md": ("models", "data", "runs", "bundles/both"),
+    "docs/generate.md": ("bundles/e2e",),
+    "docs/python-api.md": ("models", "bundles/both", "bundles/e2e", "adapters/mood"),
+    "docs/serve.md": ("bundles/both", "adapters/mood"),
+    "docs/train.md": ("models", "data"),
+}
+"""What is there before the first block of a page, of the fixture `workspace`; pages that are not named run nothing."""
+SLOW = ("README.md", "docs/export.md", "docs/train.md")
+"""Pages whose commands take more than five seconds."""
+ELSEWHERE = ("CONTRIBUTING.md",)
+"""Pages that another test follows."""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_run_or_says_why_not(page: str) -> None:
+    for block in page_blocks(page):
+        if block.language in RUN:
+            assert page in NEEDS or page in ELSEWHERE or block.excerpt is not None, f"{block} is not run"
+        assert block.language, f"{block} has no language"
+        assert block.excerpt is None or len(block.excerpt) >= 10, f"{block} is an excerpt without a reason"
+
+
+def test_an_excerpt_is_known_by_the_comment_before_it() -> None:
+    text = "<!-- excerpt: needs a GPU -->\n```bash\nnvidia-smi\n```\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n"
+    first, second = read_blocks("page", text)
+    assert (first.excerpt, first.code, first.output) == ("needs a GPU", "nvidia-smi\n", None)
+    assert (second.excerpt, second.line, second.output) == (None, 6, "1\n")
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in NEEDS]
+)
+def test_the_blocks_of_a_page_run_in_order(page: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed: the blocks of the documentation that use it have not run")
+    for name in NEEDS[page]:
+        shutil.copytree(request.getfixturevalue("workspace") / name, tmp_path / name)
+    (tmp_path / "demos").symlink_to(ROOT / "demos")
+    with reader(tmp_path) as person:
+        for block in page_blocks(page):
+            printed = person.read(block)
+            if block.output is not None and printed is not None:
+                assert stable(printed) == stable(block.output), f"{block} prints something else:\n{printed}"
