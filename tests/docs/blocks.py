@@ -133,10 +133,11 @@ class Reader:
             self.server = None
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a shell in which the project's commands are there."""
+        """Return the environment of a shell that has the project's commands, and a curl to which an error is one."""
+        (self.folder / ".curlrc").write_text("fail\n")
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         packages = f"{self.packages}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        return {**os.environ, "PATH": path, "PYTHONPATH": packages}
+        return {**os.environ, "PATH": path, "PYTHONPATH": packages, "CURL_HOME": str(self.folder)}
 
     def _own(self, block: Block) -> str:
         """Return a block's code with a free port in place of the one that the documentation names."""

@@ -17,7 +17,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     place = tmp_path_factory.mktemp("workspace")
     encoder = make_base(_new(place / "models/my-encoder"), seed=0)
-    decoder = make_writer(_new(place / "models/my-decoder"), "llama", head_dim=8, max_position_embeddings=256)
+    decoder = make_writer(_new(place / "models/my-decoder"), "llama")
     for name in ("train", "test"):
         _write_messages(_new(place / "data") / f"{name}.csv")
     test = str(place / "data/test.csv")

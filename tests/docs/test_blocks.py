@@ -17,8 +17,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "docs/train.md": ("models", "data"),
 }
 """What is there before the first block of a page, of the fixture `workspace`; pages that are not named run nothing."""
-SLOW = ("README.md", "docs/export.md", "docs/train.md")
-"""Pages whose commands take more than five seconds."""
 ELSEWHERE = ("CONTRIBUTING.md",)
 """Pages that another test follows."""
 
@@ -39,9 +37,8 @@ def test_an_excerpt_is_known_by_the_comment_before_it() -> None:
     assert (second.excerpt, second.line, second.output) == (None, 6, "1\n")
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in NEEDS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", NEEDS)
 def test_the_blocks_of_a_page_run_in_order(page: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed: the blocks of the documentation that use it have not run")
