@@ -4,11 +4,14 @@ import contextlib
 import io
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -94,7 +97,8 @@ class Reader:
         if block.language == "bash" and block.code.startswith("adamix-serve "):
             return self._serve(block)
         if block.language == "bash":
-            return self._bash(block)
+            lines = plain_commands(block.code)
+            return self._bash(block) if lines is None else "".join(self._command(*line) for line in lines)
         if name := FILE_NAME.match(block.code):
             (self.folder / name[1]).write_text(block.code, "utf-8")
         return None
@@ -110,6 +114,18 @@ class Reader:
         result = subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, text=True)
         assert result.returncode == 0, f"{block} ended with {result.returncode}:\n{result.stderr[-3000:]}"
         return result.stdout
+
+    def _command(self, name: str, *arguments: str) -> str:
+        """Run one of the project's commands in this process, which has imported what it needs."""
+        printed = io.StringIO()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with contextlib.chdir(self.folder), contextlib.redirect_stdout(printed):
+                import_module(COMMANDS[name]).main([*arguments])
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return printed.getvalue()
 
     def _serve(self, block: Block) -> str:
         """Start a server, which runs until the page ends or the next one starts."""
@@ -152,6 +168,18 @@ def reader(folder: Path, packages: Path = ROOT) -> Iterator[Reader]:
         yield one
     finally:
         one.stop()
+
+
+def plain_commands(code: str) -> list[list[str]] | None:
+    """Return the commands of a block and their arguments if all are the project's own, and nothing is for a shell."""
+    lines = [shlex.split(line, comments=True) for line in code.replace("\\\n", " ").splitlines()]
+    if any(line[0] not in COMMANDS for line in lines) or any(mark in code for mark in "$|;&<>"):
+        return None
+    return lines
+
+
+COMMANDS = {"adamix-train": "adamix_train.cli", "adamix-export": "adamix_export.cli"}
+"""Commands that run in this process, and their modules."""
 
 
 def stable(output: str) -> list[str]:

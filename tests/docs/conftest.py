@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
-from tests.adamix_train.conftest import NEGATIVE, POSITIVE, make_base, make_writer
-from tests.fixtures.random_checkpoints import mixture
+from tests.adamix_train.conftest import NEGATIVE, POSITIVE, make_writer
+from tests.fixtures.random_checkpoints import make_encoder, mixture
 
 TOPICS = {"the": "billing", "my": "delivery", "a": "other"}
 
@@ -16,7 +17,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from adamix_export.cli import main as adamix_export
 
     place = tmp_path_factory.mktemp("workspace")
-    encoder = make_base(_new(place / "models/my-encoder"), seed=0)
+    encoder = make_encoder(_new(place / "models/my-encoder"), "bert", max_position_embeddings=256)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(encoder)
+    tokenizer.model_max_length = 256
+    tokenizer.save_pretrained(encoder)
     decoder = make_writer(_new(place / "models/my-decoder"), "llama")
     for name in ("train", "test"):
         _write_messages(_new(place / "data") / f"{name}.csv")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import PAGES, ROOT, RUN, page_blocks, read_blocks, reader, stable
+from tests.docs.blocks import PAGES, ROOT, RUN, page_blocks, plain_commands, read_blocks, reader, stable
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "README.md": (),
@@ -35,6 +35,16 @@ def test_an_excerpt_is_known_by_the_comment_before_it() -> None:
     first, second = read_blocks("page", text)
     assert (first.excerpt, first.code, first.output) == ("needs a GPU", "nvidia-smi\n", None)
     assert (second.excerpt, second.line, second.output) == (None, 6, "1\n")
+
+
+def test_what_needs_a_shell_goes_to_one() -> None:
+    plain = "adamix-export runs/a b \\\n    --shape bank  # many\nadamix-export inspect b\n"
+    assert plain_commands(plain) == [
+        ["adamix-export", "runs/a", "b", "--shape", "bank"],
+        ["adamix-export", "inspect", "b"],
+    ]
+    assert plain_commands("adamix-export inspect b | head\n") is None
+    assert plain_commands("make setup\n") is None
 
 
 @pytest.mark.slow
