@@ -1,0 +1,37 @@
+"""What the wheel holds besides modules."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+    "packages"
+]
+
+
+@pytest.mark.slow
+def test_the_wheel_is_typed_and_licensed(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    result = subprocess.run([*build, "--wheel-dir", tmp_path, ROOT], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (file,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(file) as wheel:
+        names = set(wheel.namelist())
+        (about,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        metadata = Parser().parsestr(wheel.read(about).decode())
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_the_licence_is_apache_in_full() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text.splitlines()[1]
+    assert "9. Accepting Warranty or Additional Liability." in text
+    assert "APPENDIX: How to apply the Apache License to your work." in text
