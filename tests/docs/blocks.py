@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
+
+import pytest
 
 from demos.server import free_port
 
@@ -103,6 +106,13 @@ class Reader:
             (self.folder / name[1]).write_text(block.code, "utf-8")
         return None
 
+    def read_page(self, page: str) -> None:
+        """Run the blocks of a page in order, and compare what they print with what the page says."""
+        for block in page_blocks(page):
+            printed = self.read(block)
+            if block.output is not None and printed is not None:
+                assert stable(printed) == stable(block.output), f"{block} prints something else:\n{printed}"
+
     def _python(self, block: Block) -> str:
         printed = io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(printed):
@@ -158,6 +168,12 @@ class Reader:
     def _own(self, block: Block) -> str:
         """Return a block's code with a free port in place of the one that the documentation names."""
         return block.code.replace(PORT, str(self.port))
+
+
+def skip_without_curl() -> None:
+    """Skip a test whose blocks need curl where there is none."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed: the blocks of the documentation that use it have not run")
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ def put(code: str, folder: Path) -> str | None:
     file, content = folder / place[1], code[place.end() :]
     if place[2] is None:
         assert not file.exists()
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
         return None
     lines = file.read_text("utf-8").splitlines(keepends=True)

@@ -1,10 +1,11 @@
-"""README: short, and its links lead somewhere."""
+"""README: short, its quickstart works, and the links of all pages lead somewhere."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import PAGES, ROOT
+from tests.docs.blocks import PAGES, ROOT, reader, skip_without_curl
 
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#([\w-]*))?\)|(?:src|srcset)=\"([^\"]+)\"")
 OTHERS = ["CHANGELOG.md", "SECURITY.md"]
@@ -12,6 +13,14 @@ OTHERS = ["CHANGELOG.md", "SECURITY.md"]
 
 def test_the_readme_has_700_to_900_words_everything_counted() -> None:
     assert 700 <= len((ROOT / "README.md").read_text("utf-8").split()) <= 900
+
+
+@pytest.mark.slow
+def test_the_quickstart_prints_what_it_says(tmp_path: Path) -> None:
+    skip_without_curl()
+    (tmp_path / "demos").symlink_to(ROOT / "demos")
+    with reader(tmp_path) as person:
+        person.read_page("README.md")
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS])
