@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from adamix_export.checkpoint.checkpoint import open_source
+from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.errors import ParityError
 from adamix_export.parity.probes import SENTENCES, probe_texts
 from adamix_export.parity.verification import verify
@@ -108,12 +108,12 @@ def test_the_comparison_sees_a_text_that_is_truncated_at_the_other_end(export: E
     run = mixture(tmp_path / "run", make_base(tmp_path / "base", truncation_side="left"), max_length=LENGTH)
     export("merged", run)
     lose_the_direction(tmp_path / "out")
-    with pytest.raises(ParityError, match=r"run: the bundle tokenizes 'Every.*' otherwise than training did: 12 tok"):
+    with pytest.raises(ParityError, match=r"run: the bundle tokenizes 'Every.*' differently from training: 12 tok"):
         verify(tmp_path / "out", [str(run)])
 
 
 def test_the_probes_are_longer_than_what_is_read_and_hold_every_special_token(tmp_path: Path) -> None:
-    source = open_source(str(mixture(tmp_path / "run", make_base(tmp_path / "base"), max_length=60)))
+    source = open_checkpoint(str(mixture(tmp_path / "run", make_base(tmp_path / "base"), max_length=60)))
     long, *others, special = probe_texts(source)
     assert len(source.tokenizer(long)["input_ids"]) > 60
     assert all(sentence in long for sentence in SENTENCES)

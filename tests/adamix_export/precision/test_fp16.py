@@ -2,12 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serve.generation.limits import Pool
-from serve.generation.sampling.params import Sampling
 
 from serve.classification.classifier import Classifier
 from serve.generation.generator import Generator
+from serve.limits import GenerationLimits
 from serve.runtime.providers import CUDA
+from serve.sampling_params import SamplingParams
 from tests.adamix_export.conftest import Export
 
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "the " * 30]
@@ -40,8 +40,11 @@ def test_a_gpu_writes_what_a_processor_writes_of_the_same_bundle(
     """Rows that join, move and leave in the memory of the device."""
     export("bank", runs["generation"], precision=precision)
     texts = ["good", "the parcel was bad", "my shop", "a", "it was a fine shop"]
-    sampling = Sampling(max_new_tokens=6)
-    gpu, processor = (Generator(tmp_path / "out", provider=provider, pool=Pool(rows=2)) for provider in ("cuda", "cpu"))
+    sampling = SamplingParams(max_new_tokens=6)
+    gpu, processor = (
+        Generator(tmp_path / "out", provider=provider, limits=GenerationLimits(max_batch_requests=2))
+        for provider in ("cuda", "cpu")
+    )
     assert gpu.provider == CUDA
     assert [one.tokens for one in gpu(texts, sampling=sampling)] == [
         one.tokens for one in processor(texts, sampling=sampling)

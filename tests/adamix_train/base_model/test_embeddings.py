@@ -105,3 +105,8 @@ def test_a_run_on_such_a_base_ends_before_it_begins(
     with pytest.raises(BaseError, match=r"'<user>' \(20\); the base has 20 embeddings: add rows"):
         train(Recipe(base=str(base), train_file=str(tiny_data), out=str(tmp_path / "run"), max_length=16))
     assert not (tmp_path / "run").exists()
+
+
+def test_roberta_has_positions_that_no_token_takes() -> None:
+    assert max_positions(AutoConfig.for_model("roberta", max_position_embeddings=514)) == 512
+    assert max_positions(AutoConfig.for_model("bert", max_position_embeddings=512)) == 512
