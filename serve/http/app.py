@@ -1,6 +1,6 @@
 """The application: one engine behind the protocols that it is capable of."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -14,18 +14,17 @@ from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
 from serve.telemetry.prometheus import Metrics
 
-PROTOCOLS: tuple[HttpProtocol, ...] = (
-    HttpProtocol(name="health", routers=(health.router,), error_body=predict.error_body),
-    HttpProtocol(name="tei", routers=(predict.router,), error_body=predict.error_body, capability=Capability.CLASSIFY),
-    HttpProtocol(
-        name="openai",
+PROTOCOLS: dict[str, HttpProtocol] = {
+    "health": HttpProtocol(routers=(health.router,), error_body=predict.error_body),
+    "tei": HttpProtocol(routers=(predict.router,), error_body=predict.error_body, capability=Capability.CLASSIFY),
+    "openai": HttpProtocol(
         routers=(completions.router, models.router),
         error_body=protocol.error_body,
         prefix="/v1",
         capability=Capability.GENERATE,
     ),
-)
-"""Protocols over HTTP; a new one is a folder beside this file and an entry here."""
+}
+"""Protocols over HTTP by name; a new one is a folder beside this file and an entry here."""
 
 
 def make_app(
@@ -33,7 +32,7 @@ def make_app(
     *,
     max_client_batch_size: int = 64,
     payload_limit: int = 2_000_000,
-    protocols: Sequence[HttpProtocol] = PROTOCOLS,
+    protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
 
@@ -41,7 +40,7 @@ def make_app(
         engine: The engine; protocols that it is not capable of are left out.
         max_client_batch_size: Most texts in one request.
         payload_limit: Most bytes of a request's body.
-        protocols: Protocols to offer.
+        protocols: Protocols to offer, by name.
 
     """
 
@@ -56,11 +55,11 @@ def make_app(
     app = FastAPI(title="AdaMix", description="Many adapters on one base, in one batch.", lifespan=lifespan)
     app.state.engine, app.state.metrics = engine, Metrics(engine)
     app.state.max_client_batch_size = max_client_batch_size
-    for one in protocols:
+    for one in protocols.values():
         if one.capability is None or one.capability in engine.capabilities:
             for router in one.routers:
                 app.include_router(router)
-    errors = ErrorResponder(protocols)
+    errors = ErrorResponder(protocols.values())
     errors.install(app)
     app.add_middleware(PayloadLimitMiddleware, limit=payload_limit, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors)

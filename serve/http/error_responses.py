@@ -1,7 +1,7 @@
 """Errors as responses: one table of statuses, and a body in the form of the request's protocol."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -49,12 +49,12 @@ MAX_FIELD = 64
 class ErrorResponder:
     """Builds error responses in the form of the protocol that a path belongs to."""
 
-    def __init__(self, protocols: Sequence[HttpProtocol]) -> None:
+    def __init__(self, protocols: Iterable[HttpProtocol]) -> None:
         self.protocols = sorted(protocols, key=lambda protocol: -len(protocol.prefix))
 
     def body(self, path: str, message: str, kind: ErrorKind, param: str | None = None) -> dict[str, Any]:
         """Return the JSON body of an error."""
-        protocol = next(one for one in self.protocols if path.startswith(one.prefix))
+        protocol = next(one for one in self.protocols if f"{path}/".startswith(f"{one.prefix.rstrip('/')}/"))
         return protocol.error_body(shortened(message, MAX_MESSAGE), kind, param)
 
     def response(self, path: str, message: str, kind: ErrorKind, param: str | None = None) -> JSONResponse:

@@ -28,7 +28,6 @@ ErrorBody = Callable[[str, ErrorKind, str | None], dict[str, Any]]
 class HttpProtocol:
     """Routes that belong together and the form of their errors."""
 
-    name: str
     routers: tuple[APIRouter, ...]
     error_body: ErrorBody
     prefix: str = "/"

@@ -8,10 +8,10 @@ import pytest
 
 from tests.docs.blocks import ROOT, page_blocks, reader
 
-PLACE = re.compile(r"# ([\w/]+\.py)(?:, in (\w+))?\n")
-"""First line of a block of Python: the new file that it is, or the table that its entries go into."""
+PLACE = re.compile(r"# ([\w/]+\.py)(?:, (in|above) (\w+))?\n")
+"""First line of a block of Python: a new file, the table of its entries, or the name that it stands above."""
 COPIED = ("adamix_train", "adamix_export", "serve", "demos", "docs", "tests")
-TABLES = {"KINDS", "FAMILIES", "ENCODERS", "TASKS", "PRECISIONS"}
+TABLES = {"KINDS", "FAMILIES", "ENCODERS", "TASKS", "PRECISIONS", "PROTOCOLS", "ENGINES"}
 
 
 @pytest.fixture
@@ -27,15 +27,18 @@ def put(code: str, folder: Path) -> str | None:
     place = PLACE.match(code)
     assert place, f"a block does not say where it goes: {code.splitlines()[0]}"
     file, content = folder / place[1], code[place.end() :]
-    if place[2] is None:
+    if place[3] is None:
         assert not file.exists()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
         return None
     lines = file.read_text("utf-8").splitlines(keepends=True)
-    (start,) = [number for number, line in enumerate(lines) if re.match(rf"{place[2]}\b.*{{$", line)]
-    file.write_text("".join([*lines[: start + 1], content, *lines[start + 1 :]]), "utf-8")
-    return place[2]
+    inside = place[2] == "in"
+    start = next(
+        number for number, line in enumerate(lines) if re.match(rf"{place[3]}\b.*{'[{(]$' if inside else ''}", line)
+    )
+    file.write_text("".join([*lines[: start + inside], content, *lines[start + inside :]]), "utf-8")
+    return place[3] if inside else None
 
 
 def test_an_entry_goes_to_the_top_of_its_table(tmp_path: Path) -> None:

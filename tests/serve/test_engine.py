@@ -19,13 +19,13 @@ class TooLoud(InputError):
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    with TestClient(make_app(ToyEngine(), protocols=(*PROTOCOLS, TOY_PROTOCOL))) as client:
+    with TestClient(make_app(ToyEngine(), protocols={**PROTOCOLS, "toy": TOY_PROTOCOL})) as client:
         yield client
 
 
 def failing(error: Exception) -> TestClient:
     """A client of a toy engine that always fails."""
-    return TestClient(make_app(ToyEngine(error), protocols=(*PROTOCOLS, TOY_PROTOCOL)))
+    return TestClient(make_app(ToyEngine(error), protocols={**PROTOCOLS, "toy": TOY_PROTOCOL}))
 
 
 def test_a_toy_engine_has_the_methods_of_the_seam() -> None:
@@ -48,7 +48,7 @@ def test_a_protocols_errors_have_its_form_below_its_prefix_and_nowhere_else() ->
 
 
 def test_middleware_answers_in_the_form_of_the_protocol() -> None:
-    app = make_app(ToyEngine(), payload_limit=10, protocols=(*PROTOCOLS, TOY_PROTOCOL))
+    app = make_app(ToyEngine(), payload_limit=10, protocols={**PROTOCOLS, "toy": TOY_PROTOCOL})
     with TestClient(app) as client:
         refused = client.post("/toy/shout", json=["a text of more than ten bytes"])
     assert (refused.status_code, refused.json()["status"]) == (413, 413)
@@ -63,7 +63,7 @@ def test_a_protocol_that_an_engine_is_not_capable_of_is_left_out() -> None:
     class Mute(ToyEngine):
         capabilities = frozenset()
 
-    with TestClient(make_app(Mute(), protocols=(*PROTOCOLS, TOY_PROTOCOL))) as client:
+    with TestClient(make_app(Mute(), protocols={**PROTOCOLS, "toy": TOY_PROTOCOL})) as client:
         assert client.post("/toy/shout", json=["hello"]).status_code == 404
         assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 404
 

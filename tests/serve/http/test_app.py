@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.http.app import PROTOCOLS, make_app
+from serve.http.error_responses import INVALID, ErrorResponder
 from serve.limits import BatchLimits
 from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.conftest import live_server
@@ -54,5 +55,7 @@ def test_an_engine_runs_while_its_app_runs() -> None:
     assert engine.calls == ["start", "drain"]
 
 
-def test_protocols_have_names_of_their_own() -> None:
-    assert len({protocol.name for protocol in PROTOCOLS}) == len(PROTOCOLS)
+def test_a_path_belongs_to_the_protocol_of_its_whole_prefix() -> None:
+    errors = ErrorResponder(PROTOCOLS.values())
+    assert "message" in errors.body("/v1/completions", "no", INVALID)["error"]
+    assert errors.body("/v10/completions", "no", INVALID)["error"] == "no"
