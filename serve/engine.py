@@ -224,7 +224,6 @@ class Engine(Protocol):
 
         Raises:
             BundleError: The adapter is damaged, does not fit this base, or its name is taken and `replace` is off.
-
         """
 
     def unload(self, name: str) -> None:
@@ -232,7 +231,6 @@ class Engine(Protocol):
 
         Raises:
             UnknownAdapter: No adapter has that name.
-
         """
 
     async def start(self) -> None:
@@ -250,7 +248,6 @@ class ClassificationEngine(Engine, Protocol):
 
         Raises:
             InputError, UnknownAdapter, Overloaded, DeadlineExceeded, ClassificationFailed, ShuttingDown
-
         """
 
 
@@ -262,7 +259,6 @@ class GenerationEngine(Engine, Protocol):
 
         Raises:
             InputError, UnknownAdapter, Overloaded, DeadlineExceeded, GenerationFailed, ShuttingDown
-
         """
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
@@ -270,5 +266,4 @@ class GenerationEngine(Engine, Protocol):
 
         Raises:
             The errors of `generate`; those of a refused request before the first event.
-
         """

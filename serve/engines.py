@@ -42,7 +42,6 @@ def make_engine(
 
     Raises:
         BundleError: The bundle is damaged, no engine has its task, or its engine has no limit of that name.
-
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
     task = opened.manifest.task

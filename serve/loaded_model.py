@@ -55,7 +55,6 @@ class LoadedModel:
         Raises:
             BundleError: A file is missing, changed, or does not fit.
             ProviderError: The requested provider cannot run.
-
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         self.threads, self.cache, self.choice = threads, cache, choose_provider(provider)

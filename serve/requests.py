@@ -36,3 +36,8 @@ class GenerationRequest:
     sampling: SamplingParams = GREEDY
     truncate: bool = False
     """Cut prompts that are too long, as in training; otherwise they are an InputError."""
+
+
+def adapter_names(adapter: str | Sequence[str | None] | None, count: int) -> Sequence[str | None]:
+    """Return one adapter name for each of `count` texts, from one name for all or from one for each."""
+    return [adapter] * count if adapter is None or isinstance(adapter, str) else adapter

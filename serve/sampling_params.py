@@ -24,7 +24,6 @@ class SamplingParams:
 
     Raises:
         InputError: A value has the wrong type or is out of range.
-
     """
 
     max_new_tokens: int | None = None

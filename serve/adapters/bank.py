@@ -53,7 +53,6 @@ class Bank:
 
         Raises:
             BundleError: An adapter has a weight that the graph has no input for, or memory is short.
-
         """
         self.device, self.max_host_adapters = device, max_host_adapters
         self.change = threading.Condition()

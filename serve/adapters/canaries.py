@@ -34,7 +34,6 @@ def compare_canaries(card: AdapterCard, found: Sequence[NDArray[np.float32]], ma
 
     Raises:
         BundleError: A row has another number of logits, or one differs by more than the tolerance.
-
     """
     tolerance = canary_tolerance(card, manifest)
     for row, expected in zip(found, card.canary_logits, strict=True):

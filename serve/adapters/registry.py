@@ -36,7 +36,6 @@ class Registry:
         Raises:
             UnknownAdapter: No adapter has this name.
             InputError: `name` is None and there is not exactly one adapter.
-
         """
         adapters = self.adapters
         if name is None and len(adapters) == 1:
@@ -56,7 +55,6 @@ class Registry:
 
         Raises:
             BundleError: The adapter is damaged, does not fit, fails its canary rows, or its name is taken.
-
         """
         if self.bank is None:
             raise BundleError(
@@ -89,7 +87,6 @@ class Registry:
 
         Raises:
             UnknownAdapter: No adapter has this name.
-
         """
         with self.lock:
             adapter = self.find(name)

@@ -31,7 +31,6 @@ class AdapterCard:
 
     Raises:
         BundleError: The format is of another version, or the name does not fit.
-
     """
 
     name: str
@@ -110,7 +109,6 @@ class Adapter:
 
         Raises:
             BundleError: The weights were forgotten and their file is now missing or changed.
-
         """
         values = self._values  # another thread may forget them meanwhile
         if values is None:
@@ -151,7 +149,6 @@ def check_adapter_name(name: str) -> str:
 
     Raises:
         BundleError: It is not.
-
     """
     if not NAME.fullmatch(name):
         raise BundleError(
@@ -170,7 +167,6 @@ def read_adapter(folder: Path) -> Adapter:
 
     Raises:
         BundleError: A file is missing, changed, or of another version.
-
     """
     content: dict[str, Any] = read_checked_json(folder / CARD)
     try:

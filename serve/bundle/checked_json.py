@@ -22,7 +22,6 @@ def read_checked_json(file: Path) -> dict[str, Any]:
 
     Raises:
         BundleError: The file is missing, is not JSON, or its checksum does not match.
-
     """
     try:
         content = json.loads(file.read_text("utf-8"))

@@ -78,7 +78,6 @@ def parse_manifest(content: dict[str, Any], folder: Path) -> Manifest:
 
     Raises:
         BundleError: The format is of another version, a field is missing or unknown, or a file is not listed.
-
     """
     version = content.get("format_version")
     if version != FORMAT_VERSION:

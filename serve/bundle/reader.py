@@ -44,7 +44,6 @@ def open_bundle(folder: Path) -> Bundle:
 
     Raises:
         BundleError: A file is missing, changed, outside the bundle, or of another version.
-
     """
     if not folder.is_dir():
         raise BundleError(f"there is no bundle folder {folder}")
@@ -68,7 +67,6 @@ def with_adapters(bundle: Bundle, folders: Sequence[Path]) -> Bundle:
 
     Raises:
         BundleError: The bundle is merged, an adapter is damaged or does not fit, or a name is taken.
-
     """
     if folders and bundle.manifest.shape != "bank":
         raise BundleError(f"{bundle.folder} is a merged bundle: its graph takes no other adapter; export a bank")
@@ -99,7 +97,6 @@ def _inside(folder: Path, name: str) -> Path:
 
     Raises:
         BundleError: The path leaves the bundle: it is absolute, contains '..', or is a link to somewhere else.
-
     """
     path = PurePosixPath(name)
     file = folder / path

@@ -25,7 +25,6 @@ def atomic_folder(target: Path, *, force: bool = False, marks: Sequence[str] = (
 
     Raises:
         BundleError: `target` exists and may not be replaced.
-
     """
     if target.exists() and not force:
         raise BundleError(f"{target} exists: give another folder, or --force to replace it")

@@ -1,10 +1,8 @@
 """The classification engine behind the seam: requests of one event loop share batches."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from serve.async_engine import AsyncEngine
 from serve.classification.batcher import Batcher
 from serve.classification.classifier import Classifier
 from serve.classification.prediction import average
@@ -12,19 +10,16 @@ from serve.classification.text_tokenizer import EncodedText, Windows, parts
 from serve.engine import (
     BatchFinished,
     Capability,
-    EngineInfo,
     EngineStats,
-    Listener,
-    ModelInfo,
     Prediction,
 )
 from serve.errors import InputError
 from serve.limits import BatchLimits
-from serve.requests import ClassificationRequest, Text
-from serve.runtime.tokenization import TokenizerThreads, check_characters
+from serve.requests import ClassificationRequest, Text, adapter_names
+from serve.runtime.tokenization import check_characters
 
 
-class AsyncClassifier:
+class AsyncClassifier(AsyncEngine):
     """A classifier behind a queue; `async with` starts it and, at the end, drains it.
 
     Texts of all callers share batches, each row through its own adapter.
@@ -33,22 +28,12 @@ class AsyncClassifier:
     capabilities = frozenset({Capability.CLASSIFY})
 
     def __init__(self, classifier: Classifier, limits: BatchLimits | None = None) -> None:
-        self.classifier, self.model = classifier, classifier.model
+        super().__init__(classifier.model, classifier.registry)
+        self.classifier = classifier
         self.limits = limits or BatchLimits(max_batch_tokens=classifier.batch_tokens)
         self.batcher: Batcher[EncodedText, Prediction] = Batcher(
             classifier.run, self.limits, streams=classifier.streams, on_batch=self._batch_finished
         )
-        self.tokenizer_threads = TokenizerThreads()
-        self.listeners: list[Listener] = []
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.drain()
 
     async def __call__(
         self,
@@ -61,7 +46,7 @@ class AsyncClassifier:
     ) -> list[Prediction]:
         """Classify texts or pairs, as `Classifier` does; without `truncate` a text that is too long is an error."""
         texts = [texts] if isinstance(texts, str) else texts
-        names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
+        names = adapter_names(adapter, len(texts))
         return await self.classify(
             ClassificationRequest(texts=texts, adapters=names, truncate=truncate, windows=windows, overlap=overlap)
         )
@@ -84,14 +69,6 @@ class AsyncClassifier:
         predictions = iter(await self.batcher.submit([row for part in rows for row in part]))
         return [average([next(predictions) for _ in range(len(part))]) for part in rows]
 
-    def models(self) -> list[ModelInfo]:
-        """Return the adapters that are served."""
-        return [self.model.model_info(card) for card in self.classifier.cards.values()]
-
-    def info(self) -> EngineInfo:
-        """Return the facts of the bundle."""
-        return self.model.info()
-
     def stats(self) -> EngineStats:
         """Return the counts of this moment."""
         return self.model.stats(
@@ -100,18 +77,6 @@ class AsyncClassifier:
             waiting=len(self.batcher.queue),
             abandoned=self.batcher.abandoned,
         )
-
-    def subscribe(self, listener: Listener) -> None:
-        """Call `listener` with every event."""
-        self.listeners.append(listener)
-
-    def load(self, folder: Path, *, replace: bool = False) -> ModelInfo:
-        """Add the standalone adapter in `folder`, as `Registry.load` describes."""
-        return self.model.model_info(self.classifier.load(folder, replace=replace))
-
-    def unload(self, name: str) -> None:
-        """Remove an adapter, as `Registry.unload` describes."""
-        self.classifier.unload(name)
 
     async def start(self) -> None:
         """Begin to form batches, in the running event loop."""
@@ -154,5 +119,4 @@ class AsyncClassifier:
             queue_seconds=queue_seconds,
             run_seconds=run_seconds,
         )
-        for listener in self.listeners:
-            listener(event)
+        self.report(event)

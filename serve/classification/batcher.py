@@ -60,7 +60,6 @@ class Batcher(Generic[RowType, Result]):
             streams: Batches that may run side by side.
             on_batch: Called after each batch with its rows, the seconds that its oldest row waited, and the seconds
                 that it ran.
-
         """
         self.run, self.limits, self.streams, self.on_batch = run, limits, streams, on_batch
         self.queue: list[QueuedRow[RowType, Result]] = []
@@ -87,7 +86,6 @@ class Batcher(Generic[RowType, Result]):
             DeadlineExceeded: A row waited longer than the limits allow.
             ShuttingDown: The batcher is draining.
             Exception: The error of a row or of its batch.
-
         """
         if self.draining:
             raise ShuttingDown("the server is stopping; send the request to another one")

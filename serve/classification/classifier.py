@@ -20,7 +20,7 @@ from serve.engine import Prediction
 from serve.errors import InputError, ServeError
 from serve.limits import BATCH_TOKENS
 from serve.loaded_model import LoadedModel, LoadOptions
-from serve.requests import Text
+from serve.requests import Text, adapter_names
 from serve.runtime.providers import CPU
 
 CANARY_BATCH = 16
@@ -54,7 +54,6 @@ class Classifier:
         Raises:
             BundleError: The bundle is damaged, or an adapter does not give PyTorch's logits.
             ProviderError: The requested provider cannot run.
-
         """
         self.model = LoadedModel(bundle, **options)
         self.bundle, self.bank = self.model.bundle, self.model.bank
@@ -102,10 +101,9 @@ class Classifier:
         Raises:
             InputError: A text is empty, or is a pair where the adapter takes one text, or the other way round.
             UnknownAdapter: No adapter has that name.
-
         """
         texts = [texts] if isinstance(texts, str) else texts
-        names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
+        names = adapter_names(adapter, len(texts))
         parts: list[Sequence[EncodedText] | Windows] = [
             self.windows(text, name, overlap=overlap) if windows else [self.encode(text, name, truncate=True)]
             for text, name in zip(texts, names, strict=True)

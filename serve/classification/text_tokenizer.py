@@ -79,7 +79,6 @@ class TextTokenizer:
         Raises:
             InputError: The text is empty, not valid Unicode, has a token that the base does not have or, without
                 `truncate`, is longer than the adapter's maximum.
-
         """
         longest = adapter.card.max_length
         encoding = encode(self.tokenizer, *parts(text))
@@ -102,7 +101,6 @@ class TextTokenizer:
         Raises:
             InputError: The text is empty, has a token that the base does not have, or `overlap` leaves no new tokens
                 for a window.
-
         """
         longest = adapter.card.max_length
         overlap = longest // DEFAULT_OVERLAP if overlap is None else overlap

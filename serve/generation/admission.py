@@ -19,7 +19,6 @@ class AdmissionQueue:
             limits: Limits of the queue, the batch and the KV cache.
             vocabulary: Number of logits.
             context_length: Longest sequence that the model was made for; None if it has no such bound.
-
         """
         self.limits, self.vocabulary, self.context_length = limits, vocabulary, context_length
         self.arrived: deque[SequenceState] = deque()
@@ -35,7 +34,6 @@ class AdmissionQueue:
         Raises:
             InputError: One can never be generated, or they never fit into the queue together.
             Overloaded: The queue is full.
-
         """
         for sequence in sequences:
             self._check(sequence)

@@ -5,17 +5,13 @@ import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from serve.adapters.base_adapter import BASE
+from serve.async_engine import AsyncEngine
 from serve.engine import (
     Capability,
-    EngineInfo,
     EngineStats,
     GenerationResult,
-    Listener,
     ModelInfo,
     SequenceFinished,
     StreamEvent,
@@ -26,12 +22,12 @@ from serve.errors import InputError, ShuttingDown
 from serve.generation.generator import Generator, schemas_of
 from serve.generation.request import SequenceState, cancel
 from serve.generation.result import check_streamable, result_of, stripped
-from serve.requests import GenerationRequest
-from serve.runtime.tokenization import TokenizerThreads, check_characters
+from serve.requests import GenerationRequest, adapter_names
+from serve.runtime.tokenization import check_characters
 from serve.sampling_params import GREEDY, SamplingParams
 
 
-class AsyncTextGenerator:
+class AsyncTextGenerator(AsyncEngine):
     """A generator for the tasks of one event loop; `async with` starts it and, at the end, drains it.
 
     Sequences of all callers share batches, each through its own adapter.
@@ -40,24 +36,14 @@ class AsyncTextGenerator:
     capabilities = frozenset({Capability.GENERATE})
 
     def __init__(self, generator: Generator) -> None:
-        self.generator, self.model, self.scheduler = generator, generator.model, generator.scheduler
-        self.tokenizer_threads = TokenizerThreads()
-        self.listeners: list[Listener] = []
+        super().__init__(generator.model, generator.registry)
+        self.generator, self.scheduler = generator, generator.scheduler
         self.change = threading.Condition()
         """Notified when sequences have been submitted, or the end has been announced."""
         self.draining = False
         self.abandoned = 0
         """Sequences that were accepted and not finished, because shutdown was forced."""
         self.worker: threading.Thread | None = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.drain()
 
     async def __call__(
         self,
@@ -69,7 +55,7 @@ class AsyncTextGenerator:
     ) -> list[GenerationResult]:
         """Generate a text for each input, as `Generator` does, without white space around it."""
         texts = [texts] if isinstance(texts, str) else texts
-        names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
+        names = adapter_names(adapter, len(texts))
         request = GenerationRequest(prompts=texts, adapters=names, sampling=sampling, truncate=truncate)
         return [stripped(result) for result in await self.generate(request)]
 
@@ -116,15 +102,10 @@ class AsyncTextGenerator:
 
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served, and the base model of a bank."""
-        generator, cards = self.generator, self.generator.cards
-        models = [self.model.model_info(card) for card in cards.values()]
-        if generator.base is not None and BASE not in cards:
-            models.append(self.model.model_info(generator.base.card, is_base=True))
-        return models
-
-    def info(self) -> EngineInfo:
-        """Return the facts of the bundle."""
-        return self.model.info()
+        base = self.generator.base
+        if base is None or BASE in self.registry.cards:
+            return super().models()
+        return [*super().models(), self.model.model_info(base.card, is_base=True)]
 
     def stats(self) -> EngineStats:
         """Return the counts of this moment."""
@@ -136,18 +117,6 @@ class AsyncTextGenerator:
             active_sequences=len(self.scheduler.batch.rows),
             tokens_in_flight=self.scheduler.batch.tokens_in_flight,
         )
-
-    def subscribe(self, listener: Listener) -> None:
-        """Call `listener` with every event, in the event loop."""
-        self.listeners.append(listener)
-
-    def load(self, folder: Path, *, replace: bool = False) -> ModelInfo:
-        """Add the standalone adapter in `folder`, as `Registry.load` describes."""
-        return self.model.model_info(self.generator.load(folder, replace=replace))
-
-    def unload(self, name: str) -> None:
-        """Remove an adapter, as `Registry.unload` describes."""
-        self.generator.unload(name)
 
     async def start(self) -> None:
         """Begin to step, in a thread."""
@@ -196,9 +165,7 @@ class AsyncTextGenerator:
         except asyncio.CancelledError:
             self.abandoned += self.draining
             raise
-        event = _event_of(sequence)
-        for listener in self.listeners:
-            listener(event)
+        self.report(_event_of(sequence))
         if sequence.error is not None:
             raise sequence.error
 

@@ -20,7 +20,6 @@ class IncrementalDetokenizer:
         Args:
             decoder: A new decoder, for this text alone.
             stop: Strings that end the text; they are not part of it.
-
         """
         self.decoder, self.stop = decoder, list(stop)
         self.offsets: list[int] = []

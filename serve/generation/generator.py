@@ -33,6 +33,7 @@ from serve.generation.scheduler import ContinuousBatchScheduler
 from serve.generation.token_decoder import decoder_factory
 from serve.limits import GenerationLimits
 from serve.loaded_model import LoadedModel, LoadOptions
+from serve.requests import adapter_names
 from serve.sampling_params import GREEDY, SamplingParams
 
 Grammars = Mapping[tuple[int, ...], Grammar]
@@ -65,7 +66,6 @@ class Generator:
         Raises:
             BundleError: The bundle is damaged, or an adapter does not give PyTorch's logits.
             ProviderError: The requested provider cannot run.
-
         """
         self.model = LoadedModel(bundle, **options)
         self.bundle, self.bank = self.model.bundle, self.model.bank
@@ -118,7 +118,6 @@ class Generator:
             InputError: An input is empty or, without `truncate`, too long, or the parameters exclude every token.
             UnknownAdapter: No adapter has that name.
             GenerationFailed: An adapter gives logits that are not finite.
-
         """
         prompts = self.prompts(texts, adapter, truncate=truncate)
         return self.generate(prompts, max_new_tokens=max_new_tokens, sampling=sampling)
@@ -187,7 +186,7 @@ class Generator:
     ) -> list[Prompt]:
         """Return the prompts of inputs, through one adapter or each through its own."""
         texts = [texts] if isinstance(texts, str) else texts
-        names = [adapter] * len(texts) if adapter is None or isinstance(adapter, str) else adapter
+        names = adapter_names(adapter, len(texts))
         return [self.prompt(text, name, truncate=truncate) for text, name in zip(texts, names, strict=True)]
 
     def sequences(

@@ -79,7 +79,6 @@ class ModelRunner:
 
         Raises:
             Overloaded: Memory is short.
-
         """
         if not (self.cache.fits(rows, tokens) and self.source_cache.fits(rows, source_tokens)):
             self.bindings, self.memory = {}, NO_MEMORY  # they hold the memory that is given back
@@ -106,7 +105,6 @@ class ModelRunner:
 
         Returns:
             Logits after each row's last token, (rows, vocabulary), valid until the next run.
-
         """
         binding, logits = self._reused_binding(len(rows)) if first == 0 else self._binding(first, len(rows))
         binding.bind_cpu_input(INPUT_IDS, pad(ids, self.pad_token_id))

@@ -28,7 +28,6 @@ class PromptEncoder:
             tokenizer: The bundle's tokenizer.
             vocab_size: Number of tokens that the base model has embeddings for; None checks nothing.
             is_encoder_decoder: The prompt is the input of an encoder.
-
         """
         self.tokenizer, self.vocab_size, self.is_encoder_decoder = tokenizer, vocab_size, is_encoder_decoder
         tokenizer.no_padding()
@@ -42,7 +41,6 @@ class PromptEncoder:
         Raises:
             InputError: The text is empty or not valid Unicode, it has a token without an embedding or, without
                 `truncate`, the prompt is longer than the adapter's maximum.
-
         """
         card = adapter.card
         if not text.strip():

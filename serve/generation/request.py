@@ -87,7 +87,6 @@ class SequenceState:
 
         Raises:
             InputError: The request excludes every token, or its grammar cannot be followed.
-
         """
         sampling, token = self.sampling, likeliest
         if not sampling.is_greedy:

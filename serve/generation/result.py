@@ -36,7 +36,6 @@ def check_streamable(sampling: SamplingParams) -> SamplingParams:
 
     Raises:
         InputError: They ask for more than one text.
-
     """
     if sampling.n > 1:
         raise InputError(f"n is {sampling.n}: a stream has one text")

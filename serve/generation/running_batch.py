@@ -51,7 +51,6 @@ class RunningBatch:
         Raises:
             BundleError: The adapter cannot be read from disk again.
             Overloaded: Memory is short.
-
         """
         if self.bank is not None:
             slots, _ = sequence.acquired.enter_context(self.bank.acquire([sequence.adapter]))
@@ -114,7 +113,6 @@ class RunningBatch:
             sequence: A sequence with a beam search.
             sources: For each new beam, the index of the old one that it continues.
             beams: Generated tokens of each new beam.
-
         """
         before = sequence.rows
         cached_tokens = before[0].prompt_tokens + len(beams[0]) - 1

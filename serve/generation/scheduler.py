@@ -55,7 +55,6 @@ class ContinuousBatchScheduler:
         Raises:
             InputError: One can never be generated, or they never fit into the queue together.
             Overloaded: The queue is full.
-
         """
         self.queue.submit(*sequences)
 

@@ -46,7 +46,6 @@ class StaticBatch:
 
         Raises:
             Overloaded: Memory is short.
-
         """
         ids: list[list[int]] = [prompt.input_ids for prompt in prompts]
         sources: list[list[int]] = [[] for _ in prompts]
@@ -94,7 +93,6 @@ def forced_logits(
 
     Returns:
         One array (tokens, vocabulary) for each prompt.
-
     """
     longest = max(map(len, tokens))
     steps = []
@@ -113,7 +111,6 @@ def greedy_logits(
 
     Returns:
         For each prompt its tokens, with the one that ended the text, and the logits before each, (tokens, vocabulary).
-
     """
     ends = [prompt.adapter.card.eos_token_ids for prompt in prompts]
     tokens: list[list[int]] = [[] for _ in prompts]

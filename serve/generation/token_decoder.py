@@ -93,7 +93,6 @@ class SeparateDecoder:
             special: Tokens that have no text.
             anchor: A token that has a text at any position.
             falls_back: The vocabulary has byte tokens.
-
         """
         self.tokenizer, self.special, self.falls_back = tokenizer, special, falls_back
         self.anchor, self.anchor_text = anchor, tokenizer.decode([anchor])

@@ -41,7 +41,6 @@ def make_app(
         max_client_batch_size: Most texts in one request.
         payload_limit: Most bytes of a request's body.
         protocols: Protocols to offer, by name.
-
     """
 
     @asynccontextmanager

@@ -64,7 +64,6 @@ class Buffers(Protocol):
 
         Raises:
             MemoryError: The device does not have enough memory.
-
         """
 
     def resized(self, layouts: Layouts) -> Self:

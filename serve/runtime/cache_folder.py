@@ -21,7 +21,6 @@ def new_entry(target: Path) -> Iterator[Path]:
 
     Raises:
         OSError: The cache cannot be written.
-
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial.", dir=target.parent, ignore_cleanup_errors=True) as partial:

@@ -47,7 +47,6 @@ def cache_key(hashes: Sequence[str], provider: str, disabled_optimizers: Sequenc
         hashes: sha256 of the model's files.
         provider: Execution provider that the graph is optimised for.
         disabled_optimizers: Optimizers of ONNX Runtime that are switched off.
-
     """
     facts = [sorted(hashes), provider, sorted(disabled_optimizers), ort.__version__, _cpu_model()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -66,7 +65,6 @@ def cached_session(
         key: Name of the entry, from `cache_key`.
         make_options: Makes the options of a session.
         open_graph: Opens a session for an ONNX file.
-
     """
     entry = cache / key
     try:

@@ -29,7 +29,6 @@ def choose_provider(requested: str = "auto") -> ProviderChoice:
 
     Raises:
         ProviderError: CUDA is requested and cannot run.
-
     """
     if requested == "cpu":
         return ProviderChoice(CPU, "as requested")

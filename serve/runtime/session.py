@@ -42,7 +42,6 @@ def open_session(
     Raises:
         BundleError: ONNX Runtime cannot load the model.
         ProviderError: A required provider did not start.
-
     """
     make_options, open_graph = partial(_options, choice, threads), partial(_open_graph, choice)
     if choice.provider == CUDA:

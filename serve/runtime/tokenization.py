@@ -27,7 +27,6 @@ def encode(tokenizer: Tokenizer, text: str, second: str | None = None) -> Encodi
 
     Raises:
         InputError: A text is empty or has a lone surrogate.
-
     """
     if not text.strip() or (second is not None and not second.strip()):
         raise InputError("the text is empty")
@@ -54,7 +53,6 @@ def check_vocabulary(ids: Sequence[int], tokenizer: Tokenizer, vocab_size: int |
         ids: Token ids.
         tokenizer: The tokenizer, which names the token in the error.
         vocab_size: Number of tokens that the base model has embeddings for; None checks nothing.
-
     """
     if vocab_size is not None and (largest := max(ids, default=0)) >= vocab_size:
         raise InputError(

@@ -39,7 +39,6 @@ class KVCache:
             step: Tokens by which the buffers grow.
             is_written: Runs write the buffers as well as read them.
             device: Kind of device that holds them.
-
         """
         self.edges = {edge.name: edge for edge in edges}
         self.symbol, self.max_tokens, self.step, self.is_written = token_symbol, max_tokens, step, is_written
@@ -57,7 +56,6 @@ class KVCache:
 
         Raises:
             Overloaded: Memory is short; the buffers stay as they are.
-
         """
         if self.fits(rows, tokens):
             return

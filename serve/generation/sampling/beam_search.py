@@ -51,7 +51,6 @@ class BeamSearch:
 
         Returns:
             For each of the new beams, the index of the old one that it continues.
-
         """
         totals = self._totals(logits)
         count, length = self.sampling.num_beams, len(self.beams[0]) + 1

@@ -43,7 +43,6 @@ def process_logits(
 
     Returns:
         A new array (vocabulary,).
-
     """
     scores = logits.astype(np.float32, copy=True)
     seen = np.unique(np.array([*prompt, *tokens], np.int64))

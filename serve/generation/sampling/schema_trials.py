@@ -102,7 +102,6 @@ class SchemaTrials:
             InputError: The schema is invalid, or compiling it exceeds the budget.
             ShuttingDown: The trial was cancelled.
             GenerationFailed: The process cannot work.
-
         """
         if trial.cancelled:
             raise ShuttingDown(STOPPED)

@@ -33,7 +33,6 @@ def compile_schema(schema: str, tokenizer: Any) -> Any:
 
     Raises:
         ValueError: llguidance cannot follow the schema.
-
     """
     from llguidance import LLMatcher, LLParserLimits  # not at the top: the script learns its path from its arguments
 

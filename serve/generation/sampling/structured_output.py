@@ -49,7 +49,6 @@ class GrammarState:
 
         Raises:
             InputError: llguidance cannot follow the schema any further, or the text is complete.
-
         """
         size = self.grammar.vocabulary
         bits = allocate_token_bitmask(1, size)
@@ -66,7 +65,6 @@ class GrammarState:
 
         Raises:
             InputError: llguidance cannot follow the schema any further.
-
         """
         if not self.matcher.consume_token(token):
             raise self._failure()
@@ -86,7 +84,6 @@ class GrammarCache:
             tokenizer: The bundle's tokenizer, converted once for each set of end-of-sequence tokens.
             vocabulary: Number of logits.
             budget: Bounds of compiling a schema.
-
         """
         self.tokenizer, self.vocabulary, self.budget = tokenizer, vocabulary, budget or CompileBudget()
         self.converted: dict[EosTokens, LLTokenizer] = {}
@@ -105,7 +102,6 @@ class GrammarCache:
         Raises:
             InputError: llguidance cannot follow the schema, or compiling it exceeds the budget.
             Overloaded: Too many schemas wait.
-
         """
         future, trial = self._begin(schema, eos_token_ids)
         try:
@@ -199,7 +195,6 @@ def _serialized(schema: Mapping[str, Any]) -> str:
 
     Raises:
         InputError: It is no JSON, or too long.
-
     """
     try:
         text = json.dumps(schema)

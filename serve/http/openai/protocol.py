@@ -84,7 +84,6 @@ class CompletionRequest(Body):
 
         Raises:
             InputError: A value is out of range, or the request asks for more than `max_results` texts.
-
         """
         prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
         if not 1 <= len(prompts) * self.n <= max_results:

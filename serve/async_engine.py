@@ -1,0 +1,61 @@
+"""The base class of engines: what an engine over a loaded model does the same, whatever it answers."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from serve.adapters.registry import Registry
+from serve.engine import EngineInfo, Event, Listener, ModelInfo
+from serve.loaded_model import LoadedModel
+from serve.runtime.tokenization import TokenizerThreads
+
+
+class AsyncEngine:
+    """An engine for the tasks of one event loop; `async with` starts it and, at the end, drains it."""
+
+    def __init__(self, model: LoadedModel, registry: Registry) -> None:
+        self.model, self.registry = model, registry
+        self.tokenizer_threads = TokenizerThreads()
+        self.listeners: list[Listener] = []
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain()
+
+    async def start(self) -> None:
+        """Begin to process requests."""
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        """Refuse new requests and return when all accepted ones are answered."""
+        raise NotImplementedError
+
+    def models(self) -> list[ModelInfo]:
+        """Return the adapters that are served."""
+        return [self.model.model_info(card) for card in self.registry.cards.values()]
+
+    def info(self) -> EngineInfo:
+        """Return the facts of the bundle."""
+        return self.model.info()
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` with every event, in the event loop."""
+        self.listeners.append(listener)
+
+    def report(self, event: Event) -> None:
+        """Pass an event to every listener."""
+        for listener in self.listeners:
+            listener(event)
+
+    def load(self, folder: Path, *, replace: bool = False) -> ModelInfo:
+        """Add the standalone adapter in `folder`, as `Registry.load` describes."""
+        return self.model.model_info(self.registry.load(folder, replace=replace))
+
+    def unload(self, name: str) -> None:
+        """Remove an adapter, as `Registry.unload` describes."""
+        self.registry.unload(name)
