@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from adamix_export.errors import ParityError
 from serve.adapters.canaries import compare_canaries
 from serve.bundle.adapter import AdapterCard
-from serve.bundle.graph_io import BANK
+from serve.bundle.graph_io import ATTENTION_MASK, BANK, BATCH, INPUT_IDS, MAX_LENGTH, SEQUENCE, TOKEN_TYPE_IDS
 from serve.bundle.manifest import Edge
 from serve.bundle.reader import Bundle
 from serve.errors import BundleError
 
 Run = Callable[[dict[str, NDArray[Any]]], NDArray[Any]]
 """Takes the inputs of a batch of one, cache included, and returns its logits."""
-TYPE_IDS = "token_type_ids"
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 
@@ -42,10 +41,10 @@ def check_canaries(run: Run, edges: list[Edge], card: AdapterCard, bundle: Bundl
 def _feeds(edges: list[Edge], card: AdapterCard, row: int) -> dict[str, NDArray[Any]]:
     """Return the inputs (1, …) of a canary: ones in the attention mask, zeros in the cache and everywhere else."""
     ids = card.canary_ids[row]
-    tokens = {"input_ids": np.array([ids], np.int64), "attention_mask": np.ones((1, len(ids)), np.int64)}
-    if card.canary_token_type_ids and any(edge.name == TYPE_IDS for edge in edges):
-        tokens[TYPE_IDS] = np.array([card.canary_token_type_ids[row]], np.int64)
-    sizes = {"batch": 1, "sequence": len(ids), "max_length": len(ids)}
+    tokens = {INPUT_IDS: np.array([ids], np.int64), ATTENTION_MASK: np.ones((1, len(ids)), np.int64)}
+    if card.canary_token_type_ids and any(edge.name == TOKEN_TYPE_IDS for edge in edges):
+        tokens[TOKEN_TYPE_IDS] = np.array([card.canary_token_type_ids[row]], np.int64)
+    sizes = {BATCH: 1, SEQUENCE: len(ids), MAX_LENGTH: len(ids)}
     others = [edge for edge in edges if edge.name not in tokens and not edge.name.startswith(BANK)]
     return tokens | {
         edge.name: np.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape], DTYPES[edge.dtype])

@@ -17,7 +17,7 @@ from adamix_export.converters.canaries import check_canaries
 from adamix_export.errors import ExportError
 from serve.adapters.bank import Bank
 from serve.bundle.adapter import Adapter, AdapterCard
-from serve.bundle.graph_io import BANK
+from serve.bundle.graph_io import ADAPTER_IDS, BANK, INPUT_IDS, LOGITS
 from serve.bundle.manifest import MODEL, Edge
 from serve.bundle.reader import Bundle
 from serve.runtime.providers import CPU, ProviderChoice
@@ -25,7 +25,6 @@ from serve.runtime.session import open_session
 
 SUFFIX = ".onnx_adapter"
 MARK = "*" + SUFFIX
-IDS = "adapter_ids"
 BATCH = "adapter_batch"
 VERSION = 1
 SLOT = 1
@@ -47,7 +46,7 @@ def write_onnx_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path) -
     for adapter in adapters:
         write_adapter(parameters(bundle, adapter), folder / f"{adapter.card.name}{SUFFIX}")
     session = open_session(folder / MODEL, ProviderChoice(CPU, "to run canary texts"))
-    edges = [edge for edge in bundle.manifest.inputs if edge.name != IDS]
+    edges = [edge for edge in bundle.manifest.inputs if edge.name != ADAPTER_IDS]
     for adapter in adapters:
         _check(session, folder / f"{adapter.card.name}{SUFFIX}", edges, adapter.card, bundle)
     return "adapter = onnxruntime.LoraAdapter(); adapter.Load(FILE); run_options.add_active_adapter(adapter)"
@@ -92,7 +91,7 @@ def adapted_graph(model: onnx.ModelProto) -> onnx.ModelProto:
             value.name = value.name.removeprefix(BANK)
             value.type.tensor_type.shape.dim[0].dim_value = 1
             graph.initializer.append(_zeros(value))
-    inputs = [value for value in graph.input if value.name != IDS]
+    inputs = [value for value in graph.input if value.name != ADAPTER_IDS]
     del graph.node[:], graph.input[:]
     graph.input.extend(inputs)
     graph.node.extend([*_no_ids(), *kept])
@@ -103,8 +102,8 @@ def _no_ids() -> list[onnx.NodeProto]:
     """Return nodes that compute `adapter_ids` (batch,) as zeros: the graph still reads its shape."""
     zero = numpy_helper.from_array(np.zeros(1, np.int64))
     return [
-        helper.make_node("Shape", ["input_ids"], [BATCH], start=0, end=1),
-        helper.make_node("ConstantOfShape", [BATCH], [IDS], value=zero),
+        helper.make_node("Shape", [INPUT_IDS], [BATCH], start=0, end=1),
+        helper.make_node("ConstantOfShape", [BATCH], [ADAPTER_IDS], value=zero),
     ]
 
 
@@ -120,4 +119,4 @@ def _check(session: ort.InferenceSession, file: Path, edges: list[Edge], card: A
     active, options = ort.LoraAdapter(), ort.RunOptions()
     active.Load(str(file))
     options.add_active_adapter(active)
-    check_canaries(lambda feeds: session.run(["logits"], feeds, options)[0], edges, card, bundle)
+    check_canaries(lambda feeds: session.run([LOGITS], feeds, options)[0], edges, card, bundle)

@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from adamix_export.converters.canaries import check_canaries
-from adamix_export.converters.onnx_adapter import IDS
 from adamix_export.errors import ExportError
 from serve.adapters.bank import Bank
 from serve.bundle.adapter import Adapter
-from serve.bundle.graph_io import BANK
+from serve.bundle.graph_io import ADAPTER_IDS, BANK, LOGITS
 from serve.bundle.manifest import MODEL, Edge
 from serve.bundle.reader import Bundle
 from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
 
 MARK = "config.pbtxt"
-LABELS = "labels.txt"
+LABELS_FILE = "labels.txt"
 VERSION = "1"
 TASK = "text-classification"
 DATA = "model.onnx.data"
@@ -48,15 +47,15 @@ def write_triton(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
         onnx.save(_constant_bank(bundle, adapters), version / MODEL)
     else:
         shutil.copy(bundle.model, version / MODEL)
-        (folder / LABELS).write_text("".join(f"{label}\n" for label in adapters[0].card.labels), "utf-8")
+        (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in adapters[0].card.labels), "utf-8")
     if DATA in bundle.manifest.files:
         shutil.copy(bundle.folder / DATA, version / DATA)
     (folder / MARK).write_text(_config(bundle, adapters), "utf-8")
     session = open_session(version / MODEL, ProviderChoice(CPU, "to run canary texts"))
     for adapter in adapters:
-        ids = {IDS: np.array([slots[adapter.card.name]])} if bundle.manifest.shape == "bank" else {}
+        ids = {ADAPTER_IDS: np.array([slots[adapter.card.name]])} if bundle.manifest.shape == "bank" else {}
         check_canaries(partial(_logits, session, ids), bundle.manifest.inputs, adapter.card, bundle)
-    numbers = f"; {IDS} are {slots}" if bundle.manifest.shape == "bank" else ""
+    numbers = f"; {ADAPTER_IDS} are {slots}" if bundle.manifest.shape == "bank" else ""
     return f"tritonserver --model-repository PARENT_FOLDER; all sequences of a request have the same length{numbers}"
 
 
@@ -74,7 +73,7 @@ def _constant_bank(bundle: Bundle, adapters: list[Adapter]) -> onnx.ModelProto:
 def _config(bundle: Bundle, adapters: list[Adapter]) -> str:
     """Return the configuration in protobuf's text format; Triton batches sequences of the same length."""
     merged = bundle.manifest.shape == "merged"
-    labels = f' label_filename: "{LABELS}"' if merged else ""
+    labels = f' label_filename: "{LABELS_FILE}"' if merged else ""
     inputs = [edge for edge in bundle.manifest.inputs if not edge.name.startswith(BANK)]
     lines = [
         'backend: "onnxruntime"',
@@ -111,5 +110,5 @@ def _parameter(name: str, value: str) -> str:
 
 def _logits(session: ort.InferenceSession, ids: dict[str, Any], feeds: dict[str, Any]) -> NDArray[Any]:
     """Run a batch of one with the id of its adapter, if the graph takes one."""
-    logits: NDArray[Any] = session.run(["logits"], feeds | ids)[0]
+    logits: NDArray[Any] = session.run([LOGITS], feeds | ids)[0]
     return logits

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from adamix_export.passes.matrices import Array, products
 from adamix_export.precision.weight_only import ActivationGrams
 from serve.adapters.bank import Bank
+from serve.bundle.graph_io import ADAPTER_IDS, ATTENTION_MASK, BATCH, INPUT_IDS, MAX_LENGTH, SEQUENCE, TOTAL
 from serve.runtime.graph_check import session_edges
 from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
@@ -37,11 +38,11 @@ def collect_activation_grams(file: Path, texts: Sequence[CalibrationText], bank:
     inputs, _ = session_edges(session)
     for text in texts:
         length = len(text.ids)
-        sizes = {"batch": 1, "sequence": length, "total": length, "max_length": length}
+        sizes = {BATCH: 1, SEQUENCE: length, TOTAL: length, MAX_LENGTH: length}
         given: dict[str, NDArray[np.int64]] = {
-            "input_ids": np.array([text.ids], np.int64),
-            "attention_mask": np.ones((1, length), np.int64),
-            "adapter_ids": np.array([text.slot], np.int64),
+            INPUT_IDS: np.array([text.ids], np.int64),
+            ATTENTION_MASK: np.ones((1, length), np.int64),
+            ADAPTER_IDS: np.array([text.slot], np.int64),
         }
         fixed = bank.feeds if bank else {}
         feeds = {

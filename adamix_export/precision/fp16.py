@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from adamix_export.passes.nodes import constant, insert_after_producer
-from serve.bundle.graph_io import BANK
+from serve.bundle.graph_io import BANK, PAST, PRESENT
 
 FP32, FP16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 FP32_OPERATORS = {
@@ -27,8 +27,6 @@ FP32_OPERATORS = {
 """Operators that stay in fp32: they exceed fp16's range or have a type attribute; Gemm is a classifier's head."""
 CARRIERS = {"Gather", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity"}
 """Operators whose output is still a weight if their input is one of a bank's weights."""
-CACHE = "past_key_values."
-STATE = "present."
 LARGEST = np.finfo(np.float16).max
 
 
@@ -37,7 +35,7 @@ def to_fp16(graph: ir.Graph) -> None:
     fp32_nodes = _fp32_nodes(graph)
     converted: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
     for value in graph.inputs:
-        if (value.name or "").startswith(CACHE):
+        if (value.name or "").startswith(PAST):
             value.dtype = FP16
     nodes = list(graph)
     for node in nodes:
@@ -53,7 +51,7 @@ def to_fp16(graph: ir.Graph) -> None:
                 converted[given, target] = _converted(graph, given, target)
             node.replace_input_with(index, converted[given, target])
     for index, output in enumerate(graph.outputs):
-        if output.dtype == FP16 and not (output.name or "").startswith(STATE):
+        if output.dtype == FP16 and not (output.name or "").startswith(PRESENT):
             name, output.name = output.name, f"{output.name}_fp16"
             graph.outputs[index] = _converted(graph, output, FP32)
             graph.outputs[index].name = name

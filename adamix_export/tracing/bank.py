@@ -16,11 +16,7 @@ from adamix_train.mixture.adapters import Adapter, make_adapter
 from adamix_train.mixture.layers import features
 from adamix_train.mixture.projection import Projection
 from adamix_train.mixture.shape import AdapterShape
-from serve.bundle.graph_io import BANK
-
-ADAPTER_IDS = "adapter_ids"
-SLOTS = "slots"
-LABELS = "labels"
+from serve.bundle.graph_io import ADAPTER_IDS, BANK, BATCH, LABELS, SLOTS
 
 
 @dataclass
@@ -36,7 +32,7 @@ class Stacks:
 
     def inputs(self, belongs: Callable[[str], bool] = lambda name: True) -> Shapes:
         """Return the shapes, by name, of the bank's inputs; `belongs` selects among the stacks."""
-        shapes: Shapes = {ADAPTER_IDS: ("batch",)}
+        shapes: Shapes = {ADAPTER_IDS: (BATCH,)}
         return shapes | {BANK + name: shape for name, shape in self.shapes.items() if belongs(name)}
 
     def read(self, tensors: Mapping[str, Tensor]) -> None:

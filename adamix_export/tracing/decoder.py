@@ -20,11 +20,19 @@ from adamix_export.tracing.bank import Stacks
 from adamix_export.tracing.cached_attention import Cache, caching, head_width
 from adamix_export.tracing.norm import fuse_norms
 from adamix_export.tracing.torch_export import Shapes, write_onnx
-from serve.bundle.graph_io import BANK
+from serve.bundle.graph_io import (
+    ATTENTION_MASK,
+    BANK,
+    BATCH,
+    INPUT_IDS,
+    LOGITS,
+    MAX_LENGTH,
+    PAST,
+    PRESENT,
+    SEQUENCE,
+    TOTAL,
+)
 
-MAX_LENGTH = "max_length"
-PAST = "past_key_values."
-PRESENT = "present."
 States = list[tuple[str, str]]
 """The names of the key and the value of each layer."""
 
@@ -40,7 +48,7 @@ class Decoder(nn.Module):
         """Return logits (batch, 1, vocabulary) and the keys and values of every layer."""
         if self.stacks is not None:
             self.stacks.read(tensors)
-        ids, mask = tensors["input_ids"], tensors["attention_mask"]
+        ids, mask = tensors[INPUT_IDS], tensors[ATTENTION_MASK]
         last = mask.sum(1) - 1
         self.cache.last = last.to(torch.int32)
         self.cache.total = torch.scalar_tensor(mask.shape[1], dtype=torch.int32)
@@ -74,7 +82,7 @@ class Decoder(nn.Module):
     def run(self, tensors: dict[str, Tensor]) -> Tensor:
         """Return the logits of the last hidden states, with the model's own scaling and soft-capping."""
         positions = self.cache.positions.clamp(min=0)
-        return self.model(input_ids=tensors["input_ids"], position_ids=positions, use_cache=False).logits
+        return self.model(input_ids=tensors[INPUT_IDS], position_ids=positions, use_cache=False).logits
 
 
 def write_graph(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:
@@ -96,16 +104,16 @@ def state_names(layers: int, infix: str = "") -> States:
 def write_steps(decoder: Decoder, heads: int, inputs: Shapes, file: Path) -> None:
     """Write the graph of a decoder with `heads` key-value heads; `inputs` are those besides tokens and cache."""
     names = [name for pair in decoder.states for name in pair]
-    buffer = ("batch", heads, MAX_LENGTH, head_width(decoder.model))
+    buffer = (BATCH, heads, MAX_LENGTH, head_width(decoder.model))
     write_onnx(
         decoder.eval(),
         {
-            "input_ids": ("batch", "sequence"),
-            "attention_mask": ("batch", "total"),
+            INPUT_IDS: (BATCH, SEQUENCE),
+            ATTENTION_MASK: (BATCH, TOTAL),
             **{PAST + name: buffer for name in names},
             **inputs,
         },
-        outputs=["logits", *(PRESENT + name for name in names)],
+        outputs=[LOGITS, *(PRESENT + name for name in names)],
         floats=(PAST, BANK),
         file=file,
         further=(fuse_projections,),

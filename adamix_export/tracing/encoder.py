@@ -11,7 +11,7 @@ from adamix_export.tracing.attention import register
 from adamix_export.tracing.bank import Stacks
 from adamix_export.tracing.deberta_attention import positions_by_row
 from adamix_export.tracing.torch_export import Shapes, write_onnx
-from serve.bundle.graph_io import BANK
+from serve.bundle.graph_io import BANK, BATCH, LOGITS, SEQUENCE
 
 PASSES = (narrow_to_first_token, fuse_qkv_attention)
 """Passes that make a classifier's graph faster."""
@@ -37,9 +37,9 @@ def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks 
     `token_inputs` are the names of the tokenizer's outputs that the model takes. With `stacks` the graph also takes
     `adapter_ids` and the bank's weights.
     """
-    shapes: Shapes = dict.fromkeys(token_inputs, ("batch", "sequence"))
+    shapes: Shapes = dict.fromkeys(token_inputs, (BATCH, SEQUENCE))
     shapes |= stacks.inputs() if stacks else {}
     model.set_attn_implementation(register())
     encoder = Encoder(model, token_inputs, stacks).eval()
     with positions_by_row(model):
-        write_onnx(encoder, shapes, outputs=["logits"], floats=(BANK,), file=file, further=PASSES)
+        write_onnx(encoder, shapes, outputs=[LOGITS], floats=(BANK,), file=file, further=PASSES)

@@ -20,17 +20,26 @@ from adamix_export.errors import ExportError
 from adamix_export.tracing.attention import register
 from adamix_export.tracing.bank import Stacks
 from adamix_export.tracing.cached_attention import Cache, caching
-from adamix_export.tracing.decoder import PAST, PRESENT, Decoder, States, state_names, write_steps
+from adamix_export.tracing.decoder import Decoder, States, state_names, write_steps
 from adamix_export.tracing.merged import replace_module
 from adamix_export.tracing.norm import fuse_norms
 from adamix_export.tracing.torch_export import Shapes, write_onnx
-from serve.bundle.graph_io import BANK
+from serve.bundle.graph_io import (
+    ATTENTION_MASK,
+    BANK,
+    BATCH,
+    ENCODER_ATTENTION_MASK,
+    INPUT_IDS,
+    PAST,
+    PRESENT,
+    SEQUENCE,
+    SOURCE,
+)
 
 ENCODER_MODULES = re.compile(r"encoder\.|.*\.EncDecAttention\.[kv]\.")
 """Modules that process the source only."""
 FAMILIES = ("t5", "mt5")
 """Model types with this layout."""
-MASK = "encoder_attention_mask"
 
 
 class Encoder(nn.Module):
@@ -45,7 +54,7 @@ class Encoder(nn.Module):
         if self.stacks is not None:
             self.stacks.read(tensors)
         encoded = self.model.get_encoder()(
-            input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"]
+            input_ids=tensors[INPUT_IDS], attention_mask=tensors[ATTENTION_MASK]
         ).last_hidden_state
         return tuple(
             projection(encoded) for cross in _cross_attentions(self.model) for projection in (cross.k, cross.v)
@@ -84,13 +93,13 @@ class TargetDecoder(Decoder):
         cache.source = {
             layer: (tensors[PAST + key], tensors[PAST + value]) for layer, (key, value) in enumerate(self.sources)
         }
-        cache.source_mask = tensors[MASK].to(torch.int32)
+        cache.source_mask = tensors[ENCODER_ATTENTION_MASK].to(torch.int32)
         # Only the shape of the encoder's hidden states is used: their projections are inputs.
         source = BaseModelOutput(last_hidden_state=tensors[PAST + self.sources[0][0]])
         return self.model(
             encoder_outputs=source,
-            attention_mask=tensors[MASK],
-            decoder_input_ids=tensors["input_ids"],
+            attention_mask=tensors[ENCODER_ATTENTION_MASK],
+            decoder_input_ids=tensors[INPUT_IDS],
             use_cache=False,
         ).logits
 
@@ -109,7 +118,7 @@ def write_graphs(model: PreTrainedModel, stacks: Stacks | None, encoder: Path, d
 
 def _write_encoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:
     model.set_attn_implementation(register())
-    shapes: Shapes = dict.fromkeys(("input_ids", "attention_mask"), ("batch", "sequence"))
+    shapes: Shapes = dict.fromkeys((INPUT_IDS, ATTENTION_MASK), (BATCH, SEQUENCE))
     shapes |= stacks.inputs(lambda name: bool(ENCODER_MODULES.match(name))) if stacks else {}
     sources = state_names(len(_cross_attentions(model)), "encoder.")
     outputs = [PRESENT + name for pair in sources for name in pair]
@@ -120,9 +129,9 @@ def _write_decoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) ->
     config: Any = model.config
     crosses, cache = _cross_attentions(model), Cache()
     states, sources = (state_names(len(crosses), infix) for infix in ("decoder.", "encoder."))
-    inputs: Shapes = {MASK: ("batch", "source")}
+    inputs: Shapes = {ENCODER_ATTENTION_MASK: (BATCH, SOURCE)}
     width = config.num_heads * config.d_kv
-    inputs |= {PAST + name: ("batch", "source", width) for pair in sources for name in pair}
+    inputs |= {PAST + name: (BATCH, SOURCE, width) for pair in sources for name in pair}
     inputs |= stacks.inputs(lambda name: not ENCODER_MODULES.match(name)) if stacks else {}
     for layer, cross in enumerate(crosses):
         for part, name in enumerate("kv"):

@@ -14,9 +14,10 @@ from torch.export import Dim
 
 from adamix_export.errors import ExportError, first_line
 from adamix_export.passes.simplify import simplify
+from serve.bundle.graph_io import BATCH, LABELS, MAX_LENGTH, SEQUENCE, SLOTS, SOURCE, TOTAL
 
 Shapes = dict[str, tuple[int | str, ...]]
-SYMBOLS = {"batch": 3, "sequence": 7, "slots": 5, "labels": 4, "total": 9, "source": 8, "max_length": 17}
+SYMBOLS = {BATCH: 3, SEQUENCE: 7, SLOTS: 5, LABELS: 4, TOTAL: 9, SOURCE: 8, MAX_LENGTH: 17}
 """Example sizes. All differ and are above 1, so that tracing treats none as constant or as equal to another."""
 RANK = 11
 """Example rank of the first adapter kind; that of each further kind is larger by two."""
