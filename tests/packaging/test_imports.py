@@ -29,6 +29,8 @@ VIOLATIONS = {
     "the seam imports a protocol": ("serve/engine.py", "import serve.http.app", 3),
     "one engine imports the other": ("serve/generation/wrong.py", "import serve.classification.classifier", 3),
     "a module of serve has no layer": ("serve/wrong.py", "", 3),
+    "a graph pass imports torch": ("adamix_export/passes/wrong.py", "import torch", 4),
+    "a precision imports the trainer": ("adamix_export/precision/wrong.py", "import adamix_train", 4),
 }
 """A file that is written, what it imports, and the contract that this breaks."""
 

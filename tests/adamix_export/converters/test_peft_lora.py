@@ -94,6 +94,6 @@ def test_only_a_folder_of_the_format_is_replaced(merged: Path, tmp_path: Path) -
         convert(merged, out, "peft")
     convert(merged, out, "peft", force=True)
     (out / "adapter_config.json").rename(out / "mine.json")
-    with pytest.raises(BundleError, match=r"with adapter_config\.json in it: it is not replaced"):
+    with pytest.raises(BundleError, match=r"nor has adapter_config\.json in it: it is not replaced"):
         convert(merged, out, "peft", force=True)
     assert (out / "mine.json").is_file()
