@@ -16,12 +16,12 @@ from adamix_train.artifacts.training_state import load_random_state, load_state,
 from adamix_train.errors import CheckpointError, TrainingError
 from adamix_train.mixture.routing import Route, keep_route
 from adamix_train.peft_method import AdaMixModel
+from adamix_train.training.best_checkpoint import LOSS, wins_tie
 from adamix_train.training.bucket_sampler import BucketSampler
 from adamix_train.training.consistency import consistency_loss, two_views
 from adamix_train.training.objectives import OBJECTIVES, Objective
 from adamix_train.training.unselected import freeze_unselected
 
-LOSS = "eval_loss"
 TIMINGS = ("_runtime", "_per_second")
 SCALER = "scaler.safetensors"
 RNG = "rng_state_{rank}.safetensors"
@@ -117,17 +117,10 @@ class AdaMixTrainer(Trainer):
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Make the newest checkpoint the best if its metric is higher, or the same and its loss is no higher.
-
-        The best one's loss is looked up in the log, which a resumed run has as well.
-        """
+        """Make the newest checkpoint the best if its metric is higher, or if it wins a tie."""
         if super()._determine_best_metric(metrics, trial):
             return True
-        if metrics[f"eval_{self.args.metric_for_best_model}"] != self.state.best_metric:
-            return False
-        best = self.state.best_global_step
-        losses = [entry[LOSS] for entry in self.state.log_history if entry["step"] == best and LOSS in entry]
-        if metrics[LOSS] > losses[-1]:
+        if not wins_tie(self.state, self.args.metric_for_best_model, metrics):
             return False
         self.state.best_global_step = self.state.global_step
         return True
