@@ -12,7 +12,18 @@ kept: ORT_DISABLE_TELEMETRY=0 turns telemetry on. A program that imports `onnxru
 
 import os
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serve.classification.async_classifier import AsyncClassifier
+    from serve.classification.classifier import Classifier
+    from serve.engine import FinishReason, GenerationResult, Prediction
+    from serve.engines import make_engine
+    from serve.generation.async_text_generator import AsyncTextGenerator
+    from serve.generation.generator import Generator
+    from serve.generation.sampling.schema_trials import CompileBudget
+    from serve.limits import BatchLimits, GenerationLimits
+    from serve.sampling_params import SamplingParams
 
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
 
@@ -20,6 +31,7 @@ EXPORTS = {
     "AsyncClassifier": "serve.classification.async_classifier",
     "AsyncTextGenerator": "serve.generation.async_text_generator",
     "BatchLimits": "serve.limits",
+    "CompileBudget": "serve.generation.sampling.schema_trials",
     "Classifier": "serve.classification.classifier",
     "FinishReason": "serve.engine",
     "GenerationLimits": "serve.limits",
@@ -30,7 +42,20 @@ EXPORTS = {
     "make_engine": "serve.engines",
 }
 """Public names and their modules, which are imported on first use."""
-__all__ = sorted(EXPORTS)
+__all__ = [
+    "AsyncClassifier",
+    "AsyncTextGenerator",
+    "BatchLimits",
+    "Classifier",
+    "CompileBudget",
+    "FinishReason",
+    "GenerationLimits",
+    "GenerationResult",
+    "Generator",
+    "Prediction",
+    "SamplingParams",
+    "make_engine",
+]
 
 
 def __getattr__(name: str) -> Any:

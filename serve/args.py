@@ -21,30 +21,30 @@ examples:
 
 Routes: POST /predict for classifiers and regressions; POST /v1/completions and GET /v1/models for generators;
 GET /info, /health, /metrics (Prometheus), /docs (OpenAPI).
-On SIGTERM the server answers the requests in flight and exits.
+On SIGTERM the server completes the requests in flight and exits.
 """
 BATCHES, SEQUENCES = BatchLimits(), GenerationLimits()
 LIMITS: dict[str, str] = {
-    "max_batch_requests": "texts that run at a time "
+    "max_batch_requests": "texts in one batch, or sequences generated at a time "
     f"(default: {BATCHES.max_batch_requests} for classifiers, {SEQUENCES.max_batch_requests} for generators)",
     "max_queued_requests": "texts that wait; beyond that the response is 429 "
     f"(default: {BATCHES.max_queued_requests} for classifiers, {SEQUENCES.max_queued_requests} for generators)",
     "streams": "classifiers: batches that run side by side under load, one thread each, on the CPU "
-    "(default: the threads)",
+    "(default: --threads)",
     "max_batch_tokens": "classifiers: padded tokens of a batch "
     f"(default: {BATCH_TOKENS[CPU]} on the CPU, {BATCH_TOKENS[CUDA]} on a GPU)",
     "max_tokens_in_flight": "generators: KV-cache budget in tokens, active rows × longest possible sequence; a request "
     f"that can never fit is refused, one that does not fit now waits (default: {SEQUENCES.max_tokens_in_flight})",
     "prefill_chunk": "generators: prompt tokens that are processed between two decode steps "
     f"(default: {SEQUENCES.prefill_chunk})",
-    "prefix_tokens": "generators: prompt tokens whose cache is kept for prompts that begin alike; 0 keeps none "
+    "prefix_tokens": "generators: size of the prefix cache in prompt tokens; 0 disables it "
     f"(default: {SEQUENCES.prefix_tokens})",
 }
 """Flags that set a limit of the engine, and their help."""
 REQUESTS: tuple[tuple[str, int, str], ...] = (
     ("--max-client-batch-size", 64, "texts in one request"),
     ("--payload-limit", 2_000_000, "bytes of one request"),
-    ("--exit-timeout-secs", 30, "seconds to answer requests in flight after SIGTERM"),
+    ("--exit-timeout-secs", 30, "seconds to complete requests in flight after SIGTERM"),
 )
 
 
@@ -96,8 +96,8 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
         "--cache",
         type=Path,
         metavar="FOLDER",
-        help="folder of optimised graphs, for the next start and for other servers; each takes one and a half times "
-        "its bundle (default: $ADAMIX_CACHE/graphs or ~/.cache/adamix/graphs)",
+        help="folder of optimised graphs, for the next start and for other servers; each needs 1.5 times the "
+        "disk space of its bundle (default: $ADAMIX_CACHE/graphs or ~/.cache/adamix/graphs)",
     )
     parser.add_argument("--no-cache", action="store_true", help="keep no optimised graph")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """The seam between engines and protocols.
 
-An engine answers requests; a protocol (HTTP, metrics, a page) turns its clients' messages into requests and results
-into messages. Protocols import this module, `serve.requests` and `serve.errors`, and nothing else of an engine, so that
-each new protocol and each new engine is one entry in a table.
+An engine takes requests and returns results; a protocol (HTTP, metrics, a page) turns its clients' messages into
+requests and results into messages. Of an engine, protocols import this module, `serve.requests`,
+`serve.sampling_params` and `serve.errors` alone, so that each new protocol and each new engine is one entry in a table.
 
     engine.classify(ClassificationRequest) -> list[Prediction]
     engine.generate(GenerationRequest)     -> list[GenerationResult]
@@ -50,7 +50,7 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable label."""
+        """The most probable label; of a regression its only label."""
         return self.labels[int(self.logits.argmax())]
 
 
@@ -62,7 +62,9 @@ class FinishReason(enum.StrEnum):
     LENGTH = "length"
     """The sequence reached `max_new_tokens`."""
     CANCELLED = "cancelled"
+    """The caller cancelled the request."""
     FAILED = "failed"
+    """The sequence ended with an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ class EngineStats:
     """Texts in the queue."""
     adapters: int = 0
     abandoned: int = 0
-    """Texts that were accepted and not answered, because shutdown was forced."""
+    """Accepted texts whose caller went away, or was cut off by the end of the server, before the result."""
     slots: int | None = None
     """Adapters that fit on the device at a time; None for a merged bundle."""
     slot_writes: int = 0
@@ -165,7 +167,7 @@ class EngineStats:
     host_adapters: int = 0
     """Adapters with their weights in host memory."""
     active_sequences: int | None = None
-    """Sequences being generated; None for an engine that does not generate."""
+    """KV-cache rows that generate, one for each beam; None for an engine that does not generate."""
     tokens_in_flight: int | None = None
     """KV-cache tokens that the active sequences may come to need."""
 
@@ -208,7 +210,7 @@ class Engine(Protocol):
     capabilities: frozenset[Capability]
 
     def models(self) -> list[ModelInfo]:
-        """Return the adapters that are served, and the base model where it can be asked."""
+        """Return the adapters that are served, and the base model where requests can select it."""
 
     def info(self) -> EngineInfo:
         """Return the facts of the bundle."""

@@ -5,7 +5,7 @@ ServeError
 ├── ProviderError          ONNX Runtime cannot run on the requested provider
 ├── UnknownAdapter         a request names an adapter that is not loaded
 ├── InputError             a request has invalid input
-├── Overloaded             the queue is full
+├── Overloaded             a queue is full, or memory is short
 ├── ClassificationFailed   ONNX Runtime cannot run a text
 ├── GenerationFailed       ONNX Runtime cannot run a sequence, or its adapter gives logits that are not finite
 ├── DeadlineExceeded       a request waited too long in the queue
@@ -34,7 +34,7 @@ class InputError(ServeError):
 
 
 class Overloaded(ServeError):
-    """The queue is full."""
+    """A queue is full, or memory is short: try again later."""
 
 
 class ClassificationFailed(ServeError):

@@ -17,7 +17,7 @@ class BatchLimits:
     max_batch_tokens: int = 512
     """Padded tokens of a batch: rows × longest row. A single longer row still runs, alone."""
     run_overhead_tokens: int = 16
-    """Fixed cost of one run, expressed in tokens: the more, the more padding a larger batch is worth.
+    """Fixed cost of one run, expressed in tokens: higher values accept more padding for larger batches.
 
     MiniLM: 13 on one core, 22 on two."""
     max_batch_requests: int = 64

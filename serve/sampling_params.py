@@ -59,7 +59,7 @@ class SamplingParams:
     num_beams: int = 1
     """Beams of a beam search; 1 is no search."""
     length_penalty: float = 1.0
-    """Exponent of the length that a beam's score is divided by."""
+    """Exponent of a beam's length: score = sum of log probabilities / length ** length_penalty."""
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):

@@ -96,8 +96,8 @@ class Recipe:
         "layers to adapt as a regular expression over whole module names (default: by model family and --sites)", None
     )
     near_identity: bool = _field(
-        "initialise a bottleneck's up projection with N(0, 0.0001), close to no effect (default: the original's "
-        "N(0, 0.02))",
+        "initialise a bottleneck's up projection with standard deviation 0.0001, close to no effect (default: the "
+        "original's 0.02)",
         False,
     )
     routing: str = _field(

@@ -11,7 +11,7 @@ from serve.errors import InputError
 from serve.requests import Text
 from serve.runtime.tokenization import check_vocabulary, encode
 
-DEFAULT_OVERLAP = 4
+OVERLAP_DIVISOR = 4
 """Windows over a long text share one in this many of a window's tokens, unless a request says otherwise."""
 
 
@@ -103,7 +103,7 @@ class TextTokenizer:
                 for a window.
         """
         longest = adapter.card.max_length
-        overlap = longest // DEFAULT_OVERLAP if overlap is None else overlap
+        overlap = longest // OVERLAP_DIVISOR if overlap is None else overlap
         special = self.tokenizer.num_special_tokens_to_add(False)
         if not 0 <= overlap < longest - special:
             raise InputError(

@@ -1,4 +1,4 @@
-"""GET /v1/models: the adapters, and the base model where it can be asked."""
+"""GET /v1/models: the adapters, and the base model where requests can select it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ router = APIRouter()
 
 @router.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
-    """List the adapters, and the base model where it can be asked."""
+    """List the adapters, and the base model where requests can select it."""
     engine: Engine = request.app.state.engine
     parent = engine.info().base["name"]
     return {

@@ -9,7 +9,7 @@ import pytest
 
 from demos.models import sample_model
 
-SHARED = Path(os.environ.get("ADAMIX_DATA") or Path(__file__).parents[3] / "shared" / "data")
+SHARED = Path(os.environ.get("ADAMIX_DATA") or Path(__file__).parents[4] / "shared" / "data")
 
 
 @pytest.fixture(scope="session")
