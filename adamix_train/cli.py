@@ -9,6 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+INSTALL = "run pip install '.[train]' in a clone of the repository"
+
 try:
     from safetensors import SafetensorError
 
@@ -18,7 +20,7 @@ try:
     from adamix_train.run.sweep import sweep
     from adamix_train.run.train import train
 except ImportError as error:
-    sys.exit(f"adamix-train needs the train extra ({error}): pip install 'adamix[train]'")
+    sys.exit(f"adamix-train needs the train extra ({error}): {INSTALL}")
 
 EXAMPLE = """\
 examples:
@@ -52,6 +54,8 @@ def main(argv: list[str] | None = None) -> None:
             _print_sweep(sweep(recipe, seeds), as_json=as_json)
         else:
             _print_results(train(recipe, resume=resume), as_json=as_json)
+    except ImportError as error:
+        sys.exit(f"adamix-train needs the train extra ({error}): {INSTALL}")
     except (AdaMixError, OSError, SafetensorError) as error:
         sys.exit(f"adamix-train: {error}")
     except KeyboardInterrupt:

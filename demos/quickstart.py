@@ -26,18 +26,18 @@ try:
     from demos.tasks import DATA, TASKS, recipe
 
     for needed in ("torch", "onnx", "gradio"):
-        # Imported by the commands that the demo runs, minutes from now; their absence is told here.
+        # Imported minutes later, by the commands that the demo runs; missing ones are reported now.
         if importlib.util.find_spec(needed) is None:
             raise ImportError(f"No module named {needed!r}")
 except ImportError as error:
-    sys.exit(f"adamix-demo needs the demo extra ({error}): pip install 'adamix[demo]'")
+    sys.exit(f"adamix-demo needs the demo extra ({error}): run pip install '.[demo]' in a clone of the repository")
 
 LATENCY_REQUESTS = 50
 BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class AdapterResult:
     """Results of one adapter over HTTP on its test file."""
 
     correct: int
@@ -138,7 +138,7 @@ def _forget_if_changed(out: Path) -> None:
         stamp.write_text(made_with)
 
 
-def _ask(address: str) -> dict[str, Answered]:
+def _ask(address: str) -> dict[str, AdapterResult]:
     """Send every test message, tasks mixed, in batches; then single ones for the latency."""
     cases = [(task, row["text"], row["label"]) for task in TASKS for row in _rows(task)]
     cases.sort(key=lambda case: hashlib.sha256(case[1].encode()).digest())
@@ -154,7 +154,7 @@ def _ask(address: str) -> dict[str, Answered]:
             _predict(client, [case])
             times[case[0]].append(1000 * (time.perf_counter() - started))
     return {
-        task: Answered(correct=correct[task], texts=len(_rows(task)), milliseconds=statistics.median(times[task]))
+        task: AdapterResult(correct=correct[task], texts=len(_rows(task)), milliseconds=statistics.median(times[task]))
         for task in TASKS
     }
 
@@ -173,7 +173,7 @@ def _rows(task: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def _table(info: dict[str, Any], answered: dict[str, Answered], bank: Path) -> list[dict[str, Any]]:
+def _table(info: dict[str, Any], answered: dict[str, AdapterResult], bank: Path) -> list[dict[str, Any]]:
     base_bytes = (bank / "model.onnx.data").stat().st_size
     rows = []
     for task, adapter in info["adapters"].items():

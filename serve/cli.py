@@ -15,7 +15,10 @@ try:
     from serve.engines import make_engine
     from serve.http.app import make_app
 except ImportError as error:
-    sys.exit(f"adamix-serve needs ONNX Runtime ({error}): pip install 'adamix[cpu]' or, with a GPU, 'adamix[gpu]'")
+    sys.exit(
+        f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
+        "or '.[gpu]' with a GPU"
+    )
 
 logger = logging.getLogger(__name__)
 

@@ -77,7 +77,7 @@ def test_the_zero_slot_of_a_bank_is_the_base(export: Export, houlsby: Path, tiny
     base = Adapter(replace(tone.card, sha256="base"), {})
     classifier.bank.slots["base"] = 0
     rows = [classifier.tokenizer.encode(text, base, truncate=True) for text in TEXTS]
-    found = np.stack(classifier._logits(rows, classifier.session))
+    found = np.stack(classifier.runner.logits(rows))
     model = load_classifier(tiny_base, ["negative", "positive"]).eval()
     adapter = tone.tensors
     with torch.no_grad():

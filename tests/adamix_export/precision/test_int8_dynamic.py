@@ -19,7 +19,7 @@ def test_a_row_of_int8_depends_little_on_the_rows_beside_it(
 ) -> None:
     export("bank", runs["classification"], precision="int8")
     classifier = Classifier(tmp_path / "out", provider="cpu")
-    together = classifier.run([classifier.row(text, None, truncate=True) for text in TEXTS])
+    together = classifier.run([classifier.encode(text, None, truncate=True) for text in TEXTS])
     for text, answer in zip(TEXTS, together, strict=True):
         (alone,) = classifier(text)
         assert np.abs(alone.logits - answer.logits).max() <= classifier.bundle.manifest.canary_tolerance
