@@ -42,7 +42,7 @@ MIB = 1 << 20
 MEMORY = """
 import gc, json, resource, sys
 from pathlib import Path
-from serve.classify import Classifier
+from serve import Classifier
 
 def resident():
     gc.collect()

@@ -164,7 +164,7 @@ def take_turns(
 
 
 def load(url: str, clients: int, bodies: list[Any], file: Path) -> dict[str, Any]:
-    """Return what `benchmarks.load` found."""
+    """Return the figures of the load client."""
     file.write_text(json.dumps(bodies))
     command = [sys.executable, "-m", "benchmarks.support.load_client", url, str(clients), str(file)]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -1,6 +1,6 @@
 """Verification of an existing bundle on any machine: hashes, canary texts and, optionally, checkpoints in PyTorch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,7 @@ from adamix_export.parity.report import Parity, describe_difference, read_report
 from adamix_export.tasks.table import EXPORT_TASKS
 from adamix_export.text_format import parity_table
 from serve.bundle.reader import Bundle, open_bundle
-from serve.classification.classifier import Classifier
-from serve.generation.generator import Generator
-
-ENGINES: dict[str, Callable[..., Any]] = {
-    "text-classification": Classifier,
-    "text-generation": Generator,
-    "text2text-generation": Generator,
-}
-"""Engines by the task of a bundle. Opening a bundle in its engine compares its canaries with PyTorch's results."""
+from serve.engines import make_engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +64,8 @@ def verify(
     if data and not checkpoints:
         raise ExportError("labelled texts are compared with a checkpoint in PyTorch: name it with --against")
     bundle = open_bundle(folder)
-    if bundle.manifest.task not in ENGINES:
-        raise ExportError(
-            f"{folder} is of task {bundle.manifest.task}, which cannot be verified; known are {', '.join(ENGINES)} "
-            f"({__name__})"
-        )
     opened = [_open_for(bundle, argument, base) for argument in checkpoints]
-    ENGINES[bundle.manifest.task](bundle, provider="cpu")
+    make_engine(bundle, provider="cpu")  # opening an engine compares the canaries with PyTorch's results
     check = Check(data=data, limit=limit, bounds=_bounds(bundle, tolerance))
     reports = _compare(opened, bundle, check) if opened else {}
     _require_agreement(reports)

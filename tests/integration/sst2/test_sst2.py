@@ -138,7 +138,7 @@ def test_the_floor_tells_broken_code(houlsby: Path, bundles: Path, dev: list[Exa
     found = {}
     for name, weights in broken_adapters(houlsby).items():
         adapter = Adapter(card, {key: weight.numpy() for key, weight in weights.items()})
-        bank.bank = Bank(bank.bundle.manifest.inputs, [adapter])
+        bank.runner.bank = Bank(bank.bundle.manifest.inputs, [adapter])
         found[name] = accuracy([answer.label for answer in bank(texts, adapter="houlsby")], dev)
     assert found.pop("whole") > FLOOR
     assert all(value < FLOOR for value in found.values()), found
