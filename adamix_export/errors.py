@@ -5,7 +5,9 @@ AdaMixError
     └── ParityError  the exported graph does not reproduce PyTorch's results
 """
 
-from adamix_train.errors import AdaMixError
+from adamix_train.errors import AdaMixError, first_line
+
+__all__ = ["ExportError", "ParityError", "first_line"]
 
 
 class ExportError(AdaMixError):
@@ -14,8 +16,3 @@ class ExportError(AdaMixError):
 
 class ParityError(ExportError):
     """The exported graph does not reproduce PyTorch's results."""
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the error's type if it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

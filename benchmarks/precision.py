@@ -24,7 +24,6 @@ from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.parity.bounds import Bounds, Check
 from adamix_export.parity.examples import parity_examples
 from adamix_export.parity.report import PERPLEXITY, Parity
-from adamix_export.parity.verification import ENGINES
 from adamix_export.pipeline.export import EXPORTS, UNBOUNDED
 from adamix_export.pipeline.options import Options
 from adamix_export.precision.table import PRECISIONS
@@ -34,6 +33,7 @@ from benchmarks.support.harness import publish
 from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Findings, Goal, Row
 from benchmarks.support.rounds import Call, Pace, Timing, measure
+from serve import Classifier, Generator
 from serve.bundle.reader import open_bundle
 from serve.bundle.writer import write_manifest
 
@@ -41,6 +41,7 @@ EXACT, PEER = "fp32", "onnxruntime"
 FOR_GPUS = ("fp16", "int4-fp16")
 """Not measured unless asked for: CPUs compute them slowly."""
 ROUNDS = 7
+CLASSIFICATION = "text-classification"
 TEXTS = 64
 """Texts of a timed call to a classifier."""
 PROMPTS = 4
@@ -143,7 +144,7 @@ def caller(source: Checkpoint, limit: int | None) -> Callable[[Path], Call]:
 
     def call_of(folder: Path) -> Call:
         bundle = open_bundle(folder)
-        engine = ENGINES[bundle.manifest.task](bundle, provider="cpu")
+        engine = (Classifier if bundle.manifest.task == CLASSIFICATION else Generator)(bundle, provider="cpu")
         return lambda: engine(texts, **settings)
 
     return call_of

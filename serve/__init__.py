@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from serve.bundle.reader import open_bundle
     from serve.classification.async_classifier import AsyncClassifier
     from serve.classification.classifier import Classifier
     from serve.engine import FinishReason, GenerationResult, Prediction
@@ -40,6 +41,7 @@ EXPORTS = {
     "Prediction": "serve.engine",
     "SamplingParams": "serve.sampling_params",
     "make_engine": "serve.engines",
+    "open_bundle": "serve.bundle.reader",
 }
 """Public names and their modules, which are imported on first use."""
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "Prediction",
     "SamplingParams",
     "make_engine",
+    "open_bundle",
 ]
 
 

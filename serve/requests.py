@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serve.errors import InputError
 from serve.sampling_params import GREEDY, SamplingParams
 
 Text = str | tuple[str, str]
@@ -11,7 +12,11 @@ Text = str | tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationRequest:
-    """Texts or pairs to classify, each through an adapter."""
+    """Texts or pairs to classify, each through an adapter.
+
+    Raises:
+        InputError: There are not as many adapters as texts.
+    """
 
     texts: Sequence[Text]
     adapters: Sequence[str | None]
@@ -25,10 +30,17 @@ class ClassificationRequest:
     max_windows: int | None = None
     """Most windows that the texts may have together; None sets no bound."""
 
+    def __post_init__(self) -> None:
+        _check_counts(self.texts, self.adapters)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """Prompts to continue, each through an adapter."""
+    """Prompts to continue, each through an adapter.
+
+    Raises:
+        InputError: There are not as many adapters as prompts.
+    """
 
     prompts: Sequence[str]
     adapters: Sequence[str | None]
@@ -37,7 +49,15 @@ class GenerationRequest:
     truncate: bool = False
     """Cut prompts that are too long, as in training; otherwise they are an InputError."""
 
+    def __post_init__(self) -> None:
+        _check_counts(self.prompts, self.adapters)
+
 
 def adapter_names(adapter: str | Sequence[str | None] | None, count: int) -> Sequence[str | None]:
     """Return one adapter name for each of `count` texts, from one name for all or from one for each."""
     return [adapter] * count if adapter is None or isinstance(adapter, str) else adapter
+
+
+def _check_counts(texts: Sequence[Text], adapters: Sequence[str | None]) -> None:
+    if len(texts) != len(adapters):
+        raise InputError(f"{len(texts)} texts and {len(adapters)} adapters: name one adapter for each text")

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from adamix_export.commands.signals import StopSignals
@@ -40,6 +41,20 @@ class Command:
         self.add_flags(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         return parser
+
+
+def add_comparison_flags(parser: ArgumentParser, *, default_tolerance: str) -> None:
+    """Add the flags of a comparison with PyTorch; the command describes its default tolerance."""
+    parser.add_argument("--base", help="folder or Hub id of the base model (default: the path stored in the run)")
+    parser.add_argument(
+        "--data", type=Path, help="labelled texts to compare on (default: the run's test or validation file)"
+    )
+    parser.add_argument(
+        "--parity-rows",
+        type=positive,
+        help="maximum number of texts to compare (default: 500 for classification, 48 for generation)",
+    )
+    parser.add_argument("--tolerance", type=float, help=f"largest difference of a logit (default: {default_tolerance})")
 
 
 def positive(text: str) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from adamix_export.commands.command import Command, Output, positive
+from adamix_export.commands.command import Command, Output, add_comparison_flags
 from adamix_export.commands.signals import StopSignals
 from adamix_export.errors import ExportError
 from adamix_export.parity.bounds import Check
@@ -26,7 +26,6 @@ def add_flags(parser: ArgumentParser) -> None:
         "checkpoints", nargs="+", metavar="CHECKPOINT … OUT", help="runs of adamix-train; then a new folder"
     )
     parser.add_argument("--shape", choices=SHAPES, help="default: merged for one checkpoint, bank for several")
-    parser.add_argument("--base", help="folder or Hub id of the base model (default: the path stored in the run)")
     parser.add_argument(
         "--slots", type=int, default=0, help="shape bank: spare slots for adapters that are loaded later (default: 0)"
     )
@@ -96,16 +95,9 @@ def _add_precision_flags(parser: ArgumentParser) -> None:
 
 
 def _add_parity_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", type=Path, help="labelled texts for the parity check (default: the run's test or validation file)"
-    )
-    parser.add_argument(
-        "--parity-rows",
-        type=positive,
-        help="maximum number of texts to compare (default: 500 for classification, 48 for generation)",
-    )
-    parser.add_argument(
-        "--tolerance", type=float, help="largest difference of a logit (default: the precision's; 1e-4 in fp32)"
+    add_comparison_flags(
+        parser,
+        default_tolerance="the precision's; 1e-4 in fp32",
     )
     parser.add_argument(
         "--max-metric-drop",

@@ -1,10 +1,9 @@
 """adamix-export verify BUNDLE: check a bundle on this machine."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from adamix_export.commands import inspect
-from adamix_export.commands.command import Command, Output, positive
+from adamix_export.commands.command import Command, Output, add_comparison_flags
 from adamix_export.commands.signals import StopSignals
 
 
@@ -18,10 +17,7 @@ def add_flags(parser: ArgumentParser) -> None:
         metavar="[NAME=]CHECKPOINT",
         help="runs of adamix-train that the bundle's adapters were exported from, to compare with in PyTorch",
     )
-    parser.add_argument("--base", help="folder or Hub id of the base model (default: the path stored in the run)")
-    parser.add_argument("--data", type=Path, help="labelled texts (default: the run's test or validation file)")
-    parser.add_argument("--parity-rows", type=positive, help="maximum number of texts to compare")
-    parser.add_argument("--tolerance", type=float, help="largest difference of a logit (default: that of the export)")
+    add_comparison_flags(parser, default_tolerance="that of the export")
 
 
 def run(args: Namespace, stop: StopSignals) -> Output:

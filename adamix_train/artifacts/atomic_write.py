@@ -10,6 +10,7 @@ from typing import Any
 @contextmanager
 def atomic_file(file: Path) -> Iterator[Path]:
     """Yield a temporary path beside `file`, and rename it to `file` when the block ends without an error."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".partial")
     try:
         yield partial

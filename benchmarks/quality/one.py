@@ -9,10 +9,10 @@ from pathlib import Path
 
 import transformers
 
+from adamix_train.artifacts.atomic_write import write_text
 from adamix_train.recipe.flags import make_recipe
 from adamix_train.run.train import train
 from benchmarks.quality.routes import compare_routes
-from benchmarks.support.report import write_whole
 
 
 def main(folder: Path) -> None:
@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
     routes = compare_routes(recipe) if order["routes"] else {}
     record = {**results, "seconds": seconds, "recipe": order["recipe"], "routes": routes}
     shutil.rmtree(recipe.out)
-    write_whole(folder / "record.json", json.dumps(record, indent=2))
+    write_text(folder / "record.json", json.dumps(record, indent=2))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import statistics
 from pathlib import Path
 
+from adamix_train.artifacts.atomic_write import atomic_file
 from benchmarks.quality.findings import points_of
 from benchmarks.quality.grid import Outcome
 
@@ -27,6 +28,5 @@ def draw_spread(outcome: Outcome, file: Path) -> None:
         axes.set_yticks(range(len(methods)), list(reversed(methods)))
         axes.set(title=title, xlabel="points on the test data")
         axes.grid(axis="x", alpha=0.3)
-    partial = file.with_name(file.name + ".partial")
-    figure.savefig(partial, format="png", dpi=120)
-    partial.replace(file)
+    with atomic_file(file) as partial:
+        figure.savefig(partial, format="png", dpi=120)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.exporters import OnnxConfig, OnnxExporter
 
+from adamix_export.errors import first_line
 from adamix_export.passes.rewrite_file import rewrite_file
 from adamix_export.precision.table import PRECISIONS
 from adamix_export.tracing.encoder import write_graph
@@ -110,7 +111,7 @@ def transformers_side(model: Path, scratch: Path) -> Side:
         (file,) = (scratch / "transformers").rglob("*.onnx")
         return _onnx_side(plain_session(file))
     except Exception as error:
-        raise PeerError(f"its export failed: {str(error).strip().splitlines()[0]}") from error
+        raise PeerError(f"its export failed: {first_line(error)}") from error
 
 
 MAKERS: dict[str, Callable[[Path, Path], Side]] = {

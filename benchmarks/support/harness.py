@@ -7,9 +7,10 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+from adamix_train.artifacts.atomic_write import write_text
 from benchmarks.support.errors import BenchmarkError
 from benchmarks.support.machine import describe_machine
-from benchmarks.support.report import Findings, Report, write_whole
+from benchmarks.support.report import Findings, Report
 from benchmarks.support.rounds import Pace
 
 ROUNDS = 25
@@ -53,7 +54,7 @@ def publish(name: str, command: str, measure: Callable[[], Findings], *, json_to
     if json_to == STDOUT:
         print(report.as_json(), end="")
     elif json_to:
-        write_whole(Path(json_to), report.as_json())
+        write_text(Path(json_to), report.as_json())
 
 
 def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 Row = dict[str, object]
@@ -107,14 +106,6 @@ def table(rows: Sequence[Row]) -> str:
     head, *body = ["| " + " | ".join(map(str.rjust, line, widths)) + " |" for line in cells]
     rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
     return "\n".join([head, rule, *body])
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write `text` to `file`, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(file)
 
 
 def _listed(values: dict[str, Any]) -> str:

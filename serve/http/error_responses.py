@@ -54,7 +54,8 @@ class ErrorResponder:
 
     def body(self, path: str, message: str, kind: ErrorKind, param: str | None = None) -> dict[str, Any]:
         """Return the JSON body of an error."""
-        protocol = next(one for one in self.protocols if f"{path}/".startswith(f"{one.prefix.rstrip('/')}/"))
+        inside = (one for one in self.protocols if f"{path}/".startswith(f"{one.prefix.rstrip('/')}/"))
+        protocol = next(inside, self.protocols[-1])
         return protocol.error_body(shortened(message, MAX_MESSAGE), kind, param)
 
     def response(self, path: str, message: str, kind: ErrorKind, param: str | None = None) -> JSONResponse:
@@ -79,9 +80,9 @@ class ErrorResponder:
         if worst["type"].startswith("json"):
             reason = worst.get("ctx", {}).get("error", worst["msg"])
             return self.response(request.url.path, f"the body is not JSON: {reason}", NOT_JSON)
-        param = ".".join(shortened(str(part), MAX_FIELD) for part in worst["loc"] if part != "body")
-        message = f"{param}: {worst['msg']}" if param else worst["msg"]
-        return self.response(request.url.path, message, INVALID, param or None)
+        place = [shortened(str(part), MAX_FIELD) for part in worst["loc"]]
+        message = f"{'.'.join(place)}: {worst['msg']}" if place else worst["msg"]
+        return self.response(request.url.path, message, INVALID, place[0] if place else None)
 
     async def _http_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)

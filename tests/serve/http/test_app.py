@@ -59,3 +59,5 @@ def test_a_path_belongs_to_the_protocol_of_its_whole_prefix() -> None:
     errors = ErrorResponder(PROTOCOLS.values())
     assert "message" in errors.body("/v1/completions", "no", INVALID)["error"]
     assert errors.body("/v10/completions", "no", INVALID)["error"] == "no"
+    alone = ErrorResponder([PROTOCOLS["openai"]])
+    assert alone.body("/elsewhere", "no", INVALID)["error"]["message"] == "no"

@@ -1,0 +1,17 @@
+import pytest
+
+from serve.errors import InputError
+from serve.requests import ClassificationRequest, GenerationRequest, adapter_names
+
+
+def test_one_name_is_that_of_all_texts_and_a_list_has_one_for_each() -> None:
+    assert adapter_names("tone", 2) == ["tone", "tone"]
+    assert adapter_names(None, 2) == [None, None]
+    assert adapter_names(["a", None], 2) == ["a", None]
+
+
+def test_another_number_of_adapters_than_texts_is_refused() -> None:
+    with pytest.raises(InputError, match="2 texts and 1 adapters"):
+        ClassificationRequest(texts=["a", "b"], adapters=["tone"])
+    with pytest.raises(InputError, match="1 texts and 2 adapters"):
+        GenerationRequest(prompts=["a"], adapters=["one", "two"])
