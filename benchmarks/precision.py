@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -144,7 +145,7 @@ def caller(source: Checkpoint, limit: int | None) -> Callable[[Path], Call]:
 
     def call_of(folder: Path) -> Call:
         bundle = open_bundle(folder)
-        engine = (Classifier if bundle.manifest.task == CLASSIFICATION else Generator)(bundle, provider="cpu")
+        engine: Any = (Classifier if bundle.manifest.task == CLASSIFICATION else Generator)(bundle, provider="cpu")
         return lambda: engine(texts, **settings)
 
     return call_of
