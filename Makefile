@@ -26,11 +26,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup ## train, export, serve and ask two small tasks; PAGE=no ends after the table
 	$(BIN)/adamix-demo $(if $(filter no,$(PAGE)),--no-page)
 
-test: setup ## run every test, a file at a time on each core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test-quick: setup ## run the tests that take seconds
-	$(BIN)/python -m pytest -m 'not slow'
+test: setup ## run every test, a file at a time on each core
+	$(PYTEST)
+
+test-quick: setup ## run the tests that take seconds, and trace no model
+	$(PYTEST) -m 'not slow'
 
 check: setup ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

@@ -11,6 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SWITCH = "ORT_DISABLE_TELEMETRY"
 PACKAGES = ("adamix_train", "adamix_export", "serve", "demos", "benchmarks")

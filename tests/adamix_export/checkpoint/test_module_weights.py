@@ -17,6 +17,8 @@ from serve.bundle.reader import open_bundle
 from tests.adamix_export.conftest import EXPORTS, Check, Options, trained
 from tests.adamix_train.conftest import make_writer, writing_data
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["writing_data"]
 
 DOWN = "base_model.model.bert.encoder.layer.0.output.dense.adamix_modules.down.weight"

@@ -9,6 +9,8 @@ from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import SHAPES
 from adamix_train.recipe.recipe import COLLAPSES
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., None]
 
 

@@ -13,6 +13,8 @@ from serve.generation.prompts import Prompt
 from tests.adamix_export.conftest import Exports
 from tests.adamix_export.converters.peer import peer
 
+pytestmark = pytest.mark.slow
+
 GREEDY = Path(__file__).with_name("genai_greedy.py")
 PROMPTS = [[5, 7, 9, 4], [12, 8, 5], [6, 6, 10, 11, 4, 13], [15]]
 NEW = 12

@@ -15,6 +15,8 @@ from adamix_export.tasks.classification import logits
 from serve.bundle.reader import open_bundle
 from tests.adamix_export.conftest import Exports
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["the parcel was lovely", "a shop was broken", "my parcel", "bad", "it is great great great great"]
 
 

@@ -17,6 +17,8 @@ from serve.bundle.adapter import Adapter
 from serve.bundle.reader import open_bundle
 from serve.errors import BundleError
 
+pytestmark = pytest.mark.slow
+
 INPUTS = {
     "input_ids": torch.tensor([[4, 12, 5, 13], [7, 3, 0, 0]]),
     "attention_mask": torch.tensor([[1] * 4, [1, 1, 0, 0]]),

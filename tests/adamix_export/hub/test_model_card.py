@@ -11,6 +11,8 @@ from adamix_export.hub.model_card import base_name, card_data, hub_id, write_mod
 from serve.bundle.reader import open_bundle
 from tests.adamix_export.conftest import Export
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def source(lora: Path) -> Checkpoint:

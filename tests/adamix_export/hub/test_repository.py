@@ -15,6 +15,8 @@ from tests.adamix_export.conftest import Export, Exports
 from tests.adamix_export.converters.peer import peer
 from tests.fixtures.hub_cache import pull
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["the parcel was lovely", "a shop was broken", "my parcel", "bad", "it is " + "great " * 40]
 
 

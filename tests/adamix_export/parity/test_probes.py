@@ -29,6 +29,8 @@ from tests.adamix_export.conftest import Export
 from tests.adamix_train.conftest import make_writer
 from tests.fixtures.random_checkpoints import OPPOSITES, make_encoder, make_tokenizer, mixture
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 12
 SHORT, LONG = "good", "the parcel was lovely and my shop is bad " * 2 + "awful poor"
 TEXTS = [SHORT, LONG, "it is a great, fine shop", f"{LONG} {LONG}"]

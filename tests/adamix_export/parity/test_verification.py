@@ -14,6 +14,8 @@ from serve.bundle.reader import open_bundle
 from serve.errors import BundleError
 from tests.adamix_export.conftest import Export, trained
 
+pytestmark = pytest.mark.slow
+
 VERIFY = [sys.executable, "-m", "adamix_export.cli", "verify"]
 
 

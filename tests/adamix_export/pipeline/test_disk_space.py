@@ -13,6 +13,8 @@ from adamix_export.errors import ExportError
 from adamix_export.pipeline.disk_space import OVERHEAD_BYTES, bundle_size
 from tests.adamix_export.conftest import Export
 
+pytestmark = pytest.mark.slow
+
 EXPORT = [sys.executable, "-m", "adamix_export.cli"]
 
 Usage = namedtuple("Usage", "total used free")

@@ -20,6 +20,8 @@ from serve.errors import BundleError
 from tests.adamix_export.conftest import Export, trained
 from tests.adamix_train.conftest import make_base
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["the parcel was lovely", "a shop was broken", "my parcel", "bad", "it is great great great great"]
 
 

@@ -10,6 +10,8 @@ from serve.runtime.providers import CUDA
 from serve.sampling_params import SamplingParams
 from tests.adamix_export.conftest import Export
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "the " * 30]
 
 

@@ -11,6 +11,8 @@ from serve.classification.classifier import Classifier
 from tests.adamix_export.conftest import Export
 from tests.adamix_export.precision.matrices import matrices
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "the " * 30]
 
 

@@ -20,6 +20,8 @@ from serve.errors import BundleError
 from serve.generation.generator import Generator
 from tests.adamix_export.conftest import Export
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "the " * 30]
 
 PAIRS = [(text, "it is my") for text in TEXTS]

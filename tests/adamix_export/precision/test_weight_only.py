@@ -1,7 +1,11 @@
 from pathlib import Path
 
+import pytest
+
 from serve.generation.generator import Generator
 from tests.adamix_export.conftest import Export
+
+pytestmark = pytest.mark.slow
 
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "the " * 30]
 

@@ -24,6 +24,8 @@ from serve.errors import InputError
 from tests.adamix_export.conftest import Export
 from tests.fixtures.random_checkpoints import make_encoder, mixture
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "the " * 30]
 PAIRS = [("good", "bad"), ("the parcel was bad", "it is my"), ("a", "the " * 30), ("the good " * 15, "my bad " * 10)]
 MANY = tuple(f"intent {index:02}" for index in range(77))

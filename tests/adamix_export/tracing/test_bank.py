@@ -21,6 +21,8 @@ from serve.classification.classifier import Classifier
 from tests.adamix_export.conftest import Export
 from tests.fixtures.random_checkpoints import make_encoder, mixture
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop"]
 
 WIDTHS = st.fixed_dictionaries(

@@ -11,6 +11,8 @@ from adamix_export.errors import ExportError
 from adamix_export.tracing import decoder
 from tests.fixtures.tiny_models import DECODER, DECODERS
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_sliding_window_is_that_of_the_model(tmp_path: Path) -> None:
     """A row longer than the window: at once, and token by token."""

@@ -17,6 +17,8 @@ from serve.generation.generator import Generator
 from tests.adamix_export.conftest import Export, MakeGenerative
 from tests.fixtures.tiny_models import DECODERS
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["good", "the parcel was bad", "my shop is great it was a fine", "a shop"]
 
 NEW = 12

@@ -21,6 +21,8 @@ from serve.classification.classifier import Classifier
 from tests.adamix_export.conftest import Export
 from tests.fixtures.random_checkpoints import make_encoder, mixture
 
+pytestmark = pytest.mark.slow
+
 KINDS = ["houlsby", "lora", "pfeiffer"]
 
 LONG = "the parcel was good and my shop is awful it is a fine lovely great poor " * 3
