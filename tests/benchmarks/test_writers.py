@@ -22,6 +22,8 @@ from serve.runtime.providers import usable_cores
 from tests.adamix_train.conftest import writing_data
 from tests.fixtures.generation_banks import NAMES, bank_of_writers
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["writing_data"]
 
 

@@ -9,6 +9,8 @@ from adamix_export.commands.bundle_contents import all_graphs, inspect_bundle
 from serve.errors import BundleError
 from tests.adamix_export.conftest import Export
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_is_in_a_bundle_is_what_is_on_disk(export: Export, houlsby: Path, lora: Path, tmp_path: Path) -> None:
     export("bank", f"tone={houlsby}", f"start={lora}")

@@ -17,6 +17,8 @@ from benchmarks.support.errors import PeerError
 from serve.adapters.bank import Bank
 from tests.adamix_export.converters.peer import peer
 
+pytestmark = pytest.mark.slow
+
 PARSE = Path(__file__).with_name("triton_config.py")
 TEXTS = ["the parcel was lovely", "a shop was broken", "my parcel", "bad"]
 

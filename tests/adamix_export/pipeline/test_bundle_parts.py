@@ -1,7 +1,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.adamix_export.conftest import Export
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_graph_tells_nothing_of_the_machine(export: Export, houlsby: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from tests.fixtures.hand_computed_decoder import random_decoder, write_decoder_b
 from tests.serve.conftest import live_app
 from tests.serve.generation.sampling.test_schema_trials import ENDLESS, eventually, runs
 
+pytestmark = pytest.mark.slow
+
 FORMAT = {"type": "json_schema", "json_schema": {"schema": ENDLESS}}
 BODY = {"model": "north", "prompt": "good bad", "max_tokens": 3}
 
