@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from serve.bundle.manifest import Edge
+from serve.bundle.reader import Bundle
+from serve.engine import EngineInfo, EngineStats, ModelInfo
+from serve.errors import BundleError
+from serve.loaded_model import LoadedModel
+from tests.serve.conftest import BASE, LABELS, Reference, card, write_bundle
+
+PARITY = {"tone": {"agreement": 1.0}}
+
+
+@pytest.fixture
+def merged(tmp_path: Path, reference: Reference) -> LoadedModel:
+    fields = {"shape": "merged", "parity": PARITY, "versions": {"onnx": "1"}}
+    return LoadedModel(write_bundle(tmp_path / "merged", reference, ["tone"], **fields), provider="cpu", threads=1)
+
+
+def test_a_merged_bundle_has_no_slots(merged: LoadedModel) -> None:
+    assert merged.info() == EngineInfo(
+        task="text-classification",
+        shape="merged",
+        precision="fp32",
+        provider="CPUExecutionProvider",
+        slots=None,
+        base={"name": "tiny", "sha256": BASE, "model_type": "tiny"},
+        versions={"onnx": "1"},
+    )
+    assert merged.stats({"tone": card("tone")}, waiting=3) == EngineStats(adapters=1, waiting=3)
+
+
+def test_a_bank_has_a_slot_for_each_adapter_and_each_spare_one(tmp_path: Path, reference: Reference) -> None:
+    folder = write_bundle(tmp_path / "spare", reference, ["tone", "intent"], spare_slots=3)
+    assert LoadedModel(folder, provider="cpu", threads=1).info().slots == 5
+
+
+def test_stats_of_a_bank_count_its_slots_and_the_adapters_in_memory(bundle: Bundle) -> None:
+    model = LoadedModel(bundle, provider="cpu", threads=1, slots=1, host_adapters=1)
+    cards = {name: adapter.card for name, adapter in bundle.adapters.items()}
+    before = EngineStats(adapters=2, waiting=3, slots=1, slot_writes=1, host_adapters=1)
+    assert model.stats(cards, waiting=3) == before
+    assert model.bank is not None
+    model.bank.place([bundle.adapters["intent"]])
+    assert model.stats(cards).slot_writes == 2
+
+
+def test_an_adapter_is_described_by_its_card_and_the_parity_of_its_export(merged: LoadedModel) -> None:
+    assert merged.model_info(merged.bundle.adapters["tone"].card) == ModelInfo(
+        name="tone",
+        sha256=merged.bundle.adapters["tone"].card.sha256,
+        kind="lora",
+        labels=LABELS["tone"],
+        pairs=False,
+        regression=False,
+        max_length=8,
+        metrics={"accuracy": 1.0},
+        parity=PARITY["tone"],
+    )
+
+
+def test_an_adapter_that_is_not_of_the_export_has_no_parity(merged: LoadedModel) -> None:
+    assert merged.model_info(card("later")).parity is None
+
+
+def test_a_graph_with_other_outputs_than_the_manifest_lists_is_refused(tmp_path: Path, reference: Reference) -> None:
+    outputs = [Edge(name="scores", dtype="tensor(float)", shape=["batch", "labels"])]
+    folder = write_bundle(tmp_path / "other", reference, ["tone"], outputs=outputs)
+    with pytest.raises(BundleError, match=r"model\.onnx does not have the inputs and outputs that the manifest lists"):
+        LoadedModel(folder, provider="cpu", threads=1)
