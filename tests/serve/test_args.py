@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from serve.args import LIMITS, limits, load_options, parse_args
+from serve.engines import ENGINES
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_every_limit_has_a_flag(name: str) -> None:
+    given = limits(parse_args(["bundle", f"--{name.replace('_', '-')}", "3"]))
+    assert {key for key, value in given.items() if value == 3} == {name}
+
+
+def test_limits_that_are_not_given_are_left_to_the_engine() -> None:
+    assert limits(parse_args(["bundle"])) == {"timeout": 30.0, **dict.fromkeys(LIMITS)}
+
+
+def test_every_limit_is_one_of_an_engine() -> None:
+    assert limits(parse_args(["bundle"])).keys() <= {name for kind in ENGINES.values() for name in kind.limits}
+
+
+def test_zero_disables_the_prefix_cache_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert limits(parse_args(["bundle", "--prefix-tokens", "0"]))["prefix_tokens"] == 0
+    for name in LIMITS.keys() - {"prefix_tokens"}:
+        with pytest.raises(SystemExit):
+            parse_args(["bundle", f"--{name.replace('_', '-')}", "0"])
+        assert "0 is not positive" in capsys.readouterr().err
+
+
+def test_options_of_the_model_are_those_that_were_given() -> None:
+    flags = ["--provider", "cpu", "--threads", "2", "--slots", "3", "--host-adapters", "4", "--cache", "graphs"]
+    assert load_options(parse_args(["bundle", *flags])) == {
+        "provider": "cpu",
+        "threads": 2,
+        "slots": 3,
+        "host_adapters": 4,
+        "cache": Path("graphs"),
+    }
+
+
+def test_graphs_are_kept_in_the_cache_folder_unless_none_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAMIX_CACHE", str(tmp_path))
+    assert load_options(parse_args(["bundle"]))["cache"] == tmp_path / "graphs"
+    assert load_options(parse_args(["bundle", "--no-cache", "--cache", "graphs"]))["cache"] is None
