@@ -87,6 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     if unknown := [name for name in precisions if name not in PRECISIONS]:
         parser.error(f"unknown precision {unknown[0]!r}; known are {', '.join(PRECISIONS)}")
+    logging.getLogger("adamix_export").setLevel(logging.ERROR)
     command = "python -m benchmarks.precision " + " ".join(sys.argv[1:] if argv is None else argv)
     publish(
         "precision",
@@ -100,7 +101,6 @@ def compare_precisions(
     checkpoints: Sequence[str], precisions: Sequence[str], limit: int | None, pace: Pace
 ) -> Findings:
     """Export every checkpoint in every precision that is for it, and time the engine on each."""
-    logging.getLogger("adamix_export").setLevel(logging.ERROR)
     sides: dict[str, dict[str, Side]] = {}
     work: dict[str, dict[str, Call]] = {}
     with tempfile.TemporaryDirectory() as scratch:
