@@ -1,5 +1,6 @@
 """A bundle opened on a device: its sessions and its bank, which every engine stands on."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,10 @@ from serve.adapters.registry import Registry
 from serve.bundle.adapter import Adapter, AdapterCard
 from serve.bundle.reader import Bundle, open_bundle
 from serve.engine import EngineInfo, EngineStats, ModelInfo
-from serve.runtime.buffers import CUDA_DEVICE, HOST
+from serve.runtime.device_memory import CUDA_DEVICE, HOST
 from serve.runtime.graph_check import check_edges
 from serve.runtime.providers import CUDA, choose_provider
-from serve.runtime.session import open_session
+from serve.runtime.session import captures_graphs, open_session
 
 
 class LoadOptions(TypedDict, total=False):
@@ -60,6 +61,10 @@ class LoadedModel:
         self.threads, self.cache, self.choice = threads, cache, choose_provider(provider)
         manifest = self.bundle.manifest
         self.session = self.open_session()
+        self.captures = captures_graphs(self.session)
+        """The session captures its runs as CUDA graphs…"""
+        self.capture_numbers = itertools.count()
+        """…which are told apart by these numbers."""
         check_edges(self.session, self.bundle.model, manifest.inputs, manifest.outputs)
         self.encoder: ort.InferenceSession | None = None
         """The encoder's session; None for a model of one graph."""

@@ -66,6 +66,13 @@ def _fp16(_: ActivationGrams, graph: ir.Graph) -> None:
     to_fp16(graph)
 
 
+def _fp16_for_generation(grams: ActivationGrams, graph: ir.Graph) -> None:
+    from adamix_export.passes.likeliest_token import add_likeliest_token
+
+    _fp16(grams, graph)
+    add_likeliest_token(graph)
+
+
 def _int8_dynamic(_: ActivationGrams, graph: ir.Graph) -> None:
     from adamix_export.precision import int8_dynamic, weight_only
 
@@ -88,7 +95,7 @@ def _int4_weights(grams: ActivationGrams, graph: ir.Graph) -> None:
 
 def _int4_weights_and_fp16(grams: ActivationGrams, graph: ir.Graph) -> None:
     _int4_weights(grams, graph)
-    _fp16(grams, graph)
+    _fp16_for_generation(grams, graph)
 
 
 def _classifiers(setting: Setting) -> Mapping[str, Setting]:
@@ -118,7 +125,7 @@ PRECISIONS: dict[str, Mapping[str, Setting]] = {
         ),
         **_generators(
             Setting(
-                rewrite=_fp16,
+                rewrite=_fp16_for_generation,
                 warning=FP16_WARNING,
                 bounds=Bounds(tolerance=0.5, min_agreement=0.8, max_metric_drop=0.005),
                 min_canary_tolerance=0.5,

@@ -8,16 +8,18 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from serve.adapters.stacks import STACKS, Arrays, Stacks
 from serve.bundle.adapter import Adapter
 from serve.bundle.graph_io import BANK, SLOTS
 from serve.bundle.manifest import Edge
 from serve.errors import BundleError
-from serve.runtime.buffers import HOST
+from serve.runtime.device_memory import HOST
 
 BASE_SLOT = 0
 
@@ -67,9 +69,7 @@ class Bank:
         """Adapters with their weights in host memory by sha256, least recently used first."""
         count = len(adapters) if slots is None else slots
         self.widths = self._widths(adapters, {SLOTS: 1 + count})
-        self.stacks = self._zeros(self.widths)
-        self.feeds = self._on_device()
-        """Stacks as inputs of a run, on the device."""
+        self.stacks, self.inputs = self._allocate(self.widths)
         for adapter in adapters[count:]:
             self._hold(adapter)
         for adapter in adapters[:count]:
@@ -79,6 +79,11 @@ class Bank:
     def capacity(self) -> int:
         """Number of slots for adapters."""
         return self.widths[SLOTS] - 1
+
+    @property
+    def feeds(self) -> dict[str, ort.OrtValue]:
+        """Stacks as inputs of a run, on the device; another object when they have been widened."""
+        return self.inputs.feeds
 
     @contextmanager
     def acquire(self, adapters: Sequence[Adapter]) -> Iterator[tuple[NDArray[np.int64], dict[str, ort.OrtValue]]]:
@@ -167,11 +172,20 @@ class Bank:
         """Resize the stacks, padding with zeros; without memory for that they stay as they are."""
         if widths == self.widths:
             return
-        wide = self._zeros(widths)
-        for name, stack in self.stacks.items():
-            wide[name][tuple(slice(size) for size in stack.shape)] = stack
-        self.widths, self.stacks = widths, wide
-        self.feeds = self._on_device()
+        self.stacks, self.inputs = self._allocate(widths, self.stacks)
+        self.widths = widths
+
+    def _allocate(
+        self, widths: dict[str, int], before: Arrays = MappingProxyType({})
+    ) -> tuple[dict[str, NDArray[np.float32]], Stacks]:
+        """Return stacks with the content of `before`, and zeros elsewhere, in host memory and on the device."""
+        arrays = self._zeros(widths)
+        for name, stack in before.items():
+            arrays[name][tuple(slice(size) for size in stack.shape)] = stack
+        try:
+            return arrays, STACKS[self.device](arrays, self.device)
+        except MemoryError as error:
+            raise BundleError(_no_memory(widths)) from error
 
     def _zeros(self, widths: dict[str, int]) -> dict[str, NDArray[np.float32]]:
         """Return stacks of zeros; a kind of adapter that is absent gets width 1."""
@@ -181,13 +195,7 @@ class Bank:
                 for name, edge in self.edges.items()
             }
         except MemoryError as error:
-            raise BundleError(f"there is not enough memory for {widths[SLOTS] - 1} slots: take fewer") from error
-
-    def _on_device(self) -> dict[str, ort.OrtValue]:
-        """Return the stacks as inputs; on the CPU these share memory with the arrays."""
-        return {
-            BANK + name: ort.OrtValue.ortvalue_from_numpy(stack, self.device, 0) for name, stack in self.stacks.items()
-        }
+            raise BundleError(_no_memory(widths)) from error
 
     def _widths(self, adapters: Sequence[Adapter], least: dict[str, int]) -> dict[str, int]:
         """Return sizes of the symbolic dimensions: those of `least`, or larger where `adapters` need it."""
@@ -216,8 +224,11 @@ class Bank:
                 values = _as_fed(tensors[name])
                 corner = tuple(slice(size) for size in values.shape)
                 stack[slot][corner] = values
-            if self.device != HOST:
-                self.feeds[BANK + name].update_inplace(stack)
+        self.inputs.update(slot)
+
+
+def _no_memory(widths: Mapping[str, int]) -> str:
+    return f"there is not enough memory for {widths[SLOTS] - 1} slots: take fewer"
 
 
 def _as_fed(tensor: NDArray[np.float32]) -> NDArray[np.float32]:

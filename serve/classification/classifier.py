@@ -60,7 +60,8 @@ class Classifier:
         self.batch_tokens = batch_tokens or BATCH_TOKENS[self.model.provider]
         self.streams = streams if self.model.provider == CPU else 1
         """Batches that run side by side, on `shared_runner`; a batch that is alone runs on `runner`."""
-        self.runner = self.shared_runner = ModelRunner(self.bundle, self.model.session, self.bank)
+        session, device = self.model.session, self.model.device
+        self.runner = self.shared_runner = ModelRunner(self.bundle, session, self.bank, device=device)
         if self.streams > 1:
             reason = f"one thread a batch, where up to {self.streams} run side by side"
             shared = self.model.open_session(threads=1, reason=reason)

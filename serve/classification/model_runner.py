@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import numpy as np
 import onnxruntime as ort
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 from serve.adapters.bank import Bank
 from serve.bundle.graph_io import ADAPTER_IDS, ATTENTION_MASK, BANK, INPUT_IDS, TOKEN_TYPE_IDS
 from serve.bundle.reader import Bundle
+from serve.classification.executor import EXECUTORS, Stacks
 from serve.classification.prediction import prediction_from
 from serve.classification.text_tokenizer import EncodedText
 from serve.engine import Prediction
 from serve.errors import BundleError, ClassificationFailed, ServeError, as_serve_error
+from serve.runtime.device_memory import HOST
 from serve.runtime.padding import mask_of, pad
+from serve.runtime.run_inputs import Arrays
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +26,9 @@ logger = logging.getLogger(__name__)
 class ModelRunner:
     """A session of a classifier's graph and the bank that its adapters come from; callable from any thread."""
 
-    def __init__(self, bundle: Bundle, session: ort.InferenceSession, bank: Bank | None) -> None:
+    def __init__(self, bundle: Bundle, session: ort.InferenceSession, bank: Bank | None, *, device: str = HOST) -> None:
         self.session, self.bank, self.pad_token_id = session, bank, bundle.manifest.pad_token_id
+        self.executor = EXECUTORS[device](session, device)
         self.inputs = {edge.name for edge in bundle.manifest.inputs if not edge.name.startswith(BANK)}
 
     def run(self, rows: Sequence[EncodedText]) -> list[Prediction | ServeError]:
@@ -42,13 +47,12 @@ class ModelRunner:
     def logits(self, rows: Sequence[EncodedText]) -> list[NDArray[np.float32]]:
         """Return the logits of each row, (widest label list,)."""
         if self.bank is None:
-            return list(self._run(rows, {})) if rows else []
+            return list(self._run(rows)) if rows else []
         logits: dict[int, NDArray[np.float32]] = {}
         for part in self.bank.batches([row.adapter for row in rows]) if rows else ():
             batch = [rows[index] for index in part]
             with self.bank.acquire([row.adapter for row in batch]) as (slots, stacks):
-                ids = ort.OrtValue.ortvalue_from_numpy(slots)
-                logits |= zip(part, self._run(batch, {**stacks, ADAPTER_IDS: ids}), strict=True)
+                logits |= zip(part, self._run(batch, {ADAPTER_IDS: slots}, stacks), strict=True)
         return [logits[index] for index in range(len(rows))]
 
     def _unreadable(self, rows: Sequence[EncodedText]) -> dict[str, BundleError]:
@@ -77,14 +81,14 @@ class ModelRunner:
         logger.error("a text of adapter %s failed", rows[0].adapter.card.name, exc_info=failure)
         return [as_serve_error(failure, ClassificationFailed, "the text cannot be classified")]
 
-    def _run(self, rows: Sequence[EncodedText], adapters: dict[str, ort.OrtValue]) -> NDArray[np.float32]:
+    def _run(
+        self, rows: Sequence[EncodedText], slots: Arrays = MappingProxyType({}), stacks: Stacks = MappingProxyType({})
+    ) -> NDArray[np.float32]:
         """Return logits, (rows, widest label list)."""
         arrays = {
             INPUT_IDS: pad([row.input_ids for row in rows], self.pad_token_id),
             ATTENTION_MASK: mask_of([len(row) for row in rows]),
             TOKEN_TYPE_IDS: pad([row.token_type_ids for row in rows], 0),
         }
-        feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items() if name in self.inputs}
-        outputs = self.session.run_with_ort_values(None, feeds | adapters)
-        logits: NDArray[np.float32] = outputs[0].numpy()
-        return logits
+        used = {name: array for name, array in arrays.items() if name in self.inputs}
+        return self.executor.run({**used, **slots}, stacks)

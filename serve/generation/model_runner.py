@@ -1,11 +1,15 @@
 """The graphs of a generation bundle, run over rows of a KV cache that they write into."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
+from serve.adapters.bank import BASE_SLOT
+from serve.bundle.config import context_length
 from serve.bundle.graph_io import (
     ADAPTER_IDS,
     ATTENTION_MASK,
@@ -20,10 +24,11 @@ from serve.bundle.graph_io import (
 )
 from serve.bundle.manifest import Edge
 from serve.generation.cache.kv_cache import KVCache
-from serve.generation.sampling.logits import Logits
+from serve.generation.step_outputs import OUTPUTS, StepLogits, StepOutputs
 from serve.loaded_model import LoadedModel
-from serve.runtime.buffers import TYPES
+from serve.runtime.cuda_graphs import CapturedRuns, captured_size
 from serve.runtime.padding import mask_of, pad
+from serve.runtime.run_inputs import INPUTS, RunInputs
 
 SOURCE_STEP = 32
 """Tokens by which the cache of encoder states grows; every row attends to all of it."""
@@ -52,7 +57,7 @@ class ModelRunner:
     def __init__(self, model: LoadedModel, *, max_tokens: int) -> None:
         """Create empty caches, each of at most `max_tokens` tokens: rows × longest row."""
         manifest = model.bundle.manifest
-        self.session, self.encoder, self.bank = model.session, model.encoder, model.bank
+        self.session, self.encoder, self.bank, self.device = model.session, model.encoder, model.bank, model.device
         self.pad_token_id = manifest.pad_token_id
         past = [_without_prefix(edge) for edge in manifest.inputs if edge.name.startswith(PAST)]
         own, cross = ([edge for edge in past if symbol in edge.shape] for symbol in (MAX_LENGTH, SOURCE))
@@ -63,16 +68,25 @@ class ModelRunner:
         )
         """Keys and values of cross-attention, which the encoder computes once."""
         self.stacks = {"decoder": _stacks(manifest.inputs), "encoder": _stacks(manifest.encoder_inputs)}
-        (self.logits,) = (edge for edge in manifest.outputs if edge.name == LOGITS)
-        self.bindings: dict[int, tuple[ort.IOBinding, Logits]] = {}
+        self.outputs = manifest.outputs
+        self.context_length = None if model.encoder else context_length(model.bundle)
+        """Longest row in tokens; None if the model does not bound it."""
+        self.captures, self.captured = model.captures, CapturedRuns(model.capture_numbers)
+        self.bindings: dict[int, _BoundRun] = {}
         """Bindings of the first rows by their number, reused from step to step…"""
         self.memory: tuple[object, ...] = NO_MEMORY
         """…while the caches and the bank lie in this memory."""
 
     @property
+    def mask_tokens(self) -> int:
+        """Width of a captured run's mask: what the cache has room for, as far as the model has positions for it."""
+        return min(self.cache.tokens, self.context_length or self.cache.tokens)
+
+    @property
     def vocabulary(self) -> int:
         """Number of logits."""
-        return int(self.logits.shape[-1])
+        (logits,) = (edge for edge in self.outputs if edge.name == LOGITS)
+        return int(logits.shape[-1])
 
     def reserve(self, rows: int, *, tokens: int, source_tokens: int) -> None:
         """Make room for `rows` rows, each of up to so many tokens and tokens of the encoder's input.
@@ -80,6 +94,8 @@ class ModelRunner:
         Raises:
             Overloaded: Memory is short.
         """
+        if self.captures and (size := captured_size(rows)) is not None and size * tokens <= self.cache.max_tokens:
+            rows = size
         if not (self.cache.fits(rows, tokens) and self.source_cache.fits(rows, source_tokens)):
             self.bindings, self.memory = {}, NO_MEMORY  # they hold the memory that is given back
         self.cache.reserve(rows, tokens)
@@ -95,41 +111,51 @@ class ModelRunner:
         self.cache.clear(row)
         self.source_cache.clear(row)
 
-    def run(self, ids: Sequence[Sequence[int]], rows: Sequence[RunnerRow], *, first: int) -> Logits:
+    def run(
+        self,
+        ids: Sequence[Sequence[int]],
+        rows: Sequence[RunnerRow],
+        *,
+        first: int,
+        behind: Sequence[RunnerRow] | None = None,
+    ) -> StepLogits:
         """Run the new tokens of rows that lie side by side in the cache.
 
         Args:
             ids: New tokens of each row.
             rows: The rows.
             first: Index of the first row in the cache.
+            behind: Rows in use that lie behind them, each with room for another token; None if that is not known, and
+                then the run is not captured.
 
         Returns:
-            Logits after each row's last token, (rows, vocabulary), valid until the next run.
+            Logits after each row's last token, valid until the next run.
         """
-        binding, logits = self._reused_binding(len(rows)) if first == 0 else self._binding(first, len(rows))
-        binding.bind_cpu_input(INPUT_IDS, pad(ids, self.pad_token_id))
-        binding.bind_cpu_input(ATTENTION_MASK, mask_of([row.total_tokens for row in rows]))
-        self._bind_slots(binding, rows)
-        if self.encoder is not None:
-            lengths = [len(row.source) for row in rows]
-            binding.bind_cpu_input(ENCODER_ATTENTION_MASK, mask_of(lengths, self.source_cache.tokens))
-        self.session.run_with_iobinding(binding)
-        return logits[:, 0]
+        size = self._captured_size(ids) if first == 0 and behind is not None else None
+        if size is not None and behind is not None:
+            run = self._reused(size)
+            spare = [_Spare(row.total_tokens + 1) for row in behind] + [_Spare(1)] * size
+            filled = [*rows, *spare][:size]
+            tokens = [*ids, *[[self.pad_token_id]] * (size - len(ids))]
+            self._run(run, tokens, filled, total=self.mask_tokens, options=self.captured.options_for(size))
+        else:
+            run = self._reused(len(rows)) if first == 0 else self._bound(first, len(rows))
+            self._run(run, ids, rows, total=None, options=self.captured.eager)
+        return run.outputs.logits(len(rows))
 
     def encode(self, rows: Sequence[RunnerRow], *, first: int) -> None:
         """Run the encoder, if there is one, over the inputs of rows that lie in the cache from row `first` on."""
         if self.encoder is None:
             return
         ids = [row.source for row in rows]
-        binding = self.encoder.io_binding()
-        binding.bind_cpu_input(INPUT_IDS, pad(ids, self.pad_token_id))
-        binding.bind_cpu_input(ATTENTION_MASK, mask_of([len(row) for row in ids]))
+        binding, inputs = self.encoder.io_binding(), INPUTS[self.device](self.device)
+        mask = mask_of([len(row) for row in ids])
+        inputs.bind(binding, {INPUT_IDS: pad(ids, self.pad_token_id), ATTENTION_MASK: mask, **self._slots(rows)})
         self._bind_stacks(binding, "encoder")
-        self._bind_slots(binding, rows)
         names = [output.name for output in self.encoder.get_outputs()]
         for name in names:
             binding.bind_output(name)
-        self.encoder.run_with_iobinding(binding)
+        self.encoder.run_with_iobinding(binding, self.captured.eager)
         states = {
             name.removeprefix(PRESENT): value.numpy() for name, value in zip(names, binding.get_outputs(), strict=True)
         }
@@ -137,34 +163,80 @@ class ModelRunner:
             own = {name: array[index] for name, array in states.items()}
             self.source_cache.write(first + index, own, len(source))
 
-    def _reused_binding(self, count: int) -> tuple[ort.IOBinding, Logits]:
+    def _captured_size(self, ids: Sequence[Sequence[int]]) -> int | None:
+        """Return the batch size whose captured run decodes a token of every row, or None if there is none."""
+        if not self.captures or any(len(row) != 1 for row in ids):
+            return None
+        size = captured_size(len(ids))
+        return size if size is not None and size <= self.cache.rows else None
+
+    def _run(
+        self,
+        run: "_BoundRun",
+        ids: Sequence[Sequence[int]],
+        rows: Sequence[RunnerRow],
+        *,
+        total: int | None,
+        options: ort.RunOptions,
+    ) -> None:
+        """Bind the inputs that change, and run; the mask has `total` columns, or as many as the longest row needs."""
+        arrays = {
+            INPUT_IDS: pad(ids, self.pad_token_id),
+            ATTENTION_MASK: mask_of([row.total_tokens for row in rows], total),
+            **self._slots(rows),
+        }
+        if self.encoder is not None:
+            lengths = [len(row.source) for row in rows]
+            arrays[ENCODER_ATTENTION_MASK] = mask_of(lengths, self.source_cache.tokens)
+        run.inputs.bind(run.binding, arrays)
+        self.session.run_with_iobinding(run.binding, options)
+
+    def _reused(self, count: int) -> "_BoundRun":
         """Return the binding of the first `count` rows, which most steps run; it is rebuilt when memory has moved."""
         memory = (self.cache.buffers, self.source_cache.buffers, self.bank and self.bank.feeds)
         if any(one is not other for one, other in zip(self.memory, memory, strict=True)):
             self.bindings, self.memory = {}, memory
+            self.captured.forget()
         if count not in self.bindings:
-            self.bindings[count] = self._binding(0, count)
+            self.bindings[count] = self._bound(0, count)
         return self.bindings[count]
 
-    def _binding(self, first: int, count: int) -> tuple[ort.IOBinding, Logits]:
-        """Return a binding of all that stays from step to step, and the memory of its logits, (rows, 1, vocabulary)."""
+    def _bound(self, first: int, count: int) -> "_BoundRun":
+        """Return a binding of all that stays from step to step, with memory for the rest."""
         binding = self.session.io_binding()
-        shape = [dim if isinstance(dim, int) else count for dim in self.logits.shape]
-        logits = np.empty(shape, TYPES[self.logits.dtype])
-        binding.bind_ortvalue_output(self.logits.name, ort.OrtValue.ortvalue_from_numpy(logits))
+        outputs = OUTPUTS[self.device](self.outputs, count, self.device)
+        outputs.bind(binding)
         self._bind_stacks(binding, "decoder")
         self.source_cache.bind(binding, first, count)
         self.cache.bind(binding, first, count)
-        return binding, logits
+        return _BoundRun(binding, INPUTS[self.device](self.device), outputs)
 
     def _bind_stacks(self, binding: ort.IOBinding, graph: str) -> None:
         if self.bank is not None:
             for name in self.stacks[graph]:
                 binding.bind_ortvalue_input(name, self.bank.feeds[name])
 
-    def _bind_slots(self, binding: ort.IOBinding, rows: Sequence[RunnerRow]) -> None:
-        if self.bank is not None:
-            binding.bind_cpu_input(ADAPTER_IDS, np.array([row.slot for row in rows], np.int64))
+    def _slots(self, rows: Sequence[RunnerRow]) -> dict[str, NDArray[np.int64]]:
+        """Return the slots of the rows' adapters as an input; a graph without a bank has none."""
+        return {ADAPTER_IDS: np.array([row.slot for row in rows], np.int64)} if self.bank is not None else {}
+
+
+@dataclass(frozen=True)
+class _BoundRun:
+    """A binding, and the memory of the inputs and outputs that it does not share with others."""
+
+    binding: ort.IOBinding
+    inputs: RunInputs
+    outputs: StepOutputs
+
+
+@dataclass(frozen=True)
+class _Spare:
+    """A row that only makes a captured batch full: its new token is never read, and is overwritten by a real one."""
+
+    total_tokens: int
+    source: Sequence[int] = (0,)
+    slot: int = BASE_SLOT
 
 
 def _stacks(edges: Sequence[Edge]) -> list[str]:

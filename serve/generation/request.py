@@ -78,6 +78,11 @@ class SequenceState:
         """Most tokens that a row may need in the KV cache: prompt + `max_new_tokens`."""
         return len(self.prompt) + self.max_new_tokens
 
+    @property
+    def reads_logits(self) -> bool:
+        """More than the likeliest token is needed to choose the next one, or to report it."""
+        return not self.sampling.is_greedy or self.sampling.logprobs is not None
+
     def choose_token(self, logits: Logits, likeliest: int) -> None:
         """Choose and append the next token.
 

@@ -11,7 +11,6 @@ from itertools import islice
 
 import numpy as np
 
-from serve.bundle.config import context_length
 from serve.errors import GenerationFailed, ServeError
 from serve.generation.admission import AdmissionQueue
 from serve.generation.cache.prefix_cache import PrefixCache
@@ -20,6 +19,7 @@ from serve.generation.request import CacheRow, SequenceState, sequences_of
 from serve.generation.running_batch import RunningBatch
 from serve.generation.sampling.beam_search import BeamSearch
 from serve.generation.sampling.logits import Logits
+from serve.generation.step_outputs import StepLogits, step_logits
 from serve.limits import GenerationLimits
 from serve.loaded_model import LoadedModel
 
@@ -33,8 +33,9 @@ class ContinuousBatchScheduler:
         self.limits = limits or GenerationLimits()
         self.runner = ModelRunner(model, max_tokens=self.limits.max_tokens_in_flight)
         self.batch = RunningBatch(self.runner, model.bank, self.limits)
-        context = None if model.encoder else context_length(model.bundle)
-        self.queue = AdmissionQueue(self.limits, vocabulary=self.runner.vocabulary, context_length=context)
+        self.queue = AdmissionQueue(
+            self.limits, vocabulary=self.runner.vocabulary, context_length=self.runner.context_length
+        )
         self.prefix_cache = PrefixCache(0 if model.encoder else self.limits.prefix_tokens)
         self.short_prompts_next = False
         """Prompts that arrived behind the one that is being prefilled have the next turn."""
@@ -117,7 +118,8 @@ class ContinuousBatchScheduler:
     def _decode(self) -> None:
         """Decode one token of every row."""
         rows = self.batch.rows
-        logits = self._run([row.tokens[-1:] for row in rows], rows, first=0)
+        behind = [self.batch.prefilling] if self.batch.prefilling is not None else []
+        logits = self._run([row.tokens[-1:] for row in rows], rows, first=0, behind=behind)
         self._choose_tokens(rows, logits)
         self.batch.remove_finished()
 
@@ -156,43 +158,49 @@ class ContinuousBatchScheduler:
         return group
 
     def _run(
-        self, ids: Sequence[Sequence[int]], rows: Sequence[CacheRow], *, first: int, encode: bool = False
-    ) -> Logits:
-        """Run the new tokens of rows that lie in the cache from row `first` on; return logits (rows, vocabulary).
+        self,
+        ids: Sequence[Sequence[int]],
+        rows: Sequence[CacheRow],
+        *,
+        first: int,
+        encode: bool = False,
+        behind: Sequence[CacheRow] | None = None,
+    ) -> StepLogits:
+        """Run the new tokens of rows that lie in the cache from row `first` on; `behind` is that of the runner.
 
         Rows that cannot run together are run by halves, down to those at fault: these fail, and their logits are NaN.
         """
         try:
             if encode:
                 self.runner.encode(rows, first=first)
-            return self.runner.run(ids, rows, first=first)
+            return self.runner.run(ids, rows, first=first, behind=behind)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             refusal = error
         if len(rows) > 1:
             half = len(rows) // 2
-            before = self._run(ids[:half], rows[:half], first=first, encode=encode)
-            after = self._run(ids[half:], rows[half:], first=first + half, encode=encode)
-            return np.concatenate([before, after])
+            before = self._run(ids[:half], rows[:half], first=first, encode=encode).all()
+            after = self._run(ids[half:], rows[half:], first=first + half, encode=encode).all()
+            return step_logits(np.concatenate([before, after]))
         _fail(rows[0].sequence, refusal)
-        return np.full((1, self.runner.vocabulary), np.nan, np.float32)
+        return step_logits(np.full((1, self.runner.vocabulary), np.nan, np.float32))
 
-    def _choose_tokens(self, rows: Sequence[CacheRow], logits: Logits) -> None:
-        """Choose the next token of every sequence from logits (rows, vocabulary)."""
-        likeliest = logits.argmax(-1)
-        is_finite = np.isfinite(logits[np.arange(len(rows)), likeliest])
+    def _choose_tokens(self, rows: Sequence[CacheRow], logits: StepLogits) -> None:
+        """Choose the next token of every sequence."""
         places = {row: index for index, row in enumerate(rows)}
         for sequence in sequences_of(rows):
             if sequence.finish_reason is not None:
                 continue
             own = [places[row] for row in sequence.rows]
             try:
-                if not is_finite[own].all():
+                if not logits.is_finite[own].all():
                     name = sequence.adapter.card.name
                     raise GenerationFailed(f"adapter {name} gives logits that are not finite")
                 if sequence.beam_search is not None:
-                    self._advance_beams(sequence, sequence.beam_search, logits[own])
+                    self._advance_beams(sequence, sequence.beam_search, logits.read(own))
+                elif sequence.reads_logits:
+                    sequence.choose_token(logits.read(own)[0], int(logits.likeliest[own[0]]))
                 else:
-                    sequence.choose_token(logits[own[0]], int(likeliest[own[0]]))
+                    sequence.append(int(logits.likeliest[own[0]]))
             except Exception as error:  # a fault of one sequence leaves the others alone
                 _fail(sequence, error)
 

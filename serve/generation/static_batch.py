@@ -68,7 +68,7 @@ class StaticBatch:
         self.logits = self._run([[token] for token in tokens])
 
     def _run(self, ids: Sequence[Sequence[int]]) -> Logits:
-        return self.runner.run(ids, self.rows, first=0).copy()
+        return self.runner.run(ids, self.rows, first=0).all()
 
 
 @contextmanager

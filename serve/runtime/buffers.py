@@ -1,7 +1,6 @@
 """Row buffers on the host or on a device, slices of which are bound to a run as inputs and outputs.
 
-Host buffers are numpy arrays. Device buffers are ONNX Runtime's memory, which is copied by running a graph of one
-`Identity` over addresses of either side.
+Host buffers are numpy arrays. Device buffers are ONNX Runtime's memory, which is copied by address.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serve.runtime.providers import CPU, CUDA
+from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, memory_of
 
-HOST = "cpu"
-CUDA_DEVICE = "cuda"
-COPY_PROVIDERS = {HOST: [CPU], CUDA_DEVICE: [CUDA]}
-"""Execution providers that run the copies, by kind of device."""
 TYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -26,11 +21,6 @@ TYPES: dict[str, np.dtype[np.generic]] = {
 """Types of numpy by ONNX Runtime's names."""
 States = Mapping[str, NDArray[np.generic]]
 """Part of a row, by the name of its buffer."""
-IDENTITY = (
-    b'\x08\n:<\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x04copyZ\x10\n\x01x\x12\x0b\n\t\x08\x02\x12\x05\n\x03\x12\x01n'
-    b"b\x10\n\x01y\x12\x0b\n\t\x08\x02\x12\x05\n\x03\x12\x01nB\x04\n\x00\x10\x15"
-)
-"""ONNX model y = Identity(x) for uint8 tensors (n,): opset 21, IR version 10."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +37,29 @@ class Layout:
         """Return the index that selects the first `count` tokens of a row; the row has no axis of rows."""
         return (slice(None),) * (self.axis - 1) + (slice(count),)
 
+    def row_shape(self, tokens: int) -> tuple[int, ...]:
+        """Return the shape of a row of `tokens` tokens; it has no axis of rows."""
+        return (*self.shape[1 : self.axis], tokens, *self.shape[self.axis + 1 :])
+
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def row_blocks(self) -> int:
+        """Number of blocks of a row in which its tokens lie one behind another: one a head."""
+        return prod(self.shape[1 : self.axis])
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of such a block."""
+        return self.shape[self.axis] * self.token_bytes
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token in a block."""
+        return prod(self.shape[self.axis + 1 :]) * self.dtype.itemsize
 
 
 Layouts = Mapping[str, Layout]
@@ -129,21 +138,23 @@ class HostBuffers:
 
 
 class DeviceBuffers:
-    """Buffers in a device's memory; rows are copied as a whole, since their tokens are not contiguous."""
+    """Buffers in a device's memory, allocated by ONNX Runtime and copied by address."""
 
     def __init__(self, layouts: Layouts, device: str, before: Self | None = None) -> None:
         """Allocate buffers with the content of `before` that fits, and zeros elsewhere."""
-        self.layouts, self.device = layouts, device
-        self.copier: ort.InferenceSession = before.copier if before else _copier(device)
-        arrays = {name: np.zeros(layout.shape, layout.dtype) for name, layout in layouts.items()}
-        for name, value in before.values.items() if before else ():
-            _copy_common(value.numpy(), arrays[name])
+        self.layouts, self.device, self.memory = layouts, device, memory_of(device)
         try:
             self.values: dict[str, ort.OrtValue] = {
-                name: ort.OrtValue.ortvalue_from_numpy(array, device, 0) for name, array in arrays.items()
+                name: ort.OrtValue.ortvalue_from_shape_and_type(layout.shape, layout.dtype, device, 0)
+                for name, layout in layouts.items()
             }
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise MemoryError(str(error)) from error
+        for name, layout in layouts.items():
+            self.memory.zero(self._address(name, 0), layout.shape[0] * layout.row_bytes)
+        if before is not None:
+            self._copy_common(before)
+        self.memory.synchronize()
 
     def resized(self, layouts: Layouts) -> Self:
         """Return buffers of other sizes, with the content that fits."""
@@ -158,57 +169,58 @@ class DeviceBuffers:
             binding.bind_output(edge, *memory)
 
     def move(self, source: int, target: int, tokens: int) -> None:
-        """Copy a row to another."""
+        """Copy the first `tokens` of a row to another."""
         for name, layout in self.layouts.items():
-            here, there = self._address(name, source), self._address(name, target)
-            self._copy(layout.row_bytes, (self.device, here), (self.device, there))
+            self._copy(layout, self._row(name, target), self._row(name, source), tokens)
+        self.memory.synchronize()
 
     def clear(self, row: int) -> None:
         """Write zeros into a row."""
         for name, layout in self.layouts.items():
-            self._upload(name, row, np.zeros(layout.shape[1:], layout.dtype))
+            self.memory.zero(self._address(name, row), layout.row_bytes)
+        self.memory.synchronize()
 
     def read(self, row: int, tokens: int) -> States:
         """Return a copy of the first `tokens` of a row."""
         found = {}
         for name, layout in self.layouts.items():
-            whole = np.empty(layout.shape[1:], layout.dtype)
-            self._copy(layout.row_bytes, (self.device, self._address(name, row)), (HOST, whole.ctypes.data))
-            found[name] = whole[layout.tokens(tokens)].copy()
+            found[name] = np.empty(layout.row_shape(tokens), layout.dtype)
+            self._copy(layout, _blocks_of(found[name], layout), self._row(name, row), tokens)
+        self.memory.synchronize()
         return found
 
     def write(self, row: int, states: States, tokens: int) -> None:
-        """Write the first `tokens` of `states` into a row, and zeros after them."""
+        """Write the first `tokens` of `states` into a row."""
+        given = {name: np.ascontiguousarray(states[name], layout.dtype) for name, layout in self.layouts.items()}
         for name, layout in self.layouts.items():
-            whole, cut = np.zeros(layout.shape[1:], layout.dtype), layout.tokens(tokens)
-            whole[cut] = states[name][cut]
-            self._upload(name, row, whole)
+            self._copy(layout, self._row(name, row), _blocks_of(given[name], layout), tokens)
+        self.memory.synchronize()
+
+    def _copy_common(self, before: Self) -> None:
+        """Begin to copy the rows and tokens that both have; a buffer is blocks of tokens, a row's behind another's."""
+        for name, layout in self.layouts.items():
+            old = before.layouts[name]
+            count = min(layout.shape[0], old.shape[0]) * layout.row_blocks
+            size = min(layout.shape[layout.axis], old.shape[old.axis]) * layout.token_bytes
+            self.memory.copy(self._row(name, 0), before._row(name, 0), size=size, count=count)
+
+    def _copy(self, layout: Layout, target: Blocks, source: Blocks, tokens: int) -> None:
+        self.memory.copy(target, source, size=tokens * layout.token_bytes, count=layout.row_blocks)
+
+    def _row(self, name: str, row: int) -> Blocks:
+        return Blocks(self._address(name, row), self.layouts[name].block_bytes)
 
     def _address(self, name: str, row: int) -> int:
         return int(self.values[name].data_ptr()) + row * self.layouts[name].row_bytes
-
-    def _upload(self, name: str, row: int, array: NDArray[np.generic]) -> None:
-        self._copy(array.nbytes, (HOST, array.ctypes.data), (self.device, self._address(name, row)))
-
-    def _copy(self, size: int, source: tuple[str, int], target: tuple[str, int]) -> None:
-        """Copy bytes from one address to another, each with the kind of its device."""
-        if not size:
-            return
-        binding = self.copier.io_binding()
-        binding.bind_input("x", source[0], 0, np.uint8, [size], source[1])
-        binding.bind_output("y", target[0], 0, np.uint8, [size], target[1])
-        self.copier.run_with_iobinding(binding)
 
 
 BUFFERS: dict[str, type[Buffers]] = {HOST: HostBuffers, CUDA_DEVICE: DeviceBuffers}
 """Buffers by kind of device."""
 
 
-def _copier(device: str) -> ort.InferenceSession:
-    """Return the session that copies bytes between addresses of the host and of a device."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(IDENTITY, options, providers=COPY_PROVIDERS[device])
+def _blocks_of(array: NDArray[np.generic], layout: Layout) -> Blocks:
+    """Return the blocks of tokens of a row that lies in an array."""
+    return Blocks(array.ctypes.data, array.shape[layout.axis - 1] * layout.token_bytes)
 
 
 def _copy_common(old: NDArray[np.generic], new: NDArray[np.generic]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from serve.errors import BundleError, ProviderError, first_line
+from serve.runtime.cuda_graphs import CAPTURING
 from serve.runtime.graph_cache import cache_key, cached_session
 from serve.runtime.providers import CPU, CUDA, ProviderChoice, usable_cores
 
@@ -58,6 +59,12 @@ def open_session(
     return session
 
 
+def captures_graphs(session: ort.InferenceSession) -> bool:
+    """Return True if a session captures its runs as CUDA graphs."""
+    options = session.get_provider_options().get(CUDA, {})
+    return all(options.get(name) == value for name, value in CAPTURING.items())
+
+
 def _options(choice: ProviderChoice, threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
@@ -66,9 +73,16 @@ def _options(choice: ProviderChoice, threads: int | None) -> ort.SessionOptions:
 
 
 def _open_graph(choice: ProviderChoice, graph: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    providers = [choice.provider] if choice.provider == CPU else [choice.provider, CPU]
     disabled = DISABLED_OPTIMIZERS.get(choice.provider, [])
-    return ort.InferenceSession(graph, options, providers=providers, disabled_optimizers=disabled)
+    if choice.provider == CPU:
+        return ort.InferenceSession(graph, options, providers=[CPU], disabled_optimizers=disabled)
+    try:
+        providers = [(choice.provider, CAPTURING), CPU]
+        return ort.InferenceSession(graph, options, providers=providers, disabled_optimizers=disabled)
+    except Exception as error:  # a graph with a node that does not run on the device cannot be captured
+        logger.warning("%s is not captured in CUDA graphs: %s", graph.name, first_line(error))
+        providers = [choice.provider, CPU]
+        return ort.InferenceSession(graph, options, providers=providers, disabled_optimizers=disabled)
 
 
 def _report_provider(session: ort.InferenceSession, choice: ProviderChoice) -> None:

@@ -18,9 +18,10 @@ from adamix_export.pipeline.options import Options
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
 from tests.adamix_train.conftest import make_writer, tiny_base, tiny_data, writing_data
+from tests.fixtures.device_seam import device_paths
 from tests.fixtures.generation_banks import generative_checkpoint
 
-__all__ = ["tiny_base", "tiny_data", "writing_data"]
+__all__ = ["device_paths", "tiny_base", "tiny_data", "writing_data"]
 
 
 def trained(folder: Path, base: Path, data: Path, **fields: object) -> Path:

@@ -29,6 +29,9 @@ from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.http.app import make_app
 from serve.limits import BatchLimits
+from tests.fixtures.device_seam import device_paths
+
+__all__ = ["device_paths"]
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "good", "bad", "late", "bill", "the", "is", "very"]
 WIDTH = 6

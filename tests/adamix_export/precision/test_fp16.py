@@ -1,14 +1,21 @@
+import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
+from serve.bundle.reader import open_bundle
 from serve.classification.classifier import Classifier
 from serve.generation.generator import Generator
 from serve.limits import GenerationLimits
+from serve.runtime import session
 from serve.runtime.providers import CUDA
 from serve.sampling_params import SamplingParams
 from tests.adamix_export.conftest import Export
+from tests.fixtures.device_seam import FakeCudaRuntime
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +55,61 @@ def test_a_gpu_writes_what_a_processor_writes_of_the_same_bundle(
         for provider in ("cuda", "cpu")
     )
     assert gpu.provider == CUDA
+    assert gpu.model.captures
     assert [one.tokens for one in gpu(texts, sampling=sampling)] == [
         one.tokens for one in processor(texts, sampling=sampling)
     ]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", ["merged", "bank"])
+@pytest.mark.parametrize("task", ["classification", "generation"])
+def test_no_run_copies_between_the_host_and_the_device_but_its_inputs_and_outputs(
+    task: str,
+    shape: str,
+    runs: dict[str, Path],
+    export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    export(shape, runs[task], precision="fp16")
+    make_options = session._options
+
+    def profiling(*args: Any) -> ort.SessionOptions:
+        options = make_options(*args)
+        options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+        return options
+
+    monkeypatch.setattr(session, "_options", profiling)
+    if task == "classification":
+        engine: Classifier | Generator = Classifier(tmp_path / "out", provider="cuda")
+        engine(TEXTS)
+    else:
+        engine = Generator(tmp_path / "out", provider="cuda")
+        engine(TEXTS[:3], sampling=SamplingParams(max_new_tokens=4))
+    events = json.loads(Path(engine.model.session.end_profiling()).read_text("utf-8"))
+    operators = Counter(event["args"]["op_name"] for event in events if "op_name" in event.get("args", {}))
+    assert sum(operators.values()) > 10
+    assert not {"MemcpyToHost", "MemcpyFromHost"} & operators.keys()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int4-fp16"])
+def test_a_decoder_for_gpus_finds_the_likeliest_tokens_itself(
+    precision: str, runs: dict[str, Path], export: Export, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """On the paths of a device, the logits of a greedy request stay where they are."""
+    export("bank", runs["generation"], precision=precision)
+    assert [edge.name for edge in open_bundle(tmp_path / "out").manifest.outputs if "present" not in edge.name] == [
+        "logits",
+        "next_tokens",
+        "next_logits",
+    ]
+    sampling = SamplingParams(max_new_tokens=6)
+    expected = [one.tokens for one in Generator(tmp_path / "out", provider="cpu")(TEXTS[:3], sampling=sampling)]
+    runtime: FakeCudaRuntime = request.getfixturevalue("device_paths")
+    generator = Generator(tmp_path / "out", provider="cpu")
+    runtime.copies.clear()
+    assert [one.tokens for one in generator(TEXTS[:3], sampling=sampling)] == expected
+    vocabulary = generator.scheduler.runner.vocabulary
+    assert (3 * 8, 1) in runtime.copies
+    assert not [size for size, _ in runtime.copies if size % (vocabulary * 4) == 0]

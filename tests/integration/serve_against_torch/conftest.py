@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.adamix_train.conftest import writing_data
+from tests.fixtures.device_seam import device_paths
 from tests.fixtures.generation_banks import bank_of_writers
 
-__all__ = ["writing_data"]
+__all__ = ["device_paths", "writing_data"]
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from serve.generation.generator import Generator
 from serve.generation.prompts import Prompt
 from serve.generation.request import SequenceState, sequences_of
 from serve.generation.scheduler import ContinuousBatchScheduler
-from serve.runtime.buffers import BUFFERS, HOST, DeviceBuffers, HostBuffers
+from serve.runtime.buffers import DeviceBuffers
 from serve.sampling_params import SamplingParams
 from tests.fixtures.generation_banks import NAMES
 from tests.fixtures.sequences import greedy_tokens, new_scheduler, new_sequence, run
@@ -146,11 +146,16 @@ def test_a_text_that_nobody_waits_for_leaves_at_the_next_step(generator: Generat
     assert kept.tokens == alone(generator, (8, 9), "one", 8)
 
 
-def test_memory_of_a_device_holds_what_that_of_the_host_does(
-    generator: Generator, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("captures", [False, True])
+def test_the_paths_of_a_device_give_what_those_of_the_host_do(
+    captures: bool, generator: Generator, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """The path of a GPU, over addresses of the processor: rows that join, leave, move, and share a prefix."""
-    monkeypatch.setitem(BUFFERS, HOST, DeviceBuffers)
+    """Rows that join, leave, move, and share a prefix; with captured steps also rows that only make a batch full."""
+    again = new_sequence(generator, [6, 4], "one", 8, num_beams=3)
+    (other := new_scheduler(generator)).submit(again)
+    run(other)
+    request.getfixturevalue("device_paths")
+    monkeypatch.setattr(generator.model, "captures", captures)
     made = new_scheduler(generator, max_batch_requests=3, prefill_chunk=16, max_tokens_in_flight=200)
     shared = [3 + index % 11 for index in range(MIN_PREFIX + 2)]
     prompts = [[4, 5], [7] * 30, [*shared, 6], [8, 9, 3], [*shared, 9, 9], [5]]
@@ -163,10 +168,7 @@ def test_memory_of_a_device_holds_what_that_of_the_host_does(
     for text in texts:
         name = text.adapter.card.name
         assert text.tokens == alone(generator, tuple(text.prompt), name, text.max_new_tokens)
-    monkeypatch.setitem(BUFFERS, HOST, HostBuffers)
-    again = new_sequence(generator, [6, 4], "one", 8, num_beams=3)
-    (other := new_scheduler(generator)).submit(again)
-    run(other)
+    assert bool(made.runner.captured.options) == captures
     assert search.tokens == again.tokens
 
 

@@ -31,19 +31,23 @@ def test_a_prompt_may_be_run_in_parts(runner: ModelRunner, decoder: HandComputed
     for first in (0, 2):
         runner.run([ids[:3]], [Row(3)], first=first)
         found = runner.run([ids[3:]], [Row(4)], first=first)
-        np.testing.assert_allclose(found[0], decoder.logits(ids, None), atol=1e-4)
+        np.testing.assert_allclose(found.all()[0], decoder.logits(ids, None), atol=1e-4)
 
 
 def test_a_moved_row_goes_on_where_it_was(runner: ModelRunner, decoder: HandComputedDecoder) -> None:
     runner.run([[4, 5], [6, 7]], [Row(2), Row(2)], first=0)
     runner.move(1, 0, tokens=2, source_tokens=0)
-    np.testing.assert_allclose(runner.run([[8]], [Row(3)], first=0)[0], decoder.logits([6, 7, 8], None), atol=1e-4)
+    np.testing.assert_allclose(
+        runner.run([[8]], [Row(3)], first=0).all()[0], decoder.logits([6, 7, 8], None), atol=1e-4
+    )
 
 
 def test_a_cache_that_grows_keeps_what_it_holds(runner: ModelRunner, decoder: HandComputedDecoder) -> None:
     runner.run([[4, 5]], [Row(2)], first=0)
     runner.reserve(5, tokens=40, source_tokens=0)
-    np.testing.assert_allclose(runner.run([[8]], [Row(3)], first=0)[0], decoder.logits([4, 5, 8], None), atol=1e-4)
+    np.testing.assert_allclose(
+        runner.run([[8]], [Row(3)], first=0).all()[0], decoder.logits([4, 5, 8], None), atol=1e-4
+    )
 
 
 def test_bindings_are_reused_until_memory_moves(runner: ModelRunner) -> None:

@@ -11,7 +11,9 @@ from serve.bundle.graph_io import PAST, PRESENT
 from serve.bundle.manifest import Edge
 from serve.errors import Overloaded
 from serve.generation.cache.kv_cache import KVCache
-from serve.runtime.buffers import BUFFERS, COPY_PROVIDERS, CUDA_DEVICE, HOST, Buffers, DeviceBuffers, HostBuffers
+from serve.runtime.buffers import BUFFERS, Buffers, DeviceBuffers, HostBuffers
+from serve.runtime.device_memory import CUDA_DEVICE, HOST
+from serve.runtime.providers import CPU, CUDA
 
 EDGES = [
     Edge(name="0.key", dtype="tensor(float)", shape=["batch", 2, "max_length", 3]),
@@ -19,6 +21,7 @@ EDGES = [
 ]
 BOUND = 60
 NEEDS = st.lists(st.tuples(st.integers(1, 8), st.integers(1, 20)).filter(lambda pair: pair[0] * pair[1] <= BOUND))
+PROVIDERS = {HOST: [CPU], CUDA_DEVICE: [CUDA]}
 MEMORIES = [
     pytest.param((HostBuffers, HOST), id="host"),
     pytest.param((DeviceBuffers, HOST), id="addresses on the CPU"),
@@ -59,7 +62,7 @@ def negate(device: str) -> ort.InferenceSession:
         outputs.append(helper.make_tensor_value_info(present, kind, edge.shape))
     graph = helper.make_graph(nodes, "negate", inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    return ort.InferenceSession(model.SerializeToString(), providers=COPY_PROVIDERS[device])
+    return ort.InferenceSession(model.SerializeToString(), providers=PROVIDERS[device])
 
 
 def holds(made: KVCache, row: int, expected: dict[str, np.ndarray], tokens: int) -> None:
@@ -125,9 +128,11 @@ def test_a_run_writes_into_the_rows_that_it_is_given_and_no_others(device: str) 
         holds(made, row, expected, 4)
 
 
-@pytest.mark.parametrize("memory", [HostBuffers, DeviceBuffers])
+@pytest.mark.parametrize(
+    "memory, allocate", [(HostBuffers, (np, "zeros")), (DeviceBuffers, (ort.OrtValue, "ortvalue_from_shape_and_type"))]
+)
 def test_memory_that_is_not_there_is_one_error_and_changes_nothing(
-    memory: type[Buffers], monkeypatch: pytest.MonkeyPatch
+    memory: type[Buffers], allocate: tuple[object, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(BUFFERS, HOST, memory)
     made = cache(HOST)
@@ -137,7 +142,7 @@ def test_memory_that_is_not_there_is_one_error_and_changes_nothing(
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(np, "zeros", full)
+    monkeypatch.setattr(*allocate, full)
     with pytest.raises(Overloaded, match="no memory for 2 rows of 8 tokens"):
         made.reserve(2, 8)
     assert made.buffers is before and (made.rows, made.tokens) == (1, 4)

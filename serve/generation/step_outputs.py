@@ -1,0 +1,123 @@
+"""Outputs of a step, and what is read of them: the likeliest tokens of all rows, and the logits of some.
+
+On a device the graph itself finds the likeliest tokens, if it has the outputs for it, and the logits stay there unless
+a request samples, penalizes or reports them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from serve.bundle.graph_io import BATCH, LOGITS, NEXT_LOGITS, NEXT_TOKENS
+from serve.bundle.manifest import Edge
+from serve.generation.sampling.logits import Logits
+from serve.runtime.buffers import TYPES
+from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, memory_of
+
+READ = (LOGITS, NEXT_TOKENS, NEXT_LOGITS)
+"""Outputs that are bound, of those that a graph has."""
+OUTPUT_TYPES = {**TYPES, "tensor(int64)": np.dtype(np.int64)}
+
+
+@dataclass(frozen=True)
+class StepLogits:
+    """Logits after the newest token of each row; valid until the next run."""
+
+    likeliest: NDArray[np.int64]
+    """Index of the largest logit of each row: (rows,)."""
+    is_finite: NDArray[np.bool_]
+    """The largest logit of a row is a finite number: (rows,)."""
+    read: Callable[[Sequence[int]], Logits]
+    """Returns a copy of the logits of some rows, (given rows, vocabulary)."""
+
+    def __len__(self) -> int:
+        return len(self.likeliest)
+
+    def all(self) -> Logits:
+        """Return the logits of all rows: (rows, vocabulary)."""
+        return self.read(range(len(self)))
+
+
+def step_logits(logits: Logits) -> StepLogits:
+    """Return what a step has found from logits (rows, vocabulary) in host memory."""
+    likeliest = logits.argmax(-1)
+    is_finite = np.isfinite(logits[np.arange(len(logits)), likeliest])
+    return StepLogits(likeliest, is_finite, lambda rows: logits[list(rows)])
+
+
+class StepOutputs(Protocol):
+    """Memory of the outputs of a step."""
+
+    def __init__(self, edges: Sequence[Edge], rows: int, device: str) -> None:
+        """Allocate the outputs of so many rows; `edges` are those of the graph."""
+
+    def bind(self, binding: ort.IOBinding) -> None:
+        """Bind the outputs."""
+
+    def logits(self, count: int) -> StepLogits:
+        """Return what the last run gave for the first `count` rows."""
+
+
+class HostOutputs:
+    """Logits in host memory."""
+
+    def __init__(self, edges: Sequence[Edge], rows: int, device: str = HOST) -> None:
+        (edge,) = (edge for edge in edges if edge.name == LOGITS)
+        self.array = np.empty(_shape(edge, rows), TYPES[edge.dtype])
+
+    def bind(self, binding: ort.IOBinding) -> None:
+        """Bind the logits."""
+        binding.bind_ortvalue_output(LOGITS, ort.OrtValue.ortvalue_from_numpy(self.array))
+
+    def logits(self, count: int) -> StepLogits:
+        """Return the logits of the first `count` rows."""
+        return step_logits(self.array[:count, 0])
+
+
+class DeviceOutputs:
+    """Outputs in a device's memory, of which only what is needed is copied to the host."""
+
+    def __init__(self, edges: Sequence[Edge], rows: int, device: str) -> None:
+        self.device, self.memory = device, memory_of(device)
+        self.edges = {edge.name: edge for edge in edges if edge.name in READ}
+        self.values = {
+            name: ort.OrtValue.ortvalue_from_shape_and_type(_shape(edge, rows), OUTPUT_TYPES[edge.dtype], device, 0)
+            for name, edge in self.edges.items()
+        }
+
+    def bind(self, binding: ort.IOBinding) -> None:
+        """Bind the outputs that the graph has."""
+        for name, value in self.values.items():
+            binding.bind_ortvalue_output(name, value)
+
+    def logits(self, count: int) -> StepLogits:
+        """Return the likeliest tokens of the first `count` rows, and their logits as far as they are read."""
+        if NEXT_TOKENS not in self.values or NEXT_LOGITS not in self.values:
+            return step_logits(self._read(LOGITS, range(count))[:, 0])
+        tokens, largest = (self._read(name, range(count))[:, 0] for name in (NEXT_TOKENS, NEXT_LOGITS))
+        return StepLogits(tokens, np.isfinite(largest), lambda rows: self._read(LOGITS, rows)[:, 0])
+
+    def _read(self, name: str, rows: Sequence[int]) -> NDArray[np.generic]:
+        """Return some rows of an output: (given rows, …)."""
+        edge = self.edges[name]
+        found = np.empty(_shape(edge, len(rows)), OUTPUT_TYPES[edge.dtype])
+        address, size = int(self.values[name].data_ptr()), prod(found.shape[1:]) * found.itemsize
+        if isinstance(rows, range):
+            rows, size = rows[:1], size * len(rows)  # one behind another: a single copy
+        for index, row in enumerate(rows):
+            self.memory.copy(Blocks(found[index:].ctypes.data), Blocks(address + row * size), size=size)
+        self.memory.synchronize()
+        return found
+
+
+OUTPUTS: dict[str, type[StepOutputs]] = {HOST: HostOutputs, CUDA_DEVICE: DeviceOutputs}
+"""Outputs by kind of device."""
+
+
+def _shape(edge: Edge, rows: int) -> tuple[int, ...]:
+    return tuple(rows if dim == BATCH else int(dim) for dim in edge.shape)
