@@ -147,6 +147,8 @@ class EngineInfo:
     """Adapters that fit on the device at a time; None for a merged bundle."""
     base: Mapping[str, str]
     versions: Mapping[str, str]
+    graph: str | None = None
+    """File of the graph that runs, in the bundle; None for an engine without one."""
 
 
 @dataclass(frozen=True, kw_only=True)

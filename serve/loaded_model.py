@@ -13,6 +13,7 @@ from serve.adapters.registry import Registry
 from serve.bundle.adapter import Adapter, AdapterCard
 from serve.bundle.reader import Bundle, open_bundle
 from serve.engine import EngineInfo, EngineStats, ModelInfo
+from serve.errors import BundleError
 from serve.runtime.device_memory import CUDA_DEVICE, HOST
 from serve.runtime.graph_check import check_edges
 from serve.runtime.providers import CUDA, choose_provider
@@ -60,12 +61,15 @@ class LoadedModel:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
         self.threads, self.cache, self.choice = threads, cache, choose_provider(provider)
         manifest = self.bundle.manifest
+        packed = self.bundle.packed if self.choice.provider == CUDA else None
+        self.graph = packed or self.bundle.model
+        """ONNX file that runs: without padding on CUDA, where the bundle has such a graph."""
         self.session = self.open_session()
         self.captures = captures_graphs(self.session)
         """The session captures its runs as CUDA graphs…"""
         self.capture_numbers = itertools.count()
         """…which are told apart by these numbers."""
-        check_edges(self.session, self.bundle.model, manifest.inputs, manifest.outputs)
+        check_edges(self.session, self.graph, manifest.inputs, manifest.outputs)
         self.encoder: ort.InferenceSession | None = None
         """The encoder's session; None for a model of one graph."""
         if self.bundle.encoder is not None:
@@ -85,7 +89,17 @@ class LoadedModel:
 
     def open_session(self, *, threads: int | None = None, reason: str | None = None) -> ort.InferenceSession:
         """Return another session over the model's graph; `reason` is logged in the place of the provider's own."""
-        return self._session(self.bundle.model, threads=threads or self.threads, reason=reason)
+        threads = threads or self.threads
+        try:
+            return self._session(self.graph, threads=threads, reason=reason)
+        except BundleError:
+            if self.graph == self.bundle.model:
+                raise
+            session = self._session(self.bundle.model, threads=threads, reason=reason)
+            if session.get_providers()[0] == CUDA:
+                raise  # CUDA runs, so that the packed graph itself is at fault
+            self.graph = self.bundle.model
+            return session
 
     def registry(self, check_canaries: Callable[[Sequence[Adapter]], None]) -> Registry:
         """Return the registry of the bundle's adapters, each checked by `check_canaries`."""
@@ -102,6 +116,7 @@ class LoadedModel:
             slots=self.bank.capacity if self.bank else None,
             base=manifest.base,
             versions=manifest.versions,
+            graph=self.graph.name,
         )
 
     def model_info(self, card: AdapterCard, *, is_base: bool = False) -> ModelInfo:

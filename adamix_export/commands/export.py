@@ -87,6 +87,12 @@ def _add_precision_flags(parser: ArgumentParser) -> None:
         "generation on GPUs (default: %(default)s)",
     )
     parser.add_argument(
+        "--packed",
+        action="store_true",
+        help="write a second graph over the same weights that computes no padding, which a server opens on a GPU; for "
+        "classifiers in fp16 or fp32",
+    )
+    parser.add_argument(
         "--calibration-data",
         type=Path,
         help="int4 of a decoder: labelled texts that the rounding of weights is calibrated on (default: the run's "
@@ -124,6 +130,7 @@ def _options(args: Namespace) -> Options:
         force=args.force,
         slots=args.slots,
         precision=args.precision,
+        packed=args.packed,
     )
 
 

@@ -17,6 +17,7 @@ from adamix_export.parity.report import Parity, require_parity
 from adamix_export.pipeline.bundle_parts import BundleBuild, make_manifest, write_adapters, write_model
 from adamix_export.pipeline.disk_space import explain_write_errors, require_disk_space
 from adamix_export.pipeline.options import Options, Progress
+from adamix_export.pipeline.packing import require_packable, write_packed_graph
 from adamix_export.pipeline.rewriting import rewrite_graphs
 from adamix_export.precision.table import Setting, precision_setting
 from adamix_export.tasks.table import EXPORT_TASKS, ExportTask
@@ -50,6 +51,10 @@ def export_adapter(
 ) -> dict[str, Parity]:
     """Write a standalone adapter, after comparing it with PyTorch in a bank of its own."""
     checkpoint = _require_one("adapter", checkpoints, options)
+    if options.packed:
+        raise ExportError(
+            "shape adapter has no graph to be packed: leave --packed out, and give it to the bank's export"
+        )
     with atomic_folder(out, force=options.force) as folder, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         bank = Path(scratch) / "bank"
         reports = _export_bundle("bank", checkpoints, bank, options, progress)
@@ -83,6 +88,8 @@ def _export_bundle(
     for checkpoint in checkpoints:
         check_embeddings_of(checkpoint)
     setting = precision_setting(options.precision, checkpoints[0].objective_name)
+    if options.packed:
+        require_packable(checkpoints[0], task, options.precision)
     require_disk_space(checkpoints[0].base, out, rewritten=setting.rewrite is not None)
     with atomic_folder(out, force=options.force) as folder, explain_write_errors(out):
         build = BundleBuild(task=task, shape=shape, checkpoints=checkpoints, folder=folder)
@@ -92,6 +99,8 @@ def _export_bundle(
         write_model(build)
         gc.collect()  # the traced model refers to itself, and so keeps the base in memory
         rewrite_graphs(build, setting, options, progress)
+        if options.packed:
+            write_packed_graph(build.folder)
         manifest = make_manifest(build, precision=options.precision, spare_slots=options.slots)
         _warn_of_unfused_attention(manifest)
         progress("comparing")

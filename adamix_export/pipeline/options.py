@@ -30,6 +30,8 @@ class Options:
     """Replace an existing folder."""
     precision: str = "fp32"
     """A key of `PRECISIONS`."""
+    packed: bool = False
+    """Write a graph without padding beside the model's, for GPUs."""
     slots: int = 0
     """Number of spare slots of a bank, for adapters that are loaded later."""
 

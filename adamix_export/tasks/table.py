@@ -31,6 +31,8 @@ class ExportTask:
     """Default maximum number of texts in a comparison."""
     compare: Callable[[Sequence[Checkpoint], Bundle, Check], dict[str, Parity]]
     """Compares the bundle in ONNX Runtime with PyTorch; returns a report for every checkpoint."""
+    can_be_packed: bool = False
+    """The graph may also be written without padding."""
     calibration_texts: Callable[[Checkpoint, Path | None, int], list[list[int]]] = lambda checkpoint, file, count: []
     """Returns the token ids of a number of labelled texts, from a file or from the run's training data."""
 
@@ -41,6 +43,7 @@ CLASSIFICATION = ExportTask(
     write_graph=classification.write_graph,
     default_limit=500,
     compare=classification.compare,
+    can_be_packed=True,
 )
 EXPORT_TASKS: dict[str, ExportTask] = {
     "classification": CLASSIFICATION,

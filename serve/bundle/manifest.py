@@ -8,6 +8,8 @@ from serve.errors import BundleError
 
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
+PACKED = "packed.onnx"
+"""The graph of model.onnx without padding, over the same weights, for GPUs; bundles may lack it."""
 ENCODER = "encoder.onnx"
 """Encoder of an encoder-decoder, whose model.onnx is the decoder."""
 TOKENIZER = "tokenizer.json"

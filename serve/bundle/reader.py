@@ -6,8 +6,11 @@ from pathlib import Path, PurePosixPath
 
 from serve.bundle.adapter import Adapter, read_adapter
 from serve.bundle.checked_json import file_sha256, read_checked_json
-from serve.bundle.manifest import ADAPTERS, ENCODER, MANIFEST, MODEL, TOKENIZER, Manifest, parse_manifest
+from serve.bundle.manifest import ADAPTERS, ENCODER, MANIFEST, MODEL, PACKED, TOKENIZER, Manifest, parse_manifest
 from serve.errors import BundleError
+
+WEIGHTS = f"{MODEL}.data"
+"""External weights of the model, which its packed graph reads too."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,19 @@ class Bundle:
         return self.folder / MODEL
 
     @property
+    def packed(self) -> Path | None:
+        """ONNX file of the model without padding, which runs on CUDA only; None if the bundle has none."""
+        return self.folder / PACKED if PACKED in self.manifest.files else None
+
+    @property
     def encoder(self) -> Path | None:
         """ONNX file of an encoder-decoder's encoder; None for other models."""
         return self.folder / ENCODER if self.manifest.encoder_inputs else None
 
     def hashes(self, graph: Path) -> list[str]:
         """Return the sha256 of every file of `graph`, its external weights included."""
-        return [sha256 for name, sha256 in self.manifest.files.items() if name.startswith(graph.name)]
+        names = (PACKED, WEIGHTS) if graph.name == PACKED else (graph.name,)
+        return [sha256 for name, sha256 in self.manifest.files.items() if name.startswith(names)]
 
     @property
     def tokenizer(self) -> Path:

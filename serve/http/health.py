@@ -29,6 +29,7 @@ async def info(request: Request) -> dict[str, Any]:
         "shape": facts.shape,
         "precision": facts.precision,
         "provider": facts.provider,
+        "graph": facts.graph,
         "slots": facts.slots,
         "base": facts.base,
         "versions": facts.versions,

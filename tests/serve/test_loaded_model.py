@@ -1,12 +1,16 @@
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from serve.bundle.manifest import Edge
-from serve.bundle.reader import Bundle
+from serve.bundle.reader import Bundle, open_bundle
+from serve.bundle.writer import write_manifest
 from serve.engine import EngineInfo, EngineStats, ModelInfo
-from serve.errors import BundleError
+from serve.errors import BundleError, ProviderError
 from serve.loaded_model import LoadedModel
+from serve.runtime.providers import CUDA, ProviderChoice
 from tests.serve.conftest import BASE, LABELS, Reference, card, write_bundle
 
 PARITY = {"tone": {"agreement": 1.0}}
@@ -27,6 +31,7 @@ def test_a_merged_bundle_has_no_slots(merged: LoadedModel) -> None:
         slots=None,
         base={"name": "tiny", "sha256": BASE, "model_type": "tiny"},
         versions={"onnx": "1"},
+        graph="model.onnx",
     )
     assert merged.stats({"tone": card("tone")}, waiting=3) == EngineStats(adapters=1, waiting=3)
 
@@ -69,3 +74,40 @@ def test_a_graph_with_other_outputs_than_the_manifest_lists_is_refused(tmp_path:
     folder = write_bundle(tmp_path / "other", reference, ["tone"], outputs=outputs)
     with pytest.raises(BundleError, match=r"model\.onnx does not have the inputs and outputs that the manifest lists"):
         LoadedModel(folder, provider="cpu", threads=1)
+
+
+@pytest.fixture
+def packed(tmp_path: Path, reference: Reference) -> Path:
+    """A bundle with a packed graph, whose operators have no kernel for the CPU."""
+    folder = write_bundle(tmp_path / "packed", reference, ["tone"])
+    states = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "sequence", 4])
+    lengths = helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"])
+    tokens = helper.make_tensor_value_info("tokens", TensorProto.FLOAT, ["tokens", 4])
+    names = ["tokens", "offsets", "ends", "longest"]
+    node = helper.make_node("RemovePadding", ["x", "lengths"], names, domain="com.microsoft")
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph([node], "packed", [states, lengths], [tokens])
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / "packed.onnx")
+    write_manifest(folder, open_bundle(folder).manifest)
+    return folder
+
+
+def test_a_packed_graph_is_not_opened_on_the_cpu(packed: Path) -> None:
+    assert LoadedModel(packed, provider="cpu", threads=1).info().graph == "model.onnx"
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_without_cuda_the_padded_graph_is_opened_instead(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.loaded_model.choose_provider", lambda _: ProviderChoice(CUDA, "a GPU was found"))
+    model = LoadedModel(packed, threads=1)
+    assert (model.info().graph, model.device) == ("model.onnx", "cpu")
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_without_the_cuda_that_was_required_the_error_is_about_cuda(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = ProviderChoice(CUDA, "as requested", required=True)
+    monkeypatch.setattr("serve.loaded_model.choose_provider", lambda _: choice)
+    with pytest.raises(ProviderError, match="CUDA was requested"):
+        LoadedModel(packed, provider="cuda", threads=1)

@@ -24,6 +24,12 @@ def test_json_on_stdout_and_the_bar_on_stderr(
     assert "tracing" in shown.err
 
 
+def test_a_packed_graph_is_written_on_request(command: Command, houlsby: Path, tmp_path: Path) -> None:
+    command(houlsby, tmp_path / "packed", "--packed")
+    command(houlsby, tmp_path / "padded")
+    assert [(tmp_path / name / "packed.onnx").is_file() for name in ("packed", "padded")] == [True, False]
+
+
 def test_a_failed_parity_check_exits_with_one_line_and_leaves_nothing(
     command: Command, houlsby: Path, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from adamix_export.passes.nodes import DOMAIN
-from adamix_export.passes.rewrite_file import rewrite_file
+from adamix_export.passes.rewrite_file import derive_file, rewrite_file
 from tests.adamix_export.passes.graphs import made, matrix, model_of, value
 
 SIDE = 64
@@ -65,6 +65,17 @@ def test_nodes_and_weights_that_a_rewrite_leaves_unused_are_dropped(tmp_path: Pa
     graph = ir.load(tmp_path / FILE).graph
     assert [node.op_type for node in graph] == ["Relu"]
     assert not graph.initializers
+
+
+def test_a_derived_file_reads_the_weights_of_the_first_which_stays_as_it_was(tmp_path: Path) -> None:
+    weight = write_product(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    x = np.random.default_rng(1).normal(size=(2, SIDE)).astype(np.float32)
+    derive_file(tmp_path / FILE, negate, tmp_path / "derived.onnx")
+    np.testing.assert_allclose(run(tmp_path / "derived.onnx", x), -x @ weight, rtol=1e-5, atol=1e-5)
+    assert (tmp_path / "derived.onnx").stat().st_size < 1000 < weight.nbytes
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.name in before} == before
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_rewrite_that_fails_leaves_the_files_as_they_were(tmp_path: Path) -> None:

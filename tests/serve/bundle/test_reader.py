@@ -5,6 +5,7 @@ import pytest
 
 from serve.bundle.checked_json import read_checked_json, write_checked_json
 from serve.bundle.reader import open_bundle, with_adapters
+from serve.bundle.writer import write_manifest
 from serve.classification.classifier import Classifier
 from serve.errors import BundleError
 from tests.fixtures.hub_cache import pull
@@ -15,6 +16,19 @@ def test_a_bundle_opens(bundle_folder: Path) -> None:
     bundle = open_bundle(bundle_folder)
     assert list(bundle.adapters) == ["tone", "intent"]
     assert bundle.adapters["intent"].card.labels == ["billing", "delivery", "other"]
+
+
+def test_a_packed_graph_is_found_and_has_the_hashes_of_the_weights_that_it_shares(bundle_folder: Path) -> None:
+    before = open_bundle(bundle_folder)
+    assert before.packed is None
+    (bundle_folder / "packed.onnx").write_bytes(b"graph")
+    (bundle_folder / "model.onnx.data").write_bytes(b"weights")
+    write_manifest(bundle_folder, before.manifest)
+    bundle = open_bundle(bundle_folder)
+    files = bundle.manifest.files
+    assert bundle.packed == bundle_folder / "packed.onnx"
+    assert sorted(bundle.hashes(bundle.packed)) == sorted([files["packed.onnx"], files["model.onnx.data"]])
+    assert sorted(bundle.hashes(bundle.model)) == sorted([files["model.onnx"], files["model.onnx.data"]])
 
 
 def test_one_flipped_byte_in_any_file_is_refused(bundle_folder: Path) -> None:

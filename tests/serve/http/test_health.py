@@ -11,6 +11,7 @@ def test_health_and_info(client: httpx.Client, classifier: Classifier) -> None:
     info = client.get("/info").json()
     assert info["adapters"]["tone"]["sha256"] == classifier.cards["tone"].sha256
     assert info["slots"] == 2
+    assert info["graph"] == "model.onnx"
 
 
 def test_health_is_503_while_the_engine_drains() -> None:
