@@ -13,8 +13,9 @@ from serve.bundle.adapter import Adapter, AdapterCard
 from serve.bundle.reader import Bundle, open_bundle
 from serve.engine import EngineInfo, EngineStats, ModelInfo
 from serve.runtime.buffers import CUDA_DEVICE, HOST
+from serve.runtime.gpu_fit import choose_device
 from serve.runtime.graph_check import check_edges
-from serve.runtime.providers import CUDA, choose_provider
+from serve.runtime.providers import CUDA, ProviderChoice
 from serve.runtime.session import open_session
 
 
@@ -54,12 +55,18 @@ class LoadedModel:
 
         Raises:
             BundleError: A file is missing, changed, or does not fit.
-            ProviderError: The requested provider cannot run.
+            ProviderError: The requested provider cannot run the bundle.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
-        self.threads, self.cache, self.choice = threads, cache, choose_provider(provider)
+        self.threads, self.cache = threads, cache
+        chosen = choose_device(self.bundle, provider, slots=slots)
+        self.choice = chosen.choice
         manifest = self.bundle.manifest
         self.session = self.open_session()
+        if self.provider != self.choice.provider:
+            self.choice = ProviderChoice(self.provider, "as for the first graph")
+        self.gpu = chosen.gpu if self.provider == CUDA else None
+        """The GPU that runs the graph; None on the CPU."""
         check_edges(self.session, self.bundle.model, manifest.inputs, manifest.outputs)
         self.encoder: ort.InferenceSession | None = None
         """The encoder's session; None for a model of one graph."""
@@ -94,6 +101,7 @@ class LoadedModel:
             shape=manifest.shape,
             precision=manifest.precision,
             provider=self.provider,
+            device=self.gpu,
             slots=self.bank.capacity if self.bank else None,
             base=manifest.base,
             versions=manifest.versions,

@@ -69,3 +69,11 @@ def test_a_graph_with_other_outputs_than_the_manifest_lists_is_refused(tmp_path:
     folder = write_bundle(tmp_path / "other", reference, ["tone"], outputs=outputs)
     with pytest.raises(BundleError, match=r"model\.onnx does not have the inputs and outputs that the manifest lists"):
         LoadedModel(folder, provider="cpu", threads=1)
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_named_with_its_memory(bundle: Bundle) -> None:
+    device = LoadedModel(bundle, provider="cuda").info().device
+    assert device is not None
+    assert device.name.startswith("NVIDIA")
+    assert device.memory_bytes > 2**30
