@@ -13,7 +13,7 @@ from serve.bundle.reader import Bundle
 from serve.classification.prediction import prediction_from
 from serve.classification.text_tokenizer import EncodedText
 from serve.engine import Prediction
-from serve.errors import BundleError, ClassificationFailed, ServeError, as_serve_error
+from serve.errors import BundleError, ClassificationFailed, ServeError, as_serve_error, device_loss
 from serve.runtime.padding import mask_of, pad
 
 logger = logging.getLogger(__name__)
@@ -65,17 +65,20 @@ class ModelRunner:
         return errors
 
     def _run_or_halve(self, rows: Sequence[EncodedText]) -> list[Prediction | ServeError]:
-        """Run rows in one batch; if that fails, run each half by itself, down to the rows that cause the failure."""
+        """Run rows in one batch; if that fails, run each half by itself, down to the rows that cause the failure.
+
+        If the device is lost, that is the error of all rows.
+        """
         try:
             logits = self.logits(rows)
             return [prediction_from(row.adapter.card, found) for row, found in zip(rows, logits, strict=True)]
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             failure = error
-        if len(rows) > 1:
+        if len(rows) > 1 and device_loss(failure) is None:
             half = len(rows) // 2
             return [*self._run_or_halve(rows[:half]), *self._run_or_halve(rows[half:])]
         logger.error("a text of adapter %s failed", rows[0].adapter.card.name, exc_info=failure)
-        return [as_serve_error(failure, ClassificationFailed, "the text cannot be classified")]
+        return [as_serve_error(failure, ClassificationFailed, "the text cannot be classified")] * len(rows)
 
     def _run(self, rows: Sequence[EncodedText], adapters: dict[str, ort.OrtValue]) -> NDArray[np.float32]:
         """Return logits, (rows, widest label list)."""
