@@ -1,13 +1,19 @@
 """The base class of engines: what an engine over a loaded model does the same, whatever it answers."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from serve.adapters.registry import Registry
 from serve.engine import EngineInfo, Event, Listener, ModelInfo
+from serve.errors import DeviceLost
 from serve.loaded_model import LoadedModel
 from serve.runtime.tokenization import TokenizerThreads
+
+logger = logging.getLogger(__name__)
 
 
 class AsyncEngine:
@@ -17,6 +23,8 @@ class AsyncEngine:
         self.model, self.registry = model, registry
         self.tokenizer_threads = TokenizerThreads()
         self.listeners: list[Listener] = []
+        self.failure: str | None = None
+        """Reason why nothing is answered any more; None while the device works."""
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -34,6 +42,27 @@ class AsyncEngine:
     async def drain(self) -> None:
         """Refuse new requests and return when all accepted ones are answered."""
         raise NotImplementedError
+
+    def check_device(self) -> None:
+        """Raise DeviceLost if the device is lost."""
+        if self.failure is not None:
+            raise DeviceLost(self.failure)
+
+    @contextmanager
+    def watch_device(self) -> Iterator[None]:
+        """Refuse a request if the device is lost, and remember it if the request is what loses it.
+
+        Raises:
+            DeviceLost: The device is lost.
+        """
+        self.check_device()
+        try:
+            yield
+        except DeviceLost as error:
+            if self.failure is None:
+                logger.critical("%s; requests are refused, and /health is 503", error)
+            self.failure = str(error)
+            raise
 
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served."""

@@ -136,6 +136,16 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceInfo:
+    """A device beside the CPU."""
+
+    name: str
+    """Name of the model, such as NVIDIA H100 80GB HBM3."""
+    memory_bytes: int
+    """All of its memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineInfo:
     """Facts of the bundle that an engine serves; they do not change while it runs."""
 
@@ -143,6 +153,8 @@ class EngineInfo:
     shape: str
     precision: str
     provider: str
+    device: DeviceInfo | None = None
+    """Device that the provider runs on; None for the CPU."""
     slots: int | None
     """Adapters that fit on the device at a time; None for a merged bundle."""
     base: Mapping[str, str]
@@ -157,6 +169,8 @@ class EngineStats:
 
     draining: bool = False
     """The engine takes no new requests."""
+    failure: str | None = None
+    """Reason why the engine answers nothing any more, such as a lost GPU; None while it works."""
     waiting: int = 0
     """Texts in the queue."""
     adapters: int = 0
@@ -172,6 +186,11 @@ class EngineStats:
     """KV-cache rows that generate, one for each beam; None for an engine that does not generate."""
     tokens_in_flight: int | None = None
     """KV-cache tokens that the active sequences may come to need."""
+
+    @property
+    def healthy(self) -> bool:
+        """True while the engine can answer requests."""
+        return self.failure is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +270,7 @@ class ClassificationEngine(Engine, Protocol):
         """Return one prediction for each text, in order.
 
         Raises:
-            InputError, UnknownAdapter, Overloaded, DeadlineExceeded, ClassificationFailed, ShuttingDown
+            InputError, UnknownAdapter, Overloaded, DeadlineExceeded, ClassificationFailed, DeviceLost, ShuttingDown
         """
 
 
@@ -262,7 +281,7 @@ class GenerationEngine(Engine, Protocol):
         """Return `sampling.n` results for each prompt, in order. Cancelling the call cancels its sequences.
 
         Raises:
-            InputError, UnknownAdapter, Overloaded, DeadlineExceeded, GenerationFailed, ShuttingDown
+            InputError, UnknownAdapter, Overloaded, DeadlineExceeded, GenerationFailed, DeviceLost, ShuttingDown
         """
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:

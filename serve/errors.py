@@ -9,8 +9,21 @@ ServeError
 ├── ClassificationFailed   ONNX Runtime cannot run a text
 ├── GenerationFailed       ONNX Runtime cannot run a sequence, or its adapter gives logits that are not finite
 ├── DeadlineExceeded       a request waited too long in the queue
+├── DeviceLost             the GPU failed, and runs nothing more in this process
 └── ShuttingDown           the server is stopping
 """
+
+import re
+
+LOST_CODES = frozenset({46, 100, 101, 214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999})
+"""Errors of CUDA's runtime after which a process can use its GPU no more, such as 700, an illegal memory access."""
+FAILURE = re.compile(
+    r"CUDA (?:failure|error)\D{0,3}(?P<code>\d+)[^;\n]*"
+    r"|CU(?:BLAS|DNN) failure\D{0,3}\d+\D{0,3}CU(?:BLAS|DNN)_STATUS_EXECUTION_FAILED"
+    r"|an illegal memory access was encountered|unspecified launch failure"
+)
+"""Parts of ONNX Runtime's messages that tell of a failure of CUDA."""
+LOST = "this process can use it no more: start the server again"
 
 
 class ServeError(Exception):
@@ -49,6 +62,10 @@ class DeadlineExceeded(ServeError):
     """A request waited too long in the queue."""
 
 
+class DeviceLost(ServeError):
+    """The GPU failed, and runs nothing more in this process."""
+
+
 class ShuttingDown(ServeError):
     """The server is stopping and takes no new requests."""
 
@@ -64,13 +81,23 @@ def first_line(error: BaseException | str) -> str:
     return (text or "no reason given").splitlines()[0]
 
 
+def device_loss(error: BaseException | str) -> str | None:
+    """Return the failure of the GPU that ONNX Runtime's error tells of; None if the GPU still works."""
+    for found in FAILURE.finditer(str(error)):
+        if found["code"] is None or int(found["code"]) in LOST_CODES:
+            return found[0].strip()
+    return None
+
+
 def as_serve_error(error: BaseException, kind: type[ServeError], message: str) -> ServeError:
     """Return a ServeError as it is, and any other error as a `kind` of which it is the cause.
 
-    The message of the new error is `message` and the first line of the cause.
+    The message of the new error is `message` and the first line of the cause. If the cause is a lost GPU, the error is
+    a `DeviceLost`.
     """
     if isinstance(error, ServeError):
         return error
-    raised = kind(f"{message}: {first_line(error)}")
+    loss = device_loss(error)
+    raised = kind(f"{message}: {first_line(error)}") if loss is None else DeviceLost(f"the GPU failed ({loss}): {LOST}")
     raised.__cause__ = error
     return raised

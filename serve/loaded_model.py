@@ -15,8 +15,9 @@ from serve.bundle.reader import Bundle, open_bundle
 from serve.engine import EngineInfo, EngineStats, ModelInfo
 from serve.errors import BundleError
 from serve.runtime.device_memory import CUDA_DEVICE, HOST
+from serve.runtime.gpu_fit import choose_device
 from serve.runtime.graph_check import check_edges
-from serve.runtime.providers import CUDA, choose_provider
+from serve.runtime.providers import CUDA, ProviderChoice
 from serve.runtime.session import captures_graphs, open_session
 
 
@@ -56,15 +57,21 @@ class LoadedModel:
 
         Raises:
             BundleError: A file is missing, changed, or does not fit.
-            ProviderError: The requested provider cannot run.
+            ProviderError: The requested provider cannot run the bundle.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
-        self.threads, self.cache, self.choice = threads, cache, choose_provider(provider)
+        self.threads, self.cache = threads, cache
+        chosen = choose_device(self.bundle, provider, slots=slots)
+        self.choice = chosen.choice
         manifest = self.bundle.manifest
         packed = self.bundle.packed if self.choice.provider == CUDA else None
         self.graph = packed or self.bundle.model
         """ONNX file that runs: without padding on CUDA, where the bundle has such a graph."""
         self.session = self.open_session()
+        if self.provider != self.choice.provider:
+            self.choice = ProviderChoice(self.provider, "as for the first graph")
+        self.gpu = chosen.gpu if self.provider == CUDA else None
+        """The GPU that runs the graph; None on the CPU."""
         self.captures = captures_graphs(self.session)
         """The session captures its runs as CUDA graphs…"""
         self.capture_numbers = itertools.count()
@@ -113,6 +120,7 @@ class LoadedModel:
             shape=manifest.shape,
             precision=manifest.precision,
             provider=self.provider,
+            device=self.gpu,
             slots=self.bank.capacity if self.bank else None,
             base=manifest.base,
             versions=manifest.versions,
@@ -149,7 +157,8 @@ class LoadedModel:
     def _session(self, graph: Path, *, threads: int | None, reason: str | None = None) -> ort.InferenceSession:
         choice = self.choice if reason is None else replace(self.choice, reason=reason)
         hashes = self.bundle.hashes(graph)
-        return open_session(graph, choice, threads=threads, cache=self.cache, hashes=hashes)
+        capture = graph == self.bundle.model
+        return open_session(graph, choice, threads=threads, cache=self.cache, hashes=hashes, capture=capture)
 
     def _bank(self, slots: int | None, host_adapters: int | None) -> Bank:
         manifest, adapters = self.bundle.manifest, list(self.bundle.adapters.values())

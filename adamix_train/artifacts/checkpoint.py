@@ -52,6 +52,8 @@ class Card:
     """Tokens to which longer inputs are truncated, special tokens included."""
     recipe: dict[str, Any]
     """Fields of the `Recipe`, under their current names."""
+    device: str = ""
+    """Kind of device that trained it, such as cpu or cuda; empty in checkpoints of earlier versions."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Newest metrics: validation data by plain name, test data as `test_…`."""
     versions: dict[str, str] = field(default_factory=lambda: {package: version(package) for package in PACKAGES})

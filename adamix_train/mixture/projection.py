@@ -37,23 +37,48 @@ class MixtureLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_modules, out_features, in_features))
         self.bias = nn.Parameter(torch.empty(num_modules, out_features)) if bias else None
         self.register_buffer("scores", torch.zeros(num_modules))
-        self.route: tuple[int, ...] = ()
+        self._route: tuple[int, ...] = ()
         self.chosen: set[int] = set()
-        """Modules that forward passes in training mode used since the set was last cleared."""
+        """Modules on the routes since the set was last cleared."""
+        self.indices: Tensor | None = None
+        """The route as a tensor (shares,) on the device, which compiled code reads; None for code that is not."""
+
+    @property
+    def route(self) -> tuple[int, ...]:
+        """Module of each share of the next batch."""
+        return self._route
+
+    @route.setter
+    def route(self, route: tuple[int, ...]) -> None:
+        self._route = route
+        self.chosen.update(route)
 
     def forward(self, x: Tensor) -> Tensor:
         """Project x (batch, …, in) to (batch, …, out)."""
         if not self.training:
             return functional.linear(x, *self.mean())
+        if self.indices is not None:
+            return self._by_index(x, self.indices)
         if not self.route:
             raise RuntimeError("a mixture in training mode has no route: call the AdaMix model, not the layer alone")
-        self.chosen.update(self.route)
         if len(set(self.route)) == 1:
             return functional.linear(x, *self.module(self.route[0]))
-        if x.shape[0] % len(self.route):
-            raise ValueError(f"a batch of {x.shape[0]} rows cannot hold {len(self.route)} shares of equal size")
-        shares = x.reshape(len(self.route), -1, self.in_features)
+        shares = self._shares(x, len(self.route))
         y = self._one_by_one(shares) if len(self.route) <= FEW else self._at_once(shares)
+        return y.reshape(*x.shape[:-1], self.out_features)
+
+    def _shares(self, x: Tensor, count: int) -> Tensor:
+        """Return x (batch, …, in) as shares (count, rows, in)."""
+        if x.shape[0] % count:
+            raise ValueError(f"a batch of {x.shape[0]} rows cannot hold {count} shares of equal size")
+        return x.reshape(count, -1, self.in_features)
+
+    def _by_index(self, x: Tensor, indices: Tensor) -> Tensor:
+        """Project x through the modules in `indices` (shares,), by the same operations whatever the route."""
+        if self.num_modules == 1:
+            return functional.linear(x, *self.module(0))
+        y = self._shares(x, indices.shape[0]) @ self.weight[indices].transpose(1, 2)
+        y = y if self.bias is None else y + self.bias[indices].unsqueeze(1)
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def _one_by_one(self, shares: Tensor) -> Tensor:

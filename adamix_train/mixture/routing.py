@@ -33,8 +33,17 @@ def draw(*, seed: int, step: int, view: int, site: str, num_modules: int, row: i
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % num_modules
 
 
-def set_route(mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int) -> None:
-    """Set the module of every mixture (by site) for each share of the batch; `down` and `up` are separate sites."""
+def set_route(
+    mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int, device: torch.device | None = None
+) -> None:
+    """Set the module of every mixture for each share of the batch; `down` and `up` are separate sites.
+
+    Args:
+        mixtures: Mixtures by site.
+        route: Arguments of the draws.
+        seed: Seed of the draws.
+        device: Device to which the routes go as well, in one copy, for compiled code; None for code that is not.
+    """
     rows = [None] if route.rows is None else list(route.rows)
     for site, mixture in mixtures.items():
         mixture.route = tuple(
@@ -42,6 +51,11 @@ def set_route(mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int)
             for view in range(route.views)
             for row in rows
         )
+        mixture.indices = None
+    if device is not None:
+        table = torch.tensor([mixture.route for mixture in mixtures.values()]).to(device, non_blocking=True)
+        for mixture, indices in zip(mixtures.values(), table, strict=True):
+            mixture.indices = indices
 
 
 def keep_route(mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int) -> None:

@@ -23,6 +23,8 @@ class AdaMixModel(BaseTuner):
     prefix = "adamix_"
     tuner_layer_cls = AdaMixLayer
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+    is_compiled = False
+    """The base model's forward pass is compiled: routes go to it as tensors, so that a new one needs no new code."""
 
     def forward(self, *args: Any, route: Route | None = None, **kwargs: Any) -> Any:
         """Run the base model; in training mode, set the route of every mixture first."""
@@ -30,7 +32,8 @@ class AdaMixModel(BaseTuner):
             self.forwards = getattr(self, "forwards", -1) + 1
             route = route or Route(step=self.forwards)
             for name in self.active_adapters:
-                set_route(self.mixtures(name), route, seed=self.peft_config[name].seed)
+                device = next(self.model.parameters()).device if self.is_compiled else None
+                set_route(self.mixtures(name), route, seed=self.peft_config[name].seed, device=device)
         return self.model(*args, **kwargs)
 
     def mixtures(self, adapter_name: str) -> dict[str, MixtureLinear]:

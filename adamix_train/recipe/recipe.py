@@ -128,6 +128,9 @@ class Recipe:
     gradient_accumulation: int = _field("batches per optimizer step", 1)
     gradient_checkpointing: bool = _field("recompute activations in the backward pass: less memory, more time", False)
     precision: str = _field("number format of forward and backward passes", "fp32", choices=PRECISIONS)
+    compile: bool = _field(
+        "compile the model with torch.compile: faster steps after a start of a minute or so, worth it on a GPU", False
+    )
     length_bucketing: bool = _field("batch examples of similar length, which saves padding", False)
     learning_rate: float = _field("peak learning rate of AdamW; it decays linearly to 0", 1e-3)
     warmup_ratio: float = _field("share of the steps in which the learning rate rises to its peak, below 1", 0.06)

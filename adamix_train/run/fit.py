@@ -1,6 +1,8 @@
 """Train the model of a prepared run."""
 
+import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from accelerate import PartialState
@@ -14,9 +16,13 @@ from adamix_train.run.prepare import PreparedRun
 from adamix_train.run.processes import is_first_process
 from adamix_train.run.progress import ProgressBar
 from adamix_train.run.run_folder import begin
+from adamix_train.training.compilation import compiled
+from adamix_train.training.device import training_device
 from adamix_train.training.methods import TrainableModel, build_trainable_model
 from adamix_train.training.module_weights import MODULE_WEIGHTS
 from adamix_train.training.trainer import AdaMixTrainer
+
+logger = logging.getLogger(__name__)
 
 
 def fit(run: PreparedRun, callbacks: Sequence[TrainerCallback] = ()) -> AdaMixTrainer:
@@ -24,7 +30,7 @@ def fit(run: PreparedRun, callbacks: Sequence[TrainerCallback] = ()) -> AdaMixTr
 
     Raises:
         Interrupted: a signal came; the newest step checkpoint can be resumed.
-        TrainingError: the loss or a weight is not finite.
+        TrainingError: the loss or a weight is not finite, or the model cannot be compiled.
     """
     recipe = run.inputs.recipe
     set_seed(recipe.seed)
@@ -35,7 +41,8 @@ def fit(run: PreparedRun, callbacks: Sequence[TrainerCallback] = ()) -> AdaMixTr
     PartialState().wait_for_everyone()  # every process has found the folder new before the first writes to it
     if is_first_process():
         begin(recipe, run.inputs.out)
-    with Interruption() as interruption:
+    logger.info("training on %s in %s%s", training_device(), recipe.precision, ", compiled" if recipe.compile else "")
+    with Interruption() as interruption, compiled(model) if recipe.compile else nullcontext():
         trainer = _trainer(run, base, model, [interruption, *_early_stopping(recipe), *callbacks])
         trainer.train(resume_from_checkpoint=str(run.inputs.step) if run.inputs.step else None)
     MODULE_WEIGHTS[recipe.collapse](trainer, run.metric)

@@ -18,6 +18,7 @@ from adamix_train.run.inputs import RunInputs
 from adamix_train.run.run_folder import check_same
 from adamix_train.training.arguments import training_arguments
 from adamix_train.training.consistency import resolve_consistency_weight
+from adamix_train.training.device import training_device
 from adamix_train.training.objectives import Objective, objective_of
 
 Rows = list[dict[str, Any]]
@@ -165,4 +166,5 @@ def _card(inputs: RunInputs) -> Card:
         metric=inputs.task.metrics[0],
         max_length=recipe.max_length,
         recipe=asdict(recipe),
+        device=training_device().kind,
     )

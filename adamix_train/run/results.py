@@ -9,6 +9,7 @@ from adamix_train.evaluation.save_jsonl import save_jsonl
 from adamix_train.evaluation.score import score
 from adamix_train.run.learning_curve import draw_curve
 from adamix_train.run.prepare import PreparedRun
+from adamix_train.training.device import training_device
 from adamix_train.training.trainer import AdaMixTrainer, newest_metrics
 
 RESULTS = "results.json"
@@ -54,6 +55,7 @@ def store_results(run: PreparedRun, trainer: AdaMixTrainer) -> dict[str, Any]:
     parameters = list(trainer.accelerator.unwrap_model(trainer.model).parameters())
     results = {
         "checkpoint": str(out),
+        "device": training_device().as_dict(),
         **newest_metrics(trainer.state.log_history),
         "best_step": trainer.state.best_global_step,
         "steps": trainer.state.global_step,

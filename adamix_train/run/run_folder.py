@@ -64,8 +64,13 @@ def check_recipe(recipe: Recipe, started: dict[str, Any], out: Path) -> None:
 
 
 def check_same(card: Card, step: Path | None) -> None:
-    """Raise CheckpointError if labels, base or data are not those that the step checkpoint was trained with."""
+    """Raise CheckpointError if labels, base, data or device are not those that the step checkpoint was trained with."""
     started = read_card(step) if step else card
     for name in ("labels", "base_sha256", "config_sha256", "data"):
         if getattr(card, name) != getattr(started, name):
             raise CheckpointError(f"{name} changed since the run was started: begin a new run, or put it back")
+    if started.device and card.device != started.device:
+        raise CheckpointError(
+            f"{step} was trained on {started.device}, and this machine trains on {card.device}: their random numbers "
+            f"differ, so it would not end like a run that did not stop: resume on {started.device}, or begin a new run"
+        )

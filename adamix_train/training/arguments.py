@@ -70,9 +70,12 @@ def _schedule(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def check_precision(precision: str) -> None:
-    """Raise TrainingError if the device does not support `precision`."""
-    if precision == "fp16" and not torch.cuda.is_available():
+def check_precision(precision: str, cuda: Any = torch.cuda) -> None:
+    """Raise TrainingError if the device does not support `precision`; `cuda` is torch's module for GPUs of NVIDIA.
+
+    GPUs before Ampere emulate bf16, which is slower than fp32 and counts as not supported.
+    """
+    if precision == "fp16" and not cuda.is_available():
         raise TrainingError("precision fp16 needs a GPU: choose bf16 or fp32")
-    if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        raise TrainingError("this GPU has no bf16: choose fp16 or fp32")
+    if precision == "bf16" and cuda.is_available() and not cuda.is_bf16_supported(including_emulation=False):
+        raise TrainingError(f"{cuda.get_device_name()} has no bf16: choose fp16 or fp32")

@@ -7,7 +7,9 @@ repeated. The files come from ADAMIX_DATA (default: ../shared/data).
 """
 
 import argparse
+import math
 import sys
+import time
 from pathlib import Path
 
 from benchmarks.quality.findings import findings_of
@@ -31,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     """Carry out the grid that the command line asks for, and report it."""
     parser = _parser()
     args = parser.parse_args(argv)
+    args.started = time.monotonic()
     if unknown := [name for name in args.tasks if name not in SUBJECTS]:
         parser.error(f"unknown task {unknown[0]!r}; known are {', '.join(SUBJECTS)}")
     known = {method for name in args.tasks for method in SUBJECTS[name].methods}
@@ -57,8 +60,9 @@ def measure_quality(args: argparse.Namespace) -> Findings:
         bases = {subject: sample_model(SUBJECTS[subject].base) for subject in grid.subjects}
     except Exception as error:
         raise BenchmarkError(f"the base models are not to be had: {error}") from error
-    outcome = explore(grid, Workshop(folder=args.runs, bases=bases, jobs=args.jobs))
-    if args.plot:
+    deadline = math.inf if args.minutes is None else args.started + 60 * args.minutes
+    outcome = explore(grid, Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline))
+    if args.plot and outcome.records:
         draw_spread(outcome, args.plot)
     return findings_of(grid, outcome, versions_of(PACKAGES))
 
@@ -85,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"), help="(default: bf16)")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="runs at a time (default: one a core)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="stop after so many; the table has the methods that are finished, in the order of --tasks and --methods, "
+        "and names those that are left, with which the same command goes on (default: until all is done)",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where runs are kept")
     parser.add_argument(
         "--quick",

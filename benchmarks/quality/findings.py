@@ -8,7 +8,7 @@ from typing import Any
 from adamix_train.tasks.table import TASKS
 from benchmarks.quality.grid import Grid, Outcome
 from benchmarks.quality.tasks import SUBJECTS
-from benchmarks.support.report import Findings, Goal, Row
+from benchmarks.support.report import Absent, Findings, Goal, Row
 
 AGAINST = {
     "adamix": {"adapter": 0.5, "adapter-consistency": 0.0, "adamix-no-consistency": 0.0, "full": 0.0},
@@ -26,7 +26,13 @@ def findings_of(grid: Grid, outcome: Outcome, versions: dict[str, str]) -> Findi
         if (goal := goal_against(ours, method, points, grid, outcome))
     ]
     worst = min(goals, key=lambda goal: (goal.value or 0.0) - goal.goal, default=None)
-    return Findings(goals=goals, rows=rows_of(outcome), versions=versions, worst=str(worst))
+    return Findings(goals=goals, rows=rows_of(outcome), versions=versions, worst=str(worst), absent=absent_of(outcome))
+
+
+def absent_of(outcome: Outcome) -> list[Absent]:
+    """Return the methods for which there was no time."""
+    reason = "the time was over; repeat the command, which goes on with the runs that are left"
+    return [Absent(peer=f"{method} on {subject}", reason=reason) for subject, method in outcome.left]
 
 
 def points_of(subject: str, records: Sequence[dict[str, Any]]) -> list[float]:
@@ -63,11 +69,14 @@ def other_metrics(subject: str, records: Sequence[dict[str, Any]]) -> str:
 
 
 def goal_against(ours: str, method: str, points: float, grid: Grid, outcome: Outcome) -> Goal | None:
-    """Return how far one method is above another on the tasks' own budgets, paired by seed; None if one was not run."""
+    """Return how far one method is above another on the tasks' own budgets, paired by seed; None if one was not run.
+
+    Subjects on which there was no time for both are left out.
+    """
     differences = [
         one - other
         for subject in grid.subjects
-        if {method, ours} <= set(grid.methods_of(subject))
+        if all((subject, grid.own, name) in outcome.records for name in (method, ours))
         for one, other in zip(
             points_of(subject, outcome.records[subject, grid.own, ours]),
             points_of(subject, outcome.records[subject, grid.own, method]),

@@ -1,13 +1,19 @@
 """The runs that the tables need: a search for every method's learning rate, then the other seeds, then budgets."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+
+from tqdm import tqdm
 
 from benchmarks.quality.methods import Method
 from benchmarks.quality.runs import Budget, Run, Workshop
 from benchmarks.quality.tasks import SUBJECTS
+from benchmarks.support.errors import OutOfTimeError
 
+RUNS_OF_A_SEARCH = 4
+"""Learning rates of a method, which can be tried side by side."""
 Records = dict[Run, dict[str, Any]]
 
 
@@ -72,27 +78,64 @@ class Outcome:
     """The learning rate that was chosen, by subject and method."""
     records: dict[tuple[str, Budget, str], list[dict[str, Any]]] = field(default_factory=dict)
     """Records of all seeds, by subject, budget and method."""
+    left: Sequence[tuple[str, str]] = ()
+    """Subjects and methods for which there was no time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Results of one method on one subject."""
+
+    rate: float
+    records: dict[Budget, list[dict[str, Any]]]
 
 
 def explore(grid: Grid, workshop: Workshop) -> Outcome:
-    """Carry out the grid: every method's rates with seed 0, the best on the validation data with the other seeds."""
+    """Carry out the grid, in the order of its subjects and their methods, as far as there is time.
+
+    A method is done as a whole: its rates with seed 0, then the best on the validation data with the other seeds and
+    budgets. So many methods are under way that all jobs have something to do.
+    """
     pairs = [(subject, method) for subject in grid.subjects for method in grid.methods_of(subject)]
-    tried = {
-        pair: [grid.run(*pair, rate, 0, grid.own) for rate in grid.rates_of(SUBJECTS[pair[0]].methods[pair[1]])]
-        for pair in pairs
-    }
-    search = workshop.records([run for runs in tried.values() for run in runs])
-    rates = {pair: best_rate(runs, search) for pair, runs in tried.items()}
+    together = max(1, workshop.jobs // RUNS_OF_A_SEARCH)
+    at_once = max(1, workshop.jobs // together)
+
+    def carry_out(pair: tuple[str, str]) -> Cell | None:
+        try:
+            return cell_of(grid, workshop, *pair, at_once=at_once)
+        except OutOfTimeError:
+            return None
+
+    with ThreadPoolExecutor(together) as pool:
+        cells = dict(zip(pairs, tqdm(pool.map(carry_out, pairs), total=len(pairs), unit="method"), strict=True))
+    done = {pair: cell for pair, cell in cells.items() if cell is not None}
+    return Outcome(
+        rates={pair: cell.rate for pair, cell in done.items()},
+        records={
+            (subject, budget, method): done[subject, method].records[budget]
+            for subject in grid.subjects
+            for budget in grid.budgets_of(subject)
+            for method in grid.methods_of(subject)
+            if (subject, method) in done
+        },
+        left=[pair for pair in pairs if pair not in done],
+    )
+
+
+def cell_of(grid: Grid, workshop: Workshop, subject: str, method: str, *, at_once: int) -> Cell:
+    """Return the results of one method on one subject.
+
+    Raises:
+        OutOfTimeError: There was no time for all of its runs.
+    """
+    tried = [grid.run(subject, method, rate, 0, grid.own) for rate in grid.rates_of(SUBJECTS[subject].methods[method])]
+    rate = best_rate(tried, workshop.records(tried, at_once=at_once))
     wanted = {
-        (subject, budget, method): [
-            grid.run(subject, method, rates[subject, method], seed, budget) for seed in range(grid.seeds)
-        ]
-        for subject in grid.subjects
+        budget: [grid.run(subject, method, rate, seed, budget) for seed in range(grid.seeds)]
         for budget in grid.budgets_of(subject)
-        for method in grid.methods_of(subject)
     }
-    records = workshop.records([run for runs in wanted.values() for run in runs])
-    return Outcome(rates=rates, records={key: [records[run] for run in runs] for key, runs in wanted.items()})
+    records = workshop.records([run for runs in wanted.values() for run in runs], at_once=at_once)
+    return Cell(rate=rate, records={budget: [records[run] for run in runs] for budget, runs in wanted.items()})
 
 
 def best_rate(runs: Sequence[Run], records: Records) -> float:

@@ -40,13 +40,14 @@ def compare_routes(recipe: Recipe) -> dict[str, float]:
     rows.sort(key=lambda row: len(row["input_ids"]))
     labels = np.array([row["labels"] for row in rows])
     collate = objective.collate(tokenizer, model)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    model.to(device)
 
     def logits() -> NDArray[np.floating]:
         with torch.inference_mode():
             batches = [collate(rows[start : start + ROWS]) for start in range(0, len(rows), ROWS)]
-            return np.concatenate(
-                [model(**{k: v for k, v in batch.items() if k != "labels"}).logits.numpy() for batch in batches]
-            )
+            inputs = [{name: batch[name].to(device) for name in batch if name != "labels"} for batch in batches]
+            return np.concatenate([model(**one).logits.cpu().numpy() for one in inputs])
 
     def metric(values: NDArray[np.floating]) -> float:
         return METRICS[task.metrics[0]](values, labels)

@@ -1,18 +1,18 @@
 """The runs of the grid: what each is, whether it is done, and how it is carried out."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.quality.tasks import SUBJECTS, Subject
-from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.errors import BenchmarkError, OutOfTimeError
 
 EVALUATIONS = 4
 FEW_SHOT_STEPS = 80
@@ -98,16 +98,18 @@ class Workshop:
     folder: Path
     bases: dict[str, Path]
     jobs: int
+    deadline: float = math.inf
+    """Time of the monotonic clock, in seconds, at which runs that are not finished are stopped."""
 
-    def records(self, runs: list[Run]) -> dict[Run, dict[str, Any]]:
-        """Carry out the runs that have no record yet, and return the records of all."""
+    def records(self, runs: list[Run], *, at_once: int | None = None) -> dict[Run, dict[str, Any]]:
+        """Carry out the runs that have no record yet, `at_once` or `jobs` at a time, and return the records of all.
+
+        Raises:
+            OutOfTimeError: The deadline has passed; runs that are finished are kept.
+        """
         missing = [run for run in dict.fromkeys(runs) if not self._is_done(run)]
-        with (
-            ThreadPoolExecutor(self.jobs) as pool,
-            tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run") as bar,
-        ):
-            for _ in pool.map(self._carry_out, missing):
-                bar.update()
+        with ThreadPoolExecutor(at_once or self.jobs) as pool:
+            list(pool.map(self._carry_out, missing))
         return {run: json.loads(self._record(run).read_text()) for run in runs}
 
     def _record(self, run: Run) -> Path:
@@ -129,18 +131,24 @@ class Workshop:
         return run.recipe(self.bases[run.subject], self.folder / run.name / "run")
 
     def _carry_out(self, run: Run) -> None:
-        """Train in a process of its own, with its share of the cores."""
+        """Train in a process of its own, with its share of the cores, until the deadline."""
+        if (left := self.deadline - time.monotonic()) <= 0:
+            raise OutOfTimeError(f"the time is over before {run.name}")
         folder = self.folder / run.name
         folder.mkdir(parents=True, exist_ok=True)
         order = {"recipe": self._recipe(run), "routes": run.routes}
         (folder / "order.json").write_text(json.dumps(order, indent=2))
         threads = str(max(1, len(os.sched_getaffinity(0)) // self.jobs))
-        finished = subprocess.run(
-            [sys.executable, "-m", "benchmarks.quality.one", str(folder)],
-            env={**os.environ, "OMP_NUM_THREADS": threads},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            finished = subprocess.run(
+                [sys.executable, "-m", "benchmarks.quality.one", str(folder)],
+                env={**os.environ, "OMP_NUM_THREADS": threads},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=None if math.isinf(left) else left,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OutOfTimeError(f"the time is over in {run.name}") from error
         if finished.returncode:
             raise BenchmarkError(f"{run.name} failed: {finished.stderr.strip().splitlines()[-1:]}")

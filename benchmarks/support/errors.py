@@ -1,6 +1,7 @@
 """The errors of benchmarks.
 
 BenchmarkError           the benchmark cannot give a figure that means something
+├── OutOfTimeError       the time that the command was given is over
 ├── DisagreementError    two sides do not compute the same
 └── PeerError            a peer is not there, or does not do its part
 """
@@ -8,6 +9,10 @@ BenchmarkError           the benchmark cannot give a figure that means something
 
 class BenchmarkError(Exception):
     """The benchmark cannot give a figure that means something."""
+
+
+class OutOfTimeError(BenchmarkError):
+    """The time that the command was given is over."""
 
 
 class DisagreementError(BenchmarkError):

@@ -66,7 +66,8 @@ class AsyncClassifier(AsyncEngine):
 
         characters = sum(len(part) for text in request.texts for part in parts(text))
         rows = await self.tokenizer_threads.run(tokenize, characters)
-        predictions = iter(await self.batcher.submit([row for part in rows for row in part]))
+        with self.watch_device():
+            predictions = iter(await self.batcher.submit([row for part in rows for row in part]))
         return [average([next(predictions) for _ in range(len(part))]) for part in rows]
 
     def stats(self) -> EngineStats:
@@ -74,6 +75,7 @@ class AsyncClassifier(AsyncEngine):
         return self.model.stats(
             self.classifier.cards,
             draining=self.batcher.draining,
+            failure=self.failure,
             waiting=len(self.batcher.queue),
             abandoned=self.batcher.abandoned,
         )

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from serve.adapters.bank import Bank
 from serve.bundle.graph_io import ADAPTER_IDS, ATTENTION_MASK, BANK, INPUT_IDS, TOKEN_TYPE_IDS
 from serve.bundle.reader import Bundle
-from serve.classification.executor import EXECUTORS, Stacks
+from serve.classification.executor import EXECUTORS, Executor, Stacks
 from serve.classification.prediction import prediction_from
 from serve.classification.text_tokenizer import EncodedText
 from serve.engine import Prediction
-from serve.errors import BundleError, ClassificationFailed, ServeError, as_serve_error
+from serve.errors import BundleError, ClassificationFailed, ServeError, as_serve_error, device_loss
 from serve.runtime.device_memory import HOST
 from serve.runtime.padding import mask_of, pad
 from serve.runtime.run_inputs import Arrays
@@ -27,8 +27,8 @@ class ModelRunner:
     """A session of a classifier's graph and the bank that its adapters come from; callable from any thread."""
 
     def __init__(self, bundle: Bundle, session: ort.InferenceSession, bank: Bank | None, *, device: str = HOST) -> None:
-        self.session, self.bank, self.pad_token_id = session, bank, bundle.manifest.pad_token_id
-        self.executor = EXECUTORS[device](session, device)
+        self.bank, self.pad_token_id = bank, bundle.manifest.pad_token_id
+        self.executor: Executor = EXECUTORS[device](session, device)
         self.inputs = {edge.name for edge in bundle.manifest.inputs if not edge.name.startswith(BANK)}
 
     def run(self, rows: Sequence[EncodedText]) -> list[Prediction | ServeError]:
@@ -69,17 +69,20 @@ class ModelRunner:
         return errors
 
     def _run_or_halve(self, rows: Sequence[EncodedText]) -> list[Prediction | ServeError]:
-        """Run rows in one batch; if that fails, run each half by itself, down to the rows that cause the failure."""
+        """Run rows in one batch; if that fails, run each half by itself, down to the rows that cause the failure.
+
+        If the device is lost, that is the error of all rows.
+        """
         try:
             logits = self.logits(rows)
             return [prediction_from(row.adapter.card, found) for row, found in zip(rows, logits, strict=True)]
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             failure = error
-        if len(rows) > 1:
+        if len(rows) > 1 and device_loss(failure) is None:
             half = len(rows) // 2
             return [*self._run_or_halve(rows[:half]), *self._run_or_halve(rows[half:])]
         logger.error("a text of adapter %s failed", rows[0].adapter.card.name, exc_info=failure)
-        return [as_serve_error(failure, ClassificationFailed, "the text cannot be classified")]
+        return [as_serve_error(failure, ClassificationFailed, "the text cannot be classified")] * len(rows)
 
     def _run(
         self, rows: Sequence[EncodedText], slots: Arrays = MappingProxyType({}), stacks: Stacks = MappingProxyType({})

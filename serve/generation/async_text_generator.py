@@ -73,7 +73,8 @@ class AsyncTextGenerator(AsyncEngine):
         """Return `sampling.n` results for each prompt; see `GenerationEngine.generate`."""
         sequences = await self._sequences(request)
         try:
-            await asyncio.gather(*self._submit(sequences))
+            with self.watch_device():
+                await asyncio.gather(*self._submit(sequences))
         finally:
             cancel(sequences)
         return [result_of(sequence, self.generator.token_texts) for sequence in sequences]
@@ -94,7 +95,8 @@ class AsyncTextGenerator(AsyncEngine):
             yield StreamStart(card.name, card.sha256, len(sequence.input_tokens))
             while piece := await pieces.get():
                 yield TextDelta(piece)
-            await ended
+            with self.watch_device():
+                await ended
             yield result_of(sequence, self.generator.token_texts)
         finally:
             cancel([sequence])
@@ -112,6 +114,7 @@ class AsyncTextGenerator(AsyncEngine):
         return self.model.stats(
             self.generator.cards,
             draining=self.draining,
+            failure=self.failure,
             waiting=self.scheduler.waiting,
             abandoned=self.abandoned,
             active_sequences=len(self.scheduler.batch.rows),
@@ -139,7 +142,7 @@ class AsyncTextGenerator(AsyncEngine):
             check_characters(len(text), generator.find(name).card.max_length)
         tokenize = partial(generator.prompts, request.prompts, request.adapters, truncate=request.truncate)
         prompts = await self.tokenizer_threads.run(tokenize, sum(map(len, request.prompts)))
-        self._check_draining()
+        self._check_open()
         grammars = {
             eos: await generator.grammars.compile_async(schema, eos) for schema, eos in schemas_of(prompts, sampling)
         }
@@ -147,7 +150,7 @@ class AsyncTextGenerator(AsyncEngine):
 
     def _submit(self, sequences: Sequence[SequenceState]) -> list[Coroutine[None, None, None]]:
         """Queue sequences, all or none; return coroutines that wait for the end of each, and raise its error."""
-        self._check_draining()
+        self._check_open()
         loop, ends = asyncio.get_running_loop(), [asyncio.Event() for _ in sequences]
         for sequence, end in zip(sequences, ends, strict=True):
             sequence.on_end = partial(_call_in_loop, loop, end.set)
@@ -155,7 +158,8 @@ class AsyncTextGenerator(AsyncEngine):
         self._wake()
         return [self._wait(sequence, end) for sequence, end in zip(sequences, ends, strict=True)]
 
-    def _check_draining(self) -> None:
+    def _check_open(self) -> None:
+        self.check_device()
         if self.draining:
             raise ShuttingDown("the server is stopping; send the request to another one")
 

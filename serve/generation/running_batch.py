@@ -4,6 +4,7 @@ Rows lie one behind another: first those that decode, then the one whose prompt 
 run touches only the rows that it works on. When a sequence ends, the last row takes its place.
 """
 
+import logging
 from collections.abc import Sequence
 
 from serve.adapters.bank import Bank
@@ -13,6 +14,8 @@ from serve.generation.model_runner import ModelRunner
 from serve.generation.request import CacheRow, SequenceState, sequences_of
 from serve.generation.sampling.beam_search import BeamSearch
 from serve.limits import GenerationLimits
+
+logger = logging.getLogger(__name__)
 
 
 class RunningBatch:
@@ -132,12 +135,15 @@ class RunningBatch:
         sequence.rows = after
 
     def fail_all(self, error: BaseException) -> None:
-        """End all sequences with an error, and clear their rows."""
+        """End all sequences with an error, and clear their rows; a device that is lost has none to clear."""
         for sequence in self.sequences():
             sequence.fail(error)
         self.rows, self.prefilling = [], None
-        for row in range(self.runner.cache.rows):
-            self.runner.clear(row)
+        try:
+            for row in range(self.runner.cache.rows):
+                self.runner.clear(row)
+        except Exception:  # ONNX Runtime's exceptions share no base class
+            logger.exception("the rows of the KV cache cannot be cleared")
 
     def _move(self, source: int, target: int, row: CacheRow) -> None:
         self.runner.move(source, target, tokens=row.cached_tokens, source_tokens=len(row.source))

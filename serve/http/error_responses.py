@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from serve.errors import (
     ClassificationFailed,
     DeadlineExceeded,
+    DeviceLost,
     GenerationFailed,
     InputError,
     Overloaded,
@@ -35,6 +36,7 @@ KINDS: dict[type[Exception], ErrorKind] = {
     ClassificationFailed: ErrorKind(500, "failed", "server_error", "classification_failed"),
     GenerationFailed: ErrorKind(500, "failed", "server_error", "generation_failed"),
     DeadlineExceeded: ErrorKind(504, "deadline_exceeded", "server_error", "timeout"),
+    DeviceLost: ErrorKind(503, "unhealthy", "server_error", "device_lost"),
     ShuttingDown: ErrorKind(503, "draining", "server_error", "shutting_down"),
     ServeError: INTERNAL,
 }

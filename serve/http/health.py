@@ -1,21 +1,25 @@
 """GET /health, /info and /metrics: for probes, people and Prometheus."""
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from serve.engine import Engine, ModelInfo
-from serve.errors import ShuttingDown
+from serve.errors import DeviceLost, ShuttingDown
 
 router = APIRouter()
 
 
 @router.get("/health")
 async def health(request: Request) -> dict[str, str]:
-    """Return 200 while the server takes requests, and 503 once it is stopping."""
+    """Return 200 while the server takes requests, and 503 once it is stopping or its device is lost."""
     engine: Engine = request.app.state.engine
-    if engine.stats().draining:
+    stats = engine.stats()
+    if stats.draining:
         raise ShuttingDown("the server is stopping")
+    if stats.failure is not None:
+        raise DeviceLost(stats.failure)
     return {"status": "ok"}
 
 
@@ -30,6 +34,7 @@ async def info(request: Request) -> dict[str, Any]:
         "precision": facts.precision,
         "provider": facts.provider,
         "graph": facts.graph,
+        "device": None if facts.device is None else asdict(facts.device),
         "slots": facts.slots,
         "base": facts.base,
         "versions": facts.versions,

@@ -4,13 +4,15 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 
-from serve.errors import BundleError, ProviderError, first_line
+from serve.errors import BundleError, first_line
 from serve.runtime.cuda_graphs import CAPTURING
+from serve.runtime.cuda_libraries import built_for, missing_libraries, preload, start_failure
 from serve.runtime.graph_cache import cache_key, cached_session
-from serve.runtime.providers import CPU, CUDA, ProviderChoice, usable_cores
+from serve.runtime.providers import CPU, CUDA, ProviderChoice, usable_cores, without_cuda
 
 logger = logging.getLogger(__name__)
 DISABLED_OPTIMIZERS = {CPU: ["SkipLayerNormFusion"]}
@@ -19,8 +21,11 @@ DISABLED_OPTIMIZERS = {CPU: ["SkipLayerNormFusion"]}
 On the CPU, its fused addition and layer norm takes several times as long as the two operators (MiniLM, 32 rows of 32
 tokens: 0.86 ms against 0.18)."""
 ERRORS_ONLY = 3
-FATAL_ONLY = 4
-"""Log severities of ONNX Runtime."""
+"""Log severity of ONNX Runtime. It has the reason why CUDA does not start."""
+DEVICE = ("CUDA", "CUBLAS", "CUDNN")
+"""Parts of messages of ONNX Runtime that tell of a device."""
+NO_MEMORY = ("out of memory", "Failed to allocate memory")
+"""Parts of messages of ONNX Runtime that say that the device has no memory left."""
 
 
 def open_session(
@@ -30,8 +35,11 @@ def open_session(
     threads: int | None = None,
     cache: Path | None = None,
     hashes: Sequence[str] = (),
+    capture: bool = False,
 ) -> ort.InferenceSession:
     """Return a session for `model`, and log its provider.
+
+    Where CUDA does not start, or cannot run the model, the session is one on the CPU, and a warning says why.
 
     Args:
         model: ONNX file.
@@ -39,23 +47,26 @@ def open_session(
         threads: Threads of a run on the CPU; None takes all usable cores.
         cache: Folder for optimised graphs of the CPU provider; None keeps none.
         hashes: sha256 of the model's files, which name its entry in the cache.
+        capture: Capture runs on CUDA as CUDA graphs, if the model allows it; their options say which.
 
     Raises:
         BundleError: ONNX Runtime cannot load the model.
-        ProviderError: A required provider did not start.
+        ProviderError: A required provider did not start, or has no memory for the model.
     """
-    make_options, open_graph = partial(_options, choice, threads), partial(_open_graph, choice)
     if choice.provider == CUDA:
-        ort.preload_dlls()
+        preload()
     try:
-        if cache is None or choice.provider != CPU:
-            session = open_graph(model, make_options())
-        else:
-            key = cache_key(hashes, choice.provider, DISABLED_OPTIMIZERS.get(choice.provider, []))
-            session = cached_session(model, cache, key, make_options, open_graph)
+        session = _open(model, choice, threads=threads, cache=cache, hashes=hashes, capture=capture)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise BundleError(f"ONNX Runtime does not take {model}: {first_line(error)}") from error
-    _report_provider(session, choice)
+        obstacle = obstacle_of(choice, error)
+        if obstacle is None:
+            raise BundleError(f"ONNX Runtime does not take {model}: {first_line(error)}") from error
+    else:
+        obstacle = None if session.get_providers()[0] == choice.provider else start_failure()
+    if obstacle is not None:
+        return open_session(model, without_cuda(choice, obstacle), threads=threads, cache=cache, hashes=hashes)
+    level = logging.WARNING if choice.is_fallback else logging.INFO
+    logger.log(level, "running on %s: %s", choice.provider, choice.reason)
     return session
 
 
@@ -65,32 +76,57 @@ def captures_graphs(session: ort.InferenceSession) -> bool:
     return all(options.get(name) == value for name, value in CAPTURING.items())
 
 
-def _options(choice: ProviderChoice, threads: int | None) -> ort.SessionOptions:
+def _open(
+    model: Path,
+    choice: ProviderChoice,
+    *,
+    threads: int | None,
+    cache: Path | None,
+    hashes: Sequence[str],
+    capture: bool,
+) -> ort.InferenceSession:
+    make_options, open_graph = partial(_options, threads), partial(_open_graph, choice, capture)
+    if cache is None or choice.provider != CPU:
+        return open_graph(model, make_options())
+    key = cache_key(hashes, choice.provider, DISABLED_OPTIMIZERS.get(choice.provider, []))
+    return cached_session(model, cache, key, make_options, open_graph)
+
+
+def obstacle_of(choice: ProviderChoice, error: Exception) -> str | None:
+    """Return the reason why a device, and not the model, kept a session from opening; None if it did not."""
+    if choice.provider == CPU:
+        return None
+    if any(part in str(error) for part in NO_MEMORY):
+        return f"the GPU has too little memory: {first_line(error)}; take fewer --slots, or a smaller --precision"
+    if missing_libraries(built_for()[0]):
+        return start_failure()
+    if choice.required and not any(part in str(error) for part in DEVICE):
+        return None
+    return f"the GPU does not open the model: {first_line(error)}"
+
+
+def _options(threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
-    options.log_severity_level = ERRORS_ONLY if choice.provider == CPU else FATAL_ONLY
+    options.log_severity_level = ERRORS_ONLY
     return options
 
 
-def _open_graph(choice: ProviderChoice, graph: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    disabled = DISABLED_OPTIMIZERS.get(choice.provider, [])
+def _open_graph(
+    choice: ProviderChoice, capture: bool, graph: Path, options: ort.SessionOptions
+) -> ort.InferenceSession:
     if choice.provider == CPU:
-        return ort.InferenceSession(graph, options, providers=[CPU], disabled_optimizers=disabled)
-    try:
-        providers = [(choice.provider, CAPTURING), CPU]
-        return ort.InferenceSession(graph, options, providers=providers, disabled_optimizers=disabled)
-    except Exception as error:  # a graph with a node that does not run on the device cannot be captured
-        logger.warning("%s is not captured in CUDA graphs: %s", graph.name, first_line(error))
-        providers = [choice.provider, CPU]
-        return ort.InferenceSession(graph, options, providers=providers, disabled_optimizers=disabled)
+        return _session(graph, options, [CPU])
+    if capture:
+        try:
+            return _session(graph, options, [(choice.provider, CAPTURING), CPU])
+        except Exception as error:  # such as for a node that does not run on the device
+            logger.warning("the runs of %s are not captured in CUDA graphs: %s", graph.name, first_line(error))
+    return _session(graph, options, [choice.provider, CPU])
 
 
-def _report_provider(session: ort.InferenceSession, choice: ProviderChoice) -> None:
-    """Log the provider that a session runs on; raise a ProviderError if another one was required."""
-    chosen = session.get_providers()[0]
-    if chosen == choice.provider:
-        logger.info("running on %s: %s", chosen, choice.reason)
-    elif choice.required:
-        raise ProviderError("CUDA was requested, but ONNX Runtime could not start it: are CUDA and cuDNN installed?")
-    else:
-        logger.warning("running on %s: %s (%s) did not start", chosen, choice.provider, choice.reason)
+def _session(graph: Path, options: ort.SessionOptions, providers: list[Any]) -> ort.InferenceSession:
+    first = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    disabled = DISABLED_OPTIMIZERS.get(first, [])
+    # Without `enable_fallback=0`, a session whose device fails is replaced by one on the CPU, with a line on stdout.
+    return ort.InferenceSession(graph, options, providers=providers, disabled_optimizers=disabled, enable_fallback=0)

@@ -9,6 +9,7 @@ from serve.engine import BatchFinished, Capability, Engine, Event, SequenceFinis
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 GAUGES: dict[str, tuple[str, str]] = {
+    "healthy": ("healthy", "1 while requests can be answered, 0 once the device is lost"),
     "queue_rows": ("waiting", "Texts in the queue"),
     "adapters": ("adapters", "Adapters served"),
     "slots": ("slots", "Adapters that fit on the device at a time"),
@@ -18,6 +19,7 @@ GAUGES: dict[str, tuple[str, str]] = {
     "tokens_in_flight": ("tokens_in_flight", "KV-cache tokens that the active sequences may come to need"),
 }
 """Gauges by name: the field of `EngineStats` and the description."""
+LABELS = ("provider", "device")
 OF_A_BANK = ("slots", "placed", "adapters_in_host")
 
 
@@ -80,8 +82,14 @@ class Metrics:
             self.token_seconds.observe(event.decode_seconds / (event.generated_tokens - 1))
 
     def _add_gauges(self) -> None:
-        """Add a gauge for each field of the engine's stats that is known; it is read at every scrape."""
-        stats = self.engine.stats()
+        """Add gauges of the device, and one for each known field of the stats, which is read at every scrape."""
+        facts, stats = self.engine.info(), self.engine.stats()
+        device = facts.device
+        provider = Gauge("adamix_provider", "Provider and device that run the graph", LABELS, registry=self.registry)
+        provider.labels(facts.provider, "cpu" if device is None else device.name).set(1)
+        if device is not None:
+            memory = Gauge("adamix_device_memory_bytes", "All memory of the device", registry=self.registry)
+            memory.set(device.memory_bytes)
         for name, (field, text) in GAUGES.items():
             if getattr(stats, field) is None or (name in OF_A_BANK and stats.slots is None):
                 continue

@@ -1,6 +1,8 @@
 import argparse
 import json
+import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,12 +12,12 @@ from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.recipe.flags import make_recipe
 from benchmarks.quality.__main__ import _methods
 from benchmarks.quality.findings import AGAINST, findings_of, goal_against, rate_of
-from benchmarks.quality.grid import Grid, Outcome, best_rate
+from benchmarks.quality.grid import Grid, Outcome, best_rate, explore
 from benchmarks.quality.methods import CLASSIFIERS, WRITERS
 from benchmarks.quality.routes import routed
 from benchmarks.quality.runs import Budget, Run, Workshop
 from benchmarks.quality.tasks import SUBJECTS, Subject
-from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.errors import BenchmarkError, OutOfTimeError
 
 
 @pytest.fixture(autouse=True)
@@ -163,3 +165,61 @@ def test_a_trained_mixture_can_be_run_through_one_of_its_modules() -> None:
 def test_all_methods_can_be_asked_for_at_once() -> None:
     args = argparse.Namespace(methods=["all"], tasks=["sst2", "e2e"], quick=False)
     assert set(_methods(args)) == {*CLASSIFIERS, *WRITERS}
+
+
+class Timed(Workshop):
+    """Carries out runs in no time, until the deadline: the metric of a run is its rate, and `most` runs have time."""
+
+    most: ClassVar[int] = 0
+    carried: ClassVar[list[str]] = []
+
+    def _carry_out(self, run: Run) -> None:
+        if len(self.carried) >= self.most:
+            raise OutOfTimeError(f"the time is over before {run.name}")
+        self.carried.append(run.name)
+        record = self._record(run)
+        record.parent.mkdir(parents=True)
+        metrics = {"accuracy": run.rate, "test_accuracy": run.rate, "trained_parameters": 1, "routes": {}}
+        record.write_text(json.dumps({"recipe": self._recipe(run), **metrics}))
+
+
+def timed(folder: Path, most: int) -> Timed:
+    Timed.most, Timed.carried = most, []
+    return Timed(folder=folder, bases={"sst2": Path("base"), "mrpc": Path("base")}, jobs=1)
+
+
+def test_whole_methods_are_finished_and_those_that_are_left_are_named(tmp_path: Path) -> None:
+    """Four rates and one more seed: five runs are one method, and the sixth is of the next."""
+    wanted = Grid(subjects=["sst2", "mrpc"], methods=["adapter", "adamix"], seeds=2)
+    first = explore(wanted, timed(tmp_path, most=6))
+    assert first.left == [("sst2", "adamix"), ("mrpc", "adapter"), ("mrpc", "adamix")]
+    assert list(first.records) == [("sst2", Budget(), "adapter")]
+    assert first.rates == {("sst2", "adapter"): max(CLASSIFIERS["adapter"].rates)}
+    assert [one["accuracy"] for one in first.records["sst2", Budget(), "adapter"]] == [0.012, 0.012]
+    findings = findings_of(wanted, first, {})
+    assert [absent.peer for absent in findings.absent] == ["adamix on sst2", "adapter on mrpc", "adamix on mrpc"]
+    assert findings.goals == []
+    workshop = timed(tmp_path, most=100)
+    second = explore(wanted, workshop)
+    assert second.left == []
+    assert len(workshop.carried) == 4 * 5 - 6, "finished runs are kept"
+    assert [key[::2] for key in second.records] == [
+        ("sst2", "adapter"),
+        ("sst2", "adamix"),
+        ("mrpc", "adapter"),
+        ("mrpc", "adamix"),
+    ]
+    assert findings_of(wanted, second, {}).goals[0].what.startswith("adamix above adapter, points, mean of 4 pairs")
+
+
+def test_no_run_begins_after_the_deadline(tmp_path: Path) -> None:
+    late = Workshop(folder=tmp_path, bases={"sst2": Path("base")}, jobs=1, deadline=time.monotonic())
+    with pytest.raises(OutOfTimeError, match="the time is over before sst2-n1000-adamix"):
+        late.records([run("adamix")])
+
+
+def test_a_run_is_stopped_at_the_deadline(tmp_path: Path) -> None:
+    """A process of Python takes longer than a hundredth of a second to import torch."""
+    short = Workshop(folder=tmp_path, bases={"sst2": Path("base")}, jobs=1, deadline=time.monotonic() + 0.05)
+    with pytest.raises(OutOfTimeError, match="the time is over in sst2-n1000-adamix"):
+        short.records([run("adamix")])

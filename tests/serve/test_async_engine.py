@@ -6,7 +6,7 @@ import pytest
 from serve.async_engine import AsyncEngine
 from serve.classification.classifier import Classifier
 from serve.engine import Event, FinishReason, SequenceFinished
-from serve.errors import UnknownAdapter
+from serve.errors import DeviceLost, UnknownAdapter
 from tests.serve.conftest import Reference, write_adapter
 
 
@@ -81,3 +81,16 @@ def test_the_adapters_that_are_loaded_are_listed_until_they_are_unloaded(
     assert engine.models()[2] == loaded
     engine.unload("tone")
     assert [model.name for model in engine.models()] == ["intent", "match"]
+
+
+def test_a_lost_device_is_remembered_and_later_requests_are_refused(engine: Recorder) -> None:
+    with pytest.raises(UnknownAdapter), engine.watch_device():
+        raise UnknownAdapter("nobody")
+    assert engine.failure is None
+    with pytest.raises(DeviceLost, match="gone"), engine.watch_device():
+        raise DeviceLost("the GPU is gone")
+    assert engine.failure == "the GPU is gone"
+    reached = []
+    with pytest.raises(DeviceLost, match="the GPU is gone"), engine.watch_device():
+        reached.append(True)
+    assert not reached

@@ -10,6 +10,7 @@ from serve.bundle.writer import write_manifest
 from serve.engine import EngineInfo, EngineStats, ModelInfo
 from serve.errors import BundleError, ProviderError
 from serve.loaded_model import LoadedModel
+from serve.runtime.gpu_fit import DeviceChoice
 from serve.runtime.providers import CUDA, ProviderChoice
 from tests.serve.conftest import BASE, LABELS, Reference, card, write_bundle
 
@@ -98,7 +99,8 @@ def test_a_packed_graph_is_not_opened_on_the_cpu(packed: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_without_cuda_the_padded_graph_is_opened_instead(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve.loaded_model.choose_provider", lambda _: ProviderChoice(CUDA, "a GPU was found"))
+    chosen = DeviceChoice(ProviderChoice(CUDA, "a GPU was found"), None)
+    monkeypatch.setattr("serve.loaded_model.choose_device", lambda *_, **__: chosen)
     model = LoadedModel(packed, threads=1)
     assert (model.info().graph, model.device) == ("model.onnx", "cpu")
 
@@ -107,7 +109,15 @@ def test_without_cuda_the_padded_graph_is_opened_instead(packed: Path, monkeypat
 def test_without_the_cuda_that_was_required_the_error_is_about_cuda(
     packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choice = ProviderChoice(CUDA, "as requested", required=True)
-    monkeypatch.setattr("serve.loaded_model.choose_provider", lambda _: choice)
+    chosen = DeviceChoice(ProviderChoice(CUDA, "as requested", required=True), None)
+    monkeypatch.setattr("serve.loaded_model.choose_device", lambda *_, **__: chosen)
     with pytest.raises(ProviderError, match="CUDA was requested"):
         LoadedModel(packed, provider="cuda", threads=1)
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_named_with_its_memory(bundle: Bundle) -> None:
+    device = LoadedModel(bundle, provider="cuda").info().device
+    assert device is not None
+    assert device.name.startswith("NVIDIA")
+    assert device.memory_bytes > 2**30

@@ -66,3 +66,23 @@ def test_a_route_for_each_example_is_that_of_its_row_alone() -> None:
     route = mixture.route
     set_route(mixtures, Route(step=0, views=1, rows=range(8)), seed=0)
     assert mixture.route[4:] == route[:4], "rows are numbered over all ranks"
+
+
+def test_a_route_on_a_device_is_the_route_and_goes_through_the_same_modules() -> None:
+    torch.manual_seed(0)
+    mixtures = {name: MixtureLinear(4, 6, 5, bias=name == "down") for name in ("down", "up", "other")}
+    mixtures["shared"] = MixtureLinear(1, 6, 5, bias=True)
+    for mixture in mixtures.values():
+        for parameter in mixture.parameters():
+            torch.nn.init.normal_(parameter)
+    x = torch.randn(8, 3, 6)
+    for route in (Route(step=3, views=2), Route(step=4), Route(step=5, views=2, rows=range(4))):
+        set_route(mixtures, route, seed=0)
+        expected = {site: mixture(x) for site, mixture in mixtures.items()}
+        set_route(mixtures, route, seed=0, device=torch.device("cpu"))
+        for site, mixture in mixtures.items():
+            assert mixture.indices is not None
+            assert tuple(mixture.indices.tolist()) == mixture.route
+            torch.testing.assert_close(mixture(x), expected[site])
+    set_route(mixtures, Route(step=6), seed=0)
+    assert all(mixture.indices is None for mixture in mixtures.values())

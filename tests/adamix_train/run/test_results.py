@@ -1,8 +1,10 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
+from adamix_train.training.device import training_device
 from tests.fixtures.training import generation_recipe
 
 
@@ -21,3 +23,8 @@ def test_a_run_reports_to_tensorboard_and_draws_its_curve(recipe: Recipe) -> Non
     out = Path(recipe.out)
     assert list(out.rglob("events.out.tfevents.*"))
     assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_record_names_the_device(shared_run: Recipe) -> None:
+    results = json.loads((Path(shared_run.out) / "results.json").read_text())
+    assert results["device"] == training_device().as_dict()

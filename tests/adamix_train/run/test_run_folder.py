@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from adamix_train.artifacts.checkpoint import read_card, whole_checkpoints, write_card
 from adamix_train.errors import CheckpointError, RecipeError
 from adamix_train.recipe.recipe import Recipe
+from adamix_train.run.run_folder import check_same
 from adamix_train.run.train import train
 
 
@@ -41,3 +43,26 @@ def test_a_run_is_resumed_with_its_own_data_and_base(recipe: Recipe, tmp_path: P
 def test_a_run_is_resumed_with_its_own_recipe(finished_run: Recipe) -> None:
     with pytest.raises(RecipeError, match=r"epochs is 2, but the run in .* was started with 1"):
         train(replace(finished_run, epochs=2), resume=True)
+
+
+def on_another_device(step: Path) -> str:
+    """Make a step checkpoint one of another kind of device, and return this machine's own."""
+    card = read_card(step)
+    other = "cpu" if card.device == "cuda" else "cuda"
+    write_card(step, replace(card, device=other))
+    return card.device
+
+
+def test_a_run_is_resumed_on_its_own_kind_of_device(finished_run: Recipe) -> None:
+    """With the random numbers of another one it would not end with the weights of an uninterrupted run."""
+    step = whole_checkpoints(Path(finished_run.out))[-1]
+    own = on_another_device(step)
+    with pytest.raises(CheckpointError, match=rf"was trained on \w+, and this machine trains on {own}: .* a new run"):
+        train(finished_run, resume=True)
+
+
+def test_a_checkpoint_that_does_not_say_its_device_is_taken(finished_run: Recipe) -> None:
+    step = whole_checkpoints(Path(finished_run.out))[-1]
+    card = read_card(step)
+    write_card(step, replace(card, device=""))
+    check_same(card, step)

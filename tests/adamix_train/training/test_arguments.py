@@ -7,6 +7,8 @@ import torch
 from adamix_train.errors import TrainingError
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
+from adamix_train.training.arguments import check_precision
+from tests.adamix_train.training.test_device import FakeCuda
 from tests.fixtures.training import on_gpu, weights
 
 
@@ -31,3 +33,10 @@ def test_bf16_and_checkpointing_and_accumulation_train_together(recipe: Recipe, 
 def test_fp16_without_a_gpu_is_refused(recipe: Recipe) -> None:
     with pytest.raises(TrainingError, match="fp16 needs a GPU: choose bf16 or fp32"):
         train(replace(recipe, precision="fp16"))
+
+
+def test_a_gpu_that_only_emulates_bf16_is_refused() -> None:
+    check_precision("bf16", FakeCuda())
+    check_precision("bf16", FakeCuda(available=False, has_bf16=False))
+    with pytest.raises(TrainingError, match="Tesla T4 has no bf16: choose fp16 or fp32"):
+        check_precision("bf16", FakeCuda(name="Tesla T4", has_bf16=False))

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,12 +16,14 @@ from serve.engine import (
     StreamStart,
     TextDelta,
 )
-from serve.errors import InputError, ShuttingDown
+from serve.errors import DeviceLost, InputError, ShuttingDown
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
+from serve.generation.model_runner import ModelRunner
 from serve.generation.sampling.schema_trials import CompileBudget
 from serve.requests import GenerationRequest
 from serve.sampling_params import SamplingParams
+from tests.fixtures.fake_driver import LOST
 from tests.fixtures.hand_computed_decoder import END, NAMES, HandComputedDecoder, write_decoder_bundle
 from tests.serve.generation.sampling.test_schema_trials import ENDLESS
 
@@ -159,3 +163,41 @@ def test_a_drained_engine_refuses_requests_and_its_schemas_are_no_longer_compile
         assert not slow.grammars.trials.idle
 
     asyncio.run(ask())
+
+
+class LostRunner:
+    """Stands before a model runner whose GPU is lost: nothing runs, and no row can be cleared."""
+
+    def __init__(self, runner: ModelRunner) -> None:
+        self.runner = runner
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.runner, name)
+
+    def run(self, *_: object, **__: object) -> NoReturn:
+        raise RuntimeError(LOST)
+
+    clear = run
+
+
+def test_a_lost_gpu_fails_every_request_and_freezes_none(tmp_path: Path, decoder: HandComputedDecoder) -> None:
+    own = Generator(write_decoder_bundle(tmp_path / "bundle", decoder), provider="cpu", threads=1)
+    sampling = SamplingParams(max_new_tokens=9)
+
+    async def use() -> None:
+        async with AsyncTextGenerator(own) as engine:
+            assert (await engine("good", adapter="north", sampling=sampling))[0].adapter == "north"
+            assert engine.stats().failure is None
+            lost = LostRunner(engine.scheduler.runner)
+            engine.scheduler.runner = engine.scheduler.batch.runner = lost  # type: ignore[assignment]
+            tasks = [engine("good bad", adapter=name, sampling=sampling) for name in NAMES]
+            failures = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+            assert [type(one) for one in failures] == [DeviceLost] * len(NAMES)
+            assert "CUDA failure 700" in str(engine.stats().failure)
+            request = GenerationRequest(prompts=["good"], adapters=["north"], sampling=sampling)
+            with pytest.raises(DeviceLost, match="CUDA failure 700"):
+                async for _ in engine.stream(request):
+                    pass
+            assert engine.worker is not None and engine.worker.is_alive()
+
+    asyncio.run(use())

@@ -9,6 +9,7 @@ from serve.classification.classifier import Classifier
 from serve.errors import (
     ClassificationFailed,
     DeadlineExceeded,
+    DeviceLost,
     GenerationFailed,
     InputError,
     Overloaded,
@@ -74,6 +75,7 @@ ERRORS = [
     (ClassificationFailed, 500, "failed", "server_error", "classification_failed"),
     (GenerationFailed, 500, "failed", "server_error", "generation_failed"),
     (DeadlineExceeded, 504, "deadline_exceeded", "server_error", "timeout"),
+    (DeviceLost, 503, "unhealthy", "server_error", "device_lost"),
     (ShuttingDown, 503, "draining", "server_error", "shutting_down"),
     (ServeError, 500, "internal", "server_error", "internal"),
 ]

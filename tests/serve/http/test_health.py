@@ -1,9 +1,15 @@
+from typing import Any, NoReturn
+
 import httpx
 from starlette.testclient import TestClient
 
+from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
+from serve.engine import DeviceInfo
 from serve.http.app import make_app
+from tests.fixtures.fake_driver import LOST
 from tests.fixtures.toy_engine import ToyEngine
+from tests.serve.conftest import live_app
 
 
 def test_health_and_info(client: httpx.Client, classifier: Classifier) -> None:
@@ -19,3 +25,36 @@ def test_health_is_503_while_the_engine_drains() -> None:
     with TestClient(make_app(engine)) as client:
         engine.draining = True
         assert client.get("/health").status_code == 503
+
+
+class LostSession:
+    """A session whose GPU is lost."""
+
+    def run_with_ort_values(self, *_: Any) -> NoReturn:
+        raise RuntimeError(LOST)
+
+
+def test_a_gpu_that_is_lost_turns_the_server_unready(classifier: Classifier) -> None:
+    """The first request finds the loss; later ones are refused, and health and metrics tell of it."""
+    failure = "the GPU failed (CUDA failure 700: an illegal memory access was encountered)"
+    with live_app(make_app(AsyncClassifier(classifier))) as client:
+        batch = {"inputs": [["good"], ["bad"]], "adapter": "tone"}
+        assert client.post("/predict", json=batch).status_code == 200
+        assert "adamix_healthy 1.0" in client.get("/metrics").text
+        classifier.runner.executor.session = classifier.shared_runner.executor.session = LostSession()
+        for _ in range(2):
+            lost = client.post("/predict", json=batch)
+            assert (lost.status_code, lost.json()["error_type"]) == (503, "unhealthy")
+            assert lost.json()["error"].startswith(failure)
+        health = client.get("/health")
+        assert health.status_code == 503
+        assert health.json()["error"].startswith(failure)
+        assert "adamix_healthy 0.0" in client.get("/metrics").text
+        assert client.get("/info").status_code == 200
+
+
+def test_info_tells_the_provider_and_the_device(client: httpx.Client, classifier: Classifier) -> None:
+    info = client.get("/info").json()
+    assert (info["provider"], info["device"]) == ("CPUExecutionProvider", None)
+    classifier.model.gpu = DeviceInfo(name="NVIDIA H100 80GB HBM3", memory_bytes=85_000_000_000)
+    assert client.get("/info").json()["device"] == {"name": "NVIDIA H100 80GB HBM3", "memory_bytes": 85_000_000_000}

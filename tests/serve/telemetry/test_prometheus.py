@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from serve.engine import FinishReason, SequenceFinished
+from serve.engine import DeviceInfo, EngineInfo, FinishReason, SequenceFinished
 from serve.http.app import make_app
 from tests.fixtures.toy_engine import ToyEngine
 
@@ -53,3 +55,22 @@ def test_an_engine_has_no_metrics_of_parts_that_it_lacks(name: str) -> None:
     """The toy has no bank, no batches and no cache."""
     with TestClient(make_app(ToyEngine())) as client:
         assert f"adamix_{name}" not in client.get("/metrics").text
+
+
+class OnGpu(ToyEngine):
+    """A toy on a GPU."""
+
+    def info(self) -> EngineInfo:
+        gpu = DeviceInfo(name="NVIDIA H100", memory_bytes=85_000_000_000)
+        return replace(super().info(), provider="CUDAExecutionProvider", device=gpu)
+
+
+def test_the_provider_and_its_device_are_told() -> None:
+    with TestClient(make_app(OnGpu())) as client:
+        lines = client.get("/metrics").text.splitlines()
+    assert 'adamix_provider{device="NVIDIA H100",provider="CUDAExecutionProvider"} 1.0' in lines
+    assert "adamix_device_memory_bytes 8.5e+10" in lines
+    with TestClient(make_app(ToyEngine())) as client:
+        lines = client.get("/metrics").text.splitlines()
+    assert 'adamix_provider{device="cpu",provider="none"} 1.0' in lines
+    assert not any(line.startswith("adamix_device_memory_bytes") for line in lines)

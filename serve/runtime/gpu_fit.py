@@ -1,0 +1,107 @@
+"""The device for a bundle: a GPU, unless it has no kernels for the bundle's precision or too little memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from serve.bundle.manifest import ENCODER, MODEL, Manifest
+from serve.bundle.reader import Bundle
+from serve.engine import DeviceInfo
+from serve.errors import ProviderError
+from serve.runtime.cuda_driver import CudaDriver, DeviceMemory, DriverError
+from serve.runtime.providers import CUDA, CudaInstallation, ProviderChoice, choose_provider, find_cuda, without_cuda
+
+CPU_ONLY: dict[tuple[str, str], str] = {
+    ("text-classification", "int8"): "its products of 8-bit integers, scaled for each batch, have kernels for the CPU "
+    "alone: export it again with --precision fp16, or serve it with --provider cpu",
+}
+"""Advice on bundles that no GPU runs, by task and precision."""
+GRAPHS = (MODEL, ENCODER)
+"""Beginnings of the names of files that go to the device."""
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """The provider for a bundle, and the GPU that it takes."""
+
+    choice: ProviderChoice
+    gpu: DeviceInfo | None
+    """None on the CPU."""
+
+
+def choose_device(
+    bundle: Bundle, requested: str, *, slots: int | None, cuda: CudaInstallation | None = None
+) -> DeviceChoice:
+    """Return CUDA and its GPU if they can run a bundle, and otherwise the CPU.
+
+    Args:
+        bundle: The bundle.
+        requested: A key of `PROVIDERS`.
+        slots: Adapters on the device at a time; None for those of the bundle and its spare slots.
+        cuda: The parts that CUDA needs; None looks for them on this machine.
+
+    Raises:
+        ProviderError: CUDA is requested and cannot run the bundle.
+    """
+    found = cuda or find_cuda()
+    choice = choose_provider(requested, found)
+    if choice.provider != CUDA or found.driver is None:
+        return DeviceChoice(choice, None)
+    try:
+        check_gpu(bundle, found.driver, slots=slots)
+        return DeviceChoice(choice, DeviceInfo(name=found.driver.name(), memory_bytes=found.driver.memory().total))
+    except (ProviderError, DriverError) as error:
+        return DeviceChoice(without_cuda(choice, str(error)), None)
+
+
+def check_gpu(bundle: Bundle, driver: CudaDriver, *, slots: int | None) -> None:
+    """Check that a GPU runs a bundle.
+
+    Args:
+        bundle: The bundle.
+        driver: NVIDIA's driver.
+        slots: Adapters on the device at a time; None for those of the bundle and its spare slots.
+
+    Raises:
+        ProviderError: It does not; the message says what to do.
+    """
+    check_precision(bundle.manifest)
+    needed = needed_bytes(bundle, slots=slots)
+    check_memory(needed, driver.memory(), name=f"{bundle.folder} on {driver.name()}")
+
+
+def check_precision(manifest: Manifest) -> None:
+    """Raise a ProviderError if a GPU has no kernels for a bundle's precision."""
+    if advice := CPU_ONLY.get((manifest.task, manifest.precision)):
+        raise ProviderError(f"the bundle is {manifest.precision}, and {advice}")
+
+
+def needed_bytes(bundle: Bundle, *, slots: int | None) -> dict[str, int]:
+    """Return the bytes that a bundle needs on the device at least, before anything runs, by what needs them."""
+    manifest = bundle.manifest
+    graphs = sum((bundle.folder / name).stat().st_size for name in manifest.files if name.startswith(GRAPHS))
+    if manifest.shape != "bank":
+        return {"the graph": graphs}
+    count = len(bundle.adapters) + manifest.spare_slots if slots is None else slots
+    sizes = [sum(one.nbytes for one in adapter.tensors.values()) for adapter in bundle.adapters.values()]
+    return {"the graph": graphs, f"{count} adapter slots": (1 + count) * max(sizes, default=0)}
+
+
+def check_memory(needed: Mapping[str, int], memory: DeviceMemory, *, name: str) -> None:
+    """Raise a ProviderError if a device has less memory free than is needed.
+
+    Args:
+        needed: Bytes by what needs them.
+        memory: The device's memory.
+        name: The bundle and the device, for the message.
+    """
+    if (total := sum(needed.values())) <= memory.free:
+        return
+    parts = ", ".join(f"{_size(count)} for {what}" for what, count in needed.items())
+    raise ProviderError(
+        f"{name} needs at least {_size(total)} of memory ({parts}), and {_size(memory.free)} of {_size(memory.total)} "
+        "are free: end what else runs there, take fewer --slots, or export a smaller --precision"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
