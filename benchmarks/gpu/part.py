@@ -16,8 +16,8 @@ from benchmarks.gpu.setting import NO_CARD, Setting, setting_of
 
 def main(argv: list[str]) -> None:
     """Measure one part and write its outcome."""
-    name, content, out = argv
-    setting = setting_of(json.loads(content))
+    name, given, out = argv
+    setting = setting_of(json.loads(given))
     card = card_of(setting)
     logging.basicConfig(level=logging.WARNING)
     found = PARTS[name].load()(setting)
