@@ -120,7 +120,8 @@ def _run_group(
 
 
 def _start(part: Part, setting: Setting, left: float, out: Path, command: Command) -> Running:
-    print(f"{part.name}: at most {min(part.limit, left):.0f} s", file=sys.stderr, flush=True)
+    limit = min(part.limit * setting.patience, left)
+    print(f"{part.name}: at most {limit:.0f} s", file=sys.stderr, flush=True)
     log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the part has ended
     process = subprocess.Popen(
         command(part, setting, out),
@@ -129,4 +130,4 @@ def _start(part: Part, setting: Setting, left: float, out: Path, command: Comman
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    return Running(part=part, process=process, log=log, out=out, begun=time.monotonic(), limit=min(part.limit, left))
+    return Running(part=part, process=process, log=log, out=out, begun=time.monotonic(), limit=limit)

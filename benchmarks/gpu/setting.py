@@ -10,6 +10,8 @@ from benchmarks.support.rounds import Pace
 DEVICES = {"cuda": "cuda", "cpu": "cpu"}
 """Device of torch by the provider of ONNX Runtime."""
 NO_CARD = "none"
+PATIENCE = {"cuda": 1.0, "cpu": 4.0}
+"""Factor of the limits of parts by provider: a rehearsal may share two cores with others."""
 PACES = {
     "cuda": Pace(rounds=7, turn_seconds=0.05, rest_seconds=0.01),
     "cpu": Pace(rounds=3, turn_seconds=0.1),
@@ -37,6 +39,11 @@ class Setting:
     def pace(self) -> Pace:
         """The amount of measuring."""
         return TINY_PACE if self.tiny else PACES[self.provider]
+
+    @property
+    def patience(self) -> float:
+        """Factor of the limits of parts."""
+        return PATIENCE[self.provider]
 
     @property
     def counts(self) -> bool:
