@@ -31,10 +31,13 @@ ARCHIVES: dict[str, tuple[str, ...]] = {
     "tests": (
         "annotated-doc",
         "annotated-types",
+        "cloudpickle",
         "fastapi",
         "httptools",
         "joblib",
+        "narwhals",
         "nltk",
+        "opentelemetry-api",
         "prometheus_client",
         "pydantic",
         "pydantic_core",
