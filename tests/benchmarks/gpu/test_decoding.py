@@ -72,9 +72,10 @@ def test_every_measured_step_gives_each_row_a_token_and_writes_one_slot(made: Se
         before = bank.slot_writes
         assert steps.step().seconds > 0
         assert bank.slot_writes - before <= 2
-    steps.new = 8
-    while not decoder.scheduler().busy:
-        steps.step()
+    steps = Steps(decoder, prompts(bundle, 2), 16)
+    while decoder.scheduler().busy:
+        decoder.scheduler().step()
+    steps.write_and_step()  # begins, and may find its adapter in the free slot
     before = bank.slot_writes
     for _ in range(3):
         steps.write_and_step()
