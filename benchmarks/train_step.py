@@ -68,17 +68,20 @@ WEIGHTS = {"adamix": 0.0, "adamix_consistency": 1.0}
 Step = Callable[[dict[str, Tensor]], object]
 
 
-def lora_step(scratch: str) -> Step:
-    """Return a training step of PEFT's own LoRA in transformers' own Trainer."""
+def lora_step(scratch: str, base: Any = None, *, bf16: bool = False) -> Step:
+    """Return a training step of PEFT's own LoRA on a base, MiniLM by default, in transformers' own Trainer."""
     config = peft.LoraConfig(task_type="SEQ_CLS", r=R, lora_alpha=ALPHA, target_modules=["query", "value"])
-    return _step(Trainer(model=peft.get_peft_model(_base(), config), args=_arguments(scratch)))
+    return _step(
+        Trainer(model=peft.get_peft_model(_base() if base is None else base, config), args=_arguments(scratch)),
+        bf16=bf16,
+    )
 
 
-def adamix_step(scratch: str, weight: float) -> Step:
+def adamix_step(scratch: str, weight: float, base: Any = None, *, bf16: bool = False) -> Step:
     """Return a training step of a LoRA mixture with a weight of the consistency loss."""
     config = AdaMixConfig(task_type="SEQ_CLS", kind="lora", r=R, lora_alpha=ALPHA, num_modules=MODULES)
-    model = peft.get_peft_model(_base(), config)
-    return _step(AdaMixTrainer(model=model, args=_arguments(scratch), consistency_weight=weight))
+    model = peft.get_peft_model(_base() if base is None else base, config)
+    return _step(AdaMixTrainer(model=model, args=_arguments(scratch), consistency_weight=weight), bf16=bf16)
 
 
 def random_batch(rows: int, length: int) -> dict[str, Tensor]:
@@ -97,13 +100,14 @@ def _arguments(scratch: str) -> TrainingArguments:
     return TrainingArguments(output_dir=scratch, report_to="none", label_names=["labels"], disable_tqdm=True)
 
 
-def _step(trainer: Trainer) -> Step:
+def _step(trainer: Trainer, *, bf16: bool) -> Step:
     optimizer = torch.optim.AdamW([weight for weight in trainer.model.parameters() if weight.requires_grad], lr=1e-4)
     model = trainer.model.train()
 
     def step(batch: dict[str, Tensor]) -> object:
         trainer.state.global_step += 1
-        loss = trainer.compute_loss(model, dict(batch))
+        with torch.autocast(trainer.args.device.type, torch.bfloat16, enabled=bf16):
+            loss = trainer.compute_loss(model, dict(batch))
         trainer.accelerator.backward(loss)
         optimizer.step()
         optimizer.zero_grad()

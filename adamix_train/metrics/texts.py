@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
-from nltk.tokenize import wordpunct_tokenize
-
 from adamix_train.errors import MetricError
 
 Texts = Sequence[str]
@@ -80,6 +78,8 @@ def _columns(references: References) -> list[Any]:
 
 
 def _words(text: str) -> list[str]:
+    from nltk.tokenize import wordpunct_tokenize
+
     return [str(word) for word in wordpunct_tokenize(text.lower())]
 
 

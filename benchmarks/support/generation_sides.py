@@ -117,9 +117,16 @@ def bank_of_writers(source: Checkpoint, precision: str, count: int, out: Path) -
 class Ours:
     """Our engine on a bundle, as a peer."""
 
-    def __init__(self, bundle: Bundle, limits: GenerationLimits | None = None, *, slots: int | None = None) -> None:
-        self.generator = Generator(bundle, provider="cpu", slots=slots)
+    def __init__(
+        self,
+        bundle: Bundle,
+        limits: GenerationLimits | None = None,
+        *,
+        slots: int | None = None,
+        provider: str = "cpu",
+    ) -> None:
         self.limits = limits or GenerationLimits(prefix_tokens=0)
+        self.generator = Generator(bundle, limits=self.limits, provider=provider, slots=slots)
 
     def write(self, job: dict[str, Any]) -> dict[str, Any]:
         """Do a job; `adapters` may name one for every row."""
