@@ -14,7 +14,7 @@ from adamix_export.pipeline.bundle_parts import BundleBuild
 from adamix_export.pipeline.options import Options
 from adamix_export.pipeline.rewriting import CALIBRATION_TEXTS, calibrate, rewrite_graphs
 from adamix_export.precision import calibration
-from adamix_export.precision.table import Setting
+from adamix_export.precision.table import Setting, precision_setting
 from adamix_export.precision.weight_only import ActivationGrams
 from tests.fixtures.hand_computed_decoder import NAMES, WIDTH, random_decoder, write_decoder_bundle
 
@@ -101,3 +101,16 @@ def test_a_graph_that_has_its_precision_stays_and_the_precisions_warning_is_hear
     assert (build.folder / "model.onnx").read_bytes() == before
     assert "fp16: not yet tried" in caplog.text
     assert stages == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "objective"), [("int4", "sequence-to-sequence"), ("fp32", "generation"), ("int8", "classification")]
+)
+def test_calibration_texts_that_nothing_uses_are_told(
+    precision: str, objective: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    setting = replace(precision_setting(precision, objective), rewrite=None)
+    options = Options(precision=precision, calibration=tmp_path / "texts.csv")
+    rewrite_graphs(bank(tmp_path / "bank", Texts(TEXTS)), setting, options, lambda stage: None)
+    assert "--calibration-data is not used: only int4 and int4-fp16 of a decoder alone are calibrated" in caplog.text
+    assert "without calibration texts" not in caplog.text
