@@ -117,7 +117,7 @@ def measure_exports(cases: list[str], rounds: int) -> Findings:
     """Run all commands, interleaved, and weigh an adapter."""
     with tempfile.TemporaryDirectory() as scratch:
         commands, absent = prepare(cases, Path(scratch))
-        imports = run([sys.executable, "-c", "import adamix_export.cli"], Path(scratch) / "log")[1]
+        imports = run([sys.executable, "-c", "import adamix_export.pipeline.export"], Path(scratch) / "log")[1]
         costs: dict[tuple[str, str], Cost] = {key: Cost() for key in commands}
         with tqdm(total=rounds * len(commands), desc="exporting", unit="run") as bar:
             for _ in range(rounds):

@@ -22,6 +22,8 @@ def rewrite_graphs(build: BundleBuild, setting: Setting, options: Options, progr
     """Rewrite the graphs in `options.precision`; do nothing if this is the precision they were traced in."""
     if setting.warning:
         logger.warning("%s: %s", options.precision, setting.warning)
+    if options.calibration is not None and not setting.needs_calibration:
+        logger.warning("--calibration-data is not used: only int4 and int4-fp16 of a decoder alone are calibrated")
     if setting.rewrite is None:
         return
     grams: ActivationGrams = {}

@@ -9,7 +9,7 @@ Rewrites import their modules when they are called, so that the command line can
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from adamix_export.errors import ExportError
@@ -106,6 +106,11 @@ def _generators(setting: Setting) -> Mapping[str, Setting]:
     return dict.fromkeys(("generation", "sequence-to-sequence"), setting)
 
 
+def _calibrated(setting: Setting) -> Mapping[str, Setting]:
+    """Return settings that are calibrated for a decoder alone; behind an encoder there is no calibration yet."""
+    return {**_generators(setting), "generation": replace(setting, needs_calibration=True)}
+
+
 FP32_GENERATOR_TOLERANCE = 5e-4
 """Logits over a vocabulary are of the order of 10, and both sides add in different orders."""
 INT4_BOUNDS = Bounds(tolerance=10.0, min_agreement=0.0, max_metric_drop=0.03)
@@ -140,9 +145,7 @@ PRECISIONS: dict[str, Mapping[str, Setting]] = {
             Setting(rewrite=_int8_weights, bounds=Bounds(tolerance=2.0, min_agreement=0.0, max_metric_drop=0.03))
         ),
     },
-    "int4": _generators(Setting(rewrite=_int4_weights, needs_calibration=True, bounds=INT4_BOUNDS)),
-    "int4-fp16": _generators(
-        Setting(rewrite=_int4_weights_and_fp16, needs_calibration=True, warning=FP16_WARNING, bounds=INT4_BOUNDS)
-    ),
+    "int4": _calibrated(Setting(rewrite=_int4_weights, bounds=INT4_BOUNDS)),
+    "int4-fp16": _calibrated(Setting(rewrite=_int4_weights_and_fp16, warning=FP16_WARNING, bounds=INT4_BOUNDS)),
 }
 """Settings by precision and by training objective."""

@@ -33,20 +33,6 @@ def test_a_toy_engine_has_the_methods_of_the_seam() -> None:
     assert engine.capabilities == {Capability.GENERATE}
 
 
-def test_a_new_protocol_is_one_entry(client: TestClient) -> None:
-    assert client.post("/toy/shout", json=["hello"]).json() == {"shouted": "HELLO"}
-    assert client.get("/health").status_code == 200
-
-
-def test_a_protocols_errors_have_its_form_below_its_prefix_and_nowhere_else() -> None:
-    with failing(InputError("too quiet")) as client:
-        refused = client.post("/toy/shout", json=["hello"])
-        assert (refused.status_code, refused.json()) == (422, {"oops": "too quiet", "status": 422})
-        assert client.get("/toy/nothing").json() == {"oops": "Not Found", "status": 404}
-        assert client.post("/v1/completions", json={"prompt": "a"}).json()["error"]["message"] == "too quiet"
-        assert client.get("/nothing").json() == {"error": "Not Found", "error_type": "http"}
-
-
 def test_middleware_answers_in_the_form_of_the_protocol() -> None:
     app = make_app(ToyEngine(), payload_limit=10, protocols={**PROTOCOLS, "toy": TOY_PROTOCOL})
     with TestClient(app) as client:
@@ -57,15 +43,6 @@ def test_middleware_answers_in_the_form_of_the_protocol() -> None:
 def test_an_error_that_no_table_lists_has_the_status_of_its_base() -> None:
     with failing(TooLoud("quieter")) as client:
         assert client.post("/toy/shout", json=["a"]).json() == {"oops": "quieter", "status": 422}
-
-
-def test_a_protocol_that_an_engine_is_not_capable_of_is_left_out() -> None:
-    class Mute(ToyEngine):
-        capabilities = frozenset()
-
-    with TestClient(make_app(Mute(), protocols={**PROTOCOLS, "toy": TOY_PROTOCOL})) as client:
-        assert client.post("/toy/shout", json=["hello"]).status_code == 404
-        assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 404
 
 
 def test_the_protocols_there_are_serve_a_new_engine(client: TestClient) -> None:

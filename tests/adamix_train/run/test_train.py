@@ -19,14 +19,6 @@ def test_a_mixture_learns_what_a_word_means(recipe: Recipe) -> None:
     assert results["labels"] == ["negative", "positive"]
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_does_not(recipe: Recipe, tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(replace(recipe, out=str(tmp_path / name), seed=seed, epochs=1))
-    assert_equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    one, other = weights(tmp_path / "a"), weights(tmp_path / "c")
-    assert not any(torch.equal(one[name], other[name]) for name in one if name.endswith("down.weight"))
-
-
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe: Recipe, tmp_path: Path) -> None:
     recipe = replace(recipe, gradient_accumulation=2, batch_size=4, lora_dropout=0.1, epochs=3)
     train(replace(recipe, out=str(tmp_path / "whole")))
@@ -36,18 +28,6 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe: Rec
         read_card(Path(recipe.out))
     train(recipe, resume=True)
     assert_equal(weights(recipe.out), weights(tmp_path / "whole"))
-
-
-def test_patience_is_resumed(recipe: Recipe) -> None:
-    recipe = replace(recipe, learning_rate=0.0, epochs=10, early_stopping=2)
-    with pytest.raises(Interrupted):
-        train(recipe, callbacks=[Signal(step=11, number=signal.SIGINT)])
-    assert train(recipe, resume=True)["steps"] == 3 * 5
-
-
-def test_early_stopping_ends_a_run_that_gets_no_better(recipe: Recipe) -> None:
-    results = train(replace(recipe, learning_rate=0.0, epochs=10, early_stopping=2))
-    assert results["steps"] == 3 * 5
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(recipe: Recipe, tmp_path: Path) -> None:

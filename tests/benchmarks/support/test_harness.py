@@ -100,10 +100,3 @@ def test_a_figure_that_means_nothing_is_not_printed(capsys):
     with pytest.raises(SystemExit, match=r"benchmarks\.fake: they differ"):
         main(Benchmark(name="fake", claim="", measure=measure), [])
     assert not capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("value", "better", "met"), [(1.0, "higher", True), (1.0, "lower", True), (None, "lower", False)]
-)
-def test_a_goal_is_met_at_its_bound_and_never_without_a_value(value, better, met):
-    assert Goal(what="it", value=value, goal=1.0, better=better).met is met

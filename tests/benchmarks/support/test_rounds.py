@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.support.rounds import Pace, Timing, measure
+from benchmarks.support.rounds import Pace, Reported, Timing, measure
 
 
 class Bench:
@@ -53,6 +53,12 @@ def test_the_warm_up_is_not_timed():
     bench = Bench({"a": [100.0, 1.0]})
     timings = measure(bench.cases("small"), bench.pace(1))
     assert timings["small"]["a"].turns == [1.0]
+
+
+def test_a_call_may_report_a_part_of_its_time() -> None:
+    pace = Pace(rounds=1, turn_seconds=1.0, rest_seconds=0.0)
+    found = measure({"case": {"side": lambda: Reported(2.0)}}, pace)
+    assert found["case"]["side"].seconds == 2.0
 
 
 def test_the_figure_is_the_median_of_the_rounds():

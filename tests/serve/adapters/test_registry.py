@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from serve.adapters.registry import MAX_LISTED
-from serve.bundle.adapter import WEIGHTS
 from serve.classification.classifier import Classifier
 from serve.errors import BundleError, UnknownAdapter
 from tests.serve.conftest import CANARY, LABELS, Reference, write_adapter, write_bundle
@@ -162,22 +161,6 @@ def test_answers_are_right_while_adapters_come_and_go(tmp_path: Path, reference:
     in_threads(4, work)
     assert not failed
     assert list(engine.cards) == ["tone"]
-
-
-def test_an_adapter_that_is_gone_from_the_disk_fails_its_rows_and_no_others(
-    tmp_path: Path, reference: Reference
-) -> None:
-    folder = write_bundle(tmp_path / "bundle", reference, ["tone", "intent"])
-    engine = Classifier(folder, provider="cpu", threads=1, slots=1, host_adapters=1)
-    engine("good", adapter="tone")
-    (folder / "adapters" / "intent" / WEIGHTS).unlink()
-    rows = [engine.encode("good", name, truncate=True) for name in ("tone", "intent", "tone")]
-    first, second, third = engine.run(rows)
-    assert isinstance(second, BundleError)
-    np.testing.assert_allclose(first.logits, reference.logits(rows[0].input_ids, "tone"), atol=1e-4)
-    np.testing.assert_allclose(third.logits, first.logits)
-    with pytest.raises(BundleError, match="adapter intent is incomplete"):
-        engine(["good", "good"], adapter=["tone", "intent"])
 
 
 def test_an_error_lists_no_thousand_names(tmp_path: Path, reference: Reference) -> None:

@@ -5,8 +5,7 @@ import pytest
 
 from serve.bundle.reader import Bundle, open_bundle, with_adapters
 from serve.classification.classifier import Classifier
-from serve.classification.text_tokenizer import EncodedText
-from serve.errors import BundleError, ClassificationFailed, InputError, UnknownAdapter
+from serve.errors import BundleError, InputError, UnknownAdapter
 from tests.serve.conftest import CANARY, Reference, write_adapter, write_bundle
 
 TEXTS = ["good", "the bill is very late", "bad", "is it good"]
@@ -100,25 +99,6 @@ def test_texts_pairs_and_scores_share_a_batch(mixed: Classifier, reference: Refe
         np.testing.assert_allclose(answer.logits, reference.logits(ids, name), atol=1e-4)
     assert answers[2].scores.tolist() == answers[2].logits.tolist()
     assert answers[1].scores.sum() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("places", [[0], [6], [2, 3], [0, 1, 2, 3, 4, 5, 6]])
-def test_a_row_that_the_runtime_refuses_fails_alone(
-    places: list[int], classifier: Classifier, reference: Reference
-) -> None:
-    """The row has a token that the base has no embedding for."""
-    names = ["tone", "intent", "tone", "tone", "intent", "tone", "intent"]
-    rows = [
-        EncodedText([1, 99 if index in places else 4, 8, 2], [0] * 4, classifier.registry.find(name))
-        for index, name in enumerate(names)
-    ]
-    for index, (row, name, result) in enumerate(zip(rows, names, classifier.run(rows), strict=True)):
-        if index in places:
-            assert isinstance(result, ClassificationFailed)
-            assert "the text cannot be classified" in str(result) and "idx=99 must be within" in str(result)
-        else:
-            np.testing.assert_allclose(result.logits, reference.logits(row.input_ids, name), atol=1e-4)
-            assert result.adapter == name
 
 
 def test_a_token_without_an_embedding_is_refused_before_it_is_run(bundle_folder: Path) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llguidance
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -25,7 +24,6 @@ ENDLESS: dict[str, Any] = {"allOf": [{"type": "string", "pattern": f".*a{number}
 PLAIN: dict[str, Any] = {"type": "object", "properties": {"cheap": {"type": "boolean"}}, "required": ["cheap"]}
 SHORT = CompileBudget(seconds=0.3)
 LONG = CompileBudget(seconds=600, megabytes=4096)
-PACKAGES = str(Path(llguidance.__file__).parents[1])
 
 
 @pytest.fixture(scope="module")
@@ -248,18 +246,6 @@ def test_signals_to_the_whole_group_leave_a_trial_to_the_server() -> None:
         os.kill(worker.pid, number)
     trials.run(json.dumps(PLAIN), Trial())
     assert trials.idle == [worker]
-
-
-def test_a_process_imports_llguidance_alone() -> None:
-    script = f"""
-import runpy, sys
-sys.argv[1:] = [{PACKAGES!r}, "1", "512"]
-runpy.run_path({schema_worker.__file__!r}, run_name="__main__")
-print(*{{name.partition(".")[0] for name in sys.modules}} - {{*sys.stdlib_module_names, "__main__"}})
-"""
-    command = [sys.executable, "-I", "-S", "-c", script]
-    result = subprocess.run(command, input="", capture_output=True, text=True, check=True)
-    assert result.stdout.split() == ["llguidance"]
 
 
 def test_a_process_that_cannot_work_is_no_fault_of_the_schema(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+from benchmarks.quality.grid import Outcome
+from benchmarks.quality.plot import draw_spread
+from benchmarks.quality.runs import Budget
+
+
+def records(*accuracies: float) -> list[dict[str, Any]]:
+    return [{"test_accuracy": value} for value in accuracies]
+
+
+def lines_of(axes: Any) -> dict[str, tuple[list[float], list[float]]]:
+    """Return the dots and the mark of each method, by its name on the axis."""
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    drawn: dict[str, list[list[float]]] = {name: [] for name in names}
+    for line in axes.lines:
+        (height,) = {float(y) for y in line.get_ydata()}
+        drawn[names[int(height)]].append([float(x) for x in line.get_xdata()])
+    return {name: (dots, mark) for name, (dots, mark) in drawn.items()}
+
+
+def test_each_budget_has_a_panel_with_the_points_of_every_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def savefig(self: Figure, *args: Any, **kwargs: Any) -> None:
+        figures.append(self)
+        save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    file = tmp_path / "spread.png"
+    draw_spread(
+        Outcome(
+            records={
+                ("sst2", Budget(), "adapter"): records(0.75, 0.25),
+                ("sst2", Budget(), "adamix"): records(0.5, 1.0),
+                ("sst2", Budget(shots=16), "adamix"): records(0.25),
+                ("sst2", Budget(times=4), "adamix"): records(0.5),
+            }
+        ),
+        file,
+    )
+    (figure,) = figures
+    assert [axes.get_title() for axes in figure.axes] == [
+        "sst2, 1000 examples",
+        "sst2, K = 16",
+        "sst2, 1000, 4 x the passes",
+    ]
+    assert lines_of(figure.axes[0]) == {"adamix": ([50.0, 100.0], [75.0]), "adapter": ([75.0, 25.0], [50.0])}
+    assert lines_of(figure.axes[1]) == {"adamix": ([25.0], [25.0])}
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["adamix", "adapter"], "from below"
+    assert file.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,107 @@
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.quality.runs import Budget, Workshop
+from benchmarks.support.errors import BenchmarkError, OutOfTimeError
+from tests.benchmarks.quality.conftest import run
+
+pytestmark = pytest.mark.usefixtures("named_files")
+
+
+def test_runs_that_differ_have_names_that_differ() -> None:
+    runs = [
+        run("adamix"),
+        run("adapter"),
+        run("adamix", seed=1),
+        run("adamix", rate=2e-3),
+        run("adamix", budget=Budget(shots=16)),
+    ]
+    runs += [
+        run("adamix", budget=Budget(scale=0.1)),
+        run("adamix", budget=Budget(times=4)),
+        run("adamix", precision="bf16"),
+    ]
+    assert len({one.name for one in runs}) == len(runs)
+
+
+@pytest.mark.parametrize(
+    ("budget", "name"),
+    [
+        (Budget(), "1000"),
+        (Budget(scale=0.1), "100"),
+        (Budget(shots=16), "K = 16"),
+        (Budget(times=4), "1000, 4 x the passes"),
+        (Budget(shots=16, times=2), "K = 16, 2 x the passes"),
+    ],
+)
+def test_a_budget_is_named_after_its_examples_and_passes(budget: Budget, name: str) -> None:
+    assert budget.name("sst2") == name
+
+
+def test_a_record_of_another_recipe_is_not_taken(tmp_path: Path) -> None:
+    one = run("adamix")
+    workshop = Workshop(folder=tmp_path, bases={"sst2": Path("base")}, jobs=1)
+    record = tmp_path / one.name / "record.json"
+    record.parent.mkdir()
+    recipe = one.recipe(Path("elsewhere"), Path("out"))
+    record.write_text(json.dumps({"recipe": recipe}))
+    assert workshop.records([one])[one]["recipe"] == recipe
+    record.write_text(json.dumps({"recipe": {**recipe, "epochs": 1.0}}))
+    with pytest.raises(BenchmarkError, match="is of another recipe: epochs differ"):
+        workshop.records([one])
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """Return a workshop of two runs at a time on eight cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    return Workshop(folder=tmp_path / "runs", bases={"sst2": Path("base")}, jobs=2)
+
+
+def test_a_run_is_carried_out_once_with_its_share_of_the_cores(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried_out: dict[str, Any] = {}
+
+    def process(command: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        *_, module, folder = command
+        order = json.loads((Path(folder) / "order.json").read_text())
+        assert Path(folder).name not in carried_out
+        carried_out[Path(folder).name] = (module, env["OMP_NUM_THREADS"], order["routes"], order["recipe"]["seed"])
+        (Path(folder) / "record.json").write_text(json.dumps(order))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", process)
+    first, second = run("adamix"), run("adapter", seed=3, routes=False)
+    found = workshop.records([first, second, first])
+    assert found.keys() == {first, second}
+    assert found[second]["recipe"]["seed"] == 3
+    module = "benchmarks.quality.one"
+    assert carried_out == {first.name: (module, "4", True, 0), second.name: (module, "4", False, 3)}
+    assert workshop.records([second]) == {second: found[second]}
+
+
+def test_a_run_that_fails_is_an_error_with_its_last_line(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "Traceback\nRecipeError: base is missing\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(BenchmarkError, match=r"sst2-n1000-adamix-0\.001-fp32-seed0 failed: .*RecipeError: base is"):
+        workshop.records([run("adamix")])
+
+
+def test_no_run_begins_after_the_deadline(tmp_path: Path) -> None:
+    late = Workshop(folder=tmp_path, bases={"sst2": Path("base")}, jobs=1, deadline=time.monotonic())
+    with pytest.raises(OutOfTimeError, match="the time is over before sst2-n1000-adamix"):
+        late.records([run("adamix")])
+
+
+def test_a_run_is_stopped_at_the_deadline(tmp_path: Path) -> None:
+    """A process of Python takes longer than a hundredth of a second to import torch."""
+    short = Workshop(folder=tmp_path, bases={"sst2": Path("base")}, jobs=1, deadline=time.monotonic() + 0.05)
+    with pytest.raises(OutOfTimeError, match="the time is over in sst2-n1000-adamix"):
+        short.records([run("adamix")])

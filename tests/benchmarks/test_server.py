@@ -1,0 +1,85 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks import server
+from benchmarks.server import CLIENTS, OURS, PEER, REQUESTS, Turns, take_turns
+from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.processes import free_port
+
+pytestmark = pytest.mark.usefixtures("peer_versions")
+
+
+def turns(rate: float, *latencies: float) -> Turns:
+    return Turns(rates=[rate], latencies=[list(latencies)])
+
+
+def test_a_server_is_held_against_the_engine_and_the_peer() -> None:
+    slow = [0.1] * 99 + [0.5]
+    measured = {
+        (OURS, 1): turns(150.0, 0.006, 0.006, 0.006),
+        (OURS, 64): turns(270.0, *slow),
+        (PEER, 64): turns(90.0, *slow),
+    }
+    engine: Any = SimpleNamespace(rates=[300.0], alone=[0.005])
+    findings = server.findings_of(measured, engine, [])
+    throughput, peer, overhead, tail = findings.goals
+    assert (throughput.value, throughput.met) == (pytest.approx(0.9), True)
+    assert (peer.value, peer.met) == (pytest.approx(3.0), True)
+    assert (overhead.value, overhead.met) == (pytest.approx(1.0), True)
+    assert tail.value == pytest.approx(4.96, abs=0.1)
+    assert not tail.met
+    del measured[PEER, 64]
+    alone = server.findings_of(measured, engine, [])
+    assert (alone.goals[1].value, alone.goals[1].met, alone.worst) == (None, False, "no peer was there")
+
+
+def test_a_percentile_is_the_median_of_those_of_the_turns() -> None:
+    """Of 99 values in a row, the p-th percentile is the p-th value."""
+    found = Turns(latencies=[[float(factor * value) for value in range(1, 100)] for factor in (1, 10, 3)])
+    assert (found.percentile(50), found.percentile(99)) == (150.0, 297.0)
+
+
+def test_one_server_is_awake_at_a_time_and_each_round_starts_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awake = {OURS, PEER}
+    taken: list[tuple[str, int, int, set[str]]] = []
+
+    def load(url: str, clients: int, bodies: list[object], file: Path) -> dict[str, Any]:
+        taken.append((url, clients, len(bodies), set(awake)))
+        return {"seconds": 2.0, "latencies": [0.01, 0.02]}
+
+    def sleeper(name: str) -> Any:
+        return SimpleNamespace(url=name, pause=lambda: awake.discard(name), resume=lambda: awake.add(name))
+
+    rounds: list[int] = []
+    engine: Any = SimpleNamespace(turn=lambda: rounds.append(len(taken)))
+    monkeypatch.setattr(server, "load", load)
+    measured = take_turns(
+        {name: sleeper(name) for name in (OURS, PEER)},
+        {name: [name] * 1000 for name in (OURS, PEER)},
+        2,
+        tmp_path,
+        engine,
+    )
+    orders = ((OURS, PEER), (PEER, OURS))
+    assert taken == [
+        (name, clients, REQUESTS[clients], {name}) for order in orders for clients in CLIENTS for name in order
+    ]
+    assert rounds == [0, 6]
+    assert measured[PEER, 8] == Turns(rates=[200.0, 200.0], latencies=[[0.01, 0.02]] * 2)
+
+
+def test_clients_that_get_no_answer_end_the_benchmark(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="2 clients failed: ConnectionRefusedError"):
+        server.load(f"http://127.0.0.1:{free_port()}/predict", 2, ["a text"], tmp_path / "bodies.json")
+
+
+def test_no_rounds_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(server, "publish", lambda *_, **__: None)
+    with pytest.raises(SystemExit, match="2"):
+        server.main(["--rounds", "0"])
+    assert "--rounds must be at least 1" in capsys.readouterr().err
