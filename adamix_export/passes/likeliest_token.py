@@ -18,9 +18,10 @@ def add_likeliest_token(graph: ir.Graph) -> None:
     tokens = ir.node("Squeeze", [index.outputs[0], last], name=NEXT_TOKENS)
     values = ir.node("Squeeze", [largest.outputs[0], last], name=NEXT_LOGITS)
     graph.extend([index, largest, tokens, values])
-    for node, dtype in ((index, ir.DataType.INT64), (largest, logits.dtype)):
-        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), ir.Shape((BATCH, 1, 1))
-    for node, name, dtype in ((tokens, NEXT_TOKENS, ir.DataType.INT64), (values, NEXT_LOGITS, logits.dtype)):
+    number = ir.TensorType(ir.DataType.INT64)
+    for node, kind in ((index, number), (largest, logits.type)):
+        node.outputs[0].type, node.outputs[0].shape = kind, ir.Shape((BATCH, 1, 1))
+    for node, name, kind in ((tokens, NEXT_TOKENS, number), (values, NEXT_LOGITS, logits.type)):
         (output,) = node.outputs
-        output.name, output.type, output.shape = name, ir.TensorType(dtype), ir.Shape((BATCH, 1))
+        output.name, output.type, output.shape = name, kind, ir.Shape((BATCH, 1))
         graph.outputs.append(output)

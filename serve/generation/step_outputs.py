@@ -7,7 +7,7 @@ a request samples, penalizes or reports them.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -102,7 +102,7 @@ class DeviceOutputs:
         tokens, largest = (self._read(name, range(count))[:, 0] for name in (NEXT_TOKENS, NEXT_LOGITS))
         return StepLogits(tokens, np.isfinite(largest), lambda rows: self._read(LOGITS, rows)[:, 0])
 
-    def _read(self, name: str, rows: Sequence[int]) -> NDArray[np.generic]:
+    def _read(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
         """Return some rows of an output: (given rows, …)."""
         edge = self.edges[name]
         found = np.empty(_shape(edge, len(rows)), OUTPUT_TYPES[edge.dtype])
