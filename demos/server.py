@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -46,9 +46,8 @@ def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path | None) ->
         if process.poll() is not None:
             reason = log.read_text().strip().splitlines()[-1:] if log else []
             raise ServerError(f"adamix-serve ended with {process.returncode}: {' '.join(reason)}")
-        try:
+        with suppress(httpx.TransportError):
             if httpx.get(f"{address}/health").status_code == 200:
                 return
-        except httpx.TransportError:
-            time.sleep(0.1)
+        time.sleep(0.1)
     raise ServerError(f"adamix-serve did not answer within {START_SECONDS:g} s")

@@ -179,23 +179,13 @@ class Bank:
         self, widths: dict[str, int], before: Arrays = MappingProxyType({})
     ) -> tuple[dict[str, NDArray[np.float32]], Stacks]:
         """Return stacks with the content of `before`, and zeros elsewhere, in host memory and on the device."""
-        arrays = self._zeros(widths)
-        for name, stack in before.items():
-            arrays[name][tuple(slice(size) for size in stack.shape)] = stack
         try:
+            arrays = {name: np.zeros(_shape(edge, widths), np.float32) for name, edge in self.edges.items()}
+            for name, stack in before.items():
+                arrays[name][tuple(slice(size) for size in stack.shape)] = stack
             return arrays, STACKS[self.device](arrays, self.device)
         except MemoryError as error:
-            raise BundleError(_no_memory(widths)) from error
-
-    def _zeros(self, widths: dict[str, int]) -> dict[str, NDArray[np.float32]]:
-        """Return stacks of zeros; a kind of adapter that is absent gets width 1."""
-        try:
-            return {
-                name: np.zeros([dim if isinstance(dim, int) else widths.get(dim, 1) for dim in edge.shape], np.float32)
-                for name, edge in self.edges.items()
-            }
-        except MemoryError as error:
-            raise BundleError(_no_memory(widths)) from error
+            raise BundleError(f"there is not enough memory for {widths[SLOTS] - 1} slots: take fewer") from error
 
     def _widths(self, adapters: Sequence[Adapter], least: dict[str, int]) -> dict[str, int]:
         """Return sizes of the symbolic dimensions: those of `least`, or larger where `adapters` need it."""
@@ -227,8 +217,9 @@ class Bank:
         self.inputs.update(slot)
 
 
-def _no_memory(widths: Mapping[str, int]) -> str:
-    return f"there is not enough memory for {widths[SLOTS] - 1} slots: take fewer"
+def _shape(edge: Edge, widths: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the shape of a stack; a kind of adapter that is absent gets width 1."""
+    return tuple(dim if isinstance(dim, int) else widths.get(dim, 1) for dim in edge.shape)
 
 
 def _as_fed(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
