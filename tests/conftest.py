@@ -3,7 +3,6 @@
 import ctypes
 import logging
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,12 +17,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("no NVIDIA GPU on this machine: the GPU path has not run")
 
 
+LOG_LEVELS = {name: logging.getLogger(name).level for name in ("", "adamix_train", "adamix_export", "serve")}
+"""Levels before any test."""
+
+
 @pytest.fixture(autouse=True)
-def _restored_log_levels() -> Iterator[None]:
-    """Undo the levels that a command sets for its process, or a later test would not see the warnings it looks for."""
-    levels = {name: logging.getLogger(name).level for name in ("", "adamix_train", "adamix_export", "serve")}
-    yield
-    for name, level in levels.items():
+def _log_levels() -> None:
+    """Undo the levels that a command has set for its process, or a test would not see the warnings it looks for."""
+    for name, level in LOG_LEVELS.items():
         logging.getLogger(name).setLevel(level)
 
 

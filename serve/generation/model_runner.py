@@ -94,7 +94,8 @@ class ModelRunner:
         Raises:
             Overloaded: Memory is short.
         """
-        if self.captures and (size := captured_size(rows)) is not None and size * tokens <= self.cache.max_tokens:
+        size = captured_size(rows) if self.captures else None
+        if size is not None and size * max(tokens, source_tokens) <= self.cache.max_tokens:
             rows = size
         if not (self.cache.fits(rows, tokens) and self.source_cache.fits(rows, source_tokens)):
             self.bindings, self.memory = {}, NO_MEMORY  # they hold the memory that is given back

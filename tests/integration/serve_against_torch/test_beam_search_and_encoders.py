@@ -156,3 +156,30 @@ def test_a_search_that_has_no_room_is_refused(generator: Generator) -> None:
 def test_a_tokenizer_without_bytes_cannot_follow_a_schema(generator: Generator) -> None:
     with pytest.raises(InputError, match="tokenizer cannot follow a schema"):
         generator("a shop", adapter="one", sampling=SamplingParams(json_schema={"type": "object"}))
+
+
+def test_captured_steps_of_a_device_give_what_the_host_does(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Three sequences and a search; a batch of five rows is filled up to eight."""
+    inputs, greedy = [[4, 5, 6], [7] * 9, [8, 3]], SamplingParams(max_new_tokens=5)
+    search = SamplingParams(max_new_tokens=6, num_beams=2)
+    found = []
+    for on_device in (False, True):
+        if on_device:
+            request.getfixturevalue("device_paths")
+            monkeypatch.setattr(generator.model, "captures", True)
+        made = ContinuousBatchScheduler(generator.model, GenerationLimits(max_batch_requests=8))
+        rows = [
+            *(
+                one
+                for ids, name in zip(inputs, [*NAMES, NAMES[0]][:3], strict=True)
+                for one in sequences(generator, ids, name, greedy)
+            ),
+            *sequences(generator, [5, 9], NAMES[0], search),
+        ]
+        made.submit(*rows)
+        finish(made)
+        assert bool(made.runner.captured.options) == on_device
+        found.append([row.tokens for row in rows])
+    assert found[0] == found[1]
