@@ -8,7 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serve.bundle.graph_io import BANK
-from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, memory_of
+from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, allocate, memory_of
 
 Arrays = Mapping[str, NDArray[np.float32]]
 """Stacks (slots, …) by the name of their weight."""
@@ -45,13 +45,7 @@ class DeviceStacks:
 
     def __init__(self, arrays: Arrays, device: str) -> None:
         self.arrays, self.memory = arrays, memory_of(device)
-        try:
-            self.feeds = {
-                BANK + name: ort.OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype, device, 0)
-                for name, array in arrays.items()
-            }
-        except Exception as error:  # ONNX Runtime's exceptions share no base class
-            raise MemoryError(str(error)) from error
+        self.feeds = {BANK + name: allocate(array.shape, array.dtype, device) for name, array in arrays.items()}
         for name, array in arrays.items():
             self._copy(name, array, 0)
         self.memory.synchronize()

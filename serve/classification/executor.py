@@ -71,9 +71,7 @@ class DeviceExecutor:
         rows, tokens = arrays[INPUT_IDS].shape
         shape = captured_shape(rows, tokens) if self.captures else None
         if shape is None:
-            run = self._bind(arrays, stacks)
-            self.session.run_with_iobinding(run.binding, self.captured.eager)
-            return _logits(run.binding)
+            return self._run(self._bound(stacks, HOST), arrays, self.captured.eager)
         with self.turn:
             return self._replay(shape, padded(arrays, *shape), stacks)[:rows]
 
@@ -82,19 +80,21 @@ class DeviceExecutor:
             self.bound, self.stacks = {}, stacks
             self.captured.forget()
         if shape not in self.bound:
-            self.bound[shape] = self._bind(arrays, stacks)
-            self.bound[shape].binding.bind_output(LOGITS, self.device)
-        run = self.bound[shape]
-        run.inputs.bind(run.binding, arrays)
-        self.session.run_with_iobinding(run.binding, self.captured.options_for(shape))
-        return _logits(run.binding)
+            self.bound[shape] = self._bound(stacks, self.device)
+        return self._run(self.bound[shape], arrays, self.captured.options_for(shape))
 
-    def _bind(self, arrays: Arrays, stacks: Stacks) -> _BoundRun:
-        run = _BoundRun(self.session.io_binding(), INPUTS[self.device](self.device))
+    def _run(self, run: _BoundRun, arrays: Arrays, options: ort.RunOptions) -> Logits:
         run.inputs.bind(run.binding, arrays)
+        self.session.run_with_iobinding(run.binding, options)
+        logits: Logits = run.binding.copy_outputs_to_cpu()[0]
+        return logits
+
+    def _bound(self, stacks: Stacks, output: str) -> _BoundRun:
+        """Return a binding of the stacks, and of logits on the kind of device `output`."""
+        run = _BoundRun(self.session.io_binding(), INPUTS[self.device](self.device))
         for name, value in stacks.items():
             run.binding.bind_ortvalue_input(name, value)
-        run.binding.bind_output(LOGITS)
+        run.binding.bind_output(LOGITS, output)
         return run
 
 
@@ -118,8 +118,3 @@ def padded(arrays: Arrays, rows: int, tokens: int) -> dict[str, NDArray[np.int64
         wide[name][tuple(slice(size) for size in array.shape)] = array
     wide[ATTENTION_MASK][len(arrays[ATTENTION_MASK]) :, 0] = 1
     return wide
-
-
-def _logits(binding: ort.IOBinding) -> Logits:
-    logits: Logits = binding.copy_outputs_to_cpu()[0]
-    return logits

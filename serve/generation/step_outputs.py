@@ -17,7 +17,7 @@ from serve.bundle.graph_io import BATCH, LOGITS, NEXT_LOGITS, NEXT_TOKENS
 from serve.bundle.manifest import Edge
 from serve.generation.sampling.logits import Logits
 from serve.runtime.buffers import TYPES
-from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, memory_of
+from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, allocate, memory_of
 
 READ = (LOGITS, NEXT_TOKENS, NEXT_LOGITS)
 """Outputs that are bound, of those that a graph has."""
@@ -86,8 +86,7 @@ class DeviceOutputs:
         self.device, self.memory = device, memory_of(device)
         self.edges = {edge.name: edge for edge in edges if edge.name in READ}
         self.values = {
-            name: ort.OrtValue.ortvalue_from_shape_and_type(_shape(edge, rows), OUTPUT_TYPES[edge.dtype], device, 0)
-            for name, edge in self.edges.items()
+            name: allocate(_shape(edge, rows), OUTPUT_TYPES[edge.dtype], device) for name, edge in self.edges.items()
         }
 
     def bind(self, binding: ort.IOBinding) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, memory_of
+from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, allocate, memory_of
 
 TYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -143,13 +143,7 @@ class DeviceBuffers:
     def __init__(self, layouts: Layouts, device: str, before: Self | None = None) -> None:
         """Allocate buffers with the content of `before` that fits, and zeros elsewhere."""
         self.layouts, self.device, self.memory = layouts, device, memory_of(device)
-        try:
-            self.values: dict[str, ort.OrtValue] = {
-                name: ort.OrtValue.ortvalue_from_shape_and_type(layout.shape, layout.dtype, device, 0)
-                for name, layout in layouts.items()
-            }
-        except Exception as error:  # ONNX Runtime's exceptions share no base class
-            raise MemoryError(str(error)) from error
+        self.values = {name: allocate(layout.shape, layout.dtype, device) for name, layout in layouts.items()}
         for name, layout in layouts.items():
             self.memory.zero(self._address(name, 0), layout.shape[0] * layout.row_bytes)
         if before is not None:

@@ -16,8 +16,8 @@ class DriverError(Exception):
 
 
 @dataclass(frozen=True)
-class DeviceMemory:
-    """Memory of a GPU, in bytes."""
+class MemoryInfo:
+    """Free and total memory of a GPU, in bytes."""
 
     free: int
     total: int
@@ -53,12 +53,12 @@ class CudaDriver:
         self._call("cuDeviceGetName", text, MAX_NAME, self._device(index))
         return text.value.decode(errors="replace")
 
-    def memory(self, index: int = 0) -> DeviceMemory:
+    def memory(self, index: int = 0) -> MemoryInfo:
         """Return a GPU's memory at this moment."""
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         with self._context(index):
             self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
-        return DeviceMemory(free.value, total.value)
+        return MemoryInfo(free.value, total.value)
 
     @contextmanager
     def _context(self, index: int) -> Iterator[None]:

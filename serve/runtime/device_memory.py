@@ -5,9 +5,13 @@ runtime, the library that ONNX Runtime itself runs on.
 """
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
+
+import onnxruntime as ort
+from numpy.typing import DTypeLike
 
 from serve.errors import ProviderError
 
@@ -129,6 +133,18 @@ MEMORIES: dict[str, type[DeviceMemory]] = {HOST: HostMemory, CUDA_DEVICE: CudaMe
 def memory_of(device: str) -> DeviceMemory:
     """Return the memory of a kind of device, the same object at every call."""
     return MEMORIES[device]()
+
+
+def allocate(shape: Sequence[int], dtype: DTypeLike, device: str) -> ort.OrtValue:
+    """Return memory for a tensor on a kind of device; its contents are arbitrary.
+
+    Raises:
+        MemoryError: The device does not have enough memory.
+    """
+    try:
+        return ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, device, 0)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise MemoryError(str(error)) from error
 
 
 def load_cuda_runtime() -> Any:

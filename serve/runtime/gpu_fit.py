@@ -7,7 +7,7 @@ from serve.bundle.manifest import ENCODER, MODEL, Manifest
 from serve.bundle.reader import Bundle
 from serve.engine import DeviceInfo
 from serve.errors import ProviderError
-from serve.runtime.cuda_driver import CudaDriver, DeviceMemory, DriverError
+from serve.runtime.cuda_driver import CudaDriver, DriverError, MemoryInfo
 from serve.runtime.providers import CUDA, CudaInstallation, ProviderChoice, choose_provider, find_cuda, without_cuda
 
 CPU_ONLY: dict[tuple[str, str], str] = {
@@ -86,7 +86,7 @@ def needed_bytes(bundle: Bundle, *, slots: int | None) -> dict[str, int]:
     return {"the graph": graphs, f"{count} adapter slots": (1 + count) * max(sizes, default=0)}
 
 
-def check_memory(needed: Mapping[str, int], memory: DeviceMemory, *, name: str) -> None:
+def check_memory(needed: Mapping[str, int], memory: MemoryInfo, *, name: str) -> None:
     """Raise a ProviderError if a device has less memory free than is needed.
 
     Args:

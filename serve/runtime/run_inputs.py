@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, memory_of
+from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, allocate, memory_of
 
 ALIGNMENT = 256
 """Bytes to whose multiples the arrays begin, as CUDA's own allocations do."""
@@ -66,7 +66,7 @@ class DeviceInputs:
         """Return the address of memory of at least `size` bytes on the device; beside it grows that of the host."""
         if self.value is None or self.staging.nbytes < size:
             self.staging = np.zeros(size, np.uint8)
-            self.value = ort.OrtValue.ortvalue_from_shape_and_type([size], np.uint8, self.device, 0)
+            self.value = allocate([size], np.uint8, self.device)
         return int(self.value.data_ptr())
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from serve.runtime.cuda_driver import CudaDriver, DeviceMemory, DriverError, find_driver
+from serve.runtime.cuda_driver import CudaDriver, DriverError, MemoryInfo, find_driver
 from tests.conftest import has_gpu
 from tests.fixtures.fake_driver import FakeLibrary
 
@@ -14,7 +14,7 @@ def test_a_gpu_has_a_name_and_memory() -> None:
     library = FakeLibrary(name="NVIDIA H100 80GB HBM3", free=70 * 2**30, total=80 * 2**30)
     driver = CudaDriver(library)
     assert driver.name() == "NVIDIA H100 80GB HBM3"
-    assert driver.memory() == DeviceMemory(free=70 * 2**30, total=80 * 2**30)
+    assert driver.memory() == MemoryInfo(free=70 * 2**30, total=80 * 2**30)
     assert library.current == [], "the context that memory is read in does not stay current"
 
 

@@ -7,7 +7,7 @@ import pytest
 from serve.bundle.reader import Bundle, open_bundle
 from serve.engine import DeviceInfo
 from serve.errors import ProviderError
-from serve.runtime.cuda_driver import CudaDriver, DeviceMemory
+from serve.runtime.cuda_driver import CudaDriver, MemoryInfo
 from serve.runtime.gpu_fit import check_memory, check_precision, choose_device, needed_bytes
 from serve.runtime.providers import CPU, CUDA, CudaInstallation
 from tests.fixtures.fake_driver import FakeLibrary, fake_cuda
@@ -62,9 +62,9 @@ def test_a_gpu_without_memory_is_an_error_with_both_figures(bundle: Bundle) -> N
 
 def test_memory_that_is_just_enough_is_enough() -> None:
     needed = {"the graph": 3 * 2**30, "64 adapter slots": 2**29}
-    check_memory(needed, DeviceMemory(free=7 * 2**29, total=2**33), name="b on g")
+    check_memory(needed, MemoryInfo(free=7 * 2**29, total=2**33), name="b on g")
     with pytest.raises(ProviderError) as error:
-        check_memory(needed, DeviceMemory(free=7 * 2**29 - 1, total=2**33), name="b on g")
+        check_memory(needed, MemoryInfo(free=7 * 2**29 - 1, total=2**33), name="b on g")
     assert str(error.value) == (
         "b on g needs at least 3.5 GiB of memory (3.0 GiB for the graph, 512.0 MiB for 64 adapter slots), and 3.5 GiB "
         "of 8.0 GiB are free: end what else runs there, take fewer --slots, or export a smaller --precision"
