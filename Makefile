@@ -26,9 +26,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup ## train, export, serve and ask two small tasks; PAGE=no ends after the table
 	$(BIN)/adamix-demo $(if $(filter no,$(PAGE)),--no-page)
 
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# One worker more than there are cores, four at most: some tests wait for servers and other processes.
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 3 ? cores + 1 : 4)))
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: setup ## run every test, a file at a time on each core
+test: setup ## run every test, a file at a time in each worker
 	$(PYTEST)
 
 test-quick: setup ## run the tests that take seconds, and trace no model

@@ -96,9 +96,11 @@ def _demo(args: argparse.Namespace) -> None:
         if args.json:
             print(json.dumps({"address": address, "adapters": rows}))
             return
-        say(_format(rows, bank) + f"\n\n   The server is adamix-serve {bank}; it answered at {address}")
-        say(_example(address))
-        if not args.no_page:
+        say(_format(rows, bank))
+        if args.no_page:
+            say(f"\n   Serve it again: adamix-serve {bank} --port {PORT}\n{_example(f'http://127.0.0.1:{PORT}')}")
+        else:
+            say(f"\n   adamix-serve {bank} is running at {address}\n{_example(address)}")
             from demos.playground import show
 
             show(address, port=args.page_port)
@@ -212,6 +214,10 @@ def _format(rows: list[dict[str, Any]], bank: Path) -> str:
         "   the same over HTTP from ONNX Runtime. Latency: median of single requests, tokenization and HTTP included."
     )
     return "\n".join(["", head, *lines, "", notes])
+
+
+PORT = 8080
+"""Port of the command that serves the demo again."""
 
 
 def _example(address: str) -> str:

@@ -1,4 +1,4 @@
-"""The base class of engines: what an engine over a loaded model does the same, whatever it answers."""
+"""The base class of engines: what all engines over a loaded model do the same."""
 
 import logging
 from collections.abc import Iterator
@@ -38,6 +38,9 @@ class AsyncEngine:
     async def start(self) -> None:
         """Begin to process requests."""
         raise NotImplementedError
+
+    def prepare_to_drain(self) -> None:
+        """End what would hold up a drain and has not begun to be answered; nothing in most engines."""
 
     async def drain(self) -> None:
         """Refuse new requests and return when all accepted ones are answered."""

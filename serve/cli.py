@@ -12,6 +12,7 @@ try:
 
     from serve.args import limits, load_options, parse_args
     from serve.bundle.reader import open_bundle, with_adapters
+    from serve.engine import Engine
     from serve.engines import make_engine
     from serve.http.app import make_app
 except ImportError as error:
@@ -49,12 +50,25 @@ def main(argv: list[str] | None = None) -> None:
         lifespan="on",
     )
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, engine).run(sockets=[listener])
     finally:
         if abandoned := engine.stats().abandoned:
             logger.error("stopped; %d texts were not answered within the time to exit", abandoned)
         else:
             logger.info("stopped; every accepted request is answered")
+
+
+class _Server(uvicorn.Server):
+    """A server that tells its engine when it begins to stop: before it waits for open requests, not after."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        super().__init__(config)
+        self.engine = engine
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Prepare the engine, and wait for open requests."""
+        self.engine.prepare_to_drain()
+        await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:

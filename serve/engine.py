@@ -185,7 +185,7 @@ class EngineStats:
     active_sequences: int | None = None
     """KV-cache rows that generate, one for each beam; None for an engine that does not generate."""
     tokens_in_flight: int | None = None
-    """KV-cache tokens that the active sequences may come to need."""
+    """KV-cache tokens that the active sequences may need."""
 
     @property
     def healthy(self) -> bool:
@@ -258,6 +258,9 @@ class Engine(Protocol):
 
     async def start(self) -> None:
         """Begin to process requests."""
+
+    def prepare_to_drain(self) -> None:
+        """End what would hold up a drain; called when the server begins to stop, before `drain`."""
 
     async def drain(self) -> None:
         """Refuse new requests and return when all accepted ones are answered."""

@@ -54,8 +54,16 @@ class GenerationRequest:
 
 
 def adapter_names(adapter: str | Sequence[str | None] | None, count: int) -> Sequence[str | None]:
-    """Return one adapter name for each of `count` texts, from one name for all or from one for each."""
-    return [adapter] * count if adapter is None or isinstance(adapter, str) else adapter
+    """Return one adapter name for each of `count` texts, from one name for all or from one for each.
+
+    Raises:
+        InputError: There are more or fewer names than texts.
+    """
+    if adapter is None or isinstance(adapter, str):
+        return [adapter] * count
+    if len(adapter) != count:
+        raise InputError(f"adapter names {len(adapter)} adapters for {count} texts: give one name, or one for each")
+    return adapter
 
 
 def _check_counts(texts: Sequence[Text], adapters: Sequence[str | None]) -> None:

@@ -17,6 +17,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("no NVIDIA GPU on this machine: the GPU path has not run")
 
 
+LONGEST = (
+    "test_sst2.py",
+    "test_encoder.py",
+    "test_readme.py",
+    "test_export.py",
+    "test_probes.py",
+    "test_quickstart.py",
+)
+"""Files that take minutes, the longest first; begun last, one of them would run on alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 LOG_LEVELS = {name: logging.getLogger(name).level for name in ("", "adamix_train", "adamix_export", "serve")}
 """Levels before any test."""
 

@@ -53,9 +53,7 @@ class Interruption(TrainerCallback):
         self.signalled = self._signalled_anywhere()
         if self.signalled:
             PartialState().wait_for_everyone()  # all have saved before the first ends, which ends the others
-            raise Interrupted(
-                f"interrupted after step {state.global_step}; go on with --resume --out {args.output_dir}"
-            )
+            raise Interrupted(f"interrupted after step {state.global_step}; repeat the command with --resume to go on")
 
     def _signalled_anywhere(self) -> bool:
         state = PartialState()

@@ -108,7 +108,7 @@ class AsyncClassifier(AsyncEngine):
             count += len(windows)
             if count > limit:
                 more = " or more" if index < len(request.texts) else ""
-                raise InputError(f"the texts come to {count} windows{more}; at most {limit} go into one request")
+                raise InputError(f"the texts have {count} windows{more}; at most {limit} go into one request")
             yield windows
 
     def _batch_finished(self, rows: Sequence[EncodedText], queue_seconds: float, run_seconds: float) -> None:

@@ -27,6 +27,10 @@ CANARY_BATCH = 16
 """Adapters whose canary rows run in one batch."""
 
 
+PAIR_HINT = '; over HTTP ["a", "b"] is a pair, and [["a"], ["b"]] are two texts'
+"""Hint for clients that send a batch as a list of texts."""
+
+
 class Classifier:
     """A bundle that classifies; callable from any number of threads.
 
@@ -126,7 +130,7 @@ class Classifier:
         if found.card.pairs and isinstance(text, str):
             raise InputError(f"adapter {found.card.name} takes pairs of texts: send two texts, not one")
         if not found.card.pairs and not isinstance(text, str):
-            raise InputError(f"adapter {found.card.name} takes one text, not a pair")
+            raise InputError(f"adapter {found.card.name} takes one text, not a pair{PAIR_HINT}")
         return self.tokenizer.encode(text, found, truncate=truncate)
 
     def windows(self, text: Text, adapter: str | None, *, overlap: int | None = None) -> Windows:

@@ -85,7 +85,9 @@ class TextTokenizer:
         encoded = EncodedText(encoding.ids, encoding.type_ids, adapter)
         if len(encoded) > longest:
             if not truncate:
-                raise InputError(f"the text has more than {longest} tokens: shorten it, or set truncate to true")
+                raise InputError(
+                    f"the text has more than {longest} tokens: shorten it, or set truncate or windows to true"
+                )
             encoded = _truncated(encoded, _spans(encoding), longest, left=self.truncate_left)
         check_vocabulary(encoded.input_ids, self.tokenizer, self.vocab_size)
         return encoded

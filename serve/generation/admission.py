@@ -68,6 +68,10 @@ class AdmissionQueue:
         beams, rows = sequence.sampling.num_beams, self.limits.max_batch_requests
         if beams > rows:
             raise InputError(f"a search with {beams} beams needs as many rows; there are {rows}")
+        if beams > self.vocabulary:
+            raise InputError(f"a search with {beams} beams needs as many tokens; there are {self.vocabulary}")
+        if (sequence.sampling.logprobs or 0) > self.vocabulary:
+            raise InputError(f"logprobs asks for {sequence.sampling.logprobs} tokens; there are {self.vocabulary}")
         if unknown := [token for token in sequence.sampling.logit_bias if not 0 <= token < self.vocabulary]:
             raise InputError(f"logit_bias names token {unknown[0]}: there are 0 to {self.vocabulary - 1}")
         self._set_max_new_tokens(sequence)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
@@ -18,13 +19,17 @@ from serve.engine import (
     StreamStart,
     TextDelta,
 )
-from serve.errors import InputError, ShuttingDown
+from serve.errors import DeadlineExceeded, InputError, ShuttingDown
 from serve.generation.generator import Generator, schemas_of
+from serve.generation.prompts import Prompt
 from serve.generation.request import SequenceState, cancel
 from serve.generation.result import check_streamable, result_of, stripped
+from serve.generation.sampling.structured_output import Grammar
 from serve.requests import GenerationRequest, adapter_names
 from serve.runtime.tokenization import check_characters
 from serve.sampling_params import GREEDY, SamplingParams
+
+STOPPING = "the server is stopping; send the request to another one"
 
 
 class AsyncTextGenerator(AsyncEngine):
@@ -40,7 +45,7 @@ class AsyncTextGenerator(AsyncEngine):
         self.generator, self.scheduler = generator, generator.scheduler
         self.change = threading.Condition()
         """Notified when sequences have been submitted, or the end has been announced."""
-        self.draining = False
+        self.stopping = self.draining = False
         self.abandoned = 0
         """Sequences that were accepted and not finished, because shutdown was forced."""
         self.worker: threading.Thread | None = None
@@ -126,10 +131,15 @@ class AsyncTextGenerator(AsyncEngine):
         self.worker = threading.Thread(target=self._work, name="adamix-steps", daemon=True)
         self.worker.start()
 
+    def prepare_to_drain(self) -> None:
+        """Cancel the compilation of schemas, and refuse requests that need one."""
+        self.stopping = True
+        self.generator.grammars.stop()
+
     async def drain(self) -> None:
         """Refuse new requests and return when all accepted ones are answered."""
         self.draining = True
-        self.generator.grammars.stop()
+        self.prepare_to_drain()
         self._wake()
         if self.worker is not None:
             await asyncio.to_thread(self.worker.join)
@@ -143,10 +153,19 @@ class AsyncTextGenerator(AsyncEngine):
         tokenize = partial(generator.prompts, request.prompts, request.adapters, truncate=request.truncate)
         prompts = await self.tokenizer_threads.run(tokenize, sum(map(len, request.prompts)))
         self._check_open()
-        grammars = {
-            eos: await generator.grammars.compile_async(schema, eos) for schema, eos in schemas_of(prompts, sampling)
-        }
+        grammars = await self._grammars(prompts, sampling)
         return generator.sequences(prompts, sampling, grammars)
+
+    async def _grammars(self, prompts: Sequence[Prompt], sampling: SamplingParams) -> dict[tuple[int, ...], Grammar]:
+        """Return the grammars of a request's schema, by the end-of-sequence tokens of its adapters."""
+        grammars, timeout = self.generator.grammars, self.scheduler.limits.timeout
+        if self.stopping and sampling.json_schema is not None:
+            raise ShuttingDown(STOPPING)
+        try:
+            async with asyncio.timeout(None if math.isinf(timeout) else timeout):
+                return {eos: await grammars.compile_async(schema, eos) for schema, eos in schemas_of(prompts, sampling)}
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"json_schema was not compiled within {timeout:g} s: try again later") from error
 
     def _submit(self, sequences: Sequence[SequenceState]) -> list[Coroutine[None, None, None]]:
         """Queue sequences, all or none; return coroutines that wait for the end of each, and raise its error."""
@@ -161,7 +180,7 @@ class AsyncTextGenerator(AsyncEngine):
     def _check_open(self) -> None:
         self.check_device()
         if self.draining:
-            raise ShuttingDown("the server is stopping; send the request to another one")
+            raise ShuttingDown(STOPPING)
 
     async def _wait(self, sequence: SequenceState, end: asyncio.Event) -> None:
         try:

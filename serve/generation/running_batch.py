@@ -30,7 +30,7 @@ class RunningBatch:
 
     @property
     def tokens_in_flight(self) -> int:
-        """KV-cache tokens that the sequences may come to need."""
+        """KV-cache tokens that the sequences may need."""
         return _token_count(self.sequences())
 
     def sequences(self, joining: Sequence[CacheRow] = ()) -> list[SequenceState]:
@@ -154,7 +154,7 @@ def _row_count(sequences: Sequence[SequenceState]) -> int:
 
 
 def _token_count(sequences: Sequence[SequenceState]) -> int:
-    """Return the tokens of the cache that sequences may come to need: every row is as long as the longest."""
+    """Return the tokens of the cache that sequences may need: every row is as long as the longest."""
     return _row_count(sequences) * (_longest(sequences) + _longest_source(sequences))
 
 

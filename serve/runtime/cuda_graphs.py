@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator
 import onnxruntime as ort
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-"""Batch sizes whose runs are captured; a batch between two of them is padded with rows that nobody reads."""
+"""Batch sizes whose runs are captured; a batch between two of them is padded with rows that are not read."""
 OPTION = "gpu_graph_id"
 """Name of a run option: the number of its captured graph."""
 NOT_CAPTURED = "-1"

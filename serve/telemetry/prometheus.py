@@ -16,7 +16,7 @@ GAUGES: dict[str, tuple[str, str]] = {
     "placed": ("slot_writes", "Adapters written into a slot since the start"),
     "adapters_in_host": ("host_adapters", "Adapters with their weights in host memory"),
     "live_rows": ("active_sequences", "Sequences being generated"),
-    "tokens_in_flight": ("tokens_in_flight", "KV-cache tokens that the active sequences may come to need"),
+    "tokens_in_flight": ("tokens_in_flight", "KV-cache tokens that the active sequences may need"),
 }
 """Gauges by name: the field of `EngineStats` and the description."""
 LABELS = ("provider", "device")

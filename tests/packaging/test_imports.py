@@ -31,6 +31,7 @@ VIOLATIONS = {
     "a module of serve has no layer": ("serve/wrong.py", "", 3),
     "a graph pass imports torch": ("adamix_export/passes/wrong.py", "import torch", 4),
     "a precision imports the trainer": ("adamix_export/precision/wrong.py", "import adamix_train", 4),
+    "a protocol imports another": ("serve/http/tei/wrong.py", "import serve.http.openai.models", 5),
 }
 """A file that is written, what it imports, and the contract that this breaks."""
 

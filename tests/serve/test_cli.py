@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import socket
@@ -10,6 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
+
+from serve import cli
+from serve.http.app import make_app
+from tests.fixtures.toy_engine import ToyEngine
 
 SERVE = [sys.executable, "-m", "serve.cli"]
 
@@ -127,3 +133,16 @@ def test_help_teaches() -> None:
     text = subprocess.run([*SERVE, "--help"], capture_output=True, text=True).stdout
     assert "curl" in text
     assert "429" in text
+
+
+def test_the_engine_hears_that_the_server_stops_before_open_requests_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = ToyEngine()
+
+    async def wait(server: uvicorn.Server, sockets: object = None) -> None:
+        engine.calls.append("open requests")
+
+    monkeypatch.setattr(uvicorn.Server, "shutdown", wait)
+    asyncio.run(cli._Server(uvicorn.Config(make_app(engine)), engine).shutdown())
+    assert engine.calls == ["prepare_to_drain", "open requests"]

@@ -15,3 +15,9 @@ def test_another_number_of_adapters_than_texts_is_refused() -> None:
         ClassificationRequest(texts=["a", "b"], adapters=["tone"])
     with pytest.raises(InputError, match="1 texts and 2 adapters"):
         GenerationRequest(prompts=["a"], adapters=["one", "two"])
+
+
+def test_names_that_are_not_one_for_each_text_are_refused() -> None:
+    assert adapter_names(["tone", None], 2) == ["tone", None]
+    with pytest.raises(InputError, match="adapter names 1 adapters for 2 texts: give one name, or one for each"):
+        adapter_names(["tone"], 2)

@@ -18,7 +18,7 @@ def test_ctrl_c_in_the_middle_of_an_epoch_keeps_a_checkpoint_that_resumes_to_the
     recipe = replace(recipe, length_bucketing=bucketing)
     train(replace(recipe, out=str(tmp_path / "whole")))
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match="after step 7; go on with --resume"):
+    with pytest.raises(Interrupted, match="after step 7; repeat the command with --resume"):
         train(recipe, callbacks=[Signal(step=6, number=number)])
     assert signal.getsignal(number) is before
     assert whole_checkpoints(Path(recipe.out))[-1].name == "checkpoint-7"

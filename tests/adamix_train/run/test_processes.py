@@ -92,6 +92,6 @@ def test_a_signal_to_one_of_several_processes_stops_all_with_a_checkpoint(
 ) -> None:
     out = launch.folder / f"signal-{signalled}"
     assert launch.result.returncode != 0
-    message = f"interrupted after step {stopped}; go on with --resume --out {out}"
+    message = f"interrupted after step {stopped}; repeat the command with --resume to go on"
     assert launch.result.stderr.count(message) == 2, "each process ends so"
     assert whole_checkpoints(out)[-1].name == f"checkpoint-{stopped}"

@@ -95,7 +95,7 @@ def test_a_megabyte_of_text_is_cut_or_read_in_windows(classifier: Classifier) ->
 def test_more_windows_than_a_request_may_have_are_refused(classifier: Classifier) -> None:
     async def ask() -> None:
         async with AsyncClassifier(classifier) as engine:
-            with pytest.raises(InputError, match="the texts come to 20 windows; at most 16 go into one request"):
+            with pytest.raises(InputError, match="the texts have 20 windows; at most 16 go into one request"):
                 await classify(engine, ["good bad late " * 27], windows=True, max_windows=16)
 
     asyncio.run(ask())
@@ -106,9 +106,9 @@ def test_windows_of_the_texts_of_a_request_are_counted_together(classifier: Clas
 
     async def ask() -> None:
         async with AsyncClassifier(classifier, BatchLimits(max_queued_requests=70)) as engine:
-            with pytest.raises(InputError, match="the texts come to 40 windows or more; at most 39 go into one"):
+            with pytest.raises(InputError, match="the texts have 40 windows or more; at most 39 go into one"):
                 await classify(engine, [text] * 3, windows=True, max_windows=39)
-            with pytest.raises(InputError, match="the texts come to 80 windows; at most 70 go into one request"):
+            with pytest.raises(InputError, match="the texts have 80 windows; at most 70 go into one request"):
                 await classify(engine, [text] * 4, windows=True)
             assert len(await classify(engine, [text] * 3, windows=True, max_windows=60)) == 3
 

@@ -26,6 +26,10 @@ def test_a_sequence_that_can_never_be_generated_is_refused(generator: Generator)
     ):
         with pytest.raises(InputError, match=message):
             queue().submit(new_sequence(generator, ids, "north", count))
+    with pytest.raises(InputError, match="logprobs asks for 12 tokens; there are 11"):
+        queue().submit(new_sequence(generator, [4], "north", logprobs=12))
+    with pytest.raises(InputError, match="a search with 12 beams needs as many tokens; there are 11"):
+        queue().submit(new_sequence(generator, [4], "north", num_beams=12))
     with pytest.raises(InputError, match="logit_bias names token 11: there are 0 to 10"):
         queue().submit(new_sequence(generator, [4], "north", logit_bias={11: 1.0}))
 

@@ -16,11 +16,12 @@ from serve.engine import (
     StreamStart,
     TextDelta,
 )
-from serve.errors import DeviceLost, InputError, ShuttingDown
+from serve.errors import DeadlineExceeded, DeviceLost, InputError, ShuttingDown
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
 from serve.generation.model_runner import ModelRunner
 from serve.generation.sampling.schema_trials import CompileBudget
+from serve.limits import GenerationLimits
 from serve.requests import GenerationRequest
 from serve.sampling_params import SamplingParams
 from tests.fixtures.fake_driver import LOST
@@ -161,6 +162,48 @@ def test_a_drained_engine_refuses_requests_and_its_schemas_are_no_longer_compile
         with pytest.raises(ShuttingDown):
             await engine("good", adapter="north", sampling=sampling)
         assert not slow.grammars.trials.idle
+
+    asyncio.run(ask())
+
+
+def slow_to_compile(decoder: HandComputedDecoder, folder: Path, timeout: float) -> Generator:
+    """A generator that compiles an endless schema for ten minutes, if it is let."""
+    budget = CompileBudget(seconds=600, megabytes=4096)
+    limits = GenerationLimits(timeout=timeout)
+    bundle = write_decoder_bundle(folder, decoder)
+    return Generator(bundle, provider="cpu", threads=1, compile_budget=budget, limits=limits)
+
+
+def test_a_server_that_begins_to_stop_does_not_wait_for_schemas(decoder: HandComputedDecoder, tmp_path: Path) -> None:
+    """Requests that are being answered go on; those that wait for a schema, or come with one, are refused."""
+    slow, sampling = slow_to_compile(decoder, tmp_path / "bundle", 600), SamplingParams(json_schema=ENDLESS)
+
+    async def ask() -> None:
+        async with AsyncTextGenerator(slow) as engine:
+            asked = asyncio.create_task(engine("good", adapter="north", sampling=sampling))
+            while not any(trial.worker for trial in slow.grammars.compiling):
+                await asyncio.sleep(0.01)
+            engine.prepare_to_drain()
+            with pytest.raises(ShuttingDown):
+                await asked
+            with pytest.raises(ShuttingDown):
+                await engine("good", adapter="north", sampling=sampling)
+            assert not slow.grammars.compiling
+            assert (await engine("good", adapter="north", sampling=SamplingParams(max_new_tokens=1)))[0].tokens
+            assert engine.stats().abandoned == 0
+
+    asyncio.run(ask())
+
+
+def test_a_schema_is_compiled_within_the_time_that_a_request_may_wait(
+    decoder: HandComputedDecoder, tmp_path: Path
+) -> None:
+    slow = slow_to_compile(decoder, tmp_path / "bundle", 0.3)
+
+    async def ask() -> None:
+        async with AsyncTextGenerator(slow) as engine:
+            with pytest.raises(DeadlineExceeded, match=r"json_schema was not compiled within 0\.3 s"):
+                await engine("good", adapter="north", sampling=SamplingParams(json_schema=ENDLESS))
 
     asyncio.run(ask())
 

@@ -90,7 +90,7 @@ def test_long_texts_are_read_in_windows_when_asked(client: httpx.Client, classif
         (
             {"inputs": "a " * 100_000, "adapter": "tone", "windows": True, "overlap": 5},
             422,
-            "the texts come to 99995 windows; at most 64 go into one request",
+            "the texts have 99995 windows; at most 64 go into one request",
         ),
         ({"inputs": [["good"]] * 100, "adapter": "tone"}, 422, "inputs has 100 texts; at most 64"),
         ({"inputs": [["good"]], "adapter": ["tone", "tone"]}, 422, "names 2 adapters for 1 texts"),
