@@ -5,7 +5,8 @@ from adamix_train.run.progress import ProgressBar
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err.rstrip("\n").rpartition("\r")[2]
+    """The bar as it was last drawn, without the spaces that cover a longer one before it."""
+    return capsys.readouterr().err.rstrip().rpartition("\r")[2]
 
 
 def test_a_resumed_runs_bar_starts_where_it_stopped_and_shows_the_newest_values(
