@@ -9,6 +9,8 @@ from serve.errors import BundleError
 
 CHECKSUM = "seal"
 """Key of the checksum in the file format."""
+CHECKPOINT = "adapter_config.json"
+"""A file of every training run and of PEFT's adapters, which no bundle has."""
 
 
 def write_checked_json(file: Path, content: dict[str, Any]) -> None:
@@ -27,9 +29,7 @@ def read_checked_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text("utf-8"))
         checksum = content.pop(CHECKSUM)
     except FileNotFoundError as error:
-        raise BundleError(
-            f"{file.parent} is not a bundle or adapter of adamix-export: it has no {file.name}"
-        ) from error
+        raise BundleError(_not_exported(file)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{file} is damaged: {error or type(error).__name__}; export or copy it again") from error
     if checksum != _checksum(content):
@@ -37,6 +37,14 @@ def read_checked_json(file: Path) -> dict[str, Any]:
             f"{file} was changed since it was written: its checksum does not match; export or copy it again"
         )
     return content
+
+
+def _not_exported(file: Path) -> str:
+    """Return what is wrong with a folder without `file`, and what to do if it is a checkpoint."""
+    problem = f"{file.parent} is not a bundle or adapter of adamix-export: it has no {file.name}"
+    if (file.parent / CHECKPOINT).is_file():
+        return f"{problem}; it is a checkpoint: export it first, adamix-export {file.parent} OUT"
+    return problem
 
 
 def file_sha256(file: Path) -> str:

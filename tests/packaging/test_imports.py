@@ -32,6 +32,7 @@ VIOLATIONS = {
     "a graph pass imports torch": ("adamix_export/passes/wrong.py", "import torch", 4),
     "a precision imports the trainer": ("adamix_export/precision/wrong.py", "import adamix_train", 4),
     "a protocol imports another": ("serve/http/tei/wrong.py", "import serve.http.openai.models", 5),
+    "a demo imports an engine": ("demos/wrong.py", "import serve.generation.generator", 6),
 }
 """A file that is written, what it imports, and the contract that this breaks."""
 

@@ -40,6 +40,12 @@ def test_a_missing_file_says_what_the_folder_is_not(tmp_path: Path) -> None:
         read_checked_json(tmp_path / "a.json")
 
 
+def test_a_checkpoint_is_to_be_exported_first(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(BundleError, match=rf"it is a checkpoint: export it first, adamix-export {tmp_path} OUT"):
+        read_checked_json(tmp_path / "bundle.json")
+
+
 def test_the_checksum_is_the_sha256_of_the_sorted_content(tmp_path: Path) -> None:
     """Computed by hand, as files of earlier versions have it, under the key `seal`."""
     write_checked_json(tmp_path / "a.json", {"b": 1, "a": "x"})
