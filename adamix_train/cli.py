@@ -117,8 +117,11 @@ def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
         return
     if as_json:
         print(json.dumps(results))
-    else:
-        print("\n".join(f"{name:>20}  {value}" for name, value in results.items()))
+        return
+    advice = results.pop("advice")
+    print("\n".join(f"{name:>20}  {value}" for name, value in results.items()))
+    for sentences in advice:
+        print(f"\n{sentences}")
 
 
 def _print_sweep(summary: dict[str, Any], *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ METHODS = ("adamix", "peft-lora", "head", "full")
 ROUTINGS = ("batch", "example", "fixed")
 COLLAPSES = ("uniform", "learned", "greedy-soup")
 PRECISIONS = ("fp32", "bf16", "fp16")
+CHOSEN = "chosen from the rows, the adapter and the base, and printed"
 REPORTING = ("report_to", "out", "eval_batch_size")
 """Fields that a resumed run may change."""
 
@@ -122,8 +123,8 @@ class Recipe:
         choices=COLLAPSES,
     )
 
-    epochs: float = _field("passes over the training data", 10.0)
-    batch_size: int = _field("examples per device in a forward pass", 32)
+    epochs: float | None = _field(f"passes over the training data (default: {CHOSEN}, about 600 steps)", None)
+    batch_size: int | None = _field(f"examples per device in a forward pass (default: {CHOSEN}, 16 or 32)", None)
     eval_batch_size: int = _field("examples per device in a forward pass of an evaluation", 128)
     gradient_accumulation: int = _field("batches per optimizer step", 1)
     gradient_checkpointing: bool = _field("recompute activations in the backward pass: less memory, more time", False)
@@ -132,11 +133,17 @@ class Recipe:
         "compile the model with torch.compile: faster steps after a start of a minute or so, worth it on a GPU", False
     )
     length_bucketing: bool = _field("batch examples of similar length, which saves padding", False)
-    learning_rate: float = _field("peak learning rate of AdamW; it decays linearly to 0", 1e-3)
+    learning_rate: float | None = _field(
+        f"peak learning rate of AdamW; it decays linearly to 0 (default: {CHOSEN})", None
+    )
     warmup_ratio: float = _field("share of the steps in which the learning rate rises to its peak, below 1", 0.06)
     weight_decay: float = _field("weight decay of AdamW", 0.1)
     label_smoothing: float = _field("label smoothing of the cross-entropy, below 1", 0.0)
-    eval_steps: int | None = _field("optimizer steps between evaluations and checkpoints (default: one epoch)", None)
+    eval_steps: int | None = _field(
+        "optimizer steps between evaluations and checkpoints (default: an epoch, or less for 10 evaluations, or more "
+        "for 20)",
+        None,
+    )
     early_stopping: int | None = _field(
         "stop after this many evaluations without improvement of the task's first metric (generation: of the loss) "
         "(default: never)",

@@ -34,9 +34,11 @@ def read_inputs(recipe: Recipe, *, resume: bool) -> RunInputs:
         AdaMixError: the folder, the data or the base is not usable; the message says what to do.
     """
     out = Path(recipe.out)
-    step = resume_point(recipe, out) if resume else None
-    if not resume:
+    if resume:
+        recipe, step = resume_point(recipe, out)
+    else:
         check_new(out)
+        step = None
     task = task_of(recipe)
     return RunInputs(
         recipe=recipe, task=task, splits=read_splits(recipe, task), base=base_folder(recipe.base), step=step

@@ -1,8 +1,10 @@
 """Prepare a run: everything that can fail before training does so here, before the run's folder is created."""
 
-from dataclasses import asdict, dataclass
+import logging
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from accelerate import PartialState
 from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -13,6 +15,7 @@ from adamix_train.base_model.load import load_config, load_tokenizer
 from adamix_train.data.encoding import Encoding
 from adamix_train.errors import BaseError, RecipeError, TrainingError
 from adamix_train.evaluation.generate import Prompt, make_prompts
+from adamix_train.recipe.defaults import Situation, complete
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.inputs import RunInputs
 from adamix_train.run.run_folder import check_same
@@ -21,6 +24,7 @@ from adamix_train.training.consistency import resolve_consistency_weight
 from adamix_train.training.device import training_device
 from adamix_train.training.objectives import Objective, objective_of
 
+logger = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
 """Unpadded model inputs, one an example."""
 
@@ -48,8 +52,10 @@ class PreparedRun:
 
 def prepare(inputs: RunInputs) -> PreparedRun:
     """Load tokenizer and configuration, encode the data, and check that recipe, data and base fit together."""
-    recipe, task, splits = inputs.recipe, inputs.task, inputs.splits
     tokenizer, config = load_tokenizer(inputs.base), load_config(inputs.base)
+    if inputs.step is None:  # a resumed run has chosen already
+        inputs = replace(inputs, recipe=_complete(inputs, config))
+    recipe, task, splits = inputs.recipe, inputs.task, inputs.splits
     objective = objective_of(task.kind, encoder_decoder=config.is_encoder_decoder)
     _check_base(recipe, objective, tokenizer, config)
     _set_padding_token(recipe, tokenizer)
@@ -80,6 +86,19 @@ def prepare(inputs: RunInputs) -> PreparedRun:
         prompts=prompts,
         card=card,
     )
+
+
+def _complete(inputs: RunInputs, config: PretrainedConfig) -> Recipe:
+    """Return the recipe with the settings that it leaves open, and say which were chosen and why."""
+    situation = Situation(
+        rows=len(inputs.splits.train),
+        width=config.get_text_config().hidden_size,
+        processes=PartialState().num_processes,
+    )
+    chosen = complete(inputs.recipe, situation)
+    for name, reason in chosen.because.items():
+        logger.info("%s %s, because %s", name, getattr(chosen.recipe, name), reason)
+    return chosen.recipe
 
 
 def _check_base(

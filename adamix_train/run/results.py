@@ -7,8 +7,11 @@ from adamix_train.artifacts.atomic_write import write_json
 from adamix_train.evaluation.generate import generate
 from adamix_train.evaluation.save_jsonl import save_jsonl
 from adamix_train.evaluation.score import score
+from adamix_train.recipe.defaults import CHOICES
+from adamix_train.run.advice import Course, advise
 from adamix_train.run.learning_curve import draw_curve
 from adamix_train.run.prepare import PreparedRun
+from adamix_train.training.best_checkpoint import LOSS
 from adamix_train.training.device import training_device
 from adamix_train.training.trainer import AdaMixTrainer, newest_metrics
 
@@ -64,8 +67,10 @@ def store_results(run: PreparedRun, trainer: AdaMixTrainer) -> dict[str, Any]:
         "test_examples": len(splits.test),
         "truncated_examples": len(truncated),
         "labels": splits.labels,
+        "settings": {name: getattr(run.inputs.recipe, name) for name in CHOICES},
         "trained_parameters": sum(weight.numel() for weight in parameters if weight.requires_grad),
         "all_parameters": sum(weight.numel() for weight in parameters),
+        "advice": advise(_course(run, trainer)),
         "history": trainer.state.log_history,
     }
     if truncated:
@@ -79,3 +84,17 @@ def store_results(run: PreparedRun, trainer: AdaMixTrainer) -> dict[str, Any]:
         draw_curve(trainer.state.log_history, run.metric, out / "curve.png")
         write_json(out / RESULTS, results)
     return results
+
+
+def _course(run: PreparedRun, trainer: AdaMixTrainer) -> Course:
+    history, splits = trainer.state.log_history, run.inputs.splits
+    return Course(
+        recipe=run.inputs.recipe,
+        kind=run.inputs.task.kind,
+        train_targets=[example.target for example in splits.train],
+        validation_targets=[example.target for example in splits.validation],
+        train_losses=[entry["loss"] for entry in history if "loss" in entry],
+        validation_losses=[entry[LOSS] for entry in history if LOSS in entry],
+        metrics=newest_metrics(history),
+        steps=trainer.state.global_step,
+    )

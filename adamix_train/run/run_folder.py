@@ -1,13 +1,14 @@
 """The folder of a run: check that it is new, mark it, find the checkpoint to resume from."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from adamix_train.artifacts.atomic_write import write_json
 from adamix_train.artifacts.checkpoint import Card, read_card, whole_checkpoints
 from adamix_train.errors import CheckpointError, RecipeError
+from adamix_train.recipe.defaults import CHOICES
 from adamix_train.recipe.recipe import REPORTING, Recipe
 from adamix_train.recipe.stored import current_fields
 
@@ -29,8 +30,10 @@ def begin(recipe: Recipe, out: Path) -> None:
     write_json(out / STARTED, asdict(recipe))
 
 
-def resume_point(recipe: Recipe, out: Path) -> Path | None:
-    """Return the newest complete step checkpoint of the run in `out`; None if the run stopped before its first.
+def resume_point(recipe: Recipe, out: Path) -> tuple[Recipe, Path | None]:
+    """Return the recipe with the settings that the run in `out` chose, and the newest complete step checkpoint.
+
+    The checkpoint is None if the run stopped before its first.
 
     Raises:
         CheckpointError: no run was started in `out`.
@@ -45,18 +48,22 @@ def resume_point(recipe: Recipe, out: Path) -> Path | None:
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{out / STARTED} is damaged: {error}") from error
     check_recipe(recipe, started, out)
+    chosen: dict[str, Any] = {name: started.get(name) for name in CHOICES if getattr(recipe, name) is None}
+    recipe = replace(recipe, **chosen)
     steps = whole_checkpoints(out)
-    return steps[-1] if steps else None
+    return recipe, steps[-1] if steps else None
 
 
 def check_recipe(recipe: Recipe, started: dict[str, Any], out: Path) -> None:
     """Raise RecipeError if the run in `out` was started with another recipe; the fields in REPORTING may differ.
 
-    A field that the stored recipe lacks is newer than the run and counts as its default.
+    A field that the stored recipe lacks is newer than the run and counts as its default. A setting that `recipe` leaves
+    open agrees with what the run chose.
     """
     stored = {item.name: item.default for item in fields(Recipe)} | started
     for name, value in asdict(recipe).items():
-        if name not in REPORTING and stored[name] != value:
+        left_open = value is None and name in CHOICES
+        if name not in REPORTING and not left_open and stored[name] != value:
             raise RecipeError(
                 f"{name} is {value!r}, but the run in {out} was started with {stored[name]!r}: put it back, or give "
                 "another --out"

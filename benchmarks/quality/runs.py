@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from benchmarks.quality.tasks import SUBJECTS, Subject
 from benchmarks.support.errors import BenchmarkError, OutOfTimeError
@@ -91,6 +92,28 @@ class Run:
         return examples, self.budget.times * FEW_SHOT_STEPS * min(subject.batch, examples) / examples
 
 
+class Order(Protocol):
+    """A training that a workshop carries out."""
+
+    @property
+    def subject(self) -> str:
+        """Key of the workshop's bases."""
+
+    @property
+    def routes(self) -> bool:
+        """Run a trained mixture in other ways than by its mean as well."""
+
+    @property
+    def name(self) -> str:
+        """Name of the training's folder."""
+
+    def recipe(self, base: Path, out: Path) -> dict[str, Any]:
+        """Return the fields of the recipe."""
+
+
+OrderT = TypeVar("OrderT", bound=Order)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
     """Where runs are kept and how many are carried out at a time."""
@@ -101,7 +124,7 @@ class Workshop:
     deadline: float = math.inf
     """Time of the monotonic clock, in seconds, at which runs that are not finished are stopped."""
 
-    def records(self, runs: list[Run], *, at_once: int | None = None) -> dict[Run, dict[str, Any]]:
+    def records(self, runs: Sequence[OrderT], *, at_once: int | None = None) -> dict[OrderT, dict[str, Any]]:
         """Carry out the runs that have no record yet, `at_once` or `jobs` at a time, and return the records of all.
 
         Raises:
@@ -112,10 +135,10 @@ class Workshop:
             list(pool.map(self._carry_out, missing))
         return {run: json.loads(self._record(run).read_text()) for run in runs}
 
-    def _record(self, run: Run) -> Path:
+    def _record(self, run: Order) -> Path:
         return self.folder / run.name / "record.json"
 
-    def _is_done(self, run: Run) -> bool:
+    def _is_done(self, run: Order) -> bool:
         """Return whether a run has a record; one of another recipe, from before a change, is an error."""
         record = self._record(run)
         if not record.is_file():
@@ -127,10 +150,10 @@ class Workshop:
             )
         return True
 
-    def _recipe(self, run: Run) -> dict[str, Any]:
+    def _recipe(self, run: Order) -> dict[str, Any]:
         return run.recipe(self.bases[run.subject], self.folder / run.name / "run")
 
-    def _carry_out(self, run: Run) -> None:
+    def _carry_out(self, run: Order) -> None:
         """Train in a process of its own, with its share of the cores, until the deadline."""
         if (left := self.deadline - time.monotonic()) <= 0:
             raise OutOfTimeError(f"the time is over before {run.name}")

@@ -33,7 +33,7 @@ def test_a_recipe_file_may_have_the_former_name(tmp_path: Path) -> None:
 
 def test_a_run_that_an_earlier_version_started_is_resumed(tmp_path: Path) -> None:
     (tmp_path / STARTED).write_text(json.dumps(former_recipe()))
-    assert resume_point(NOW, tmp_path) is None
+    assert resume_point(NOW, tmp_path) == (NOW, None)
     with pytest.raises(RecipeError, match=r"update_unselected is True, but the run in .* was started with False"):
         resume_point(Recipe(base="b", out="o"), tmp_path)
 
@@ -42,7 +42,7 @@ def test_a_run_from_before_a_field_existed_has_its_default(tmp_path: Path) -> No
     stored = asdict(NOW)
     del stored["length_bucketing"]
     (tmp_path / STARTED).write_text(json.dumps(stored))
-    assert resume_point(NOW, tmp_path) is None
+    assert resume_point(NOW, tmp_path) == (NOW, None)
 
 
 def test_a_checkpoint_of_an_earlier_version_has_the_current_names(tmp_path: Path) -> None:

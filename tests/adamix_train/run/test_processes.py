@@ -59,12 +59,14 @@ def launch(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch:
     """Train in one process; then in two: with every routing, and until the second receives a signal after a step."""
     folder = tmp_path_factory.mktemp("processes")
     base = make_base(folder / "base", seed=0, dropout=0.0)
-    fields = {"kind": "houlsby", "validation_share": 1 / 3, "epochs": 3, "learning_rate": 1e-2}
+    fields = {"kind": "houlsby", "validation_share": 1 / 3, "epochs": 3, "eval_steps": 2, "learning_rate": 1e-2}
     recipe = small_recipe(base, tiny_data, folder, **fields)
     for routing in ROUTINGS:
         train(replace(recipe, routing=routing, out=str(folder / f"one-{routing}"), batch_size=16))
     runs = [(replace(recipe, routing=routing, out=str(folder / f"two-{routing}")), NEVER) for routing in ROUTINGS]
-    runs += [(replace(recipe, batch_size=4, out=str(folder / f"signal-{step}")), step) for step in SIGNALS]
+    runs += [
+        (replace(recipe, batch_size=4, eval_steps=4, out=str(folder / f"signal-{step}")), step) for step in SIGNALS
+    ]
     script = folder / "script.py"
     script.write_text(SCRIPT)
     command = [*TORCHRUN, str(script), json.dumps([(vars(run), step) for run, step in runs])]

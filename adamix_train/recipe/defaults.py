@@ -1,0 +1,105 @@
+"""Settings that a recipe leaves open: batch size, epochs, learning rate and evaluations, chosen from data and base."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adamix_train.recipe.recipe import Recipe
+
+MANY_ROWS = 5_000
+"""From so many rows on, a batch has 32 of them; below, 16: small data has few steps as it is."""
+STEPS = 600
+"""Optimizer steps for which a run goes through its rows again: fewer left small data sets unlearned."""
+EPOCHS = (3, 40)
+"""Fewest and most passes over the rows."""
+EVALUATIONS = (10, 20)
+"""Fewest and most evaluations of a run, among which the best checkpoint is chosen; between them, one a pass."""
+WIDTH = 384
+"""Hidden size of the base at which RATES hold; a wider one takes less, by (384 / width) ** 1.5."""
+RATES = {
+    ("adamix", "houlsby"): 4e-3,
+    ("adamix", "pfeiffer"): 4e-3,
+    ("adamix", "lora"): 4e-3,
+    ("peft-lora", None): 3e-3,
+    ("head", None): 1e-2,
+    ("full", None): 1.5e-4,
+}
+"""Peak learning rates by method and, of mixtures, by kind; measured by `benchmarks.defaults` and `benchmarks.quality`,
+at 16 rows a step. They grow with the square root of the rows in a step, as Adam's do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What the defaults depend on beside the recipe."""
+
+    rows: int
+    """Training examples."""
+    width: int
+    """Hidden size of the base."""
+    processes: int = 1
+    """Data-parallel processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A recipe without open settings."""
+
+    recipe: Recipe
+    because: dict[str, str]
+    """Name of each setting that was chosen, in the order of choice → the reason, a phrase."""
+
+
+def complete(recipe: Recipe, situation: Situation) -> Chosen:
+    """Choose what `recipe` leaves open; what it says is kept, and the other choices fit themselves to it."""
+    because = {}
+    for name, choose in CHOICES.items():
+        if getattr(recipe, name) is None:
+            value, because[name] = choose(recipe, situation)
+            changed: dict[str, Any] = {name: value}
+            recipe = replace(recipe, **changed)
+    return Chosen(recipe=recipe, because=because)
+
+
+def rows_of_a_step(recipe: Recipe, situation: Situation) -> int:
+    """Return the examples of an optimizer step, over all its batches and processes."""
+    assert recipe.batch_size is not None
+    return recipe.batch_size * recipe.gradient_accumulation * situation.processes
+
+
+def _batch_size(recipe: Recipe, situation: Situation) -> tuple[int, str]:
+    few = situation.rows < MANY_ROWS
+    return 16 if few else 32, f"{situation.rows:,} rows are {'below' if few else 'at least'} {MANY_ROWS:,}"
+
+
+def _epochs(recipe: Recipe, situation: Situation) -> tuple[float, str]:
+    a_pass = math.ceil(situation.rows / rows_of_a_step(recipe, situation))
+    fewest, most = EPOCHS
+    epochs = min(max(math.ceil(STEPS / a_pass), fewest), most)
+    aim = {fewest: f"at least {fewest} passes", most: f"at most {most} passes"}.get(epochs, f"about {STEPS} steps")
+    return float(epochs), f"a pass has {a_pass} steps, and a run has {aim}"
+
+
+def _learning_rate(recipe: Recipe, situation: Situation) -> tuple[float, str]:
+    kind = recipe.kind if recipe.method == "adamix" else None
+    rows = rows_of_a_step(recipe, situation)
+    rate = RATES[recipe.method, kind] * (WIDTH / max(WIDTH, situation.width)) ** 1.5 * math.sqrt(rows / 16)
+    what = f"{kind} mixtures" if kind else recipe.method
+    return float(f"{rate:.2g}"), f"{what} on a base of width {situation.width} take this with {rows} rows a step"
+
+
+def _eval_steps(recipe: Recipe, situation: Situation) -> tuple[int, str]:
+    assert recipe.epochs is not None
+    a_pass = math.ceil(situation.rows / rows_of_a_step(recipe, situation))
+    steps = math.ceil(recipe.epochs * a_pass)
+    fewest, most = EVALUATIONS
+    chosen = max(1, min(max(a_pass, steps // most), steps // fewest))
+    return chosen, f"that makes {steps // chosen} evaluations in {steps} steps"
+
+
+CHOICES = {
+    "batch_size": _batch_size,
+    "epochs": _epochs,
+    "learning_rate": _learning_rate,
+    "eval_steps": _eval_steps,
+}
+"""Setting → how it is chosen; a later choice may depend on an earlier one."""

@@ -1,0 +1,109 @@
+"""Advice at the end of a run: it learned nothing, it diverged, or its validation data is too small to tell."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from adamix_train.recipe.recipe import Recipe
+
+LEARNED = 0.95
+"""A loss above this share of a guesser's shows that next to nothing was learned."""
+MOVED = 0.02
+"""A training loss that fell by less than this share barely moved."""
+ROSE = 1.2
+"""A training loss that ended above this multiple of its first value diverged."""
+TELLS = 0.03
+"""Largest standard error of an accuracy that still tells checkpoints apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What happened in a run."""
+
+    recipe: Recipe
+    kind: str
+    """Kind of the task, a key of `tasks.kinds.TASK_KINDS`."""
+    train_targets: Sequence[str]
+    validation_targets: Sequence[str]
+    train_losses: Sequence[float]
+    """Mean loss between two evaluations, in order; it includes the consistency loss."""
+    validation_losses: Sequence[float]
+    metrics: dict[str, float]
+    """Metrics of the best checkpoint on the validation data."""
+    steps: int
+
+
+def advise(course: Course) -> list[str]:
+    """Return what a user should know about a run before relying on it, a sentence or two each; often nothing."""
+    return [advice for rule in RULES if (advice := rule(course))]
+
+
+def guessed_loss(course: Course) -> float | None:
+    """Return the validation loss of a guesser that knows the training targets alone; None for texts.
+
+    Labels are guessed by their shares (cross-entropy, in nats), with one more example of each, and scores by their mean
+    (squared error).
+    """
+    if course.kind == "classification":
+        counts = Counter(course.train_targets) + Counter(set(course.train_targets) | set(course.validation_targets))
+        total = sum(counts.values())
+        return sum(-math.log(counts[label] / total) for label in course.validation_targets) / len(
+            course.validation_targets
+        )
+    if course.kind == "regression":
+        mean = sum(map(float, course.train_targets)) / len(course.train_targets)
+        return sum((float(score) - mean) ** 2 for score in course.validation_targets) / len(course.validation_targets)
+    return None
+
+
+def _diverged(course: Course) -> str | None:
+    first, last = _ends(course.train_losses)
+    if last <= ROSE * first:
+        return None
+    return (
+        f"The training loss rose from {first:.3g} to {last:.3g}: the run diverged. Try a quarter of --learning-rate "
+        f"{course.recipe.learning_rate:g}."
+    )
+
+
+def _unlearned(course: Course) -> str | None:
+    guess, best = guessed_loss(course), min(course.validation_losses)
+    first, last = _ends(course.train_losses)
+    if guess is None:
+        if last < (1 - MOVED) * first or len(course.train_losses) < 2 or last > ROSE * first:
+            return None
+        found = f"The training loss barely moved, from {first:.3g} to {last:.3g}."
+    else:
+        if best < LEARNED * guess:
+            return None
+        found = (
+            f"Next to nothing was learned: the best validation loss is {best:.3g}, and answering every row by what is "
+            f"frequent has {guess:.3g}."
+        )
+    return (
+        f"{found} Try two and four times --learning-rate {course.recipe.learning_rate:g}, or more --epochs than "
+        f"{course.recipe.epochs:g} ({course.steps} steps); see that texts and targets belong together."
+    )
+
+
+def _too_few(course: Course) -> str | None:
+    accuracy, count = course.metrics.get("accuracy"), len(course.validation_targets)
+    if accuracy is None:
+        return None
+    share = (accuracy * count + 1) / (count + 2)  # one right and one wrong row more, so that all right is not certain
+    error = math.sqrt(share * (1 - share) / count)
+    if error <= TELLS:
+        return None
+    return (
+        f"Validation accuracy {accuracy:.3f} is of {count} rows, with a standard error of {error:.3f}: settings that "
+        "are closer cannot be told apart. Give a --validation-file, or a larger --validation-share."
+    )
+
+
+def _ends(losses: Sequence[float]) -> tuple[float, float]:
+    """Return the first and last loss; zeros if a run ended before any was logged."""
+    return (losses[0], losses[-1]) if losses else (0.0, 0.0)
+
+
+RULES: tuple[Callable[[Course], str | None], ...] = (_diverged, _unlearned, _too_few)
