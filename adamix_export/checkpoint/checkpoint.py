@@ -17,9 +17,10 @@ from adamix_train.base_model.load import load_base, load_config
 from adamix_train.base_model.locate import base_folder
 from adamix_train.data.examples import Example
 from adamix_train.errors import BaseError, CheckpointError, DataError
+from adamix_train.mixture.projection import mixtures
 from adamix_train.peft_method import AdaMixConfig
 from adamix_train.tasks.table import TASKS
-from adamix_train.training.module_weights import mixtures, set_weights
+from adamix_train.training.module_weights import set_weights
 from adamix_train.training.objectives import OBJECTIVES, Objective
 from serve.bundle.adapter import check_adapter_name
 

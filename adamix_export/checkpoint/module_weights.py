@@ -17,8 +17,9 @@ from adamix_train.data.examples import Example
 from adamix_train.data.splits import read_all, read_splits, task_of
 from adamix_train.errors import DataError
 from adamix_train.metrics.table import METRICS
+from adamix_train.mixture.projection import mixtures
 from adamix_train.recipe.recipe import Recipe
-from adamix_train.training.module_weights import Quality, choose_soup, equal_weights, mixtures, set_weights
+from adamix_train.training.module_weights import Quality, choose_soup, equal_weights, set_weights
 
 BATCH_SIZE = 32
 

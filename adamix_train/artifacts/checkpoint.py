@@ -22,6 +22,8 @@ CARD = "adamix.json"
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 OPTIMIZER = "optimizer.safetensors"
+STEP_AVERAGE = "step_average.safetensors"
+"""Mean of the weights over steps, in step checkpoints of a run that averages them."""
 STEP_FILES = (CARD, OPTIMIZER, "trainer_state.json")
 """Files without which a step checkpoint cannot be resumed."""
 MODEL_FILES = (WEIGHTS, CONFIG, "model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")

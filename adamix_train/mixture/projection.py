@@ -117,6 +117,11 @@ class MixtureLinear(nn.Module):
         return f"modules={self.num_modules}, in_features={self.in_features}, out_features={self.out_features}"
 
 
+def mixtures(model: nn.Module) -> list[MixtureLinear]:
+    """Return the mixtures of a model that have several modules."""
+    return [module for module in model.modules() if isinstance(module, MixtureLinear) and module.num_modules > 1]
+
+
 def mixture_projection(num_modules: int, *, share: str) -> Projection:
     """Return a factory of mixtures in which the projection that `share` (one of SHARES) names has a single module."""
 

@@ -9,10 +9,12 @@ from adamix_train.errors import RecipeError
 from adamix_train.mixture.kinds import KINDS
 from adamix_train.mixture.shape import SHARES
 from adamix_train.peft_method.target_modules import SITES
+from adamix_train.recipe.average import Average
 from adamix_train.tasks.table import TASKS
 
 METHODS = ("adamix", "peft-lora", "head", "full")
-ROUTINGS = ("batch", "example", "fixed")
+ROUTINGS = ("batch", "example", "shares", "fixed")
+VIEWS = ("first", "both")
 COLLAPSES = ("uniform", "learned", "greedy-soup")
 PRECISIONS = ("fp32", "bf16", "fp16")
 CHOSEN = "chosen from the rows, the adapter and the base, and printed"
@@ -102,7 +104,8 @@ class Recipe:
         False,
     )
     routing: str = _field(
-        "draw the modules to use for each batch (paper, section 3.1), for each example, or once for the whole run",
+        "draw the modules to use for each batch (paper, section 3.1), for each example, or once for the whole run; "
+        "shares gives every module an equal share of each batch",
         "batch",
         choices=ROUTINGS,
     )
@@ -114,6 +117,31 @@ class Recipe:
     consistency_weight: float | None = _field(
         "weight of the consistency loss between two passes with different routes (paper, section 3.2); 0 runs one pass "
         "(default: for a mixture the original's, 1 for classification and 100 for generation; otherwise 0)",
+        None,
+    )
+    consistency_from: float = _field(
+        "share of the steps after which the second view, and the consistency loss, begin", 0.0
+    )
+    labels_on: str = _field("views on which the task's loss is computed: the first, or both", "first", choices=VIEWS)
+    split_after: float = _field(
+        "share of the steps in which one module of each mixture is trained alone; it is then copied to the others", 0.0
+    )
+    pull: float = _field(
+        "after each step, move the modules by this share of the way towards their mean, as PAPA does (Jolicoeur-"
+        "Martineau et al., 2024)",
+        0.0,
+    )
+    module_rate: float = _field(
+        "learning rate of the projections that modules do not share, as a multiple of the learning rate", 1.0
+    )
+    average: str | None = _field(
+        "evaluate and keep, at the end, the mean of the weights over steps instead of the best checkpoint: last:0.25 "
+        "over the last quarter of the steps, ema:0.99 with so much of the old mean in each step (default: no)",
+        None,
+    )
+    expand_rank: int | None = _field(
+        "lora, one module: train with this rank, and cut it to --r by singular value decomposition at the end "
+        "(default: no)",
         None,
     )
     collapse: str = _field(
@@ -171,7 +199,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise RecipeError(f"{name} is {value}; it must not be negative")
-        for name in ("warmup_ratio", "lora_dropout", "label_smoothing"):
+        for name in ("warmup_ratio", "lora_dropout", "label_smoothing", "consistency_from", "split_after"):
             if getattr(self, name) >= 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}; it must be below 1")
         if not 0 < self.validation_share < 1:
@@ -180,18 +208,37 @@ class Recipe:
             raise RecipeError(f"prompt is {self.prompt!r}; it must contain {{input}}, where the input goes")
         if self.seed >= 1 << 32:
             raise RecipeError(f"seed is {self.seed}; it must be below {1 << 32}")
-        if self.routing == "fixed" and self.collapse != "uniform":
-            raise RecipeError(
-                f"collapse is {self.collapse}, but a fixed route trains one module of each mixture, so there are no "
-                "modules to weigh: leave --collapse out, or choose another --routing"
-            )
+        if self.average is not None:
+            Average.parse(self.average)
+        if conflict := _conflict(self):
+            raise RecipeError(conflict)
         if unknown := [site for site in (self.sites or "").split(",") if site and site not in SITES]:
             raise RecipeError(f"sites names {unknown[0]!r}; known are {', '.join(SITES)}")
+
+
+def _conflict(recipe: Recipe) -> str | None:
+    """Return what is wrong with two fields that contradict each other."""
+    one_route = recipe.routing == "fixed"
+    if one_route and recipe.collapse != "uniform":
+        return (
+            f"collapse is {recipe.collapse}, but a fixed route trains one module of each mixture, so there are no "
+            "modules to weigh: leave --collapse out, or choose another --routing"
+        )
+    if one_route and recipe.split_after:
+        return "split_after trains one module and then all, but a fixed route trains one: choose another --routing"
+    wide, plain = recipe.expand_rank, recipe.method == "adamix" and recipe.kind == "lora" and recipe.num_modules == 1
+    if wide is not None and not (plain and wide > recipe.r):
+        return (
+            f"expand_rank is {wide}; it takes one LoRA, and more than its r of {recipe.r}: --kind lora --num-modules 1"
+        )
+    return None
 
 
 POSITIVE = (
     "num_modules",
     "r",
+    "module_rate",
+    "expand_rank",
     "batch_size",
     "eval_batch_size",
     "gradient_accumulation",
@@ -206,6 +253,9 @@ POSITIVE = (
 )
 NOT_NEGATIVE = (
     "consistency_weight",
+    "consistency_from",
+    "split_after",
+    "pull",
     "learning_rate",
     "weight_decay",
     "warmup_ratio",

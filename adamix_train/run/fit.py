@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -10,6 +11,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback,
 
 from adamix_train.base_model.load import Base, load_base
 from adamix_train.metrics.table import METRICS
+from adamix_train.recipe.average import Average
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.interruption import Interruption
 from adamix_train.run.prepare import PreparedRun
@@ -18,8 +20,11 @@ from adamix_train.run.progress import ProgressBar
 from adamix_train.run.run_folder import begin
 from adamix_train.training.compilation import compiled
 from adamix_train.training.device import training_device
+from adamix_train.training.expanded_rank import cut_rank
 from adamix_train.training.methods import TrainableModel, build_trainable_model
+from adamix_train.training.module_steps import Pull, Split
 from adamix_train.training.module_weights import MODULE_WEIGHTS
+from adamix_train.training.step_average import StepAverage
 from adamix_train.training.trainer import AdaMixTrainer
 
 logger = logging.getLogger(__name__)
@@ -43,9 +48,11 @@ def fit(run: PreparedRun, callbacks: Sequence[TrainerCallback] = ()) -> AdaMixTr
         begin(recipe, run.inputs.out)
     logger.info("training on %s in %s%s", training_device(), recipe.precision, ", compiled" if recipe.compile else "")
     with Interruption() as interruption, compiled(model) if recipe.compile else nullcontext():
-        trainer = _trainer(run, base, model, [interruption, *_early_stopping(recipe), *callbacks])
+        trainer = _trainer(run, base, model, [interruption, *_of_recipe(recipe, run.inputs.step), *callbacks])
         trainer.train(resume_from_checkpoint=str(run.inputs.step) if run.inputs.step else None)
     MODULE_WEIGHTS[recipe.collapse](trainer, run.metric)
+    if recipe.expand_rank:
+        cut_rank(trainer.accelerator.unwrap_model(trainer.model), recipe)
     trainer.evaluate()
     trainer.save_model(recipe.out)
     return trainer
@@ -66,6 +73,10 @@ def _trainer(
         callbacks=list(callbacks),
         consistency_weight=run.consistency_weight,
         objective=objective,
+        consistency_from=recipe.consistency_from,
+        labels_on=recipe.labels_on,
+        split_after=recipe.split_after,
+        module_rate=recipe.module_rate,
         label_smoothing=recipe.label_smoothing,
         routing=recipe.routing,
         update_unselected=recipe.update_unselected,
@@ -76,8 +87,14 @@ def _trainer(
     return trainer
 
 
-def _early_stopping(recipe: Recipe) -> list[EarlyStoppingCallback]:
-    return [EarlyStoppingCallback(recipe.early_stopping)] if recipe.early_stopping else []
+def _of_recipe(recipe: Recipe, resumed: Path | None) -> list[TrainerCallback]:
+    """Return the callbacks that the recipe asks for, in the order in which they act after a step."""
+    return [
+        *([EarlyStoppingCallback(recipe.early_stopping)] if recipe.early_stopping else []),
+        *([Split(recipe.split_after)] if recipe.split_after else []),
+        *([Pull(recipe.pull)] if recipe.pull else []),
+        *([StepAverage(Average.parse(recipe.average), resumed)] if recipe.average else []),
+    ]
 
 
 def _metrics(run: PreparedRun, prediction: EvalPrediction) -> dict[str, Any]:

@@ -20,13 +20,17 @@ HEADS = ("classifier", "score")
 
 
 def adamix_config(recipe: Recipe, objective: Objective, base: Base) -> AdaMixConfig:
-    """Return the PEFT configuration of a recipe's mixture; with one module it is a plain adapter."""
+    """Return the PEFT configuration of a recipe's mixture; with one module it is a plain adapter.
+
+    A rank to be cut later has the scaling of the final one.
+    """
+    rank = recipe.expand_rank or recipe.r
     return AdaMixConfig(
         task_type=objective.task_type,
         kind=recipe.kind,
         num_modules=recipe.num_modules,
-        r=recipe.r,
-        lora_alpha=recipe.lora_alpha,
+        r=rank,
+        lora_alpha=recipe.lora_alpha * rank / recipe.r,
         lora_dropout=recipe.lora_dropout,
         share=recipe.share,
         near_identity=recipe.near_identity,

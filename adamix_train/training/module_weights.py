@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 
-from adamix_train.mixture.projection import MixtureLinear
+from adamix_train.mixture.projection import MixtureLinear, mixtures
 from adamix_train.training.trainer import AdaMixTrainer
 
 LEARNING_RATE = 0.05
@@ -26,11 +25,6 @@ class Quality:
     """Higher is better."""
     loss: float
     """Lower is better; decides between equal metrics."""
-
-
-def mixtures(model: nn.Module) -> list[MixtureLinear]:
-    """Return the mixtures of a model that have several modules."""
-    return [module for module in model.modules() if isinstance(module, MixtureLinear) and module.num_modules > 1]
 
 
 def keep_uniform(trainer: AdaMixTrainer, metric: str) -> None:

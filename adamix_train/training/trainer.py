@@ -19,6 +19,7 @@ from adamix_train.peft_method import AdaMixModel
 from adamix_train.training.best_checkpoint import LOSS, wins_tie
 from adamix_train.training.bucket_sampler import BucketSampler
 from adamix_train.training.consistency import consistency_loss, two_views
+from adamix_train.training.module_steps import multiply_rates, steps_alone
 from adamix_train.training.objectives import OBJECTIVES, Objective
 from adamix_train.training.unselected import freeze_unselected
 
@@ -37,10 +38,16 @@ class AdaMixTrainer(Trainer):
         consistency_weight: weight of the consistency loss. Above 0, a step runs two views of its batch in one forward
             pass, under two routes; the task's loss is that of the first view. Views of a model without mixtures differ
             by dropout alone.
+        consistency_from: share of the steps after which the second view begins.
+        labels_on: "both" takes the mean of the task's loss over two views.
+        split_after: share of the steps in which the first module of each mixture takes all rows; `module_steps.Split`
+            then copies it.
+        module_rate: learning rate of the projections that modules do not share, as a multiple.
         objective: loss of the task, from `training.objectives`.
         label_smoothing: smoothing of the task's cross-entropy.
-        routing: "batch" draws a route for each batch, "example" one for each row; "fixed" always uses the route of
-            step 0, in both views, and evaluates the modules on it alone.
+        routing: "batch" draws a route for each batch, "example" one for each row; "shares" gives every module an equal
+            share of the batch; "fixed" always uses the route of step 0, in both views, and evaluates the modules on it
+            alone.
         update_unselected: let AdamW move modules that a step did not use, as in the original code.
         card: description of the run; with it, every saved folder is a checkpoint that adamix-export reads.
     """
@@ -52,6 +59,10 @@ class AdaMixTrainer(Trainer):
         *args: Any,
         consistency_weight: float = 1.0,
         objective: Objective = OBJECTIVES["classification"],
+        consistency_from: float = 0.0,
+        labels_on: str = "first",
+        split_after: float = 0.0,
+        module_rate: float = 1.0,
         label_smoothing: float = 0.0,
         routing: str = "batch",
         update_unselected: bool = True,
@@ -60,6 +71,8 @@ class AdaMixTrainer(Trainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.consistency_weight, self.objective, self.card = consistency_weight, objective, card
+        self.consistency_from, self.labels_on = consistency_from, labels_on
+        self.split_after, self.module_rate = split_after, module_rate
         self.label_smoothing, self.routing, self.update_unselected = label_smoothing, routing, update_unselected
         self.routed = isinstance(getattr(self.model, "base_model", None), AdaMixModel)
         if self.routed and routing == "fixed":
@@ -75,19 +88,23 @@ class AdaMixTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the task's loss on the first view plus the weighted consistency loss between the views."""
+        """Return the task's loss plus the weighted consistency loss between the views."""
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs)
         inputs = dict(inputs)
         labels = inputs.pop("labels")
-        views = 2 if self.consistency_weight else 1
+        views = self.views()
         route = {"route": self.next_route(views, labels.shape[0])} if self.routed else {}
         outputs = model(**(two_views(inputs) if views == 2 else inputs), **route)
         outputs.logits, *others = outputs.logits.chunk(views)
         logits, targets = self.objective.rows(outputs.logits, labels)
         loss = self.objective.loss(logits, targets, label_smoothing=self.label_smoothing)
         for other in others:
-            loss = loss + self.consistency_weight * consistency_loss(logits, self.objective.rows(other, labels)[0])
+            seen = self.objective.rows(other, labels)[0]
+            if self.labels_on == "both":
+                loss = (loss + self.objective.loss(seen, targets, label_smoothing=self.label_smoothing)) / views
+            if self.consistency_weight:
+                loss = loss + self.consistency_weight * consistency_loss(logits, seen)
         if num_items_in_batch is not None:  # gradients are summed over batches and averaged over processes
             loss = loss * (len(targets) * self.args.world_size / num_items_in_batch)
         self._check(loss, "the loss", self.state.global_step + 1)
@@ -100,11 +117,20 @@ class AdaMixTrainer(Trainer):
         rows = torch.tensor(sum(len(self.objective.rows(one, one)[1]) for one in labels), device=device)
         return batches, self.accelerator.gather(rows).sum()
 
+    def views(self) -> int:
+        """Return how often the next batch goes through the model: twice for a consistency loss, or labels on both."""
+        begun = self.state.global_step >= round(self.consistency_from * self.state.max_steps)
+        return 2 if begun and (self.consistency_weight or self.labels_on == "both") else 1
+
     def next_route(self, views: int, batch: int) -> Route:
         """Return the route of the next forward pass; rows are numbered over all data-parallel ranks."""
         step = self.next_step()
         if self.routing == "fixed":
             return Route(step=0)
+        if self.state.global_step < steps_alone(self.split_after, self.state.max_steps):
+            return Route(step=step, views=views, only=0)
+        if self.routing == "shares":
+            return Route(step=step, views=views, shares=batch)
         first = self.args.process_index * batch
         rows = range(first, first + batch) if self.routing == "example" else None
         return Route(step=step, views=views, rows=rows)
@@ -142,6 +168,8 @@ class AdaMixTrainer(Trainer):
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Create the optimizer; it leaves unselected modules alone if `update_unselected` is false."""
         optimizer = super().create_optimizer(*args, **kwargs)
+        if self.routed and self.module_rate != 1:
+            multiply_rates(optimizer, self.model, self.module_rate)
         if self.routed and not self.update_unselected:
             freeze_unselected(optimizer, self.model)
         return optimizer

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adamix_train.mixture.projection import MixtureLinear
+from adamix_train.mixture.projection import mixtures
 
 
 def freeze_unselected(optimizer: Optimizer, model: nn.Module) -> None:
@@ -17,12 +17,12 @@ def freeze_unselected(optimizer: Optimizer, model: nn.Module) -> None:
 
     AdamW's step count, which all modules of a mixture share, still advances.
     """
-    mixtures = [module for module in model.modules() if isinstance(module, MixtureLinear) and module.num_modules > 1]
+    found = mixtures(model)
     before: list[tuple[Tensor, list[int], Tensor]] = []
 
     def remember(*_: Any) -> None:
         before.clear()
-        for mixture in mixtures:
+        for mixture in found:
             if idle := sorted(set(range(mixture.num_modules)) - mixture.chosen):
                 for parameter in mixture.parameters():
                     before.extend((stack, idle, stack[idle].clone()) for stack in _stacks(parameter))
@@ -31,7 +31,7 @@ def freeze_unselected(optimizer: Optimizer, model: nn.Module) -> None:
         with torch.no_grad():
             for stack, idle, rows in before:
                 stack[idle] = rows
-        for mixture in mixtures:
+        for mixture in found:
             mixture.chosen.clear()
 
     def _stacks(parameter: Tensor) -> list[Tensor]:

@@ -86,3 +86,47 @@ def test_a_route_on_a_device_is_the_route_and_goes_through_the_same_modules() ->
             torch.testing.assert_close(mixture(x), expected[site])
     set_route(mixtures, Route(step=6), seed=0)
     assert all(mixture.indices is None for mixture in mixtures.values())
+
+
+def test_every_module_gets_an_equal_share_and_no_row_its_module_again() -> None:
+    mixtures = {name: MixtureLinear(4, 2, 2, bias=False) for name in ("a", "b", "c")}
+    mixtures["shared"] = MixtureLinear(1, 2, 2, bias=False)
+    orders = set()
+    for step in range(40):
+        set_route(mixtures, Route(step=step, views=2, shares=8), seed=0)
+        for name in ("a", "b", "c"):
+            first, second = mixtures[name].route[:4], mixtures[name].route[4:]
+            assert sorted(first) == sorted(second) == [0, 1, 2, 3]
+            assert all(one != other for one, other in zip(first, second, strict=True))
+        orders.add((mixtures["a"].route, mixtures["b"].route))
+        assert mixtures["shared"].route == (0,) * 8
+    assert len(orders) > 30, "sites and steps differ"
+
+
+@pytest.mark.parametrize("rows", [1, 3, 6, 7])
+def test_shares_of_a_batch_that_modules_do_not_divide_differ_by_one_row(rows: int) -> None:
+    mixture = MixtureLinear(4, 2, 2, bias=False)
+    set_route({"a": mixture, "shared": MixtureLinear(1, 2, 2, bias=False)}, Route(step=3, views=2, shares=rows), seed=1)
+    for view in (mixture.route[:rows], mixture.route[rows:]):
+        counts = Counter(view)
+        assert len(view) == rows
+        assert max(counts.values()) - min(counts[module] for module in range(4)) <= 1
+
+
+def test_rows_of_a_share_are_projected_by_its_module() -> None:
+    torch.manual_seed(0)
+    mixture = MixtureLinear(4, 6, 5, bias=True)
+    for parameter in mixture.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(16, 3, 6)
+    set_route({"a": mixture}, Route(step=0, views=2, shares=8), seed=0)
+    y = mixture(x)
+    for row in range(16):
+        module = mixture.route[row // 2]
+        torch.testing.assert_close(y[row], functional.linear(x[row], *mixture.module(module)), atol=1e-5, rtol=1e-5)
+
+
+def test_one_module_can_take_all_rows() -> None:
+    mixtures = {"a": MixtureLinear(4, 2, 2, bias=False), "shared": MixtureLinear(1, 2, 2, bias=False)}
+    set_route(mixtures, Route(step=9, views=2, only=0), seed=0)
+    assert mixtures["a"].route == mixtures["shared"].route == (0, 0)

@@ -10,12 +10,13 @@ from torch.nn import functional
 
 from adamix_train.base_model.load import load_classifier
 from adamix_train.errors import Interrupted
+from adamix_train.mixture.projection import mixtures
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.fit import fit
 from adamix_train.run.inputs import read_inputs
 from adamix_train.run.prepare import prepare
 from adamix_train.run.train import train
-from adamix_train.training.module_weights import MODULE_WEIGHTS, mixtures, set_weights
+from adamix_train.training.module_weights import MODULE_WEIGHTS, set_weights
 from tests.adamix_train.conftest import make_writer
 from tests.fixtures.training import Signal, assert_equal, small_recipe, weights
 

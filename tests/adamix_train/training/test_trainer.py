@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,10 +16,15 @@ from transformers import TrainerCallback
 
 from adamix_train.artifacts.checkpoint import read_card, whole_checkpoints
 from adamix_train.errors import TrainingError
+from adamix_train.mixture.routing import Route
 from adamix_train.recipe.recipe import Recipe
+from adamix_train.run.fit import fit
+from adamix_train.run.inputs import read_inputs
+from adamix_train.run.prepare import prepare
 from adamix_train.run.train import train
-from tests.adamix_train.conftest import NEGATIVE, POSITIVE
-from tests.fixtures.training import assert_equal, generation_recipe, on_gpu, weights
+from adamix_train.training.consistency import two_views
+from tests.adamix_train.conftest import NEGATIVE, POSITIVE, make_base
+from tests.fixtures.training import assert_equal, generation_recipe, on_gpu, small_recipe, weights
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(recipe: Recipe) -> None:
@@ -128,3 +134,28 @@ def test_a_step_of_several_batches_is_the_step_of_one(generative_bases: dict[str
 @on_gpu
 def test_a_route_for_each_example_learns(recipe: Recipe) -> None:
     assert train(replace(recipe, r=8, epochs=12, routing="example", precision="bf16"))["test_accuracy"] > 0.9
+
+
+@pytest.mark.slow
+def test_labels_and_consistency_on_the_views_of_a_step(tiny_data: Path, tmp_path: Path) -> None:
+    """The loss of a step in numpy, from logits under the step's own route; the second view begins after half of ten."""
+    base = make_base(tmp_path / "base", seed=0, dropout=0.0)
+    recipe = small_recipe(base, tiny_data, tmp_path / "run", learning_rate=0.1, share="none")
+    trainer = fit(prepare(read_inputs(recipe, resume=False)))
+    trainer.labels_on, trainer.consistency_from, trainer.consistency_weight = "both", 0.5, 3.0
+    model = trainer.model.train()
+    batch = dict(trainer.data_collator(trainer.train_dataset[:6]))
+    labels = batch["labels"].numpy()
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    for step, views in ((4, 1), (5, 2)):
+        trainer.state.global_step = step
+        loss = float(trainer.compute_loss(model, dict(batch)).detach())
+        route = Route(step=step, views=views)
+        logits = model(**(two_views(inputs) if views == 2 else inputs), route=route).logits.detach().double()
+        logs = [view.log_softmax(-1).numpy() for view in logits.chunk(views)]
+        expected = np.mean([-log[range(6), labels].mean() for log in logs])
+        if views == 2:
+            p, q = np.exp(logs[0]), np.exp(logs[1])
+            expected += 3.0 * 0.5 * ((p - q) * (logs[0] - logs[1])).sum(-1).mean()
+            assert np.abs(p - q).max() > 1e-3
+        assert loss == pytest.approx(expected, rel=1e-4)

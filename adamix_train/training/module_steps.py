@@ -1,0 +1,84 @@
+"""What happens to the modules of a mixture between steps: they are split off one module, and pulled to their mean."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from adamix_train.mixture.projection import MixtureLinear, mixtures
+
+
+def first_alone(found: list[MixtureLinear], *, alone: bool) -> None:
+    """Evaluate mixtures on their first module alone, or on the equal mean."""
+    for mixture in found:
+        mixture.scores = torch.zeros_like(mixture.scores)
+        if alone:
+            mixture.scores[1:] = -torch.inf
+
+
+def steps_alone(split_after: float, max_steps: int) -> int:
+    """Return in how many steps, of `max_steps`, the first modules are trained alone."""
+    return round(split_after * max_steps)
+
+
+class Split(TrainerCallback):
+    """Copies the first module of each mixture, with its moments in AdamW, to the others after a share of the steps.
+
+    Until then the Trainer routes all rows to it, and it alone is evaluated and saved.
+    """
+
+    def __init__(self, split_after: float) -> None:
+        self.split_after = split_after
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Evaluate what has been trained so far, also in a run that is resumed."""
+        first_alone(mixtures(model), alone=state.global_step < steps_alone(self.split_after, state.max_steps))
+
+    def on_step_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
+    ) -> None:
+        """Copy the modules before the first step in which all are trained."""
+        if state.global_step != steps_alone(self.split_after, state.max_steps):
+            return
+        found = mixtures(model)
+        first_alone(found, alone=False)
+        with torch.no_grad():
+            for mixture in found:
+                for parameter in mixture.parameters():
+                    moments = optimizer.state.get(parameter, {}).values()
+                    for stack in (parameter, *(moment for moment in moments if _is_stack(moment, parameter))):
+                        stack.copy_(stack[:1].expand_as(stack).clone())
+
+
+def _is_stack(moment: Any, parameter: Tensor) -> bool:
+    return isinstance(moment, Tensor) and moment.shape == parameter.shape
+
+
+class Pull(TrainerCallback):
+    """Moves every module by a share of the way towards the mean of its mixture after each step."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Move the modules: w + share · (mean - w)."""
+        with torch.no_grad():
+            for mixture in mixtures(model):
+                for parameter in mixture.parameters():
+                    parameter.lerp_(parameter.mean(0, keepdim=True).expand_as(parameter), self.share)
+
+
+def multiply_rates(optimizer: Any, model: nn.Module, factor: float) -> None:
+    """Multiply the learning rate of the weights that several modules have, before the first step.
+
+    Every group of the optimizer is divided into those weights and the others.
+    """
+    unshared = {id(parameter) for mixture in mixtures(model) for parameter in mixture.parameters()}
+    for group in list(optimizer.param_groups):
+        modules = [parameter for parameter in group["params"] if id(parameter) in unshared]
+        if not modules:
+            continue
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in unshared]
+        settings = {name: value for name, value in group.items() if name != "params"}
+        optimizer.add_param_group({**settings, "params": modules, "lr": factor * group["lr"]})
