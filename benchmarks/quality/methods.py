@@ -12,9 +12,10 @@ class Method:
     fields: dict[str, Any]
     rates: tuple[float, ...]
     """Learning rates that are tried, as many for every method."""
-    views: int = 1
-    """Passes of an example in a step: a method with two gets half the epochs and half the batch, so that all methods
-    take the same number of optimizer steps and send the same number of rows through the base."""
+    views: float = 1
+    """Passes of an example in a step, on average over the steps: a method with two gets half the epochs and half the
+    batch, so that all methods take the same number of optimizer steps and send the same number of rows through the
+    base."""
 
 
 ADAPTER_RATES = (1e-3, 3e-3, 6e-3, 1.2e-2)
@@ -23,6 +24,7 @@ FULL_RATES = (5e-5, 1.5e-4, 2.5e-4, 4e-4)
 HEAD_RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 CONSISTENT = {"consistency_weight": 1.0}
 ALONE = {"consistency_weight": 0.0}
+LATE_VIEWS = {**CONSISTENT, "consistency_from": 0.5, "labels_on": "both"}
 
 CLASSIFIERS: dict[str, Method] = {
     "full": Method(what="all weights", fields={"method": "full"}, rates=FULL_RATES),
@@ -60,6 +62,55 @@ CLASSIFIERS: dict[str, Method] = {
     ),
     "adamix-8": Method(
         what="AdaMix, eight modules", fields={"num_modules": 8, **CONSISTENT}, rates=ADAPTER_RATES, views=2
+    ),
+    "shares": Method(
+        what="AdaMix, equal shares of every batch, two views in the second half, labels on both",
+        fields={"routing": "shares", **LATE_VIEWS},
+        rates=ADAPTER_RATES,
+        views=1.5,
+    ),
+    "split": Method(
+        what="one module for a quarter of the steps, then copies of it with equal shares, views as shares",
+        fields={"routing": "shares", "split_after": 0.25, **LATE_VIEWS},
+        rates=ADAPTER_RATES,
+        views=1.5,
+    ),
+    "adapter-views": Method(
+        what="one adapter, two views that differ by dropout, labels on both",
+        fields={"num_modules": 1, **CONSISTENT, "labels_on": "both"},
+        rates=ADAPTER_RATES,
+        views=2,
+    ),
+    "adapter-late-views": Method(
+        what="one adapter, two views in the second half, labels on both",
+        fields={"num_modules": 1, **LATE_VIEWS},
+        rates=ADAPTER_RATES,
+        views=1.5,
+    ),
+    "adapter-swa": Method(
+        what="one adapter, the mean of its weights over the last quarter of the steps",
+        fields={"num_modules": 1, **ALONE, "average": "last:0.25"},
+        rates=ADAPTER_RATES,
+    ),
+    "adapter-ema": Method(
+        what="one adapter, the exponential mean of its weights",
+        fields={"num_modules": 1, **ALONE, "average": "ema:0.99"},
+        rates=ADAPTER_RATES,
+    ),
+    "adapter-stopped": Method(
+        what="one adapter, stopped after three evaluations without improvement",
+        fields={"num_modules": 1, **ALONE, "early_stopping": 3},
+        rates=ADAPTER_RATES,
+    ),
+    "lora": Method(
+        what="one LoRA, r = 16",
+        fields={"kind": "lora", "num_modules": 1, "lora_alpha": 16.0, **ALONE},
+        rates=LORA_RATES,
+    ),
+    "wide-lora": Method(
+        what="one LoRA, r = 64 in training, cut to 16",
+        fields={"kind": "lora", "num_modules": 1, "lora_alpha": 16.0, "expand_rank": 64, **ALONE},
+        rates=LORA_RATES,
     ),
     "peft-lora": Method(
         what="PEFT's LoRA, r = 16", fields={"method": "peft-lora", "lora_alpha": 16.0}, rates=LORA_RATES

@@ -29,13 +29,15 @@ class Budget:
     """Train on so many examples of each label."""
     scale: float = 1.0
     """Train on this share of the task's examples."""
-    times: int = 1
+    times: float = 1
     """Make so many times the task's passes."""
+    by_loss: bool = False
+    """Keep the checkpoint with the lowest validation loss rather than the best metric."""
 
     def name(self, subject: str) -> str:
         """Return the name of the budget in a table."""
         size = f"K = {self.shots}" if self.shots else str(round(self.scale * SUBJECTS[subject].examples))
-        return size if self.times == 1 else f"{size}, {self.times} x the passes"
+        return size if self.times == 1 else f"{size}, {self.times:g} x the passes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,8 @@ class Run:
         """Return the name of the run's folder."""
         shots, times = self.budget.shots, self.budget.times
         data = f"k{shots}" if shots else f"n{round(self.budget.scale * SUBJECTS[self.subject].examples)}"
-        data += f"-x{times}" if times > 1 else ""
+        data += f"-x{times:g}" if times != 1 else ""
+        data += "-by-loss" if self.budget.by_loss else ""
         return f"{self.subject}-{data}-{self.method}-{self.rate:g}-{self.precision}-seed{self.seed}"
 
     def recipe(self, base: Path, out: Path) -> dict[str, Any]:
@@ -64,7 +67,7 @@ class Run:
         subject = SUBJECTS[self.subject]
         method = subject.methods[self.method]
         examples, passes = self._examples_and_passes(subject)
-        batch = min(subject.batch, examples) // method.views
+        batch = int(min(subject.batch, examples) / method.views)
         epochs = passes / method.views
         steps = max(1, round(epochs * examples / batch))
         return {
@@ -82,6 +85,7 @@ class Run:
             "precision": self.precision,
             "eval_batch_size": 32,
             "report_to": "none",
+            **({"metric": "loss"} if self.budget.by_loss else {}),
             **({"shots": self.budget.shots} if self.budget.shots else {"train_limit": examples}),
         }
 

@@ -1,0 +1,133 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.quality.methods import CLASSIFIERS
+from benchmarks.quality.protocol import (
+    CONTROLS,
+    METHODS,
+    PASSES,
+    STAGES,
+    Result,
+    Stage,
+    at_best_budgets,
+    at_budget,
+    carry_out,
+    goals_of,
+    rows_of,
+)
+from benchmarks.quality.runs import Run
+
+TEXT = Path("benchmarks/quality/protocol.md").read_text()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_of_the_text_is_there(method: str) -> None:
+    assert f"| `{method}` |" in TEXT
+    assert len(CLASSIFIERS[method].rates) == 4
+
+
+def test_the_stages_cover_the_text() -> None:
+    cells = {
+        (task, passes, method, seed)
+        for stage in STAGES
+        for task in stage.tasks
+        for passes in stage.passes
+        for method in stage.methods
+        for seed in stage.seeds
+    }
+    assert len(cells) == 2 * len(PASSES) * len(METHODS) * 10 + len(PASSES) * len(METHODS) * 5
+    assert 0 not in {seed for *_, seed in cells}, "the seed of the search is not measured"
+
+
+class Bench:
+    """A workshop in which a rate of 3e-3 has the lowest validation loss and the worst test score."""
+
+    def __init__(self) -> None:
+        self.asked: list[Run] = []
+
+    def records(self, runs: list[Run]) -> dict[Run, dict[str, Any]]:
+        self.asked += runs
+        return {
+            run: {
+                "loss": 0.1 if run.rate == 3e-3 else 0.5,
+                "test_accuracy": 0.6 if run.rate == 3e-3 else 0.9,
+                "test_loss": run.seed,
+            }
+            for run in runs
+        }
+
+
+def test_a_rate_is_chosen_by_validation_loss_with_its_own_seed() -> None:
+    bench = Bench()
+    stage = Stage(tasks=["sst2"], passes=[3], methods=["shares"], seeds=[3, 4])
+    results = list(carry_out(bench, [stage]))  # type: ignore[arg-type]
+    assert [(result.seed, result.rate, result.score) for result in results] == [(3, 3e-3, 60.0), (4, 3e-3, 60.0)]
+    assert [run.seed for run in bench.asked] == [0] * 4 + [3, 4]
+    assert all(run.budget.times == 0.5 and run.budget.by_loss for run in bench.asked)
+
+
+def result(
+    method: str, score: float, *, task: str = "sst2", passes: int = 6, seed: int = 3, loss: float = 0.5
+) -> Result:
+    return Result(
+        task=task, passes=passes, method=method, seed=seed, rate=1e-3, score=score, test_loss=loss + 1, loss=loss
+    )
+
+
+def test_the_candidate_is_compared_with_the_strongest_control_by_seed() -> None:
+    """Seeds 3 and 4: 2 and 4 points above adapter-swa, whose mean is above adapter's; full is no control."""
+    results = [
+        *(result("shares", score, seed=seed, loss=0.4) for seed, score in ((3, 82.0), (4, 86.0), (5, 99.0))),
+        *(result("adapter-swa", score, seed=seed) for seed, score in ((3, 80.0), (4, 82.0))),
+        *(result("adapter", 70.0, seed=seed) for seed in (3, 4)),
+        *(result("full", 99.0, seed=seed) for seed in (3, 4)),
+    ]
+    found = at_budget(results, 6)
+    assert found is not None
+    assert (found.control, found.points, found.pairs) == ("adapter-swa", 3.0, 2)
+    assert found.error == pytest.approx(math.sqrt(2) / math.sqrt(2))
+    assert found.test_loss == pytest.approx(-0.1)
+
+
+def test_tasks_count_alike_whatever_their_scores() -> None:
+    results = [
+        *(result("shares", score, task=task) for task, score in (("sst2", 80.0), ("mrpc", 70.0))),
+        *(result("adapter", score, task=task) for task, score in (("sst2", 81.0), ("mrpc", 67.0))),
+        result("lora", 99.0),  # not measured on mrpc
+    ]
+    found = at_budget(results, 6)
+    assert found is not None
+    assert (found.control, found.points) == ("adapter", 1.0)
+    assert math.isnan(found.error)
+
+
+def test_each_method_is_taken_at_the_budget_with_its_lowest_validation_loss() -> None:
+    results = [
+        result("shares", 80.0, passes=6, loss=0.5),
+        result("shares", 84.0, passes=24, loss=0.3),
+        result("adapter", 83.0, passes=6, loss=0.4),
+        result("adapter", 90.0, passes=24, loss=0.9),
+    ]
+    found = at_best_budgets(results)
+    assert found is not None
+    assert found.points == pytest.approx(1.0)
+
+
+def test_what_was_not_run_is_not_measured() -> None:
+    assert at_budget([], 6) is None
+    assert at_budget([result("shares", 1.0)], 6) is None
+    assert {goal.value for goal in goals_of([])} == {None}
+    assert not any(goal.met for goal in goals_of([]))
+
+
+def test_a_table_has_a_row_a_cell() -> None:
+    rows = rows_of([result("adapter", 80.0, seed=seed) for seed in (3, 4)] + [result("shares", 81.0)])
+    assert [(row["method"], row["mean"], row["seeds"]) for row in rows] == [("adapter", 80.0, 2), ("shares", 81.0, 1)]
+
+
+def test_controls_have_the_candidates_size() -> None:
+    assert all(CLASSIFIERS[name].fields.get("method", "adamix") == "adamix" for name in CONTROLS)
+    assert all(CLASSIFIERS[name].fields["num_modules"] == 1 for name in CONTROLS)
