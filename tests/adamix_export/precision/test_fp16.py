@@ -64,17 +64,19 @@ def test_a_gpu_writes_what_a_processor_writes_of_the_same_bundle(
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("shape", ["merged", "bank"])
 @pytest.mark.parametrize("task", ["classification", "generation"])
 def test_no_run_copies_between_the_host_and_the_device_but_its_inputs_and_outputs(
     task: str,
     shape: str,
+    precision: str,
     runs: dict[str, Path],
     export: Export,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    export(shape, runs[task], precision="fp16")
+    export(shape, runs[task], precision=precision)
     make_options = session._options
 
     def profiling(*args: Any) -> ort.SessionOptions:
