@@ -68,10 +68,12 @@ def _fp16(_: ActivationGrams, graph: ir.Graph) -> None:
 
 
 def _fp16_for_generation(grams: ActivationGrams, graph: ir.Graph) -> None:
+    from adamix_export.passes.candidates import add_candidates
     from adamix_export.passes.likeliest_token import add_likeliest_token
 
     _fp16(grams, graph)
     add_likeliest_token(graph)
+    add_candidates(graph)
 
 
 def _bf16(_: ActivationGrams, graph: ir.Graph) -> None:
