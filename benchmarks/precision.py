@@ -39,8 +39,8 @@ from serve.bundle.reader import open_bundle
 from serve.bundle.writer import write_manifest
 
 EXACT, PEER = "fp32", "onnxruntime"
-FOR_GPUS = ("fp16", "int4-fp16")
-"""Not measured unless asked for: CPUs compute them slowly."""
+FOR_GPUS = ("fp16", "bf16", "int4-fp16")
+"""Not measured unless asked for: CPUs compute them slowly, or not at all."""
 ROUNDS = 7
 CLASSIFICATION = "text-classification"
 TEXTS = 64

@@ -122,17 +122,30 @@ class SamplingParams:
         return self.json_schema is not None
 
     @property
+    def changes_logits(self) -> bool:
+        """Penalties, biases, banned n-grams or a grammar change logits before a token is chosen."""
+        return bool(
+            self.repetition_penalty != 1
+            or self.presence_penalty
+            or self.frequency_penalty
+            or self.no_repeat_ngram_size
+            or self.logit_bias
+            or self.is_constrained
+        )
+
+    @property
+    def raises_logits(self) -> bool:
+        """A logit may be changed to a higher one."""
+        return (
+            self.repetition_penalty < 1
+            or min(self.presence_penalty, self.frequency_penalty) < 0
+            or any(bias > 0 for bias in self.logit_bias.values())
+        )
+
+    @property
     def is_greedy(self) -> bool:
         """The next token is the argmax of the raw logits: nothing samples, penalises or constrains."""
-        return (
-            not self.is_sampling
-            and self.repetition_penalty == 1
-            and not self.presence_penalty
-            and not self.frequency_penalty
-            and not self.no_repeat_ngram_size
-            and not self.logit_bias
-            and not self.is_constrained
-        )
+        return not self.is_sampling and not self.changes_logits
 
 
 def check_bias_count(biases: Mapping[Any, Any]) -> None:

@@ -83,8 +83,8 @@ def _add_precision_flags(parser: ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="of the base's weights: fp16 for GPUs, int8 for CPUs, int4 for text generation, int4-fp16 for text "
-        "generation on GPUs (default: %(default)s)",
+        help="of the base's weights: fp16 or bf16 for GPUs, int8 for CPUs, int4 for text generation, int4-fp16 for "
+        "text generation on GPUs (default: %(default)s)",
     )
     parser.add_argument(
         "--packed",

@@ -27,6 +27,8 @@ class Target:
     """Module in this folder, imported when it is used. Its `MARK` is the name or pattern of a file by which a folder of
     this format is recognized, so that --force replaces nothing else.
     """
+    has_graph: bool = True
+    """Has a graph, which is checked on the CPU."""
     writer: str
     """Function of type `Write` in the module."""
 
@@ -37,7 +39,10 @@ class Target:
 
 TARGETS: dict[str, Target] = {
     "peft": Target(
-        description="one LoRA of any bundle as a checkpoint of PEFT", module="peft_lora", writer="write_peft"
+        description="one LoRA of any bundle as a checkpoint of PEFT",
+        module="peft_lora",
+        has_graph=False,
+        writer="write_peft",
     ),
     "onnx-adapter": Target(
         description="a bank as a graph and a file for each adapter, for ONNX Runtime's LoraAdapter",
@@ -60,12 +65,18 @@ TARGETS: dict[str, Target] = {
 def convert(folder: Path, out: Path, target: str, *, adapter: str | None = None, force: bool = False) -> str:
     """Write the bundle in `folder`, or one adapter of it, to `out` as `target`; return how to use the result."""
     from adamix_export.pipeline.disk_space import explain_write_errors
+    from adamix_export.precision.table import EMULATIONS
     from serve.bundle.reader import open_bundle
     from serve.bundle.writer import atomic_folder
 
     bundle = open_bundle(folder)
     if adapter is not None and adapter not in bundle.adapters:
         raise ExportError(f"{folder} has no adapter {adapter}; it has {', '.join(bundle.adapters)}")
+    if TARGETS[target].has_graph and bundle.manifest.precision in EMULATIONS:
+        raise ExportError(
+            f"{folder} is {bundle.manifest.precision}, and a converted graph is checked on the CPU, which has no "
+            "kernels for it: convert an export with --precision fp16"
+        )
     adapters = list(bundle.adapters.values()) if adapter is None else [bundle.adapters[adapter]]
     module = TARGETS[target].load()
     write: Write = getattr(module, TARGETS[target].writer)

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.parity.report import read_reports
+from adamix_export.precision.table import EMULATIONS
 from adamix_export.text_format import size_text
 from adamix_train.tasks.table import TASKS, Hub
 from serve.bundle.manifest import README, Manifest
@@ -153,7 +154,7 @@ def _body(folder: Path, manifest: Manifest, checkpoints: Sequence[Checkpoint]) -
         "Measured on the checkpoints in PyTorch, before the export.",
         _metrics(checkpoints),
         "## Parity",
-        f"The graph ({manifest.precision}) in ONNX Runtime compared with the checkpoint in PyTorch on equal inputs.",
+        f"The graph ({_compared(manifest)}) in ONNX Runtime compared with the checkpoint in PyTorch on equal inputs.",
         _parity(manifest),
         "## Sizes",
         _table(("file", "bytes", ""), _sizes(folder)),
@@ -204,6 +205,10 @@ def _data(checkpoint: Checkpoint) -> Iterator[tuple[str, ...]]:
     for name, digest in checkpoint.card.data.items():
         where = f"{hub.path} {name}" if hub and not Path(name).suffix else Path(name).name
         yield checkpoint.name, checkpoint.card.task, where, f"`{digest[:12]}`"
+
+
+def _compared(manifest: Manifest) -> str:
+    return f"{manifest.precision}, emulated on the CPU" if manifest.precision in EMULATIONS else manifest.precision
 
 
 def _parity(manifest: Manifest) -> str:

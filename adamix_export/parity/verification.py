@@ -8,6 +8,7 @@ from typing import Any
 from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.errors import ExportError, ParityError
 from adamix_export.parity.bounds import Bounds, Check
+from adamix_export.parity.emulation import runnable_on_cpu
 from adamix_export.parity.report import Parity, describe_difference, read_reports
 from adamix_export.tasks.table import EXPORT_TASKS
 from adamix_export.text_format import parity_table
@@ -65,9 +66,10 @@ def verify(
         raise ExportError("labelled texts are compared with a checkpoint in PyTorch: name it with --against")
     bundle = open_bundle(folder)
     opened = [_open_for(bundle, argument, base) for argument in checkpoints]
-    make_engine(bundle, provider="cpu")  # opening an engine compares the canaries with PyTorch's results
     check = Check(data=data, limit=limit, bounds=_bounds(bundle, tolerance))
-    reports = _compare(opened, bundle, check) if opened else {}
+    with runnable_on_cpu(bundle) as runnable:
+        make_engine(runnable, provider="cpu")  # opening an engine compares the canaries with PyTorch's results
+        reports = _compare(opened, runnable, check) if opened else {}
     _require_agreement(reports)
     return Verification(folder=folder, files=len(bundle.manifest.files), adapters=list(bundle.adapters), parity=reports)
 

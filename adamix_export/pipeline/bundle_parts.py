@@ -23,14 +23,18 @@ from adamix_export.tracing.merged import merge, weights_to
 from serve.bundle.adapter import WEIGHTS, AdapterCard, write_card
 from serve.bundle.checked_json import file_sha256
 from serve.bundle.manifest import ADAPTERS, ENCODER, MODEL, TOKENIZER, Edge, Manifest
-from serve.runtime.graph_check import session_edges
-from serve.runtime.providers import CPU, ProviderChoice
-from serve.runtime.session import open_session
 
 CONFIG = "config.json"
 PACKAGES = ("adamix", "torch", "transformers", "peft", "onnx", "onnxscript")
 RIGHT = "right"
 """The truncation side of most tokenizers; generative models truncate prompts by rules of their own."""
+EDGE_TYPES: dict[int, str] = {
+    onnx.TensorProto.FLOAT: "tensor(float)",
+    onnx.TensorProto.FLOAT16: "tensor(float16)",
+    onnx.TensorProto.BFLOAT16: "tensor(bfloat16)",
+    onnx.TensorProto.INT64: "tensor(int64)",
+}
+"""ONNX Runtime's names of types."""
 MAX_LENGTH = 2**31 - 1
 """Largest length that a tokenizer's file can hold."""
 
@@ -151,8 +155,15 @@ def make_manifest(build: BundleBuild, *, precision: str, spare_slots: int) -> Ma
 
 
 def graph_edges(graph: Path) -> tuple[list[Edge], list[Edge]]:
-    """Return the inputs and outputs of an ONNX file."""
-    return session_edges(open_session(graph, ProviderChoice(CPU, "to read the graph's edges")))
+    """Return the inputs and outputs of an ONNX file, as a session over it would; the CPU need not run it."""
+    found = onnx.load(graph, load_external_data=False).graph
+    return [_edge(value) for value in found.input], [_edge(value) for value in found.output]
+
+
+def _edge(value: onnx.ValueInfoProto) -> Edge:
+    tensor = value.type.tensor_type
+    shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+    return Edge(name=value.name, dtype=EDGE_TYPES[tensor.elem_type], shape=shape)
 
 
 def _has_fused_attention(graph: Path) -> bool:

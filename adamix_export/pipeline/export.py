@@ -13,6 +13,7 @@ from adamix_export.checkpoint.embeddings import check_embeddings_of
 from adamix_export.errors import ExportError
 from adamix_export.hub.model_card import write_model_card
 from adamix_export.parity.bounds import Bounds
+from adamix_export.parity.emulation import runnable_on_cpu
 from adamix_export.parity.report import Parity, require_parity
 from adamix_export.pipeline.bundle_parts import BundleBuild, make_manifest, write_adapters, write_model
 from adamix_export.pipeline.disk_space import explain_write_errors, require_disk_space
@@ -124,7 +125,8 @@ def _compare(build: BundleBuild, manifest: Manifest, setting: Setting, options: 
     write_manifest(build.folder, replace(manifest, canary_tolerance=UNBOUNDED))
     limit = options.check.limit or build.task.default_limit
     check = replace(options.check, limit=limit, bounds=_bounds(setting.bounds, options))
-    reports = build.task.compare(build.checkpoints, open_bundle(build.folder), check)
+    with runnable_on_cpu(open_bundle(build.folder)) as bundle:
+        reports = build.task.compare(build.checkpoints, bundle, check)
     require_parity(reports)
     return reports
 

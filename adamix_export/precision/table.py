@@ -24,6 +24,7 @@ BLOCK_SIZE = 32
 CANARY_MARGIN = 2
 """Tolerance of the canaries, as a multiple of the largest difference found by the comparison."""
 FP16_WARNING = "intended for GPUs and not yet tested on one; on a CPU the results are correct, but slow"
+BF16_WARNING = "for GPUs alone and not yet tested on one; compared in fp32 with every result rounded to bf16"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +68,31 @@ def _fp16(_: ActivationGrams, graph: ir.Graph) -> None:
 
 
 def _fp16_for_generation(grams: ActivationGrams, graph: ir.Graph) -> None:
+    from adamix_export.passes.candidates import add_candidates
     from adamix_export.passes.likeliest_token import add_likeliest_token
 
     _fp16(grams, graph)
     add_likeliest_token(graph)
+    add_candidates(graph)
+
+
+def _bf16(_: ActivationGrams, graph: ir.Graph) -> None:
+    from adamix_export.precision.bf16 import to_bf16
+
+    to_bf16(graph)
+
+
+def _bf16_for_generation(grams: ActivationGrams, graph: ir.Graph) -> None:
+    from adamix_export.passes.likeliest_token import add_likeliest_token
+
+    _bf16(grams, graph)
+    add_likeliest_token(graph)
+
+
+def _emulate_bf16(graph: ir.Graph) -> None:
+    from adamix_export.precision.bf16 import emulate_bf16
+
+    emulate_bf16(graph)
 
 
 def _int8_dynamic(_: ActivationGrams, graph: ir.Graph) -> None:
@@ -137,6 +159,24 @@ PRECISIONS: dict[str, Mapping[str, Setting]] = {
             )
         ),
     },
+    "bf16": {
+        **_classifiers(
+            Setting(
+                rewrite=_bf16,
+                warning=BF16_WARNING,
+                bounds=Bounds(tolerance=0.4, min_agreement=0.97, max_metric_drop=0.005),
+                min_canary_tolerance=0.4,
+            )
+        ),
+        **_generators(
+            Setting(
+                rewrite=_bf16_for_generation,
+                warning=BF16_WARNING,
+                bounds=Bounds(tolerance=2.0, min_agreement=0.6, max_metric_drop=0.01),
+                min_canary_tolerance=2.0,
+            )
+        ),
+    },
     "int8": {
         **_classifiers(
             Setting(rewrite=_int8_dynamic, bounds=Bounds(tolerance=1.0, min_agreement=0.97, max_metric_drop=0.005))
@@ -149,3 +189,5 @@ PRECISIONS: dict[str, Mapping[str, Setting]] = {
     "int4-fp16": _calibrated(Setting(rewrite=_int4_weights_and_fp16, warning=FP16_WARNING, bounds=INT4_BOUNDS)),
 }
 """Settings by precision and by training objective."""
+EMULATIONS: dict[str, Callable[[ir.Graph], None]] = {"bf16": _emulate_bf16}
+"""Precisions that a CPU cannot compute, with the rewrite of their graphs to fp32 with the same rounding."""

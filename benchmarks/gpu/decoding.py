@@ -1,4 +1,4 @@
-"""Decoding in fp16 at batch 1, 8 and 64: merged, through a bank, with slot writes, and against `generate`."""
+"""Decoding in fp16 at batch 1, 8 and 64: greedy, sampled, through a bank, with slot writes, and against `generate`."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,12 +31,15 @@ LIMITS = GenerationLimits(
     max_batch_requests=64, max_tokens_in_flight=1 << 15, max_queued_requests=64, prefill_chunk=1 << 12, prefix_tokens=0
 )
 OURS, BANK, STATIC, GENERATE = "adamix, merged", "adamix, bank", "generate, static cache", "generate"
+SAMPLED, SAMPLING = "adamix, merged, sampled", {"temperature": 1.0, "top_k": 50, "seed": 0}
+"""Sampled rows, from the candidates alone: with random weights, most of the tokens are about as probable."""
 STEP, WRITE = "step", "step and slot write"
 WRITE_ROWS, WRITE_NEW, TINY_WRITE_NEW = 8, 256, 8
 LARGEST = "gpt2-medium"
 """The model whose bytes a second are held against the copy."""
 NOTES = (
     "Milliseconds are of a step, which gives every row a token; prompts have 32 tokens, and the cache grows by 32.",
+    "Sampled rows take top_k 50 at temperature 1; the others are greedy.",
     "generate compiles its static cache at batch 1 alone: each batch would take the compiler a minute.",
 )
 
@@ -93,9 +96,13 @@ def _cases(merged: Decoder, bundle: Bundle, peer: Generate, setting: Setting) ->
     cases: dict[str, dict[str, Call]] = {}
     for count in batches:
         rows = prompts(bundle, count)
-        cases[case_of(count)] = {OURS: _timed(merged, rows, new), GENERATE: _peer_call(peer, rows, new)}
+        cases[case_of(count)] = {
+            OURS: _timed(merged, rows, new),
+            SAMPLED: _timed(merged, rows, new, sampling=SAMPLING),
+            GENERATE: _peer_call(peer, rows, new),
+        }
     names = [f"a{index}" for index in range(max(batches))]
-    cases[case_of(max(batches))][BANK] = _timed(bank, prompts(bundle, max(batches)), new, names)
+    cases[case_of(max(batches))][BANK] = _timed(bank, prompts(bundle, max(batches)), new, adapters=names)
     return cases
 
 
@@ -215,8 +222,8 @@ def _peer(model: str, merged: Decoder, setting: Setting) -> Generate:
     return peer
 
 
-def _timed(decoder: Decoder, rows: list[list[int]], new: int, names: Sequence[str] | None = None) -> Call:
-    job = {"rows": rows, "new": new, "adapters": names}
+def _timed(decoder: Decoder, rows: list[list[int]], new: int, **others: object) -> Call:
+    job = {"rows": rows, "new": new, **others}
     return lambda: Reported(decoder.write(job)["decode"] / new)
 
 

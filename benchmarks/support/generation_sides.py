@@ -129,10 +129,13 @@ class Ours:
         self.generator = Generator(bundle, limits=self.limits, provider=provider, slots=slots)
 
     def write(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Do a job; `adapters` may name one for every row."""
+        """Do a job; `adapters` may name one for every row, and `sampling` has parameters for all."""
         made = self.scheduler()
         names = job.get("adapters") or [None] * len(job["rows"])
-        texts = [self.begun(row, job["new"] + 1, name) for row, name in zip(job["rows"], names, strict=True)]
+        sampling = job.get("sampling", {})
+        texts = [
+            self.begun(row, job["new"] + 1, name, **sampling) for row, name in zip(job["rows"], names, strict=True)
+        ]
         start = time.perf_counter()
         for text in texts:
             made.submit(text)
@@ -149,11 +152,11 @@ class Ours:
         """Return a scheduler without sequences."""
         return ContinuousBatchScheduler(self.generator.model, self.limits)
 
-    def begun(self, ids: Sequence[int], count: int, name: str | None = None) -> SequenceState:
+    def begun(self, ids: Sequence[int], count: int, name: str | None = None, **sampling: Any) -> SequenceState:
         """Return a text of exactly `count` tokens."""
         adapter = endless(self.generator.registry.find(name))
         detokenizer = IncrementalDetokenizer(self.generator.new_decoder())
-        return SequenceState(ids, adapter, SamplingParams(max_new_tokens=count), detokenizer)
+        return SequenceState(ids, adapter, SamplingParams(max_new_tokens=count, **sampling), detokenizer)
 
 
 def endless(adapter: Adapter) -> Adapter:

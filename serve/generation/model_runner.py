@@ -26,6 +26,7 @@ from serve.bundle.manifest import Edge
 from serve.generation.cache.kv_cache import KVCache
 from serve.generation.step_outputs import OUTPUTS, StepLogits, StepOutputs
 from serve.loaded_model import LoadedModel
+from serve.runtime.buffers import to_numpy
 from serve.runtime.cuda_graphs import CapturedRuns, captured_size
 from serve.runtime.padding import mask_of, pad
 from serve.runtime.run_inputs import INPUTS, RunInputs
@@ -158,7 +159,8 @@ class ModelRunner:
             binding.bind_output(name)
         self.encoder.run_with_iobinding(binding, self.captured.eager)
         states = {
-            name.removeprefix(PRESENT): value.numpy() for name, value in zip(names, binding.get_outputs(), strict=True)
+            name.removeprefix(PRESENT): to_numpy(value)
+            for name, value in zip(names, binding.get_outputs(), strict=True)
         }
         for index, source in enumerate(ids):
             own = {name: array[index] for name, array in states.items()}

@@ -10,10 +10,11 @@ import numpy as np
 
 from serve.bundle.adapter import Adapter
 from serve.engine import FinishReason
-from serve.errors import GenerationFailed, InputError, as_serve_error
+from serve.errors import GenerationFailed, as_serve_error
 from serve.generation.detokenizer import IncrementalDetokenizer
 from serve.generation.sampling.beam_search import BeamSearch
-from serve.generation.sampling.logits import Logits, Logprobs, process_logits, sample_token, token_logprobs
+from serve.generation.sampling.choice import Choice, KnownRow, choose
+from serve.generation.sampling.logits import Logprobs
 from serve.generation.sampling.structured_output import GrammarState
 from serve.sampling_params import SamplingParams
 
@@ -83,27 +84,30 @@ class SequenceState:
         """More than the likeliest token is needed to choose the next one, or to report it."""
         return not self.sampling.is_greedy or self.sampling.logprobs is not None
 
-    def choose_token(self, logits: Logits, likeliest: int) -> None:
+    def choose_token(self, rows: Iterable[KnownRow], likeliest: int) -> None:
         """Choose and append the next token.
 
         Args:
-            logits: (vocabulary,)
+            rows: What is known of the logits, each row more than the one before; the last is whole.
             likeliest: Index of the largest logit.
 
         Raises:
             InputError: The request excludes every token, or its grammar cannot be followed.
         """
-        sampling, token = self.sampling, likeliest
-        if not sampling.is_greedy:
-            allowed = self.grammar.allowed() if self.grammar else None
-            scores = process_logits(logits, self.prompt, self.tokens, sampling, allowed)
-            if not np.isfinite(scores.max()):
-                raise InputError("what the request excludes leaves no token that may come next")
-            token = sample_token(scores, sampling, self.random)
-            if self.grammar:
-                self.grammar.accept(token)
-        if sampling.logprobs is not None:
-            self.logprobs.append(token_logprobs(logits, token, sampling.logprobs))
+        sampling = self.sampling
+        choice = Choice(
+            prompt=self.prompt,
+            tokens=self.tokens,
+            sampling=sampling,
+            likeliest=likeliest,
+            allowed=self.grammar.allowed() if self.grammar else None,
+            draw=self.random.random() if sampling.is_sampling else 0.0,
+        )
+        token, logprobs = choose(rows, choice)
+        if self.grammar:
+            self.grammar.accept(token)
+        if logprobs is not None:
+            self.logprobs.append(logprobs)
         self.append(token)
 
     def append(self, token: int) -> None:

@@ -198,7 +198,7 @@ class ContinuousBatchScheduler:
                 if sequence.beam_search is not None:
                     self._advance_beams(sequence, sequence.beam_search, logits.read(own))
                 elif sequence.reads_logits:
-                    sequence.choose_token(logits.read(own)[0], int(logits.likeliest[own[0]]))
+                    sequence.choose_token(logits.known(own[0]), int(logits.likeliest[own[0]]))
                 else:
                     sequence.append(int(logits.likeliest[own[0]]))
             except Exception as error:  # a fault of one sequence leaves the others alone

@@ -1,11 +1,13 @@
 """Outputs of a step, and what is read of them: the likeliest tokens of all rows, and the logits of some.
 
-On a device the graph itself finds the likeliest tokens, if it has the outputs for it, and the logits stay there unless
-a request samples, penalizes or reports them.
+On a device the graph itself finds the likeliest tokens and the largest logits, if it has the outputs for it. A request
+that samples, penalizes or reports logits reads the largest of its row, and the whole row only where these do not
+decide.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any, Protocol
 
@@ -13,13 +15,23 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serve.bundle.graph_io import BATCH, LOGITS, NEXT_LOGITS, NEXT_TOKENS
+from serve.bundle.graph_io import (
+    BATCH,
+    CANDIDATE_LOGITS,
+    CANDIDATE_TOKENS,
+    LOG_SUM_EXP,
+    LOGITS,
+    NEXT_LOGITS,
+    NEXT_TOKENS,
+)
 from serve.bundle.manifest import Edge
+from serve.generation.sampling.choice import Candidates, KnownRow, WholeRow
 from serve.generation.sampling.logits import Logits
 from serve.runtime.buffers import TYPES
 from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, allocate, memory_of
 
-READ = (LOGITS, NEXT_TOKENS, NEXT_LOGITS)
+LIKELIEST, CANDIDATES = (NEXT_TOKENS, NEXT_LOGITS), (CANDIDATE_TOKENS, CANDIDATE_LOGITS, LOG_SUM_EXP)
+READ = (LOGITS, *LIKELIEST, *CANDIDATES)
 """Outputs that are bound, of those that a graph has."""
 OUTPUT_TYPES = {**TYPES, "tensor(int64)": np.dtype(np.int64)}
 
@@ -34,6 +46,8 @@ class StepLogits:
     """The largest logit of a row is a finite number: (rows,)."""
     read: Callable[[Sequence[int]], Logits]
     """Returns a copy of the logits of some rows, (given rows, vocabulary)."""
+    candidates: Callable[[int], Candidates] | None = None
+    """Returns the largest logits of a row; None where a row is as near as they are, or the graph does not give them."""
 
     def __len__(self) -> int:
         return len(self.likeliest)
@@ -41,6 +55,12 @@ class StepLogits:
     def all(self) -> Logits:
         """Return the logits of all rows: (rows, vocabulary)."""
         return self.read(range(len(self)))
+
+    def known(self, row: int) -> Iterator[KnownRow]:
+        """Yield what there is of a row's logits: its candidates, and then the whole row."""
+        if self.candidates is not None:
+            yield self.candidates(row)
+        yield WholeRow(self.read([row])[0])
 
 
 def step_logits(logits: Logits) -> StepLogits:
@@ -96,10 +116,32 @@ class DeviceOutputs:
 
     def logits(self, count: int) -> StepLogits:
         """Return the likeliest tokens of the first `count` rows, and their logits as far as they are read."""
-        if NEXT_TOKENS not in self.values or NEXT_LOGITS not in self.values:
+        if not self._gives(LIKELIEST):
             return step_logits(self._read(LOGITS, range(count))[:, 0])
-        tokens, largest = (self._read(name, range(count))[:, 0] for name in (NEXT_TOKENS, NEXT_LOGITS))
-        return StepLogits(tokens, np.isfinite(largest), lambda rows: self._read(LOGITS, rows)[:, 0])
+        tokens, largest = (self._read(name, range(count))[:, 0] for name in LIKELIEST)
+        candidates = self._candidates(count) if self._gives(CANDIDATES) else None
+        return StepLogits(tokens, np.isfinite(largest), lambda rows: self._read(LOGITS, rows)[:, 0], candidates)
+
+    def _gives(self, names: Sequence[str]) -> bool:
+        return all(name in self.values for name in names)
+
+    def _candidates(self, count: int) -> Callable[[int], Candidates]:
+        """Return the candidates by row; those of all rows are copied when the first is asked for."""
+
+        @cache
+        def read() -> list[NDArray[Any]]:
+            return [self._read(name, range(count))[:, 0] for name in CANDIDATES]
+
+        def candidates(row: int) -> Candidates:
+            tokens, logits, log_sum_exp = (array[row] for array in read())
+            order = tokens.argsort()
+            return Candidates(tokens[order], logits[order], float(log_sum_exp), self._vocabulary - len(tokens))
+
+        return candidates
+
+    @property
+    def _vocabulary(self) -> int:
+        return int(self.edges[LOGITS].shape[-1])
 
     def _read(self, name: str, rows: Sequence[int]) -> NDArray[Any]:
         """Return some rows of an output: (given rows, …)."""

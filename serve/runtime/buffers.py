@@ -3,6 +3,7 @@
 Host buffers are numpy arrays. Device buffers are ONNX Runtime's memory, which is copied by address.
 """
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -12,11 +13,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, allocate, memory_of
+from serve.runtime.device_memory import BFLOAT16, CUDA_DEVICE, HOST, Blocks, allocate, element_type, memory_of
 
 TYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
+    "tensor(bfloat16)": BFLOAT16,
 }
 """Types of numpy by ONNX Runtime's names."""
 States = Mapping[str, NDArray[np.generic]]
@@ -157,7 +159,8 @@ class DeviceBuffers:
     def bind(self, binding: ort.IOBinding, name: str, edges: Sequence[str], first: int, count: int) -> None:
         """Bind `count` rows from `first` on."""
         layout = self.layouts[name]
-        memory = (self.device, 0, layout.dtype.type, [count, *layout.shape[1:]], self._address(name, first))
+        shape, address = [count, *layout.shape[1:]], self._address(name, first)
+        memory = (self.device, 0, element_type(layout.dtype), shape, address)
         binding.bind_input(edges[0], *memory)
         for edge in edges[1:]:
             binding.bind_output(edge, *memory)
@@ -210,6 +213,13 @@ class DeviceBuffers:
 
 BUFFERS: dict[str, type[Buffers]] = {HOST: HostBuffers, CUDA_DEVICE: DeviceBuffers}
 """Buffers by kind of device."""
+
+
+def to_numpy(value: ort.OrtValue) -> NDArray[np.generic]:
+    """Return a copy of a value in host memory; ONNX Runtime's own refuses bf16."""
+    array = np.empty(value.shape(), TYPES[value.data_type()])
+    ctypes.memmove(array.ctypes.data, value.data_ptr(), array.nbytes)
+    return array
 
 
 def _blocks_of(array: NDArray[np.generic], layout: Layout) -> Blocks:

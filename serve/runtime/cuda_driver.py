@@ -9,6 +9,8 @@ from typing import Any
 LIBRARY = "libcuda.so.1"
 MAX_NAME = 256
 """Bytes of a GPU's name."""
+CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
+"""Attributes of a device, by their numbers in cuda.h."""
 
 
 class DriverError(Exception):
@@ -52,6 +54,13 @@ class CudaDriver:
         text = ctypes.create_string_buffer(MAX_NAME)
         self._call("cuDeviceGetName", text, MAX_NAME, self._device(index))
         return text.value.decode(errors="replace")
+
+    def compute_capability(self, index: int = 0) -> tuple[int, int]:
+        """Return the generation of a GPU, such as (8, 0) for Ampere."""
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        for number, attribute in ((major, CAPABILITY_MAJOR), (minor, CAPABILITY_MINOR)):
+            self._call("cuDeviceGetAttribute", ctypes.byref(number), attribute, self._device(index))
+        return major.value, minor.value
 
     def memory(self, index: int = 0) -> MemoryInfo:
         """Return a GPU's memory at this moment."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike
 
@@ -22,6 +23,10 @@ CUDA_RUNTIMES = ("libcudart.so.13", "libcudart.so.12")
 """File names of the CUDA runtime, the newest first; ONNX Runtime has loaded one of them."""
 NON_BLOCKING = 1
 """Flag of a stream that does not wait for the default stream."""
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+"""bf16 by its two bytes: numpy has no such type."""
+ONNX_BFLOAT16 = 16
+"""Number of bf16 in ONNX, by which ONNX Runtime takes it from Python."""
 ANY_DIRECTION = 4
 """cudaMemcpyDefault: the addresses tell which side is the host's."""
 
@@ -142,9 +147,14 @@ def allocate(shape: Sequence[int], dtype: DTypeLike, device: str) -> ort.OrtValu
         MemoryError: The device does not have enough memory.
     """
     try:
-        return ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, device, 0)
+        return ort.OrtValue.ortvalue_from_shape_and_type(shape, element_type(dtype), device, 0)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise MemoryError(str(error)) from error
+
+
+def element_type(dtype: DTypeLike) -> Any:
+    """Return a type of numpy as ONNX Runtime takes it."""
+    return ONNX_BFLOAT16 if dtype == BFLOAT16 else np.dtype(dtype).type
 
 
 def load_cuda_runtime() -> Any:

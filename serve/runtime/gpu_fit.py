@@ -1,7 +1,7 @@
 """The device for a bundle: a GPU, unless it has no kernels for the bundle's precision or too little memory."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serve.bundle.manifest import ENCODER, MODEL, Manifest
 from serve.bundle.reader import Bundle
@@ -15,6 +15,8 @@ CPU_ONLY: dict[tuple[str, str], str] = {
     "alone: export it again with --precision fp16, or serve it with --provider cpu",
 }
 """Advice on bundles that no GPU runs, by task and precision."""
+GPU_ONLY: dict[str, tuple[int, int]] = {"bf16": (8, 0)}
+"""Precisions that only GPUs run, with the oldest compute capability that does."""
 GRAPHS = (MODEL, ENCODER)
 """Beginnings of the names of files that go to the device."""
 
@@ -40,8 +42,21 @@ def choose_device(
         cuda: The parts that CUDA needs; None looks for them on this machine.
 
     Raises:
-        ProviderError: CUDA is requested and cannot run the bundle.
+        ProviderError: CUDA is requested and cannot run the bundle, or nothing but CUDA can.
     """
+    chosen = _choose_device(bundle, requested, slots=slots, cuda=cuda)
+    if bundle.manifest.precision not in GPU_ONLY:
+        return chosen
+    if chosen.choice.provider != CUDA:
+        reason = "" if requested == "cpu" else f" (no GPU is used: {chosen.choice.reason})"
+        raise ProviderError(
+            f"the bundle is {bundle.manifest.precision}, which ONNX Runtime computes on CUDA alone: serve it on a GPU, "
+            f"or export it again with --precision fp32 or int8{reason}"
+        )
+    return replace(chosen, choice=replace(chosen.choice, required=True))
+
+
+def _choose_device(bundle: Bundle, requested: str, *, slots: int | None, cuda: CudaInstallation | None) -> DeviceChoice:
     found = cuda or find_cuda()
     choice = choose_provider(requested, found)
     if choice.provider != CUDA or found.driver is None:
@@ -65,6 +80,7 @@ def check_gpu(bundle: Bundle, driver: CudaDriver, *, slots: int | None) -> None:
         ProviderError: It does not; the message says what to do.
     """
     check_precision(bundle.manifest)
+    check_capability(bundle.manifest.precision, driver)
     needed = needed_bytes(bundle, slots=slots)
     check_memory(needed, driver.memory(), name=f"{bundle.folder} on {driver.name()}")
 
@@ -73,6 +89,17 @@ def check_precision(manifest: Manifest) -> None:
     """Raise a ProviderError if a GPU has no kernels for a bundle's precision."""
     if advice := CPU_ONLY.get((manifest.task, manifest.precision)):
         raise ProviderError(f"the bundle is {manifest.precision}, and {advice}")
+
+
+def check_capability(precision: str, driver: CudaDriver) -> None:
+    """Raise a ProviderError if a GPU is older than those that have a precision."""
+    least = GPU_ONLY.get(precision)
+    if least is not None and (found := driver.compute_capability()) < least:
+        found_text, least_text = (".".join(map(str, one)) for one in (found, least))
+        raise ProviderError(
+            f"the bundle is {precision}, and {driver.name()} has compute capability {found_text}; {least_text} is the "
+            "least: take a newer GPU, or export it again with --precision fp16"
+        )
 
 
 def needed_bytes(bundle: Bundle, *, slots: int | None) -> dict[str, int]:

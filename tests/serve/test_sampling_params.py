@@ -32,6 +32,19 @@ def test_parameters_that_only_sampling_uses_leave_decoding_greedy() -> None:
     assert SamplingParams(json_schema={}).is_constrained
 
 
+def test_what_raises_logits_and_what_only_lowers_them() -> None:
+    for raising in (
+        {"repetition_penalty": 0.9},
+        {"presence_penalty": -0.5},
+        {"frequency_penalty": -0.5},
+        {"logit_bias": {1: -1.0, 2: 0.5}},
+    ):
+        assert SamplingParams(**raising).raises_logits  # type: ignore[arg-type]
+    lowering = SamplingParams(repetition_penalty=1.1, presence_penalty=1.0, logit_bias={1: -1.0}, json_schema={})
+    assert lowering.changes_logits and not lowering.raises_logits
+    assert not SamplingParams(temperature=1.0, top_k=3).changes_logits
+
+
 def test_a_beam_search_goes_without_sampling() -> None:
     for other in ({"temperature": 1.0}, {"stop": "x"}, {"logprobs": 1}, {"n": 2}, {"json_schema": {}}):
         with pytest.raises(InputError, match="a beam search goes without temperature"):

@@ -3,7 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.adamix_export.conftest import Export
+from adamix_export.pipeline.bundle_parts import graph_edges
+from serve.runtime.graph_check import session_edges
+from serve.runtime.providers import CPU, ProviderChoice
+from serve.runtime.session import open_session
+from tests.adamix_export.conftest import Export, MakeGenerative
 
 pytestmark = pytest.mark.slow
 
@@ -26,3 +30,12 @@ def test_the_manifest_tells_all(export: Export, houlsby: Path, lora: Path, tmp_p
     assert manifest["versions"].keys() >= {"torch", "transformers", "onnxruntime"}
     assert {edge["name"] for edge in manifest["inputs"]} >= {"input_ids", "attention_mask", "adapter_ids"}
     assert manifest["files"].keys() >= {"model.onnx", "model.onnx.data", "tokenizer.json", "config.json"}
+
+
+@pytest.mark.parametrize("graph", ["model.onnx", "encoder.onnx"])
+def test_the_edges_of_a_file_are_those_of_its_session(
+    graph: str, generative: MakeGenerative, export: Export, tmp_path: Path
+) -> None:
+    export("bank", generative("t5", "houlsby"), precision="fp16")
+    session = open_session(tmp_path / "out" / graph, ProviderChoice(CPU, "to compare"))
+    assert graph_edges(tmp_path / "out" / graph) == session_edges(session)

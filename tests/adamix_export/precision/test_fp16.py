@@ -2,6 +2,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from adamix_export.passes import candidates
 from serve.bundle.reader import open_bundle
 from serve.classification.classifier import Classifier
+from serve.engine import GenerationResult
 from serve.generation.generator import Generator
 from serve.generation.step_outputs import DeviceOutputs
 from serve.limits import GenerationLimits
 from serve.runtime import session
 from serve.runtime.providers import CUDA
 from serve.sampling_params import SamplingParams
-from tests.adamix_export.conftest import Export
+from tests.adamix_export.conftest import Export, run_export
 
 pytestmark = pytest.mark.slow
 
@@ -64,17 +67,19 @@ def test_a_gpu_writes_what_a_processor_writes_of_the_same_bundle(
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("shape", ["merged", "bank"])
 @pytest.mark.parametrize("task", ["classification", "generation"])
 def test_no_run_copies_between_the_host_and_the_device_but_its_inputs_and_outputs(
     task: str,
     shape: str,
+    precision: str,
     runs: dict[str, Path],
     export: Export,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    export(shape, runs[task], precision="fp16")
+    export(shape, runs[task], precision=precision)
     make_options = session._options
 
     def profiling(*args: Any) -> ort.SessionOptions:
@@ -110,19 +115,104 @@ def test_a_decoder_for_gpus_finds_the_likeliest_tokens_itself(
         "logits",
         "next_tokens",
         "next_logits",
+        "candidate_tokens",
+        "candidate_logits",
+        "log_sum_exp",
     ]
     sampling = SamplingParams(max_new_tokens=6)
     expected = [one.tokens for one in Generator(tmp_path / "out", provider="cpu")(TEXTS[:3], sampling=sampling)]
     request.getfixturevalue("device_paths")
-    read, copied = DeviceOutputs._read, set()
+    sent = sent_bytes(monkeypatch)
+    generator = Generator(tmp_path / "out", provider="cpu")
+    sent.clear()  # what was read to check canaries
+    assert [one.tokens for one in generator(TEXTS[:3], sampling=sampling)] == expected
+    assert set(sent) == {"next_tokens", "next_logits"}
+    generator(TEXTS[:1], sampling=replace(sampling, logprobs=1))
+    assert set(sent) == {"next_tokens", "next_logits", "candidate_tokens", "candidate_logits", "log_sum_exp"}
+
+
+def sent_bytes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count from now on the bytes of each output that a device sends."""
+    read, sent = DeviceOutputs._read, Counter[str]()
 
     def noted(self: DeviceOutputs, name: str, rows: Sequence[int]) -> np.ndarray:
-        copied.add(name)
-        return read(self, name, rows)
+        found = read(self, name, rows)
+        sent[name] += found.nbytes
+        return found
 
-    generator = Generator(tmp_path / "out", provider="cpu")
     monkeypatch.setattr(DeviceOutputs, "_read", noted)
-    assert [one.tokens for one in generator(TEXTS[:3], sampling=sampling)] == expected
-    assert copied == {"next_tokens", "next_logits"}
-    generator(TEXTS[:1], sampling=replace(sampling, logprobs=1))
-    assert copied == {"next_tokens", "next_logits", "logits"}
+    return sent
+
+
+CANDIDATES = 12
+"""Of a vocabulary of 96."""
+SAMPLED: dict[str, dict[str, Any]] = {
+    "top-k": {"temperature": 1.3, "top_k": 8},
+    "top-k and top-p": {"temperature": 0.9, "top_k": 10, "top_p": 0.8},
+    "top-p": {"temperature": 0.02, "top_p": 0.9},
+    "min-p": {"temperature": 0.02, "min_p": 0.2},
+    "repetition": {"repetition_penalty": 1.2},
+    "logprobs": {"logprobs": 3},
+    "sampled logprobs": {"temperature": 0.7, "top_k": 5, "logprobs": 3},
+}
+"""Requests that candidates decide; in a random model, tokens have nearly the same probability."""
+UNDECIDED: dict[str, dict[str, Any]] = {
+    "all": {"temperature": 1.5},
+    "many": {"temperature": 1.0, "top_k": 40},
+    "raised": {"logit_bias": {5: 1.0}},
+    "beams": {"num_beams": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def few_candidates(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle with fewer candidates than tokens."""
+    folder = tmp_path_factory.mktemp("few") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "add_candidates", partial(candidates.add_candidates, count=CANDIDATES, width=32))
+        run_export(folder, "bank", runs["generation"], precision="fp16")
+    return folder
+
+
+def results(generator: Generator, asked: dict[str, Any]) -> list[GenerationResult]:
+    sampling = [SamplingParams(max_new_tokens=6, seed=seed, **asked) for seed in range(4)]
+    return [result for one in sampling for result in generator(TEXTS[:3], sampling=one)]
+
+
+def assert_equal(found: list[GenerationResult], expected: list[GenerationResult]) -> None:
+    assert [one.tokens for one in found] == [one.tokens for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        for entry, wanted in zip(one.logprobs, other.logprobs, strict=True):
+            assert entry.logprob == pytest.approx(wanted.logprob, abs=1e-5)
+            assert [value for _, value in entry.top] == pytest.approx([value for _, value in wanted.top], abs=1e-5)
+
+
+@pytest.mark.parametrize("asked", [*SAMPLED, *UNDECIDED])
+def test_rows_are_sampled_from_their_candidates_and_copied_only_where_these_do_not_decide(
+    asked: str, few_candidates: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Both draw the same tokens; the bytes of the outputs that a device sends say which rows were read."""
+    sampling = (SAMPLED | UNDECIDED)[asked]
+    expected = results(Generator(few_candidates, provider="cpu"), sampling)
+    request.getfixturevalue("device_paths")
+    generator = Generator(few_candidates, provider="cpu")
+    sent = sent_bytes(monkeypatch)
+    assert_equal(results(generator, sampling), expected)
+    rows = sum(map(len, (one.tokens for one in expected)))
+    assert sent["next_tokens"] >= 8 * rows
+    if asked in SAMPLED:
+        assert not sent["logits"]
+        assert sent["candidate_tokens"] == 2 * sent["candidate_logits"] == CANDIDATES * sent["next_tokens"]
+    else:
+        assert sent["logits"] > 0 and sent["logits"] % (96 * 4) == 0
+    assert bool(sent["candidate_tokens"]) == (asked != "beams")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("asked", [*SAMPLED, *UNDECIDED])
+def test_a_gpu_samples_what_a_processor_samples(asked: str, few_candidates: Path) -> None:
+    """Logits differ in their last digits between the two, and with them seldom a draw."""
+    sampling = (SAMPLED | UNDECIDED)[asked]
+    found, expected = (results(Generator(few_candidates, provider=one), sampling) for one in ("cuda", "cpu"))
+    same = [one.tokens[:1] == other.tokens[:1] for one, other in zip(found, expected, strict=True)]
+    assert np.mean(same) > 0.8

@@ -7,6 +7,7 @@ from benchmarks.gpu.decoding import (
     GENERATE,
     LIMITS,
     OURS,
+    SAMPLED,
     STATIC,
     STEP,
     WRITE,
@@ -90,9 +91,11 @@ def test_a_rehearsal_measures_every_side(measure: object, model: str, made: Sett
     assert {row["side"] for row in outcome.rows} - {row["side"] for row in first.rows} == {STATIC}
     assert [(row["case"], row["side"]) for row in outcome.rows] == [
         ("batch 1", OURS),
+        ("batch 1", SAMPLED),
         ("batch 1", GENERATE),
         ("batch 1", STATIC),
         ("batch 2", OURS),
+        ("batch 2", SAMPLED),
         ("batch 2", GENERATE),
         ("batch 2", BANK),
         ("copy", COPY),

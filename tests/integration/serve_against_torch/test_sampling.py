@@ -18,7 +18,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from serve.generation.sampling.logits import probabilities, process_logits, sample_token, token_logprobs
+from serve.generation.sampling.draw import draw_place, kept_mass, rank
+from serve.generation.sampling.logits import process_logits, token_logprobs
 from serve.sampling_params import SamplingParams
 
 SIZE = 40
@@ -71,8 +72,18 @@ def test_what_is_left_is_what_transformers_leaves(
         repetition_penalty=penalty,
         no_repeat_ngram_size=ngram,
     )
-    found = probabilities(process_logits(given_logits, prompt, tokens, sampling))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    scores = process_logits(given_logits, prompt, tokens, sampling) / np.float32(temperature)
+    np.testing.assert_allclose(probabilities(scores, sampling), expected, atol=1e-4)
+
+
+def probabilities(scores: np.ndarray, sampling: SamplingParams) -> np.ndarray:
+    """Return the probabilities with which scores are drawn."""
+    ranking = rank(scores)
+    kept = kept_mass(ranking, sampling)
+    assert kept is not None and kept.least == kept.most
+    found = np.zeros(len(scores))
+    found[ranking.places] = np.diff(np.minimum(ranking.masses, kept.least), prepend=0) / kept.least
+    return found
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -98,7 +109,7 @@ def test_tokens_are_drawn_as_often_as_transformers_probabilities_say(asked: dict
     expected = scores.double().softmax(-1).numpy()
     sampling, random = SamplingParams(temperature=3.0, repetition_penalty=1.2, **asked), rng(5)
     drawn = np.bincount(
-        [sample_token(process_logits(given_logits, seen, [], sampling), sampling, random) for _ in range(count)],
+        [draw_place(process_logits(given_logits, seen, [], sampling), sampling, random.random()) for _ in range(count)],
         minlength=SIZE,
     )
     assert not drawn[expected == 0].any()

@@ -7,6 +7,7 @@ import pytest
 from serve.engine import FinishReason
 from serve.errors import GenerationFailed, InputError
 from serve.generation.generator import Generator
+from serve.generation.sampling.choice import WholeRow
 from tests.fixtures.hand_computed_decoder import END
 from tests.fixtures.sequences import new_sequence
 
@@ -53,4 +54,4 @@ def test_a_request_that_excludes_every_token_is_told(generator: Generator) -> No
     logits = generator.forced_logits([generator.prompt("good", "north")], [[4]])[0][0]
     with pytest.raises(InputError, match="leaves no token that may come next"):
         sequence.prompt = list(range(len(logits)))
-        sequence.choose_token(logits, int(logits.argmax()))
+        sequence.choose_token([WholeRow(logits)], int(logits.argmax()))

@@ -11,7 +11,6 @@ from serve.engine import FinishReason
 from serve.errors import GenerationFailed
 from serve.generation.generator import Generator
 from serve.generation.request import SequenceState, cancel
-from serve.generation.sampling.logits import process_logits
 from tests.fixtures.hand_computed_decoder import END, NAMES, HandComputedDecoder, write_decoder_bundle
 from tests.fixtures.sequences import new_scheduler, new_sequence, run
 from tests.serve.conftest import WORDS
@@ -83,8 +82,7 @@ def test_a_seed_draws_the_same_tokens_beside_other_sequences(
     assert beside.tokens == alone.tokens
     ids = [4, 5]
     for token in alone.tokens:
-        scores = process_logits(decoder.logits(ids, "south"), [4, 5], ids[2:], alone.sampling)
-        assert np.isfinite(scores[token]) and np.isfinite(scores).sum() == 5
+        assert token in np.argsort(-decoder.logits(ids, "south"))[:5]
         ids.append(token)
 
 

@@ -1,8 +1,10 @@
 """The layout of a buffer, computed by hand; the tests of the KV cache read, write and move the rows themselves."""
 
 import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto, helper
 
-from serve.runtime.buffers import BUFFERS, Layout
+from serve.runtime.buffers import BUFFERS, TYPES, Layout, to_numpy
 from serve.runtime.device_memory import HOST
 from tests.fixtures.device_seam import FakeCudaRuntime
 
@@ -47,3 +49,32 @@ def test_memory_that_grows_keeps_its_content_in_one_copy_a_buffer(device_paths: 
     assert not found[:, 3:].any()
     shrunk = grown.resized({"key": Layout(shape=(5, 2, 2, 4), axis=2, dtype=np.dtype(np.float16))})
     np.testing.assert_array_equal(shrunk.read(4, 2)["key"], states["key"][:, :2])
+
+
+def test_bf16_is_bound_and_copied_by_its_bytes(device_paths: FakeCudaRuntime) -> None:
+    """They are the first two of a number's four in fp32."""
+    layout = Layout(shape=(2, 2, 3, 4), axis=2, dtype=TYPES["tensor(bfloat16)"])
+    made = BUFFERS[HOST]({"key": layout}, HOST)
+    numbers = np.array([*range(-12, 10), 2.0**100, 3 * 2.0**-100], np.float32).reshape(2, 3, 4)
+    made.write(1, {"key": (numbers.view(np.uint32) >> 16).astype(np.uint16).view(layout.dtype)}, 3)
+    session = doubling_session()
+    binding = session.io_binding()
+    made.bind(binding, "key", ["past", "present"], 1, 1)
+    session.run_with_iobinding(binding)
+    for found in (made.read(1, 3)["key"], to_numpy(binding.get_outputs()[0])[0]):
+        wide = (found.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        np.testing.assert_array_equal(wide, 2 * numbers)
+
+
+def doubling_session() -> ort.InferenceSession:
+    """Return a graph that doubles a bf16 tensor."""
+    shape = ["rows", 2, 3, 4]
+    past, present = (helper.make_tensor_value_info(name, TensorProto.BFLOAT16, shape) for name in ("past", "present"))
+    nodes = [
+        helper.make_node("Cast", ["past"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["wide", "wide"], ["doubled"]),
+        helper.make_node("Cast", ["doubled"], ["present"], to=TensorProto.BFLOAT16),
+    ]
+    graph = helper.make_graph(nodes, "double", [past], [present])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

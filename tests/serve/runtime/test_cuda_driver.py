@@ -14,6 +14,7 @@ def test_a_gpu_has_a_name_and_memory() -> None:
     library = FakeLibrary(name="NVIDIA H100 80GB HBM3", free=70 * 2**30, total=80 * 2**30)
     driver = CudaDriver(library)
     assert driver.name() == "NVIDIA H100 80GB HBM3"
+    assert CudaDriver(FakeLibrary(capability=(7, 5))).compute_capability() == (7, 5)
     assert driver.memory() == MemoryInfo(free=70 * 2**30, total=80 * 2**30)
     assert library.current == [], "the context that memory is read in does not stay current"
 

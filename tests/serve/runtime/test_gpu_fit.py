@@ -84,6 +84,30 @@ def test_other_precisions_run_on_a_gpu(bundle: Bundle, task: str, precision: str
     check_precision(replace(bundle.manifest, task=task, precision=precision))
 
 
+def test_a_bundle_in_bf16_is_for_gpus(bundle: Bundle) -> None:
+    bf16 = replace(bundle, manifest=replace(bundle.manifest, precision="bf16"))
+    choice = choose_device(bf16, "auto", slots=None, cuda=fake_cuda()).choice
+    assert (choice.provider, choice.required) == (CUDA, True), "a GPU that does not start is an error"
+    with pytest.raises(ProviderError, match=r"the bundle is bf16, .* serve it on a GPU, or export it again .* int8$"):
+        choose_device(bf16, "cpu", slots=None, cuda=fake_cuda())
+    none = CudaInstallation(driver=None, version=(13, 0))
+    with pytest.raises(
+        ProviderError, match=r"the bundle is bf16, .* or int8 \(no GPU is used: there is no NVIDIA driver"
+    ):
+        choose_device(bf16, "auto", slots=None, cuda=none)
+
+
+def test_a_gpu_before_ampere_has_no_bf16(bundle: Bundle) -> None:
+    bf16 = replace(bundle, manifest=replace(bundle.manifest, precision="bf16"))
+    with pytest.raises(ProviderError) as error:
+        choose_device(bf16, "cuda", slots=None, cuda=fake_cuda(name="Tesla T4", capability=(7, 5)))
+    assert str(error.value) == (
+        "CUDA was requested, but the bundle is bf16, and Tesla T4 has compute capability 7.5; 8.0 is the least: take a "
+        "newer GPU, or export it again with --precision fp16"
+    )
+    assert choose_device(bundle, "cuda", slots=None, cuda=fake_cuda(capability=(7, 5))).choice.provider == CUDA
+
+
 def test_a_driver_that_fails_is_an_obstacle(bundle: Bundle) -> None:
     class Broken(FakeLibrary):
         def cuMemGetInfo_v2(self, free: Any, total: Any) -> int:
