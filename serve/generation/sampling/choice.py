@@ -28,7 +28,7 @@ SLACK = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the choice of one token depends on, beside the logits."""
+    """Conditions of the choice of one token, beside the logits."""
 
     prompt: Sequence[int]
     tokens: Sequence[int]
@@ -43,7 +43,7 @@ class Choice:
 
 
 class KnownRow(Protocol):
-    """What is known of the logits of a row."""
+    """Known logits of a row."""
 
     def choose(self, choice: Choice) -> int | None:
         """Return the next token, or None if what is known does not decide it."""
@@ -102,7 +102,7 @@ class Candidates:
     logits: Logits
     """(candidates,)"""
     log_sum_exp: float
-    """Of all logits of the row."""
+    """Log-sum-exp of all logits of the row."""
     others: int
     """Tokens that are no candidates."""
 

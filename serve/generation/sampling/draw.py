@@ -53,7 +53,7 @@ class Ranking:
 
     @property
     def is_whole(self) -> bool:
-        """What is not ranked has no mass."""
+        """True if the scores that are not ranked have no mass."""
         return bool(self.total.most <= self.masses[-1])
 
 
