@@ -1,13 +1,18 @@
 """Make a task's examples from rows of text."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adamix_train.data.values import as_text, check_label_types
 from adamix_train.errors import DataError
-from adamix_train.readers.files import Row, read_rows
+from adamix_train.readers.files import read_rows
+from adamix_train.readers.reader import Row
 from adamix_train.tasks.kinds import TASK_KINDS
 from adamix_train.tasks.table import Task
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,27 +27,53 @@ class Example:
 
 def read_examples(file: Path, task: Task) -> list[Example]:
     """Return the examples of a data file; raise DataError if the file or a row is not what the task needs."""
-    return make_examples(read_rows(file, readers=task.readers, header=task.header, quoted=task.quoted), task, file)
+    return make_examples(read_rows(file, readers=task.readers, form=task.file_format), task, file)
 
 
 def make_examples(rows: Sequence[Row], task: Task, source: object) -> list[Example]:
-    """Return the examples in `rows`; a DataError names `source` and the row, counted from 1."""
-    return [_example(row, task, source, number) for number, row in enumerate(rows, 1)]
+    """Return the examples in `rows`; a DataError names `source` and the row's place.
 
-
-def _example(row: Row, task: Task, source: object, number: int) -> Example:
-    row = {task.rename.get(name, name): value for name, value in row.items()}
+    Rows without all values of a task whose files are not quoted are left out with a warning, as GLUE's loader leaves
+    them out.
+    """
     kind = TASK_KINDS[task.kind]
-    for column, noun in {**dict.fromkeys(task.inputs, "text"), task.target: kind.noun}.items():
-        if column not in row:
+    named = [Row({task.rename.get(name, name): value for name, value in row.values.items()}, row.place) for row in rows]
+    for row in named:
+        check_columns(row, task, source)
+    cut = [] if task.quoted else [row for row in named if _is_cut(row, task)]
+    if cut:
+        logger.warning("%s: %d rows lack a value and are left out; the first is %s", source, len(cut), cut[0].place)
+        named = [row for row in named if not _is_cut(row, task)]
+    if kind.stratified:
+        check_label_types([(row.values[task.target], row.place) for row in named], source)
+    return [_example(row, task, source) for row in named]
+
+
+def check_columns(row: Row, task: Task, source: object) -> None:
+    """Raise DataError if a row lacks a column that the task reads."""
+    for column in (*task.inputs, task.target):
+        if column not in row.values:
             raise DataError(
-                f"{source} has no column {column!r} in row {number}; its columns are {', '.join(row)} "
-                "(select others with --text-column, --pair-column and --label-column)"
+                f"{source} has no column {column!r} in {row.place}; its columns are {', '.join(row.values)} "
+                "(select others with --text-column, --pair-column and --label-column, or the character between them "
+                "with --delimiter)"
             )
-        if not row[column].strip():
-            raise DataError(f"{source}: the {noun} of row {number} is empty")
-    target = kind.check(row[task.target].strip(), task.labels, f"{source}, row {number}")
-    return Example(tuple(row[column] for column in task.inputs), target)
+
+
+def _is_cut(row: Row, task: Task) -> bool:
+    columns = (*task.inputs, task.target)
+    return any(row.values[column] is None for column in columns) or row.values[task.target] == ""
+
+
+def _example(row: Row, task: Task, source: object) -> Example:
+    kind = TASK_KINDS[task.kind]
+    texts = tuple(as_text(row.values[column], "text", row.place, source) for column in task.inputs)
+    target = as_text(row.values[task.target], kind.noun, row.place, source).strip()
+    empty = [(text, "text") for text in texts if task.quoted] + [(target, kind.noun)]
+    for text, noun in empty:
+        if not text.strip():
+            raise DataError(f"{source}: the {noun} of {row.place} is empty")
+    return Example(texts, kind.check(target, task.labels, f"{source}, {row.place}"))
 
 
 def label_names(train: Sequence[Example], validation: Sequence[Example], labels: Sequence[str] | None) -> list[str]:

@@ -9,7 +9,7 @@ from adamix_train.data.examples import Example, label_names, make_examples, read
 from adamix_train.data.sampling import split_off
 from adamix_train.errors import DataError
 from adamix_train.readers.hub import load_hub
-from adamix_train.recipe.recipe import Recipe
+from adamix_train.recipe.recipe import DELIMITERS, Recipe
 from adamix_train.tasks.kinds import TASK_KINDS
 from adamix_train.tasks.table import TASKS, Task
 
@@ -40,6 +40,7 @@ def task_of(recipe: Recipe) -> Task:
         inputs=tuple(given or column for given, column in zip(names, task.inputs, strict=False)),
         target=recipe.label_column or task.target,
         prompt=recipe.prompt or task.prompt,
+        delimiter=DELIMITERS.get(recipe.delimiter, recipe.delimiter) if recipe.delimiter else None,
     )
 
 

@@ -15,6 +15,8 @@ METHODS = ("adamix", "peft-lora", "head", "full")
 ROUTINGS = ("batch", "example", "fixed")
 COLLAPSES = ("uniform", "learned", "greedy-soup")
 PRECISIONS = ("fp32", "bf16", "fp16")
+DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|"}
+"""Name of a delimiter → the character."""
 REPORTING = ("report_to", "out", "eval_batch_size")
 """Fields that a resumed run may change."""
 
@@ -44,7 +46,7 @@ class Recipe:
         choices=tuple(TASKS),
     )
     train_file: str | None = _field(
-        "training data: .csv, .tsv, .jsonl or the task's official file; separate several with commas "
+        "training data: .csv, .tsv, .jsonl, .parquet or the task's official file; separate several with commas "
         "(default: the task's set on the Hub)",
         None,
     )
@@ -60,6 +62,11 @@ class Recipe:
     text_column: str | None = _field("column of the text, or of generation's input (default: the task's)", None)
     pair_column: str | None = _field("column of the second text of a pair (default: the task's)", None)
     label_column: str | None = _field("column of the label, score or target text (default: the task's)", None)
+    delimiter: str | None = _field(
+        "character between the fields of .csv, .tsv and .txt files, or its name: tab, comma, semicolon, bar (default: "
+        "recognised in the first line)",
+        None,
+    )
     prompt: str | None = _field(
         "generation: template of the text before the target; {input} stands for the input (default: the task's)", None
     )
@@ -171,6 +178,8 @@ class Recipe:
             raise RecipeError(f"validation_share is {self.validation_share}; it must be between 0 and 1")
         if self.prompt is not None and "{input}" not in self.prompt:
             raise RecipeError(f"prompt is {self.prompt!r}; it must contain {{input}}, where the input goes")
+        if self.delimiter is not None and len(DELIMITERS.get(self.delimiter, self.delimiter)) != 1:
+            raise RecipeError(f"delimiter is {self.delimiter!r}; it takes one character, or {', '.join(DELIMITERS)}")
         if self.seed >= 1 << 32:
             raise RecipeError(f"seed is {self.seed}; it must be below {1 << 32}")
         if self.routing == "fixed" and self.collapse != "uniform":

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from adamix_train.readers.files import READERS, Reader
+from adamix_train.readers.files import READERS
+from adamix_train.readers.reader import FileFormat, Reader
 from adamix_train.readers.triples import read_dart, read_webnlg
 
 
@@ -43,10 +44,18 @@ class Task:
     rename: Mapping[str, str] = field(default_factory=dict)
     """Column name in its official files → name on the Hub."""
     quoted: bool = True
-    """Quotation marks around a field are syntax rather than text."""
+    """Quotation marks can be syntax; False reads tab-separated files as GLUE's loader does: marks are text, and rows
+    without all of the task's values are left out."""
+    delimiter: str | None = None
+    """Character between the fields of its files; None recognises it."""
     readers: Mapping[str, Reader] = field(default_factory=lambda: READERS)
     """File suffix → reader."""
     hub: Hub | None = None
+
+    @property
+    def file_format(self) -> FileFormat:
+        """Properties of its files that they do not state."""
+        return FileFormat(header=self.header, quoted=self.quoted, delimiter=self.delimiter)
 
 
 def _glue(config: str, *, test: str = "validation") -> Hub:
