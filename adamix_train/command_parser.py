@@ -27,8 +27,8 @@ FOREIGN = {
 class CommandParser(argparse.ArgumentParser):
     """Parser without abbreviations, whose errors are one line and exit with status 2."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "allow_abbrev": False})
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """Return the arguments; end the program with an error that names an unknown flag and the nearest known one."""

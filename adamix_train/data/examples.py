@@ -12,6 +12,8 @@ from adamix_train.readers.reader import Row
 from adamix_train.tasks.kinds import TASK_KINDS
 from adamix_train.tasks.table import Task
 
+MAX_NAMED = 5
+"""Labels that a message names."""
 logger = logging.getLogger(__name__)
 
 
@@ -77,21 +79,29 @@ def _example(row: Row, task: Task, source: object) -> Example:
 
 
 def label_names(train: Sequence[Example], validation: Sequence[Example], labels: Sequence[str] | None) -> list[str]:
-    """Return the label names in order: that of `labels`, or alphabetical.
+    """Return the names of the labels in the training data, in order: that of `labels`, or alphabetical.
 
     Raises:
-        DataError: the two splits do not have the same labels, or there is only one.
+        DataError: the validation data has a label that cannot be learned, or there is only one label.
     """
-    splits = {
-        "training": {example.target for example in train},
-        "validation": {example.target for example in validation},
-    }
-    for here, there in (("training", "validation"), ("validation", "training")):
-        if lone := sorted(splits[here] - splits[there]):
-            raise DataError(
-                f"labels seen in the {here} data only: {', '.join(map(repr, lone[:5]))}; "
-                "the training and the validation data need the same labels"
-            )
-    if len(splits["training"]) < 2:
+    learned = {example.target for example in train}
+    if lone := sorted({example.target for example in validation} - learned):
+        raise DataError(f"labels that are in the validation data and not in the training data: {named(lone)}")
+    if len(learned) < 2:
         raise DataError(f"the data has one label only, {train[0].target!r}; a classifier needs two")
-    return [label for label in labels or sorted(splits["training"]) if label in splits["training"]]
+    return [label for label in labels or sorted(learned) if label in learned]
+
+
+def warn_of_rare_labels(train: Sequence[Example], validation: Sequence[Example], labels: Sequence[str]) -> None:
+    """Log the labels that have no example to train on, or none to validate on."""
+    for examples, effect in ((train, "are not learned"), (validation, "do not count in choosing a checkpoint")):
+        seen = {example.target for example in examples}
+        if lacking := [label for label in labels if label not in seen]:
+            what = "training" if examples is train else "validation"
+            logger.warning("no %s example for %d labels, which %s: %s", what, len(lacking), effect, named(lacking))
+
+
+def named(labels: Sequence[str]) -> str:
+    """Return a few labels, quoted, and how many more there are."""
+    shown = ", ".join(map(repr, labels[:MAX_NAMED]))
+    return shown + (f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else "")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adamix_train.artifacts.hashing import file_sha256
-from adamix_train.data.examples import Example, label_names, make_examples, read_examples
-from adamix_train.data.sampling import split_off
+from adamix_train.data.examples import Example, label_names, make_examples, named, read_examples, warn_of_rare_labels
+from adamix_train.data.sampling import first_of_each, split_off
 from adamix_train.errors import DataError
 from adamix_train.readers.hub import load_hub
 from adamix_train.recipe.recipe import DELIMITERS, Recipe
@@ -61,17 +61,19 @@ def read_splits(recipe: Recipe, task: Task) -> Splits:
         validation = read_all(recipe.validation_file, task)
     else:
         count = (lambda _: shots) if shots else (lambda size: round(recipe.validation_share * size))
-        train, validation = split_off(train, kind, count=count, seed=recipe.seed, what="the validation data")
-    named = [recipe.train_file, recipe.validation_file, recipe.test_file]
-    source |= {file: file_sha256(Path(file)) for names in named if names for file in _files(names)}
+        train, validation = split_off(
+            train, kind, count=count, seed=recipe.seed, what="the validation data", exact=bool(shots)
+        )
+    given = [recipe.train_file, recipe.validation_file, recipe.test_file]
+    source |= {file: file_sha256(Path(file)) for names in given if names for file in _files(names)}
+    labels = label_names(train, validation, task.labels) if kind.stratified else []
     if shots:
         _, train = split_off(train, kind, count=lambda _: shots, seed=recipe.seed, what="--shots")
     random.Random(recipe.seed).shuffle(train)
-    train = train[: recipe.train_limit]
-    labels = label_names(train, validation, task.labels) if kind.stratified else []
+    train = first_of_each(train, recipe.train_limit, kind)
+    warn_of_rare_labels(train, validation, labels)
     if labels and (strange := sorted({example.target for example in test} - set(labels))):
-        what = "used training data" if recipe.train_limit or shots else "training data"
-        raise DataError(f"the test data has labels that the {what} lacks: {', '.join(strange[:5])}")
+        raise DataError(f"the test data has labels that the training data lacks: {named(strange)}")
     return Splits(train=train, validation=validation, test=test, labels=labels, source=source)
 
 
