@@ -9,6 +9,7 @@ from adamix_train.data.examples import Example, label_names, make_examples, name
 from adamix_train.data.sampling import first_of_each, split_off
 from adamix_train.errors import DataError
 from adamix_train.readers.hub import load_hub
+from adamix_train.recipe.paths import file_names
 from adamix_train.recipe.recipe import DELIMITERS, Recipe
 from adamix_train.tasks.kinds import TASK_KINDS
 from adamix_train.tasks.table import TASKS, Task
@@ -65,7 +66,7 @@ def read_splits(recipe: Recipe, task: Task) -> Splits:
             train, kind, count=count, seed=recipe.seed, what="the validation data", exact=bool(shots)
         )
     given = [recipe.train_file, recipe.validation_file, recipe.test_file]
-    source |= {file: file_sha256(Path(file)) for names in given if names for file in _files(names)}
+    source |= {file: file_sha256(Path(file)) for names in given if names for file in file_names(names)}
     labels = label_names(train, validation, task.labels) if kind.stratified else []
     if shots:
         _, train = split_off(train, kind, count=lambda _: shots, seed=recipe.seed, what="--shots")
@@ -79,11 +80,7 @@ def read_splits(recipe: Recipe, task: Task) -> Splits:
 
 def read_all(files: str, task: Task) -> list[Example]:
     """Return the examples of one file, or of several separated by commas."""
-    return [example for file in _files(files) for example in read_examples(Path(file), task)]
-
-
-def _files(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",")]
+    return [example for file in file_names(files) for example in read_examples(Path(file), task)]
 
 
 def _from_hub(recipe: Recipe, task: Task) -> tuple[list[Example], list[Example], dict[str, str]]:

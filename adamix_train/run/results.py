@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from adamix_train.artifacts.atomic_write import write_json
+from adamix_train.data.held_out import save_held_out
 from adamix_train.evaluation.generate import generate
 from adamix_train.evaluation.save_jsonl import save_jsonl
 from adamix_train.evaluation.score import score
@@ -26,6 +27,8 @@ def measure(run: PreparedRun, trainer: AdaMixTrainer) -> None:
         _measure_texts(run, trainer)
     elif run.test_rows:
         trainer.evaluate(run.test_rows, metric_key_prefix="test")
+    if trainer.is_world_process_zero() and not run.inputs.recipe.validation_file:
+        save_held_out(run.inputs.splits.validation, run.inputs.task, run.inputs.out)
     trainer.write_card(run.inputs.out)
 
 
