@@ -220,10 +220,13 @@ class AdaMixTrainer(Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        file = Path(checkpoint) / RNG.format(rank=self.args.process_index)
-        if not file.is_file():
-            raise CheckpointError(f"{checkpoint} was written by fewer processes: resume it with as many")
-        load_random_state(file)
+        written = len(list(Path(checkpoint).glob(RNG.format(rank="*"))))
+        if written != self.args.world_size:
+            raise CheckpointError(
+                f"{checkpoint} was written by {written} processes and this run has {self.args.world_size}: resume it "
+                "with as many"
+            )
+        load_random_state(Path(checkpoint) / RNG.format(rank=self.args.process_index))
 
 
 def newest_metrics(history: Sequence[dict[str, Any]]) -> dict[str, float]:
