@@ -125,13 +125,14 @@ def _seeds(text: str) -> list[int]:
 
 
 def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
-    results.pop("history")
     if not is_first_process():
         return
     if as_json:
-        print(json.dumps(results))
+        print(json.dumps({name: value for name, value in results.items() if name != "history"}))
     else:
-        print("\n".join(f"{name:>20}  {value}" for name, value in results.items()))
+        from adamix_train.run.summary import summary  # which imports numpy
+
+        print("\n".join(summary(results)))
 
 
 def _print_sweep(summary: dict[str, Any], *, as_json: bool) -> None:
@@ -141,8 +142,10 @@ def _print_sweep(summary: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(summary))
         return
     print(f"{len(summary['seeds'])} seeds: {', '.join(map(str, summary['seeds']))}")
+    from adamix_train.run.summary import spelled_out  # as above
+
     for name, spread in summary["metrics"].items():
-        print(f"{name:>20}  {spread['mean']:.4f} ± {spread['deviation']:.4f}")
+        print(f"{spelled_out(name):>20}  {spread['mean']:.4f} ± {spread['deviation']:.4f}")
 
 
 def _set_up_logging() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from adamix_train.artifacts.hashing import file_sha256
 from adamix_train.data.examples import Example, label_names, make_examples, named, read_examples, warn_of_rare_labels
 from adamix_train.data.sampling import first_of_each, split_off
-from adamix_train.errors import DataError
+from adamix_train.errors import DataError, RecipeError
 from adamix_train.readers.hub import load_hub
 from adamix_train.recipe.paths import file_names
 from adamix_train.recipe.recipe import DELIMITERS, Recipe
@@ -35,12 +35,18 @@ def task_of(recipe: Recipe) -> Task:
     task = TASKS[recipe.task]
     if recipe.pair_column and len(task.inputs) < 2:
         raise DataError(f"task {recipe.task} takes one text: leave out --pair-column, or choose a task for pairs")
+    if recipe.class_weights and not TASK_KINDS[task.kind].stratified:
+        raise RecipeError(f"task {recipe.task} has no classes to weigh: leave out --class-weights")
+    if recipe.metric and (task.kind == "generation" or recipe.metric not in task.metrics):
+        known = "the loss alone" if task.kind == "generation" else ", ".join(task.metrics)
+        raise RecipeError(f"metric is {recipe.metric!r}; checkpoints of task {recipe.task} are selected by {known}")
     names = (recipe.text_column, recipe.pair_column)
     return replace(
         task,
         inputs=tuple(given or column for given, column in zip(names, task.inputs, strict=False)),
         target=recipe.label_column or task.target,
         prompt=recipe.prompt or task.prompt,
+        metrics=tuple(dict.fromkeys((recipe.metric or task.metrics[0], *task.metrics))),
         delimiter=DELIMITERS.get(recipe.delimiter, recipe.delimiter) if recipe.delimiter else None,
     )
 

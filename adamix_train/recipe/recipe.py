@@ -17,6 +17,7 @@ COLLAPSES = ("uniform", "learned", "greedy-soup")
 PRECISIONS = ("fp32", "bf16", "fp16")
 DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|"}
 """Name of a delimiter → the character."""
+CLASS_WEIGHTS = ("balanced",)
 REPORTING = ("report_to", "out", "eval_batch_size")
 """Fields that a resumed run may change."""
 
@@ -71,6 +72,17 @@ class Recipe:
         "generation: template of the text before the target; {input} stands for the input (default: the task's)", None
     )
     train_limit: int | None = _field("train on at most this many examples, sampled with --seed (default: all)", None)
+    metric: str | None = _field(
+        "metric that selects the best checkpoint, one of the task's; for your own labels accuracy, macro_f1 or "
+        "matthews (default: the task's first; a generation is selected by its loss)",
+        None,
+    )
+    class_weights: str | None = _field(
+        "weigh the loss of a classification's rows by their labels: balanced weighs all labels alike (default: all "
+        "rows alike)",
+        None,
+        choices=CLASS_WEIGHTS,
+    )
     shots: int | None = _field(
         "few-shot training: this many examples of each label (generation: inputs) to train on, and as many to "
         "validate on (default: all)",
@@ -161,7 +173,7 @@ class Recipe:
             value, choices = getattr(self, item.name), item.metadata["choices"]
             if isinstance(value, float) and not math.isfinite(value):
                 raise RecipeError(f"{item.name} is {value}; it must be a finite number")
-            if choices and value not in choices:
+            if choices and value not in choices and not (value is None and item.default is None):
                 raise RecipeError(f"{item.name} is {value!r}; known are {', '.join(choices)}")
         for name in POSITIVE:
             value = getattr(self, name)

@@ -17,6 +17,7 @@ from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.inputs import RunInputs
 from adamix_train.run.run_folder import check_same
 from adamix_train.training.arguments import training_arguments
+from adamix_train.training.class_weights import balanced_weights, with_class_weights
 from adamix_train.training.consistency import resolve_consistency_weight
 from adamix_train.training.device import training_device
 from adamix_train.training.objectives import Objective, objective_of
@@ -51,6 +52,9 @@ def prepare(inputs: RunInputs) -> PreparedRun:
     recipe, task, splits = inputs.recipe, inputs.task, inputs.splits
     tokenizer, config = load_tokenizer(inputs.base), load_config(inputs.base)
     objective = objective_of(task.kind, encoder_decoder=config.is_encoder_decoder)
+    if recipe.class_weights:
+        weights = balanced_weights([one.target for one in splits.train], splits.labels)
+        objective = with_class_weights(objective, weights)
     _check_base(recipe, objective, tokenizer, config)
     _set_padding_token(recipe, tokenizer)
     check_embeddings(tokenizer, config, base=recipe.base, pairs=len(task.inputs) > 1)

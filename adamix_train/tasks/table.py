@@ -36,7 +36,7 @@ class Task:
     labels: tuple[str, ...] | None = None
     """Names of the labels 0, 1, … in its files; None keeps the labels of the files."""
     metrics: tuple[str, ...] = ("accuracy",)
-    """Keys of `metrics.table.METRICS`; the first selects the best checkpoint."""
+    """Keys of `metrics.table.METRICS`; the first selects the best checkpoint, unless the recipe names another."""
     prompt: str = "{input}"
     """Generation: template of the text before the target."""
     header: tuple[str, ...] | None = None
@@ -66,12 +66,13 @@ ARROW = "{input} =>"
 CONVERTED = "refs/convert/parquet"
 ENTAILMENT = ("entailment", "not_entailment")
 WRITING = ("bleu", "chrf", "nist", "meteor", "rouge_l", "cider")
+OWN_LABELS = ("accuracy", "macro_f1", "matthews")
 SENTENCES = ("sentence1", "sentence2")
 OFFICIAL_PAIR = {"#1 String": "sentence1", "#2 String": "sentence2", "Quality": "label"}
 
 TASKS: dict[str, Task] = {
-    "classification": Task(),
-    "pair-classification": Task(inputs=("text", "pair")),
+    "classification": Task(metrics=OWN_LABELS),
+    "pair-classification": Task(inputs=("text", "pair"), metrics=OWN_LABELS),
     "regression": Task(kind="regression", metrics=("pearson", "spearman"), target="score"),
     "pair-regression": Task(
         kind="regression", metrics=("pearson", "spearman"), target="score", inputs=("text", "pair")
