@@ -25,7 +25,7 @@ def split_off(
     from a label with a single group.
 
     Raises:
-        DataError: the data, or with `exact` a label, is too small to leave a group.
+        DataError: the data, or with `exact` a label, is too small to leave a group; or every label is.
     """
     strata: defaultdict[str, defaultdict[Hashable, list[Example]]] = defaultdict(lambda: defaultdict(list))
     for number, example in enumerate(examples):
@@ -44,6 +44,8 @@ def split_off(
         random.Random(f"{seed}/{stratum}").shuffle(groups)
         drawn += [example for group in groups[:size] for example in group]
         kept += [example for group in groups[size:] for example in group]
+    if not drawn:
+        raise DataError(f"each label has one example; {what} takes some and must leave some")
     return kept, drawn
 
 

@@ -92,6 +92,7 @@ class Recipe:
         "truncate inputs to this many tokens, special tokens included; truncations are counted", 128
     )
     strict: bool = _field("stop at an example longer than --max-length instead of truncating it", False)
+    init_from: str | None = _field("begin with the weights of a finished run: its folder (default: new adapters)", None)
 
     method: str = _field(
         "what is trained: a mixture of adapters, PEFT's LoRA, the head alone, or all weights", "adamix", choices=METHODS

@@ -20,6 +20,7 @@ from adamix_train.training.arguments import training_arguments
 from adamix_train.training.class_weights import balanced_weights, with_class_weights
 from adamix_train.training.consistency import resolve_consistency_weight
 from adamix_train.training.device import training_device
+from adamix_train.training.initial_weights import check_initial
 from adamix_train.training.objectives import Objective, objective_of
 
 Rows = list[dict[str, Any]]
@@ -70,6 +71,8 @@ def prepare(inputs: RunInputs) -> PreparedRun:
     _check_processes(recipe, arguments.world_size)
     card = _card(inputs)
     check_same(card, inputs.step)
+    if recipe.init_from:
+        check_initial(card, recipe)
     return PreparedRun(
         inputs=inputs,
         tokenizer=tokenizer,

@@ -60,7 +60,7 @@ def check_recipe(recipe: Recipe, started: dict[str, Any], out: Path) -> None:
         if name not in REPORTING and stored[name] != value:
             raise RecipeError(
                 f"{name} is {value!r}, but the run in {out} was started with {stored[name]!r}: put it back, or give "
-                "another --out"
+                f"another --out (with --init-from {out} it begins from the weights of that run, if it has ended)"
             )
 
 

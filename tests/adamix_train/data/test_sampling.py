@@ -49,6 +49,13 @@ def test_a_label_with_one_example_stays_in_the_training_data_unless_the_count_is
     assert [example.target for example in drawn] == ["y", "y"]
 
 
+def test_labels_that_have_one_example_each_leave_nothing_to_sample() -> None:
+    examples = [one("a", "x"), one("b", "y")]
+    kind = TASK_KINDS["classification"]
+    with pytest.raises(DataError, match="each label has one example; the validation data takes some"):
+        split_off(examples, kind, count=lambda size: 1, seed=0, what="the validation data", exact=False)
+
+
 def test_a_limit_keeps_an_example_of_each_label_as_far_as_it_goes() -> None:
     examples = [one(f"{index}", "abcdefgh"[max(0, index - 92)]) for index in range(100)]
     kind = TASK_KINDS["classification"]
