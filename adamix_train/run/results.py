@@ -14,6 +14,7 @@ from adamix_train.metrics.classes import ClassReport, class_report
 from adamix_train.run.confusion_picture import draw_confusion
 from adamix_train.run.learning_curve import draw_curve
 from adamix_train.run.prepare import PreparedRun
+from adamix_train.run.readme import write_readme
 from adamix_train.training.device import training_device
 from adamix_train.training.trainer import AdaMixTrainer, newest_metrics
 
@@ -111,4 +112,5 @@ def store_results(run: PreparedRun, trainer: AdaMixTrainer, report: ClassReport 
         if report:
             draw_confusion(report, out / "confusion.png")
         write_json(out / RESULTS, results)
+        write_readme(run.card, results, out)
     return results
