@@ -4,10 +4,14 @@ from adamix_train import AdaMixConfig, Recipe, train
 
 model = peft.get_peft_model(model, AdaMixConfig(task_type="SEQ_CLS"))  # within your own training loop
 train(Recipe(base="org/model", train_file="train.csv", out="runs/topic"))  # or from data to checkpoint
+
+Importing the package makes `PeftModel.from_pretrained` read its checkpoints.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from adamix_train.peft_registration import register
 
 if TYPE_CHECKING:
     from adamix_train.peft_method import AdaMixConfig
@@ -23,6 +27,8 @@ EXPORTS = {
 }
 """Public name → its module, imported on first use: importing the package imports neither torch nor transformers."""
 __all__ = ["AdaMixConfig", "AdaMixTrainer", "Recipe", "train"]
+
+register()
 
 
 def __getattr__(name: str) -> Any:

@@ -6,15 +6,17 @@ import logging
 import os
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 INSTALL = "run pip install '.[train]' in a clone of the repository"
 
 try:
     from safetensors import SafetensorError
 
-    from adamix_train.errors import AdaMixError
+    from adamix_train.command_parser import CommandParser
+    from adamix_train.errors import AdaMixError, Interrupted
     from adamix_train.recipe.flags import add_flags, make_recipe
     from adamix_train.run.processes import is_first_process
     from adamix_train.run.sweep import sweep
@@ -28,11 +30,14 @@ examples:
   adamix-train recipe.yaml --num-modules 1 --out runs/plain
   adamix-train --base org/model --train-file train.csv --text-column message --label-column topic --out runs/topic
   adamix-train recipe.yaml --resume
+  torchrun --nproc-per-node 2 -m adamix_train recipe.yaml --rank 8          (--rank is --r, which torchrun misreads)
   adamix-train sweep recipe.yaml --seeds 5
   adamix-train --base org/model --task sst2 --shots 16 --out runs/few       (downloads the set from the Hub)
 
 A recipe is a YAML or TOML file with the fields above, spelled with underscores. A flag overrides the file.
 """
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 and the number of the signal, as shells have it."""
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 """Environment in which transformers does not list every new weight; what the user has set wins."""
 
@@ -56,17 +61,23 @@ def main(argv: list[str] | None = None) -> None:
             _print_results(train(recipe, resume=resume), as_json=as_json)
     except ImportError as error:
         sys.exit(f"adamix-train needs the train extra ({error}): {INSTALL}")
+    except Interrupted as error:
+        _end(f"adamix-train: {error}", 128 + error.signal)
     except (AdaMixError, OSError, SafetensorError) as error:
         sys.exit(f"adamix-train: {error}")
     except KeyboardInterrupt:
-        sys.exit(
-            f"adamix-train: stopped at once; go on from the last complete checkpoint with --resume --out {recipe.out}"
-        )
+        _end("adamix-train: stopped at once; go on from the last complete checkpoint with --resume", INTERRUPTED)
+
+
+def _end(message: str, status: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="adamix-train",
+        usage="adamix-train [RECIPE] [--resume] [--json] [--FIELD VALUE ...]",
         description="Train a mixture of adapters (AdaMix), or one of its baselines, on a Hugging Face model, for "
         "classification, regression or text generation. `adamix-train sweep` trains with several seeds.",
         epilog=EXAMPLE,
@@ -77,8 +88,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sweep_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="adamix-train sweep",
+        usage="adamix-train sweep [RECIPE] [--seeds N] [--json] [--FIELD VALUE ...]",
         description="Train a recipe with several seeds into OUT/seed-N, and report mean and deviation of the metrics. "
         "Finished seeds are kept: repeat the command to continue an interrupted sweep, or to add seeds.",
     )
@@ -94,6 +106,7 @@ def _sweep_parser() -> argparse.ArgumentParser:
 
 def _with_recipe(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("recipe", nargs="?", type=Path, help="recipe file, .yaml or .toml")
+    parser.add_argument("--version", action="version", version=f"adamix {version('adamix')}")
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
     add_flags(parser.add_argument_group("fields of the recipe"))
     return parser
@@ -112,16 +125,14 @@ def _seeds(text: str) -> list[int]:
 
 
 def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
-    results.pop("history")
     if not is_first_process():
         return
     if as_json:
-        print(json.dumps(results))
-        return
-    advice = results.pop("advice")
-    print("\n".join(f"{name:>20}  {value}" for name, value in results.items()))
-    for sentences in advice:
-        print(f"\n{sentences}")
+        print(json.dumps({name: value for name, value in results.items() if name != "history"}))
+    else:
+        from adamix_train.run.summary import summary  # which imports numpy
+
+        print("\n".join(summary(results)))
 
 
 def _print_sweep(summary: dict[str, Any], *, as_json: bool) -> None:
@@ -131,8 +142,10 @@ def _print_sweep(summary: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(summary))
         return
     print(f"{len(summary['seeds'])} seeds: {', '.join(map(str, summary['seeds']))}")
+    from adamix_train.run.summary import spelled_out  # as above
+
     for name, spread in summary["metrics"].items():
-        print(f"{name:>20}  {spread['mean']:.4f} ± {spread['deviation']:.4f}")
+        print(f"{spelled_out(name):>20}  {spread['mean']:.4f} ± {spread['deviation']:.4f}")
 
 
 def _set_up_logging() -> None:

@@ -10,6 +10,8 @@ AdaMixError
 └── Interrupted       the user stopped a run; a checkpoint was kept
 """
 
+from signal import SIGINT
+
 
 class AdaMixError(Exception):
     """Base of all errors; its message says what was found, what was expected and what to do, in one line."""
@@ -41,6 +43,11 @@ class MetricError(AdaMixError):
 
 class Interrupted(AdaMixError):
     """The user stopped a run; a checkpoint was kept."""
+
+    def __init__(self, message: str, signal: int = SIGINT) -> None:
+        super().__init__(message)
+        self.signal = signal
+        """Number of the signal."""
 
 
 def first_line(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from adamix_export.errors import ExportError
 from adamix_export.parity.examples import files_exist
 from adamix_train.data.encoding import Encoding
 from adamix_train.data.examples import Example
+from adamix_train.data.held_out import read_held_out
 from adamix_train.data.splits import read_all, read_splits, task_of
 from adamix_train.errors import DataError
 from adamix_train.metrics.table import METRICS
@@ -98,6 +99,8 @@ def _validation_examples(checkpoint: Checkpoint, data: Path | None) -> list[Exam
 def _own_validation(checkpoint: Checkpoint, recipe: Recipe) -> list[Example]:
     files = [named for named in (recipe.train_file, recipe.validation_file) if named]
     if not recipe.train_file or not all(map(files_exist, files)):
+        if held_out := read_held_out(task_of(recipe), checkpoint.folder):
+            return held_out
         raise ExportError(
             f"a greedy soup is chosen on validation data, and those of {checkpoint.folder} are not on this machine: "
             "name labelled texts with --collapse-data"

@@ -1,5 +1,6 @@
 """Load a base model, its configuration and its tokenizer."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,17 @@ from transformers import (
 
 from adamix_train.errors import BaseError, first_line
 
+logger = logging.getLogger(__name__)
+POOLER = "pooler."
+"""Module of a body that bases without a head, such as masked language models, lack; it is trained with the head."""
+VOCABULARIES = ("vocab.txt", "vocab.json", "*.model")
+"""Files of which transformers makes a fast tokenizer where there is no tokenizer.json."""
+
+CONVERT = (
+    "; it has no tokenizer.json: pip install sentencepiece protobuf tiktoken, or make it where these are, with "
+    "AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}') of transformers"
+)
+
 
 @dataclass(frozen=True)
 class Base:
@@ -22,7 +34,7 @@ class Base:
 
     model: PreTrainedModel
     new_modules: list[str]
-    """Names of top-level modules whose weights the folder lacks and that were initialised: the head."""
+    """Names of modules whose weights the folder lacks and that were initialised: the head, and a body's pooler."""
 
 
 def load_base(folder: Path, model_class: Any, **settings: Any) -> Base:
@@ -33,17 +45,31 @@ def load_base(folder: Path, model_class: Any, **settings: Any) -> Base:
     """
     try:
         model, report = model_class.from_pretrained(
-            folder, use_safetensors=True, dtype="float32", output_loading_info=True, **settings
+            folder,
+            use_safetensors=True,
+            dtype="float32",
+            output_loading_info=True,
+            ignore_mismatched_sizes="num_labels" in settings,
+            **settings,
         )
     except Exception as error:  # transformers and safetensors raise any type on a damaged folder
         raise BaseError(f"{folder} does not load with {model_class.__name__}: {first_line(error)}") from error
     body = model.base_model_prefix + "."
-    if missing := sorted(name for name in report["missing_keys"] if name.startswith(body)):
+    pooler = body + POOLER
+    other_size = sorted(name for name, *_ in report["mismatched_keys"])
+    if wrong := [name for name in other_size if name.startswith(body)]:
+        raise BaseError(
+            f"{folder} has weights of another size than its config.json says, such as {wrong[0]}: use a whole base"
+        )
+    if missing := sorted(name for name in report["missing_keys"] if name.startswith(body) and pooler not in name):
         raise BaseError(
             f"{folder} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}: they would be "
             "random, frozen, and in no checkpoint; use a base that has them"
         )
-    return Base(model, sorted({name.partition(".")[0] for name in report["missing_keys"]}))
+    if other_size:
+        logger.info("the head of %s is for other labels; a new one is trained instead", folder)
+    new = [*report["missing_keys"], *other_size]
+    return Base(model, sorted({pooler[:-1] if name.startswith(pooler) else name.partition(".")[0] for name in new}))
 
 
 def load_classifier(folder: Path, labels: list[str]) -> PreTrainedModel:
@@ -76,15 +102,21 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     The padding side is set because positions count from the left in encoders and causal models alike.
 
     Raises:
-        BaseError: the folder has no tokenizer.json, which serving needs, or the tokenizer does what that file cannot
-            express.
+        BaseError: the folder has no tokenizer.json, which serving needs, and it cannot be made; or the tokenizer does
+            what that file cannot express.
     """
-    if not (folder / "tokenizer.json").is_file():
-        raise BaseError(f"{folder} has no tokenizer.json, the fast tokenizer's file, which serving needs")
+    stored = (folder / "tokenizer.json").is_file()
+    if not stored and not any(file for pattern in VOCABULARIES for file in folder.glob(pattern)):
+        raise BaseError(f"{folder} has no tokenizer.json, the fast tokenizer's file, nor a vocabulary to make it of")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, padding_side="right")
+        if not tokenizer.is_fast:
+            raise ValueError(f"a {type(tokenizer).__name__} has no tokenizer.json")
     except Exception as error:  # as above
-        raise BaseError(f"the tokenizer in {folder} does not load: {first_line(error)}") from error
+        advice = "" if stored else CONVERT.format(folder=folder)
+        raise BaseError(f"the tokenizer in {folder} does not load: {first_line(error)}{advice}") from error
+    if not stored:
+        logger.info("%s has no tokenizer.json: it is made of the vocabulary, as transformers makes it", folder)
     check_tokenizer(tokenizer, str(folder))
     return tokenizer
 

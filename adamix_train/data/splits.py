@@ -5,13 +5,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adamix_train.artifacts.hashing import file_sha256
-from adamix_train.data.examples import Example, label_names, make_examples, read_examples
-from adamix_train.data.sampling import split_off
-from adamix_train.errors import DataError
+from adamix_train.data.examples import Example, label_names, make_examples, named, read_examples, warn_of_rare_labels
+from adamix_train.data.sampling import first_of_each, split_off
+from adamix_train.errors import DataError, RecipeError
 from adamix_train.readers.hub import load_hub
-from adamix_train.recipe.recipe import Recipe
+from adamix_train.recipe.paths import file_names
+from adamix_train.recipe.recipe import DELIMITERS, Recipe
 from adamix_train.tasks.kinds import TASK_KINDS
 from adamix_train.tasks.table import TASKS, Task
+
+
+LOSS = "loss"
+"""Selects the checkpoint with the lowest validation loss, in place of a metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +39,20 @@ def task_of(recipe: Recipe) -> Task:
     task = TASKS[recipe.task]
     if recipe.pair_column and len(task.inputs) < 2:
         raise DataError(f"task {recipe.task} takes one text: leave out --pair-column, or choose a task for pairs")
+    if recipe.class_weights and not TASK_KINDS[task.kind].stratified:
+        raise RecipeError(f"task {recipe.task} has no classes to weigh: leave out --class-weights")
+    choices = (LOSS,) if task.kind == "generation" else (*task.metrics, LOSS)
+    if recipe.metric and recipe.metric not in choices:
+        known = ", ".join(choices)
+        raise RecipeError(f"metric is {recipe.metric!r}; checkpoints of task {recipe.task} are selected by {known}")
     names = (recipe.text_column, recipe.pair_column)
     return replace(
         task,
         inputs=tuple(given or column for given, column in zip(names, task.inputs, strict=False)),
         target=recipe.label_column or task.target,
         prompt=recipe.prompt or task.prompt,
+        metrics=tuple(dict.fromkeys(name for name in (recipe.metric, *task.metrics) if name and name != LOSS)),
+        delimiter=DELIMITERS.get(recipe.delimiter, recipe.delimiter) if recipe.delimiter else None,
     )
 
 
@@ -60,27 +73,25 @@ def read_splits(recipe: Recipe, task: Task) -> Splits:
         validation = read_all(recipe.validation_file, task)
     else:
         count = (lambda _: shots) if shots else (lambda size: round(recipe.validation_share * size))
-        train, validation = split_off(train, kind, count=count, seed=recipe.seed, what="the validation data")
-    named = [recipe.train_file, recipe.validation_file, recipe.test_file]
-    source |= {file: file_sha256(Path(file)) for names in named if names for file in _files(names)}
+        train, validation = split_off(
+            train, kind, count=count, seed=recipe.seed, what="the validation data", exact=bool(shots)
+        )
+    given = [recipe.train_file, recipe.validation_file, recipe.test_file]
+    source |= {file: file_sha256(Path(file)) for names in given if names for file in file_names(names)}
+    labels = label_names(train, validation, task.labels) if kind.stratified else []
     if shots:
         _, train = split_off(train, kind, count=lambda _: shots, seed=recipe.seed, what="--shots")
     random.Random(recipe.seed).shuffle(train)
-    train = train[: recipe.train_limit]
-    labels = label_names(train, validation, task.labels) if kind.stratified else []
+    train = first_of_each(train, recipe.train_limit, kind)
+    warn_of_rare_labels(train, validation, labels)
     if labels and (strange := sorted({example.target for example in test} - set(labels))):
-        what = "used training data" if recipe.train_limit or shots else "training data"
-        raise DataError(f"the test data has labels that the {what} lacks: {', '.join(strange[:5])}")
+        raise DataError(f"the test data has labels that the training data lacks: {named(strange)}")
     return Splits(train=train, validation=validation, test=test, labels=labels, source=source)
 
 
 def read_all(files: str, task: Task) -> list[Example]:
     """Return the examples of one file, or of several separated by commas."""
-    return [example for file in _files(files) for example in read_examples(Path(file), task)]
-
-
-def _files(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",")]
+    return [example for file in file_names(files) for example in read_examples(Path(file), task)]
 
 
 def _from_hub(recipe: Recipe, task: Task) -> tuple[list[Example], list[Example], dict[str, str]]:

@@ -25,6 +25,13 @@ def f1(logits: Logits, labels: Labels) -> float:
     return float(f1_score(labels, logits.argmax(-1), average=average, zero_division=0.0))
 
 
+def macro_f1(logits: Logits, labels: Labels) -> float:
+    """Return the mean of the labels' F1, each of which counts alike however rare it is."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, logits.argmax(-1), average="macro", zero_division=0.0))
+
+
 def matthews(logits: Logits, labels: Labels) -> float:
     """Return Matthews' correlation coefficient, in [-1, 1]; 0 if all rows have the same label."""
     from sklearn.metrics import matthews_corrcoef

@@ -9,6 +9,7 @@ METRICS: dict[str, Callable[[Any, Any], float]] = {
     # (logits (rows, labels), label indices (rows,))
     "accuracy": labels.accuracy,
     "f1": labels.f1,
+    "macro_f1": labels.macro_f1,
     "matthews": labels.matthews,
     # (scores (rows, 1), scores (rows,))
     "pearson": scores.pearson,

@@ -1,5 +1,6 @@
 """The PEFT tuner of AdaMix; importing this module registers the method with PEFT."""
 
+import warnings
 from typing import Any, ClassVar
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
@@ -23,18 +24,32 @@ class AdaMixModel(BaseTuner):
     prefix = "adamix_"
     tuner_layer_cls = AdaMixLayer
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+    warned = False
+    """A pass without a route has been warned of."""
     is_compiled = False
     """The base model's forward pass is compiled: routes go to it as tensors, so that a new one needs no new code."""
 
     def forward(self, *args: Any, route: Route | None = None, **kwargs: Any) -> Any:
         """Run the base model; in training mode, set the route of every mixture first."""
         if self.training:
+            if route is None:
+                self._warn_of_routes()
             self.forwards = getattr(self, "forwards", -1) + 1
             route = route or Route(step=self.forwards)
             for name in self.active_adapters:
                 device = next(self.model.parameters()).device if self.is_compiled else None
                 set_route(self.mixtures(name), route, seed=self.peft_config[name].seed, device=device)
         return self.model(*args, **kwargs)
+
+    def _warn_of_routes(self) -> None:
+        if self.warned or all(self.peft_config[name].num_modules == 1 for name in self.active_adapters):
+            return
+        self.warned = True
+        warnings.warn(
+            "this training loop gives no route, so it has no consistency loss between two routes of a batch, a part of "
+            "AdaMix: use adamix_train.AdaMixTrainer instead of transformers' Trainer, or pass route=Route(…)",
+            stacklevel=3,
+        )
 
     def mixtures(self, adapter_name: str) -> dict[str, MixtureLinear]:
         """Return site → mixture of one adapter; a site is the projection's name without the adapter's."""

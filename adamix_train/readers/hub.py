@@ -1,18 +1,18 @@
 """Load a task's sets from the Hugging Face Hub with the `datasets` library."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from adamix_train.errors import DataError, first_line
-from adamix_train.readers.files import Row
+from adamix_train.readers.reader import Row
 from adamix_train.readers.triples import verbalise
 from adamix_train.tasks.table import Hub
 
 
 @dataclass(frozen=True)
 class HubSets:
-    """A task's training and test set, as rows of text."""
+    """A task's training and test set."""
 
     train: list[Row]
     test: list[Row]
@@ -43,8 +43,8 @@ def load_hub(hub: Hub, *, target: str) -> HubSets:
             "--train-file and --test-file"
         ) from error
     return HubSets(
-        train=[_as_text(row) for row in train],
-        test=[_as_text(row) for raw in test for row in _each_reference(raw, hub.references, target)],
+        train=_rows(train),
+        test=_rows(row for raw in test for row in _each_reference(raw, hub.references, target)),
         fingerprints={"train": train._fingerprint, hub.test: test._fingerprint},
     )
 
@@ -54,12 +54,15 @@ def _each_reference(row: dict[str, Any], references: str | None, target: str) ->
         yield {**row, target: reference}
 
 
-def _as_text(row: dict[str, Any]) -> Row:
-    return {name: _text(value) for name, value in row.items()}
+def _rows(raw: Iterable[dict[str, Any]]) -> list[Row]:
+    return [
+        Row({name: _verbalised(value) for name, value in row.items()}, f"row {number}")
+        for number, row in enumerate(raw, 1)
+    ]
 
 
-def _text(value: Any) -> str:
-    """Return a value as text; lists of triples, or of `subject | property | object`, are verbalised as in files."""
+def _verbalised(value: Any) -> Any:
+    """Return lists of triples, or of `subject | property | object`, as text, as in files; other values unchanged."""
     if isinstance(value, list):
         return verbalise([item.split(" | ") if isinstance(item, str) else item for item in value])
-    return str(value)
+    return value

@@ -3,9 +3,10 @@
 import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import TextIO
+from pathlib import Path
+from typing import Any
 
-from adamix_train.readers.files import Header, Reader, Row
+from adamix_train.readers.reader import FileFormat, Reader, Row, open_text
 
 PARTS = ("subject", "property", "object")
 
@@ -20,9 +21,9 @@ def _of_format(name: str) -> Callable[[Reader], Reader]:
 
     def wrap(read: Reader) -> Reader:
         @functools.wraps(read)
-        def checked(stream: TextIO, header: Header, quoted: bool) -> Iterator[Row]:
+        def checked(file: Path, form: FileFormat) -> Iterator[Row]:
             try:
-                yield from read(stream, header, quoted)
+                yield from read(file, form)
             except (KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"the file does not have the structure of {name}: {error!r}") from error
 
@@ -32,19 +33,24 @@ def _of_format(name: str) -> Callable[[Reader], Reader]:
 
 
 @_of_format("WebNLG")
-def read_webnlg(stream: TextIO, header: Header, quoted: bool) -> Iterator[Row]:
+def read_webnlg(file: Path, form: FileFormat) -> Iterator[Row]:
     """Yield `input` and `target` for each text of a challenge file that is marked as good."""
-    for entry in json.load(stream)["entries"]:
+    for number, entry in enumerate(_content(file)["entries"], 1):
         for item in entry.values():
             source = verbalise([[triple[part] for part in PARTS] for triple in item["modifiedtripleset"]])
             for text in item["lexicalisations"]:
                 if text["comment"] in ("", "good"):
-                    yield {"input": source, "target": text["lex"]}
+                    yield Row({"input": source, "target": text["lex"]}, f"entry {number}")
 
 
 @_of_format("DART")
-def read_dart(stream: TextIO, header: Header, quoted: bool) -> Iterator[Row]:
+def read_dart(file: Path, form: FileFormat) -> Iterator[Row]:
     """Yield `tripleset` and `target` for each annotation of a release file."""
-    for entry in json.load(stream):
+    for number, entry in enumerate(_content(file), 1):
         for text in entry["annotations"]:
-            yield {"tripleset": verbalise(entry["tripleset"]), "target": text["text"]}
+            yield Row({"tripleset": verbalise(entry["tripleset"]), "target": text["text"]}, f"entry {number}")
+
+
+def _content(file: Path) -> Any:
+    with open_text(file) as stream:
+        return json.load(stream)

@@ -16,6 +16,8 @@ from adamix_train.recipe.recipe import Recipe
 from adamix_train.recipe.stored import current_fields
 
 NOUNS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+ALIASES = {"r": ("rank",)}
+"""Field → further names of its flag. torchrun takes `--r` for the beginning of a flag of its own."""
 FORMATS: dict[str, Callable[[str], Any]] = {
     ".toml": tomllib.loads,
     ".yaml": yaml.safe_load,
@@ -34,7 +36,7 @@ def add_flags(parser: argparse._ArgumentGroup) -> None:
             else {"type": kind, "choices": item.metadata["choices"]}
         )
         parser.add_argument(
-            "--" + item.name.replace("_", "-"),
+            *("--" + name.replace("_", "-") for name in (item.name, *ALIASES.get(item.name, ()))),
             dest=item.name,
             default=argparse.SUPPRESS,
             help=item.metadata["help"] + ("" if "default:" in item.metadata["help"] else f" ({default})"),

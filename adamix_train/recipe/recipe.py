@@ -18,6 +18,9 @@ VIEWS = ("first", "both")
 COLLAPSES = ("uniform", "learned", "greedy-soup")
 PRECISIONS = ("fp32", "bf16", "fp16")
 CHOSEN = "chosen from the rows, the adapter and the base, and printed"
+DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|"}
+"""Name of a delimiter → the character."""
+CLASS_WEIGHTS = ("balanced",)
 REPORTING = ("report_to", "out", "eval_batch_size")
 """Fields that a resumed run may change."""
 
@@ -47,7 +50,7 @@ class Recipe:
         choices=tuple(TASKS),
     )
     train_file: str | None = _field(
-        "training data: .csv, .tsv, .jsonl or the task's official file; separate several with commas "
+        "training data: .csv, .tsv, .jsonl, .parquet or the task's official file; separate several with commas "
         "(default: the task's set on the Hub)",
         None,
     )
@@ -63,10 +66,26 @@ class Recipe:
     text_column: str | None = _field("column of the text, or of generation's input (default: the task's)", None)
     pair_column: str | None = _field("column of the second text of a pair (default: the task's)", None)
     label_column: str | None = _field("column of the label, score or target text (default: the task's)", None)
+    delimiter: str | None = _field(
+        "character between the fields of .csv, .tsv and .txt files, or its name: tab, comma, semicolon, bar (default: "
+        "recognised in the first line)",
+        None,
+    )
     prompt: str | None = _field(
         "generation: template of the text before the target; {input} stands for the input (default: the task's)", None
     )
     train_limit: int | None = _field("train on at most this many examples, sampled with --seed (default: all)", None)
+    metric: str | None = _field(
+        "metric that selects the best checkpoint, one of the task's, or loss; for your own labels accuracy, macro_f1 "
+        "or matthews (default: the task's first; a generation is selected by its loss)",
+        None,
+    )
+    class_weights: str | None = _field(
+        "weigh the loss of a classification's rows by their labels: balanced weighs all labels alike (default: all "
+        "rows alike)",
+        None,
+        choices=CLASS_WEIGHTS,
+    )
     shots: int | None = _field(
         "few-shot training: this many examples of each label (generation: inputs) to train on, and as many to "
         "validate on (default: all)",
@@ -76,6 +95,7 @@ class Recipe:
         "truncate inputs to this many tokens, special tokens included; truncations are counted", 128
     )
     strict: bool = _field("stop at an example longer than --max-length instead of truncating it", False)
+    init_from: str | None = _field("begin with the weights of a finished run: its folder (default: new adapters)", None)
 
     method: str = _field(
         "what is trained: a mixture of adapters, PEFT's LoRA, the head alone, or all weights", "adamix", choices=METHODS
@@ -189,7 +209,7 @@ class Recipe:
             value, choices = getattr(self, item.name), item.metadata["choices"]
             if isinstance(value, float) and not math.isfinite(value):
                 raise RecipeError(f"{item.name} is {value}; it must be a finite number")
-            if choices and value not in choices:
+            if choices and value not in choices and not (value is None and item.default is None):
                 raise RecipeError(f"{item.name} is {value!r}; known are {', '.join(choices)}")
         for name in POSITIVE:
             value = getattr(self, name)
@@ -206,6 +226,8 @@ class Recipe:
             raise RecipeError(f"validation_share is {self.validation_share}; it must be between 0 and 1")
         if self.prompt is not None and "{input}" not in self.prompt:
             raise RecipeError(f"prompt is {self.prompt!r}; it must contain {{input}}, where the input goes")
+        if self.delimiter is not None and len(DELIMITERS.get(self.delimiter, self.delimiter)) != 1:
+            raise RecipeError(f"delimiter is {self.delimiter!r}; it takes one character, or {', '.join(DELIMITERS)}")
         if self.seed >= 1 << 32:
             raise RecipeError(f"seed is {self.seed}; it must be below {1 << 32}")
         if self.average is not None:

@@ -21,6 +21,7 @@ from adamix_train.run.run_folder import begin
 from adamix_train.training.compilation import compiled
 from adamix_train.training.device import training_device
 from adamix_train.training.expanded_rank import cut_rank
+from adamix_train.training.initial_weights import load_initial
 from adamix_train.training.methods import TrainableModel, build_trainable_model
 from adamix_train.training.module_steps import Pull, Split
 from adamix_train.training.module_weights import MODULE_WEIGHTS
@@ -43,6 +44,8 @@ def fit(run: PreparedRun, callbacks: Sequence[TrainerCallback] = ()) -> AdaMixTr
     if base.model.config.pad_token_id is None:
         base.model.config.pad_token_id = run.tokenizer.pad_token_id
     model = build_trainable_model(base, recipe, run.objective)
+    if recipe.init_from:
+        load_initial(model, Path(recipe.init_from))
     PartialState().wait_for_everyone()  # every process has found the folder new before the first writes to it
     if is_first_process():
         begin(recipe, run.inputs.out)

@@ -1,10 +1,11 @@
 """Read what a run starts from, without importing torch or transformers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adamix_train.base_model.locate import base_folder
 from adamix_train.data.splits import Splits, read_splits, task_of
+from adamix_train.recipe.paths import absolute_paths
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.run_folder import check_new, resume_point
 from adamix_train.tasks.table import Task
@@ -33,6 +34,7 @@ def read_inputs(recipe: Recipe, *, resume: bool) -> RunInputs:
     Raises:
         AdaMixError: the folder, the data or the base is not usable; the message says what to do.
     """
+    recipe = replace(recipe, **absolute_paths(vars(recipe)))
     out = Path(recipe.out)
     if resume:
         recipe, step = resume_point(recipe, out)

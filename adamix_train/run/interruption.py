@@ -22,7 +22,8 @@ class Interruption(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self.signalled = False
+        self.signal = 0
+        """Number of the signal that arrived, here or in another process; 0 before."""
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -40,9 +41,9 @@ class Interruption(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Request a checkpoint; at the end of an epoch one follows anyway, after its evaluation."""
-        self.signalled = self._signalled_anywhere()
+        self.signal = self._signalled_anywhere()
         at_epoch_end = args.save_strategy == SaveStrategy.EPOCH and float(state.epoch or 0).is_integer()
-        if self.signalled and not at_epoch_end:
+        if self.signal and not at_epoch_end:
             control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -50,19 +51,20 @@ class Interruption(TrainerCallback):
 
         The processes agree again: a signal may have reached one of them in the evaluation before the checkpoint.
         """
-        self.signalled = self._signalled_anywhere()
-        if self.signalled:
+        self.signal = self._signalled_anywhere()
+        if self.signal:
             PartialState().wait_for_everyone()  # all have saved before the first ends, which ends the others
-            raise Interrupted(f"interrupted after step {state.global_step}; repeat the command with --resume to go on")
+            message = f"interrupted after step {state.global_step}; repeat the command with --resume to go on"
+            raise Interrupted(message, self.signal)
 
-    def _signalled_anywhere(self) -> bool:
+    def _signalled_anywhere(self) -> int:
         state = PartialState()
         if state.num_processes == 1:
-            return self.signalled
-        flag = torch.tensor(float(self.signalled), device=state.device)
-        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
-        return bool(flag)
+            return self.signal
+        largest = torch.tensor(float(self.signal), device=state.device)
+        distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+        return int(largest)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signalled = True
+        self.signal = number
         self.__exit__()

@@ -13,6 +13,7 @@ from adamix_train.base_model.embeddings import check_embeddings, max_positions
 from adamix_train.base_model.fingerprint import base_sha256, config_sha256
 from adamix_train.base_model.load import load_config, load_tokenizer
 from adamix_train.data.encoding import Encoding
+from adamix_train.data.splits import LOSS
 from adamix_train.errors import BaseError, RecipeError, TrainingError
 from adamix_train.evaluation.generate import Prompt, make_prompts
 from adamix_train.recipe.defaults import Situation, complete
@@ -20,8 +21,10 @@ from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.inputs import RunInputs
 from adamix_train.run.run_folder import check_same
 from adamix_train.training.arguments import training_arguments
+from adamix_train.training.class_weights import balanced_weights, with_class_weights
 from adamix_train.training.consistency import resolve_consistency_weight
 from adamix_train.training.device import training_device
+from adamix_train.training.initial_weights import check_initial
 from adamix_train.training.objectives import Objective, objective_of
 
 logger = logging.getLogger(__name__)
@@ -57,6 +60,9 @@ def prepare(inputs: RunInputs) -> PreparedRun:
         inputs = replace(inputs, recipe=_complete(inputs, config))
     recipe, task, splits = inputs.recipe, inputs.task, inputs.splits
     objective = objective_of(task.kind, encoder_decoder=config.is_encoder_decoder)
+    if recipe.class_weights:
+        weights = balanced_weights([one.target for one in splits.train], splits.labels)
+        objective = with_class_weights(objective, weights)
     _check_base(recipe, objective, tokenizer, config)
     _set_padding_token(recipe, tokenizer)
     check_embeddings(tokenizer, config, base=recipe.base, pairs=len(task.inputs) > 1)
@@ -66,12 +72,14 @@ def prepare(inputs: RunInputs) -> PreparedRun:
     generative = objective.is_generative
     test_rows = [] if generative else objective.encode(splits.test, encoding)
     prompts = _prompts(inputs, encoding, config) if generative else []
-    metric = "loss" if generative else task.metrics[0]
+    metric = LOSS if generative or recipe.metric == LOSS else task.metrics[0]
     consistency_weight = resolve_consistency_weight(recipe, objective)
     arguments = training_arguments(recipe, objective, metric)
     _check_processes(recipe, arguments.world_size)
     card = _card(inputs)
     check_same(card, inputs.step)
+    if recipe.init_from:
+        check_initial(card, recipe)
     return PreparedRun(
         inputs=inputs,
         tokenizer=tokenizer,

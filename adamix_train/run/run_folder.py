@@ -9,6 +9,7 @@ from adamix_train.artifacts.atomic_write import write_json
 from adamix_train.artifacts.checkpoint import Card, read_card, whole_checkpoints
 from adamix_train.errors import CheckpointError, RecipeError
 from adamix_train.recipe.defaults import CHOICES
+from adamix_train.recipe.paths import absolute_paths
 from adamix_train.recipe.recipe import REPORTING, Recipe
 from adamix_train.recipe.stored import current_fields
 
@@ -60,22 +61,24 @@ def check_recipe(recipe: Recipe, started: dict[str, Any], out: Path) -> None:
     A field that the stored recipe lacks is newer than the run and counts as its default. A setting that `recipe` leaves
     open agrees with what the run chose.
     """
-    stored = {item.name: item.default for item in fields(Recipe)} | started
-    for name, value in asdict(recipe).items():
+    stored = {item.name: item.default for item in fields(Recipe)} | absolute_paths(started)
+    for name, value in absolute_paths(asdict(recipe)).items():
         left_open = value is None and name in CHOICES
         if name not in REPORTING and not left_open and stored[name] != value:
             raise RecipeError(
                 f"{name} is {value!r}, but the run in {out} was started with {stored[name]!r}: put it back, or give "
-                "another --out"
+                f"another --out (with --init-from {out} it begins from the weights of that run, if it has ended)"
             )
 
 
 def check_same(card: Card, step: Path | None) -> None:
     """Raise CheckpointError if labels, base, data or device are not those that the step checkpoint was trained with."""
     started = read_card(step) if step else card
-    for name in ("labels", "base_sha256", "config_sha256", "data"):
+    for name in ("labels", "base_sha256", "config_sha256"):
         if getattr(card, name) != getattr(started, name):
             raise CheckpointError(f"{name} changed since the run was started: begin a new run, or put it back")
+    if [*card.data.values()] != [*started.data.values()]:  # their paths are those of the recipe
+        raise CheckpointError("data changed since the run was started: begin a new run, or put it back")
     if started.device and card.device != started.device:
         raise CheckpointError(
             f"{step} was trained on {started.device}, and this machine trains on {card.device}: their random numbers "

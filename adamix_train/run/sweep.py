@@ -64,7 +64,8 @@ def _run(recipe: Recipe, callbacks: "Sequence[TrainerCallback]") -> dict[str, An
     try:
         return train(recipe, resume=(out / STARTED).is_file(), callbacks=callbacks)
     except Interrupted as error:
-        raise Interrupted(f"interrupted at seed {recipe.seed}; repeat the command to continue the sweep") from error
+        message = f"interrupted at seed {recipe.seed}; repeat the command to continue the sweep"
+        raise Interrupted(message, error.signal) from error
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -30,5 +30,4 @@ def train(recipe: Recipe, *, resume: bool = False, callbacks: "Sequence[TrainerC
 
     run = prepare(inputs)
     trainer = fit(run, callbacks)
-    measure(run, trainer)
-    return store_results(run, trainer)
+    return store_results(run, trainer, measure(run, trainer))

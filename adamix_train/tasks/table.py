@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from adamix_train.readers.files import READERS, Reader
+from adamix_train.readers.files import READERS
+from adamix_train.readers.reader import FileFormat, Reader
 from adamix_train.readers.triples import read_dart, read_webnlg
 
 
@@ -35,7 +36,7 @@ class Task:
     labels: tuple[str, ...] | None = None
     """Names of the labels 0, 1, … in its files; None keeps the labels of the files."""
     metrics: tuple[str, ...] = ("accuracy",)
-    """Keys of `metrics.table.METRICS`; the first selects the best checkpoint."""
+    """Keys of `metrics.table.METRICS`; the first selects the best checkpoint, unless the recipe names another."""
     prompt: str = "{input}"
     """Generation: template of the text before the target."""
     header: tuple[str, ...] | None = None
@@ -43,10 +44,18 @@ class Task:
     rename: Mapping[str, str] = field(default_factory=dict)
     """Column name in its official files → name on the Hub."""
     quoted: bool = True
-    """Quotation marks around a field are syntax rather than text."""
+    """Quotation marks can be syntax; False reads tab-separated files as GLUE's loader does: marks are text, and rows
+    without all of the task's values are left out."""
+    delimiter: str | None = None
+    """Character between the fields of its files; None recognises it."""
     readers: Mapping[str, Reader] = field(default_factory=lambda: READERS)
     """File suffix → reader."""
     hub: Hub | None = None
+
+    @property
+    def file_format(self) -> FileFormat:
+        """Properties of its files that they do not state."""
+        return FileFormat(header=self.header, quoted=self.quoted, delimiter=self.delimiter)
 
 
 def _glue(config: str, *, test: str = "validation") -> Hub:
@@ -57,12 +66,13 @@ ARROW = "{input} =>"
 CONVERTED = "refs/convert/parquet"
 ENTAILMENT = ("entailment", "not_entailment")
 WRITING = ("bleu", "chrf", "nist", "meteor", "rouge_l", "cider")
+OWN_LABELS = ("accuracy", "macro_f1", "matthews")
 SENTENCES = ("sentence1", "sentence2")
 OFFICIAL_PAIR = {"#1 String": "sentence1", "#2 String": "sentence2", "Quality": "label"}
 
 TASKS: dict[str, Task] = {
-    "classification": Task(),
-    "pair-classification": Task(inputs=("text", "pair")),
+    "classification": Task(metrics=OWN_LABELS),
+    "pair-classification": Task(inputs=("text", "pair"), metrics=OWN_LABELS),
     "regression": Task(kind="regression", metrics=("pearson", "spearman"), target="score"),
     "pair-regression": Task(
         kind="regression", metrics=("pearson", "spearman"), target="score", inputs=("text", "pair")

@@ -79,8 +79,16 @@ def _next_tokens(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return _targets(logits[:, :-1], labels[:, 1:])
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:
-    return functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+def _cross_entropy(
+    logits: Tensor, labels: Tensor, *, label_smoothing: float, class_weights: Tensor | None = None
+) -> Tensor:
+    """Return the mean over rows; torch's own mean with weights divides by the weights of the batch instead."""
+    if class_weights is None:
+        return functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    total = functional.cross_entropy(
+        logits.float(), labels, class_weights.to(logits.device), label_smoothing=label_smoothing, reduction="sum"
+    )
+    return total / len(labels)
 
 
 def _squared_error(scores: Tensor, labels: Tensor, *, label_smoothing: float) -> Tensor:

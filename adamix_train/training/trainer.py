@@ -248,10 +248,17 @@ class AdaMixTrainer(Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        file = Path(checkpoint) / RNG.format(rank=self.args.process_index)
-        if not file.is_file():
-            raise CheckpointError(f"{checkpoint} was written by fewer processes: resume it with as many")
-        load_random_state(file)
+        check_processes(Path(checkpoint), self.args.world_size)
+        load_random_state(Path(checkpoint) / RNG.format(rank=self.args.process_index))
+
+
+def check_processes(checkpoint: Path, processes: int) -> None:
+    """Raise CheckpointError if another number of processes wrote a step checkpoint: each stored its random state."""
+    written = len(list(checkpoint.glob(RNG.format(rank="*"))))
+    if written != processes:
+        raise CheckpointError(
+            f"{checkpoint} was written by {written} processes and this run has {processes}: resume it with as many"
+        )
 
 
 def newest_metrics(history: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -2,13 +2,16 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from adamix_train import cli
+from adamix_train.errors import DataError, Interrupted
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, "-m", "adamix_train.cli"]
@@ -29,6 +32,43 @@ def test_an_error_is_one_line_and_exit_code_one(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.strip() == f"adamix-train: there is no data file {tmp_path / 'none.csv'}"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (KeyboardInterrupt(), 130),
+        (Interrupted("stopped"), 130),
+        (Interrupted("stopped", signal.SIGTERM), 143),
+        (DataError("no"), 1),
+    ],
+)
+def test_the_exit_status_tells_a_signal_from_an_error(
+    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "train", stopped)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--base", "b", "--out", "o"])
+    assert (1 if isinstance(end.value.code, str) else end.value.code) == status
+    assert "adamix-train" in (capsys.readouterr().err or str(end.value.code))
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"adamix {version('adamix')}\n"
+
+
+def test_help_begins_with_a_usage_of_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert capsys.readouterr().out.startswith(
+        "usage: adamix-train [RECIPE] [--resume] [--json] [--FIELD VALUE ...]\n\n"
+    )
 
 
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate", "numpy", "huggingface_hub")

@@ -12,6 +12,7 @@ from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.checkpoint.module_weights import choose_module_weights
 from adamix_export.errors import ExportError
 from adamix_export.parity.verification import verify
+from adamix_train.data.held_out import HELD_OUT
 from adamix_train.errors import DataError
 from serve.bundle.reader import open_bundle
 from tests.adamix_export.conftest import EXPORTS, Check, Options, trained
@@ -86,9 +87,12 @@ def test_a_greedy_soup_leaves_out_what_harms_on_the_data(
 
 
 def test_a_soup_is_chosen_on_what_the_run_validated_on(houlsby: Path, tiny_data: Path, tmp_path: Path) -> None:
-    source = open_checkpoint(str(houlsby))
-    assert sum(choose_module_weights(source, "greedy-soup").weights) == pytest.approx(1)
+    source = open_checkpoint(str(shutil.copytree(houlsby, tmp_path / "houlsby")))
+    weights = choose_module_weights(source, "greedy-soup").weights
+    assert sum(weights) == pytest.approx(1)
     gone = replace(source, card=replace(source.card, recipe={**source.card.recipe, "train_file": "gone.csv"}))
+    assert choose_module_weights(gone, "greedy-soup").weights == weights
+    (source.folder / HELD_OUT).unlink()
     with pytest.raises(ExportError, match="are not on this machine: name labelled texts with --collapse-data"):
         choose_module_weights(gone, "greedy-soup")
     changed = shutil.copy(tiny_data, tmp_path / "tone.csv")

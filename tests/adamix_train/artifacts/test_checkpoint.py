@@ -14,7 +14,7 @@ from tests.fixtures.training import assert_equal, weights
 def test_a_checkpoint_has_all_and_nothing_is_pickled(shared_run: Recipe) -> None:
     out = Path(shared_run.out)
     files = {path.suffix for path in out.rglob("*") if path.is_file()}
-    assert files <= {".safetensors", ".json", ".md", ".txt", ".jinja", ".png"}
+    assert files <= {".safetensors", ".json", ".md", ".txt", ".jinja", ".jsonl", ".png"}
     for path in out.rglob("*"):
         assert not path.is_file() or not path.read_bytes().startswith((b"\x80", b"PK")), f"{path} is a pickle"
     card = read_card(out)

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from adamix_train.data.examples import Example
-from adamix_train.data.sampling import split_off
+from adamix_train.data.sampling import first_of_each, split_off
 from adamix_train.errors import DataError
 from adamix_train.tasks.kinds import TASK_KINDS
 from tests.fixtures.example_files import one
@@ -38,3 +38,29 @@ def test_too_few_examples_for_a_sample_are_refused() -> None:
             seed=0,
             what="--shots",
         )
+
+
+def test_a_label_with_one_example_stays_in_the_training_data_unless_the_count_is_exact() -> None:
+    examples = [one("a", "x"), *(one(f"{index}", "y") for index in range(3))]
+    kept, drawn = split_off(
+        examples, TASK_KINDS["classification"], count=lambda size: size, seed=0, what="test", exact=False
+    )
+    assert [example.target for example in kept] == ["x", "y"]
+    assert [example.target for example in drawn] == ["y", "y"]
+
+
+def test_labels_that_have_one_example_each_leave_nothing_to_sample() -> None:
+    examples = [one("a", "x"), one("b", "y")]
+    kind = TASK_KINDS["classification"]
+    with pytest.raises(DataError, match="each label has one example; the validation data takes some"):
+        split_off(examples, kind, count=lambda size: 1, seed=0, what="the validation data", exact=False)
+
+
+def test_a_limit_keeps_an_example_of_each_label_as_far_as_it_goes() -> None:
+    examples = [one(f"{index}", "abcdefgh"[max(0, index - 92)]) for index in range(100)]
+    kind = TASK_KINDS["classification"]
+    assert first_of_each(examples, 10, kind) == [*examples[:3], *examples[93:]]
+    assert len({example.target for example in first_of_each(examples, 5, kind)}) == 5
+    assert first_of_each(examples[::-1], 50, kind) == examples[::-1][:50]
+    assert first_of_each(examples, None, kind) == examples
+    assert first_of_each(examples, 10, TASK_KINDS["generation"]) == examples[:10]

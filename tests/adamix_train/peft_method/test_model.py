@@ -1,4 +1,5 @@
 import copy
+import warnings
 from pathlib import Path
 
 import peft
@@ -14,6 +15,7 @@ from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.mixture.routing import Route
 from adamix_train.peft_method import AdaMixConfig
 from tests.fixtures.adapted_bert import SMALL, adamix, base, inputs, shaken
+from tests.fixtures.tiny_models import tiny_model
 
 KINDS = ["houlsby", "lora"]
 
@@ -127,3 +129,19 @@ def test_a_checkpoint_holds_no_adapter_name_and_no_base_weight(tmp_path: Path) -
         ".adamix_modules.down." in name or ".adamix_modules.up." in name or ".classifier." in name for name in names
     )
     assert len(names) == 2 * 6 + 2
+
+
+def test_a_training_loop_without_routes_is_warned_once_that_it_has_no_consistency_loss() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for modules, expected in ((1, 0), (4, 1)):
+            config = AdaMixConfig(kind="lora", num_modules=modules, task_type="SEQ_CLS")
+            model = peft.get_peft_model(tiny_model("bert"), config)
+            ids = torch.tensor([[2, 5, 3]])
+            caught.clear()
+            model.eval()(input_ids=ids)
+            model.train()(input_ids=ids, route=Route(step=0))
+            assert not [one for one in caught if "consistency loss" in str(one.message)]
+            model(input_ids=ids)
+            model(input_ids=ids)
+            assert len([one for one in caught if "consistency loss" in str(one.message)]) == expected

@@ -5,6 +5,7 @@ import pytest
 from adamix_train.data.examples import read_examples
 from adamix_train.errors import DataError
 from adamix_train.readers.files import READERS, read_rows
+from adamix_train.readers.reader import FileFormat
 from adamix_train.tasks.table import TASKS
 from tests.fixtures.example_files import one, write
 
@@ -29,15 +30,15 @@ def test_the_same_rows_from_every_format(tmp_path: Path, name: str, content: str
     [
         ("a.csv", "", "has no rows"),
         ("a.csv", "text,label\n", "has no rows"),
-        ("a.doc", "x", r"ends in \.doc; data files end in \.csv, \.tsv, \.txt, \.jsonl"),
-        ("a.csv", "message,label\nx,y\n", "no column 'text' in row 1; its columns are message, label"),
-        ("a.csv", "text,label\nx,y\n ,z\n", "the text of row 2 is empty"),
-        ("a.csv", "text,label\nx,y\nx, \n", "the label of row 2 is empty"),
+        ("a.doc", "x", r"ends in \.doc; data files end in \.csv, \.tsv, \.txt, \.jsonl, \.parquet"),
+        ("a.csv", "message,label\nx,y\n", "no column 'text' in line 2; its columns are message, label .* --delimiter"),
+        ("a.csv", "text,label\nx,y\n ,z\n", "the text of line 3 is empty"),
+        ("a.csv", "text,label\nx,y\nx, \n", "the label of line 3 is empty"),
         ("a.csv", "text,label\nx,y,z\n", "line 2 has 3 fields, not 2"),
         ("a.csv", 'text,label\n"never closed,y\n', "line 2"),
         ("a.jsonl", '{"text": "x", "label": "y"}\n{oops\n', "line 2 is not JSON"),
         ("a.jsonl", "[1]\n", "line 1 is not a JSON object"),
-        ("a.jsonl", '{"text": "x", "label": null}\n', "line 1 has null for label"),
+        ("a.jsonl", '{"text": "x", "label": null}\n', "the label of line 1 is null"),
         ("a.csv", "text,label,label\nx,y,z\n", "names a column twice: text, label, label"),
         ("a.csv", b"text,label\n\xff\xfe,y\n", "is not UTF-8"),
     ],
@@ -49,4 +50,4 @@ def test_an_error_says_what_is_wrong_with_a_file(tmp_path: Path, name: str, cont
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no data file"):
-        read_rows(tmp_path / "a.csv", readers=READERS, header=None, quoted=True)
+        read_rows(tmp_path / "a.csv", readers=READERS, form=FileFormat())

@@ -18,8 +18,9 @@ def test_ctrl_c_in_the_middle_of_an_epoch_keeps_a_checkpoint_that_resumes_to_the
     recipe = replace(recipe, length_bucketing=bucketing)
     train(replace(recipe, out=str(tmp_path / "whole")))
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match="after step 7; repeat the command with --resume"):
+    with pytest.raises(Interrupted, match="after step 7; repeat the command with --resume") as stopped:
         train(recipe, callbacks=[Signal(step=6, number=number)])
+    assert stopped.value.signal == number
     assert signal.getsignal(number) is before
     assert whole_checkpoints(Path(recipe.out))[-1].name == "checkpoint-7"
     assert not (Path(recipe.out) / "results.json").exists()

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 from adamix_train.artifacts.checkpoint import read_card, whole_checkpoints, write_card
 from adamix_train.errors import CheckpointError, RecipeError
 from adamix_train.recipe.recipe import Recipe
-from adamix_train.run.run_folder import check_same
+from adamix_train.run.run_folder import check_recipe, check_same
 from adamix_train.run.train import train
 
 
@@ -66,3 +67,16 @@ def test_a_checkpoint_that_does_not_say_its_device_is_taken(finished_run: Recipe
     card = read_card(step)
     write_card(step, replace(card, device=""))
     check_same(card, step)
+
+
+def test_a_run_is_resumed_from_another_folder(
+    finished_run: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose recipe was stored with relative paths, by an earlier version."""
+    stored = json.loads((Path(finished_run.out) / "recipe.json").read_text())
+    monkeypatch.chdir(Path(finished_run.train_file or "").parent)
+    name = Path(finished_run.train_file or "").name
+    check_recipe(replace(finished_run, train_file=name, test_file=name), stored, tmp_path)
+    check_recipe(finished_run, stored | {"train_file": name}, tmp_path)
+    with pytest.raises(RecipeError, match="train_file is"):
+        check_recipe(replace(finished_run, train_file="other.csv"), stored, tmp_path)

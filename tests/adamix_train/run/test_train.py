@@ -1,3 +1,4 @@
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -42,11 +43,16 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(recipe: 
     assert_equal(weights(recipe.out), weights(tmp_path / "whole"))
 
 
-def test_a_run_is_not_resumed_with_more_processes_in_silence(recipe: Recipe) -> None:
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_run_is_not_resumed_with_another_number_of_processes_in_silence(recipe: Recipe, processes: int) -> None:
     with pytest.raises(Interrupted):
         train(recipe, callbacks=[Signal(step=6, number=signal.SIGINT)])
-    (whole_checkpoints(Path(recipe.out))[-1] / "rng_state_0.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="was written by fewer processes: resume it with as many"):
+    first = whole_checkpoints(Path(recipe.out))[-1] / "rng_state_0.safetensors"
+    if processes:
+        shutil.copy(first, first.with_name("rng_state_1.safetensors"))
+    else:
+        first.unlink()
+    with pytest.raises(CheckpointError, match=f"was written by {processes} processes and this run has 1: resume it"):
         train(recipe, resume=True)
 
 

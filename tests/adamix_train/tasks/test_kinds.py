@@ -16,13 +16,13 @@ def test_a_label_outside_the_table_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "name", "content", "message"),
     [
-        ("regression", "a.csv", "text,score\nA,high\n", "row 1: score 'high' is not a finite number"),
-        ("regression", "a.csv", "text,score\nA,nan\n", "row 1: score 'nan' is not a finite number"),
-        ("generation", "a.csv", "input,target\nA,B\nC, \n", "the target of row 2 is empty"),
+        ("regression", "a.csv", "text,score\nA,high\n", "line 2: score 'high' is not a finite number"),
+        ("regression", "a.csv", "text,score\nA,nan\n", "line 2: score 'nan' is not a finite number"),
+        ("generation", "a.csv", "input,target\nA,B\nC, \n", "the target of line 3 is empty"),
         ("web_nlg", "a.json", '{"entries": [{"1": {}}]}', "the file does not have the structure of WebNLG"),
         ("dart", "a.json", "[1]", "the file does not have the structure of DART"),
         ("dart", "a.json", "[", "Expecting value"),
-        ("mrpc", "a.txt", "label\tsentence1\nx\ty\n", "no column 'sentence2' in row 1"),
+        ("mrpc", "a.txt", "label\tsentence1\nx\ty\n", "no column 'sentence2' in line 2"),
     ],
 )
 def test_an_error_names_the_row_of_a_bad_target(

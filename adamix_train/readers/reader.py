@@ -1,0 +1,40 @@
+"""The reader of a data file: what it takes and what it yields."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+Header = tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Named values, and where they are."""
+
+    values: dict[str, Any]
+    """Column → value as the file has it: a text, or what JSON and Parquet know besides; None where there is none."""
+    place: str
+    """Place in the file, for errors, such as `line 7`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFormat:
+    """Properties of a file that it does not state itself."""
+
+    header: Header = None
+    """Column names of a file without a header line."""
+    quoted: bool = True
+    """Quotation marks can be syntax; False reads tab-separated files as GLUE's loader does: they are text, and a row
+    may lack its last fields, which are None."""
+    delimiter: str | None = None
+    """Character between two fields; None decides from the first line."""
+
+
+Reader = Callable[[Path, FileFormat], Iterator[Row]]
+"""Yields the rows of a file; raises ValueError, which names the place, where it is malformed."""
+
+
+def open_text(file: Path) -> TextIO:
+    """Open a UTF-8 file, with or without a byte order mark, and keep its line ends."""
+    return file.open(encoding="utf-8-sig", newline="")

@@ -1,0 +1,108 @@
+"""Read rows from files whose fields are separated by a character: CSV, TSV, and what is named so."""
+
+import csv
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from adamix_train.readers.reader import FileFormat, Reader, Row, open_text
+from adamix_train.readers.tab_quotes import split_line, uses_quotes
+
+csv.field_size_limit(1 << 24)
+TAB = "\t"
+DELIMITERS = {",": "commas", ";": "semicolons", TAB: "tabs", "|": "bars"}
+"""Delimiters that are recognised → their names."""
+EXCEL = "sep="
+"""Beginning of a first line that names the delimiter."""
+logger = logging.getLogger(__name__)
+
+
+def separated(suffix_delimiter: str) -> Reader:
+    """Return a reader of files that are separated by `suffix_delimiter`, unless their first line says another."""
+
+    def read(file: Path, form: FileFormat) -> Iterator[Row]:
+        with open_text(file) as stream:
+            lines = list(stream)
+        start = 0
+        delimiter = form.delimiter
+        if lines and lines[0].startswith(EXCEL) and len(lines[0].rstrip("\r\n")) == len(EXCEL) + 1:
+            start, delimiter = 1, delimiter or lines[0][len(EXCEL)]
+        if delimiter is None:
+            delimiter = _recognised(lines, suffix_delimiter) if form.header is None else suffix_delimiter
+        if delimiter == TAB:
+            numbered = _tab_separated(lines, start, quoted=form.quoted)
+        else:
+            numbered = _character_separated(lines, start, delimiter)
+        yield from _rows(numbered, form, delimiter)
+
+    return read
+
+
+def _recognised(lines: Sequence[str], suffix_delimiter: str) -> str:
+    """Return the suffix's own delimiter if it splits the header line, otherwise the one that splits it most."""
+    header = lines[0] if lines else ""
+    if not header.strip():
+        return suffix_delimiter
+    counts = {one: len(next(csv.reader([header], delimiter=one))) for one in (suffix_delimiter, *DELIMITERS)}
+    return suffix_delimiter if counts[suffix_delimiter] > 1 else max(counts, key=lambda one: counts[one])
+
+
+def _rows(numbered: Iterator[tuple[int, list[str]]], form: FileFormat, delimiter: str) -> Iterator[Row]:
+    columns = form.header
+    for number, fields in numbered:
+        if columns is None:
+            columns = tuple(name.strip() for name in fields)
+            if len(set(columns)) < len(columns):
+                raise ValueError(f"the header names a column twice: {', '.join(columns)}")
+            continue
+        if tuple(fields) == columns:
+            continue
+        if len(fields) != len(columns) and form.quoted:
+            name = DELIMITERS.get(delimiter, repr(delimiter))
+            raise ValueError(
+                f"line {number} has {len(fields)} fields, not {len(columns)} (separated by {name}: name another "
+                "character with --delimiter; a text with such a character in it is quoted in CSV)"
+            )
+        missing = [None] * (len(columns) - len(fields))
+        yield Row(dict(zip(columns, [*fields, *missing], strict=False)), f"line {number}")
+
+
+def _tab_separated(lines: Sequence[str], start: int, *, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and fields: one row a line, always."""
+    texts = [line.rstrip("\r\n") for line in lines[start:]]
+    syntax = quoted and uses_quotes(texts)
+    for number, line in enumerate(texts, start + 1):
+        if line:
+            yield number, split_line(line) if syntax else line.split(TAB)
+
+
+def _character_separated(lines: Sequence[str], start: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line's number and the fields of each record; a quoted field may hold line ends."""
+    header = next(csv.reader(lines[start : start + 1], delimiter=delimiter), [])
+    spaced = len(header) > 1 and all(name.startswith(" ") for name in header[1:])
+    records = csv.reader(lines[start:], delimiter=delimiter, strict=True, skipinitialspace=spaced)
+    first, warned = start + 1, False
+    try:
+        for fields in records:
+            last = start + records.line_num
+            if fields:
+                if last > first and not warned:
+                    warned = _warn_of_rows(lines[first - 1 : last], first, delimiter, len(header))
+                yield first, fields
+            first = last + 1
+    except csv.Error as error:
+        raise ValueError(f"line {first}: {error}, in the record that begins here") from error
+
+
+def _warn_of_rows(lines: Sequence[str], first: int, delimiter: str, count: int) -> bool:
+    """Warn if a record over several lines looks like several rows, which a single quotation mark has joined."""
+    joined = all(line.count(delimiter) == count - 1 for line in lines)
+    if joined:
+        logger.warning(
+            "lines %d to %d are one row, as a quoted field goes on over line ends; each of them looks like a row: if "
+            "they are, double the quotation mark in line %d and quote its field",
+            first,
+            first + len(lines) - 1,
+            first,
+        )
+    return joined
