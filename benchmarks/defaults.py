@@ -50,7 +50,7 @@ class DataSet:
     base: str = "minilm"
     steps: tuple[int, ...] = STEPS
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """What a user has to say in any case."""
+    """Fields that a user has to give in any case."""
 
 
 @dataclass(frozen=True, kw_only=True)

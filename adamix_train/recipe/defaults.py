@@ -30,7 +30,7 @@ at 16 rows a step. They grow with the square root of the rows in a step, as Adam
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """What the defaults depend on beside the recipe."""
+    """Facts that the defaults depend on, beside the recipe."""
 
     rows: int
     """Training examples."""

@@ -1,15 +1,13 @@
 """A training run as data."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
-from adamix_train.errors import RecipeError
 from adamix_train.mixture.kinds import KINDS
 from adamix_train.mixture.shape import SHARES
 from adamix_train.peft_method.target_modules import SITES
-from adamix_train.recipe.average import Average
+from adamix_train.recipe.checks import check
 from adamix_train.tasks.table import TASKS
 
 METHODS = ("adamix", "peft-lora", "head", "full")
@@ -18,8 +16,6 @@ VIEWS = ("first", "both")
 COLLAPSES = ("uniform", "learned", "greedy-soup")
 PRECISIONS = ("fp32", "bf16", "fp16")
 CHOSEN = "chosen from the rows, the adapter and the base, and printed"
-DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|"}
-"""Name of a delimiter → the character."""
 CLASS_WEIGHTS = ("balanced",)
 REPORTING = ("report_to", "out", "eval_batch_size")
 """Fields that a resumed run may change."""
@@ -205,84 +201,4 @@ class Recipe:
     report_to: str = _field("where to log, separated by commas: tensorboard, wandb, … or none", "tensorboard")
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value, choices = getattr(self, item.name), item.metadata["choices"]
-            if isinstance(value, float) and not math.isfinite(value):
-                raise RecipeError(f"{item.name} is {value}; it must be a finite number")
-            if choices and value not in choices and not (value is None and item.default is None):
-                raise RecipeError(f"{item.name} is {value!r}; known are {', '.join(choices)}")
-        for name in POSITIVE:
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise RecipeError(f"{name} is {value}; it must be positive")
-        for name in NOT_NEGATIVE:
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise RecipeError(f"{name} is {value}; it must not be negative")
-        for name in ("warmup_ratio", "lora_dropout", "label_smoothing", "consistency_from", "split_after"):
-            if getattr(self, name) >= 1:
-                raise RecipeError(f"{name} is {getattr(self, name)}; it must be below 1")
-        if not 0 < self.validation_share < 1:
-            raise RecipeError(f"validation_share is {self.validation_share}; it must be between 0 and 1")
-        if self.prompt is not None and "{input}" not in self.prompt:
-            raise RecipeError(f"prompt is {self.prompt!r}; it must contain {{input}}, where the input goes")
-        if self.delimiter is not None and len(DELIMITERS.get(self.delimiter, self.delimiter)) != 1:
-            raise RecipeError(f"delimiter is {self.delimiter!r}; it takes one character, or {', '.join(DELIMITERS)}")
-        if self.seed >= 1 << 32:
-            raise RecipeError(f"seed is {self.seed}; it must be below {1 << 32}")
-        if self.average is not None:
-            Average.parse(self.average)
-        if conflict := _conflict(self):
-            raise RecipeError(conflict)
-        if unknown := [site for site in (self.sites or "").split(",") if site and site not in SITES]:
-            raise RecipeError(f"sites names {unknown[0]!r}; known are {', '.join(SITES)}")
-
-
-def _conflict(recipe: Recipe) -> str | None:
-    """Return what is wrong with two fields that contradict each other."""
-    one_route = recipe.routing == "fixed"
-    if one_route and recipe.collapse != "uniform":
-        return (
-            f"collapse is {recipe.collapse}, but a fixed route trains one module of each mixture, so there are no "
-            "modules to weigh: leave --collapse out, or choose another --routing"
-        )
-    if one_route and recipe.split_after:
-        return "split_after trains one module and then all, but a fixed route trains one: choose another --routing"
-    wide, plain = recipe.expand_rank, recipe.method == "adamix" and recipe.kind == "lora" and recipe.num_modules == 1
-    if wide is not None and not (plain and wide > recipe.r):
-        return (
-            f"expand_rank is {wide}; it takes one LoRA, and more than its r of {recipe.r}: --kind lora --num-modules 1"
-        )
-    return None
-
-
-POSITIVE = (
-    "num_modules",
-    "r",
-    "module_rate",
-    "expand_rank",
-    "batch_size",
-    "eval_batch_size",
-    "gradient_accumulation",
-    "max_length",
-    "train_limit",
-    "shots",
-    "epochs",
-    "eval_steps",
-    "early_stopping",
-    "num_beams",
-    "max_new_tokens",
-)
-NOT_NEGATIVE = (
-    "consistency_weight",
-    "consistency_from",
-    "split_after",
-    "pull",
-    "learning_rate",
-    "weight_decay",
-    "warmup_ratio",
-    "lora_dropout",
-    "label_smoothing",
-    "no_repeat_ngram_size",
-    "seed",
-)
+        check(self)

@@ -19,7 +19,7 @@ TELLS = 0.03
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """What happened in a run."""
+    """Losses and metrics of a run, and the data that they were measured on."""
 
     recipe: Recipe
     kind: str

@@ -1,4 +1,4 @@
-"""What happens to the modules of a mixture between steps: they are split off one module, and pulled to their mean."""
+"""Changes of modules between steps: they are split off one module, and pulled to their mean."""
 
 from typing import Any
 

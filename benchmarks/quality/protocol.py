@@ -57,7 +57,7 @@ STAGES = (
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Result:
-    """What is kept of a run."""
+    """Settings and measurements of a run."""
 
     task: str
     passes: int

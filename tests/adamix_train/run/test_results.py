@@ -46,6 +46,13 @@ def test_a_classifiers_results_by_label_agree_with_its_accuracy(recipe: Recipe, 
     assert (Path(recipe.out) / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_lowest_loss_can_select_the_checkpoint(recipe: Recipe) -> None:
+    results = train(replace(recipe, metric="loss", epochs=4, learning_rate=0.2))
+    losses = {one["step"]: one["eval_loss"] for one in results["history"] if "eval_loss" in one}
+    assert results["best_step"] == min(losses, key=lambda step: losses[step])
+    assert read_card(Path(recipe.out)).metric == "accuracy"
+
+
 def test_a_named_metric_selects_the_checkpoint(recipe: Recipe) -> None:
     train(replace(recipe, metric="macro_f1"))
     out = Path(recipe.out)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import TrainerState
 
+from adamix_train.recipe.defaults import Situation, complete
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
 from adamix_train.training.arguments import training_arguments
@@ -36,7 +37,8 @@ TABLES: list[tuple[str, Table, int]] = [
 
 
 def make_trainer(metric: str, out: Path) -> AdaMixTrainer:
-    arguments = training_arguments(Recipe(base="here", out=str(out), report_to="none"), CLASSIFICATION, metric)
+    recipe = complete(Recipe(base="here", out=str(out), report_to="none"), Situation(rows=10, width=8)).recipe
+    arguments = training_arguments(recipe, CLASSIFICATION, metric)
     return AdaMixTrainer(model=tiny_model("bert"), args=arguments, eval_dataset=[{"input_ids": [1], "labels": 0}])
 
 
