@@ -19,11 +19,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 LONGEST = (
     "test_sst2.py",
-    "test_encoder.py",
     "test_readme.py",
-    "test_export.py",
-    "test_probes.py",
     "test_quickstart.py",
+    "test_encoder.py",
+    "test_serve_alone.py",
+    "test_decoder.py",
+    "test_export.py",
 )
 """Files that take minutes, the longest first; begun last, one of them would run on alone."""
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -13,6 +14,8 @@ from adamix_export.cli import main
 from adamix_export.parity.bounds import Check
 from adamix_export.parity.report import Parity
 from adamix_export.parity.verification import verify
+from adamix_export.pipeline import export as pipeline
+from adamix_export.pipeline.bundle_parts import BundleBuild, write_model
 from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import Options
 from adamix_train.recipe.recipe import Recipe
@@ -72,11 +75,12 @@ def generative(writing_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 class Exports:
-    """Exports by their arguments, each made once and verified."""
+    """Exports by their arguments, each made once and verified; a graph is traced once, whatever the options."""
 
     def __init__(self, new_folder: Callable[[], Path]) -> None:
         self.new_folder = new_folder
         self.made: dict[tuple[object, ...], tuple[Path, dict[str, Parity]]] = {}
+        self.traced: dict[tuple[object, ...], Path] = {}
 
     def __call__(self, shape: str, *checkpoints: Path | str, **options: object) -> Path:
         """The folder of an export, which no test may change."""
@@ -86,8 +90,24 @@ class Exports:
         key = (shape, *map(str, checkpoints), *sorted((name, str(value)) for name, value in options.items()))
         if key not in self.made:
             out = self.new_folder() / "out"
-            self.made[key] = (out, run_export(out, shape, *checkpoints, **options))
+            self.made[key] = (out, self.run(out, shape, *checkpoints, **options))
         return self.made[key]
+
+    def run(self, out: Path, shape: str, *checkpoints: Path | str, **options: object) -> dict[str, Parity]:
+        """Export to `out`, with the graph that an earlier export of the same checkpoints has traced."""
+        with patch.object(pipeline, "write_model", self.write_model):
+            return run_export(out, shape, *checkpoints, **options)
+
+    def write_model(self, build: BundleBuild) -> None:
+        """Write what `write_model` writes of this shape and these checkpoints, which no option changes."""
+        key = (build.shape, *((checkpoint.folder, checkpoint.weights) for checkpoint in build.checkpoints))
+        if key not in self.traced:
+            before = set(build.folder.iterdir())
+            write_model(build)
+            self.traced[key] = self.new_folder()
+            for file in set(build.folder.iterdir()) - before:
+                shutil.copy(file, self.traced[key])
+        shutil.copytree(self.traced[key], build.folder, dirs_exist_ok=True)
 
 
 def run_export(out: Path, shape: str, *checkpoints: Path | str, **options: object) -> dict[str, Parity]:
@@ -110,14 +130,22 @@ Export = Callable[..., dict[str, Parity]]
 
 @pytest.fixture
 def export(exported: Exports, tmp_path: Path) -> Export:
-    """Put a copy of an export into a folder of the test's own; `fresh` exports there, for what a test patches or sees
-    fail."""
+    """Put a copy of an export into a folder of the test's own.
+
+    `fresh` exports there, for what a test patches or sees fail. So does `again`, but for the graph, which is that of
+    earlier exports: for what a test patches or sees fail after tracing.
+    """
 
     def run(
-        shape: str, *checkpoints: Path | str, out: str = "out", fresh: bool = False, **options: object
+        shape: str,
+        *checkpoints: Path | str,
+        out: str = "out",
+        fresh: bool = False,
+        again: bool = False,
+        **options: object,
     ) -> dict[str, Parity]:
-        if fresh:
-            return run_export(tmp_path / out, shape, *checkpoints, **options)
+        if fresh or again:
+            return (run_export if fresh else exported.run)(tmp_path / out, shape, *checkpoints, **options)
         folder, reports = exported.get(shape, *checkpoints, **options)
         shutil.copytree(folder, tmp_path / out)
         return reports

@@ -4,7 +4,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,10 +42,8 @@ def test_both_adapters_work_and_serving_changes_no_answer(table: dict[str, Any])
 
 def test_a_second_run_reuses_what_is_there(table: dict[str, Any], out: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-    started = time.monotonic()
     result = subprocess.run([*DEMO, str(out)], capture_output=True, text=True)
     assert result.returncode == 0
-    assert time.monotonic() - started < 60
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
     assert "training" not in result.stderr
 

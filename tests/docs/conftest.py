@@ -17,11 +17,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from adamix_export.cli import main as adamix_export
 
     place = tmp_path_factory.mktemp("workspace")
-    encoder = make_encoder(_new(place / "models/my-encoder"), "bert", max_position_embeddings=256)
+    encoder = make_encoder(_new(place / "models/my-encoder"), "bert", num_hidden_layers=1, max_position_embeddings=256)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(encoder)
     tokenizer.model_max_length = 256
     tokenizer.save_pretrained(encoder)
-    decoder = make_writer(_new(place / "models/my-decoder"), "llama")
+    decoder = make_writer(_new(place / "models/my-decoder"), "llama", num_hidden_layers=1)
     for name in ("train", "test"):
         _write_messages(_new(place / "data") / f"{name}.csv")
     test = str(place / "data/test.csv")

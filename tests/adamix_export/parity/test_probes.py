@@ -1,7 +1,6 @@
 """A bundle tokenizes as the run did, whatever its base's tokenizer does to a text."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,11 +36,15 @@ TEXTS = [SHORT, LONG, "it is a great, fine shop", f"{LONG} {LONG}"]
 
 
 def make_base(folder: Path, **settings: Any) -> Path:
-    """Make a base whose tokenizer_config.json says something more."""
-    make_encoder(folder, "bert")
-    file = folder / "tokenizer_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    """Make a base of one layer whose tokenizer_config.json says something more."""
+    make_encoder(folder, "bert", num_hidden_layers=1)
+    configure_tokenizer(folder, **settings)
     return folder
+
+
+def configure_tokenizer(base: Path, **settings: Any) -> None:
+    file = base / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
 
 
 def seal_run(run: Path) -> None:
@@ -61,17 +64,21 @@ def pytorch(run: Path, base: Path, rows: list[tuple[str, ...]]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("settings", [{"truncation_side": "left"}, {"padding_side": "left"}, {"do_lower_case": False}])
-@pytest.mark.parametrize("task", ["classification", "pair-classification"])
 def test_a_bundle_answers_as_the_run_whatever_the_tokenizer_does(
-    task: str, settings: dict[str, Any], export: Export, tmp_path: Path
+    settings: dict[str, Any], export: Export, tmp_path: Path
 ) -> None:
+    """Texts and pairs of texts, each kind through an adapter of its own."""
     base = make_base(tmp_path / "base", **settings)
-    run = mixture(tmp_path / "run", base, task=task, max_length=LENGTH)
-    assert export("merged", run)["run"].passed
-    rows = [(text,) for text in TEXTS] if task == "classification" else list(zip(TEXTS, TEXTS[::-1], strict=True))
-    texts = [row[0] if len(row) == 1 else (row[0], row[1]) for row in rows]
-    found = np.stack([one.logits for one in Classifier(tmp_path / "out", provider="cpu")(texts)])
-    np.testing.assert_allclose(found, pytorch(run, base, rows), atol=1e-4)
+    text = mixture(tmp_path / "text", base, max_length=LENGTH)
+    pair = mixture(tmp_path / "pair", base, task="pair-classification", max_length=LENGTH, seed=1)
+    reports = export("bank", text, pair)
+    assert reports["text"].passed and reports["pair"].passed
+    classifier = Classifier(tmp_path / "out", provider="cpu")
+    pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
+    found = np.stack([one.logits for one in classifier(TEXTS, adapter="text")])
+    np.testing.assert_allclose(found, pytorch(text, base, [(one,) for one in TEXTS]), atol=1e-4)
+    found = np.stack([one.logits for one in classifier(pairs, adapter="pair")])
+    np.testing.assert_allclose(found, pytorch(pair, base, pairs), atol=1e-4)
 
 
 def test_the_direction_is_in_the_tokenizer_file_and_an_adapter_of_another_is_refused(
@@ -84,7 +91,7 @@ def test_the_direction_is_in_the_tokenizer_file_and_an_adapter_of_another_is_ref
         tokenizer.save_pretrained(run)
         seal_run(run)
         export("bank", run, out=f"{side}-bank")
-        export("adapter", run, out=f"{side}-adapter")
+    export("adapter", tmp_path / "left", out="left-adapter")
     files = [Tokenizer.from_file(str(tmp_path / f"{side}-bank" / TOKENIZER)).truncation for side in ("left", "right")]
     assert files[0]["direction"] == "left"
     assert files[1] is None, "as bundles were before"
@@ -132,15 +139,16 @@ def test_a_tokenizer_that_splits_special_tokens_is_refused(export: Export, tmp_p
         export("merged", mixture(tmp_path / "run", base))
 
 
-@pytest.mark.parametrize("family", ["gpt2", "t5"])
+ONE_LAYER = {"gpt2": {"n_layer": 1}, "t5": {"num_layers": 1}}
+
+
+@pytest.mark.parametrize("family", ONE_LAYER)
 def test_prompts_are_made_as_in_training_whatever_the_tokenizer_truncates(
     family: str, export: Export, tmp_path: Path
 ) -> None:
     """A prompt loses its beginning, or before an encoder the end of its text: the tokenizer does not decide it."""
-    base = make_writer(tmp_path / "base", family)
-    shutil.copytree(base, tmp_path / "left")
-    file = tmp_path / "left" / "tokenizer_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "truncation_side": "left"}))
-    run = mixture(tmp_path / "run", tmp_path / "left", task="generation", max_length=LENGTH, max_new_tokens=8)
+    base = make_writer(tmp_path / "base", family, **ONE_LAYER[family])
+    configure_tokenizer(base, truncation_side="left")
+    run = mixture(tmp_path / "run", base, task="generation", max_length=LENGTH, max_new_tokens=8)
     assert export("merged", run)["run"].passed
     assert Tokenizer.from_file(str(tmp_path / "out" / TOKENIZER)).truncation is None

@@ -90,10 +90,16 @@ def test_a_packed_bank_gives_each_rows_own_logits(
     compare(tmp_path / "out", runs, TOLERANCES[precision])
 
 
-def test_both_graphs_share_their_weights(export: Export, tmp_path: Path) -> None:
-    run = mixture(tmp_path / "run", make_encoder(tmp_path / "base", "bert", hidden_size=64, intermediate_size=128))
-    export("merged", run, packed=True)
-    export("merged", run, out="padded")
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose weights take more room than its graph."""
+    folder = tmp_path_factory.mktemp("wide")
+    return mixture(folder / "run", make_encoder(folder / "base", "bert", hidden_size=64, intermediate_size=128))
+
+
+def test_both_graphs_share_their_weights(wide: Path, export: Export, tmp_path: Path) -> None:
+    export("merged", wide, packed=True)
+    export("merged", wide, out="padded")
     bundle = open_bundle(tmp_path / "out")
     assert set(bundle.manifest.files) - set(open_bundle(tmp_path / "padded").manifest.files) == {"packed.onnx"}
     assert bundle.packed is not None
@@ -103,11 +109,12 @@ def test_both_graphs_share_their_weights(export: Export, tmp_path: Path) -> None
     assert ops["RestorePadding"] == 0
 
 
-def test_a_reader_that_does_not_know_packed_graphs_opens_the_padded_one(export: Export, tmp_path: Path) -> None:
+def test_a_reader_that_does_not_know_packed_graphs_opens_the_padded_one(
+    wide: Path, export: Export, tmp_path: Path
+) -> None:
     """The manifest has no field for it: the list of files names it, as it names every file."""
-    run = mixture(tmp_path / "run", make_encoder(tmp_path / "base", "bert"))
-    export("merged", run, packed=True)
-    export("merged", run, out="padded")
+    export("merged", wide, packed=True)
+    export("merged", wide, out="padded")
     fields = [json.loads((tmp_path / name / "bundle.json").read_text()).keys() for name in ("out", "padded")]
     assert fields[0] == fields[1]
 

@@ -8,7 +8,7 @@ from tests.adamix_train.conftest import make_writer
 from tests.fixtures.random_checkpoints import make_encoder, mixture
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A checkpoint of every kind of model, wide enough for its matrices to be worth a smaller precision."""
     wide = {"hidden_size": 64, "intermediate_size": 128}

@@ -26,10 +26,10 @@ def test_int4_is_calibrated_on_the_texts_that_are_given(
     monkeypatch.setattr(weight_only, "gptq_blocks", observed)
     data = tmp_path / "texts.csv"
     data.write_text("input,target\n" + "".join(f"parcel {word},the parcel was {word}\n" for word in ("good", "bad")))
-    export("bank", runs["generation"], precision="int4", calibration=data, fresh=True)
+    export("bank", runs["generation"], precision="int4", calibration=data, again=True)
     assert len(seen) == 2 * 3
     assert all(gram.shape[0] == gram.shape[1] and np.trace(gram) > 0 for gram in seen)
     assert "name some with --calibration-data" not in caplog.text
-    export("bank", runs["generation"], precision="int4", out="nearest", fresh=True)
+    export("bank", runs["generation"], precision="int4", out="nearest", again=True)
     assert len(seen) == 2 * 3
     assert "name some with --calibration-data" in caplog.text

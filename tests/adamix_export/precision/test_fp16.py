@@ -30,7 +30,7 @@ TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "t
 def test_what_is_not_yet_known_of_fp16_is_said(
     runs: dict[str, Path], export: Export, caplog: pytest.LogCaptureFixture
 ) -> None:
-    export("merged", runs["classification"], precision="fp16", fresh=True)
+    export("merged", runs["classification"], precision="fp16", again=True)
     assert "fp16: intended for GPUs and not yet tested on one" in caplog.text
 
 

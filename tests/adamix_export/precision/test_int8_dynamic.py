@@ -36,7 +36,7 @@ def test_a_graph_that_loses_too_much_is_refused(
 
     monkeypatch.setattr(int8_dynamic, "quantize_columns", broken)
     with pytest.raises(ParityError, match=r"logits differ by up to .* \(at least 97%\).*nothing was written"):
-        export("merged", runs["classification"], precision="int8", fresh=True)
+        export("merged", runs["classification"], precision="int8", again=True)
     assert not (tmp_path / "out").exists()
 
 

@@ -9,11 +9,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.converters.table import convert
 from adamix_export.errors import ParityError
-from adamix_export.pipeline.export import export_bank
-from adamix_export.pipeline.options import Options
 from adamix_export.tasks import classification
 from adamix_train.artifacts.checkpoint import read_card
 from adamix_train.base_model.load import load_base
@@ -21,7 +18,7 @@ from adamix_train.tasks.table import TASKS
 from adamix_train.training.objectives import OBJECTIVES
 from serve.classification.classifier import Classifier
 from serve.errors import InputError
-from tests.adamix_export.conftest import Export
+from tests.adamix_export.conftest import Export, Exports
 from tests.fixtures.random_checkpoints import make_encoder, mixture
 
 pytestmark = pytest.mark.slow
@@ -33,7 +30,7 @@ MANY = tuple(f"intent {index:02}" for index in range(77))
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_encoder(tmp_path_factory.mktemp("base"), "bert")
+    return make_encoder(tmp_path_factory.mktemp("base"), "bert", num_hidden_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +71,8 @@ def pytorch(checkpoint: Path, base: Path, rows: list[str] | list[tuple[str, str]
 
 
 @pytest.fixture(scope="module")
-def bank(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Classifier:
-    out = tmp_path_factory.mktemp("bank") / "out"
-    export_bank([open_checkpoint(str(run)) for run in runs.values()], out, Options(), lambda stage: None)
-    return Classifier(out, provider="cpu")
+def bank(runs: dict[str, Path], exported: Exports) -> Classifier:
+    return Classifier(exported("bank", *runs.values()), provider="cpu")
 
 
 def test_one_bank_holds_two_labels_77_labels_pairs_and_scores(
@@ -130,14 +125,14 @@ def test_pairs_and_texts_are_told_apart(bank: Classifier) -> None:
         bank([("good", "bad")], adapter="tone")
 
 
-@pytest.mark.slow
-def test_an_adapter_says_what_it_takes_and_gives(runs: dict[str, Path], export: Export, tmp_path: Path) -> None:
-    export("adapter", runs["alike"])
-    card = json.loads((tmp_path / "out" / "adapter.json").read_text())
-    assert (card["pairs"], card["regression"], card["labels"]) == (True, True, ["score"])
-    export("adapter", runs["tone"], out="tone")
-    card = json.loads((tmp_path / "tone" / "adapter.json").read_text())
-    assert (card["pairs"], card["regression"], card["labels"]) == (False, False, ["negative", "positive"])
+@pytest.mark.parametrize(
+    ("name", "says"), [("alike", (True, True, ["score"])), ("tone", (False, False, ["negative", "positive"]))]
+)
+def test_an_adapter_says_what_it_takes_and_gives(
+    name: str, says: tuple[bool, bool, list[str]], bank: Classifier
+) -> None:
+    card = json.loads((bank.bundle.folder / "adapters" / name / "adapter.json").read_text())
+    assert (card["pairs"], card["regression"], card["labels"]) == says
 
 
 def test_parity_measures_pairs_and_scores_on_their_data(
@@ -160,7 +155,7 @@ def test_a_score_that_is_off_fails_the_export(
     right = classification.logits
     monkeypatch.setattr(classification, "logits", lambda source, rows: right(source, rows) + 2e-4)
     with pytest.raises(ParityError, match=r"differ by up to 2\.0.e-04 .* 0\.00% of 4 labels"):
-        export("merged", runs["stars"], fresh=True)
+        export("merged", runs["stars"], again=True)
     assert not (tmp_path / "out").exists()
 
 

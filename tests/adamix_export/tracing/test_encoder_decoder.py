@@ -164,7 +164,7 @@ def test_a_bundle_whose_encoder_was_swapped_is_not_served(
     checkpoints: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:
     export("merged", f"task={checkpoints['lora']}")
-    export("bank", f"task={checkpoints['lora']}", out="bank")
+    export("bank", *(f"{kind}={folder}" for kind, folder in checkpoints.items()), out="bank")
     bundle, other = (open_bundle(tmp_path / name) for name in ("out", "bank"))
     assert bundle.encoder is not None and other.encoder is not None
     bundle.encoder.write_bytes(other.encoder.read_bytes())

@@ -22,15 +22,15 @@ from serve.adapters.bank import Bank
 from serve.bundle.adapter import Adapter
 from serve.bundle.reader import open_bundle
 from serve.classification.classifier import Classifier
+from serve.engine import Prediction
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
-FLOOR = 0.80
-"""Dev accuracy that this budget must pass; it reaches 0.823.
+FLOOR = 0.755
+"""Dev accuracy that this budget must pass; it reaches 0.780.
 
-Measured below the floor: zero adapters under the trained head (0.558), projections that do not belong together (0.372),
-a mixture of which routing trained one module only (0.783). What the floor cannot tell, because it costs little or
-nothing in accuracy (the first module alone 0.830, random routes in evaluation 0.806 to 0.820, sums in the place of
-means 0.815), the comparisons of logits tell.
+Measured below the floor: zero adapters under the trained head (0.555), projections that do not belong together (0.607),
+a mixture of which routing trained one module only (0.732), sums in the place of means (0.718). What the floor cannot
+tell, because it costs little in accuracy (the first module alone 0.760), the comparisons of logits tell.
 """
 
 
@@ -50,16 +50,23 @@ def server(bundles: Path) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def answers(bank: Classifier, dev: list[Example]) -> list[Prediction]:
+    """Answers of the bank to the whole dev file."""
+    return bank([example.texts[0] for example in dev], adapter="houlsby")
+
+
 def accuracy(labels: list[str], dev: list[Example]) -> float:
     return float(np.mean([label == example.target for label, example in zip(labels, dev, strict=True)]))
 
 
-def test_the_whole_dev_file_is_served_above_the_floor(bank: Classifier, dev: list[Example]) -> None:
-    answers = bank([example.texts[0] for example in dev], adapter="houlsby")
+def test_the_whole_dev_file_is_served_above_the_floor(answers: list[Prediction], dev: list[Example]) -> None:
     assert accuracy([answer.label for answer in answers], dev) > FLOOR
 
 
-def test_onnx_and_pytorch_give_equal_labels(houlsby: Path, base: Path, bank: Classifier, dev: list[Example]) -> None:
+def test_onnx_and_pytorch_give_equal_labels(
+    houlsby: Path, base: Path, answers: list[Prediction], dev: list[Example]
+) -> None:
     model = peft.PeftModel.from_pretrained(load_classifier(base, ["negative", "positive"]), houlsby).eval()
     tokenizer = AutoTokenizer.from_pretrained(houlsby)
     texts = [example.texts[0] for example in dev]
@@ -71,7 +78,7 @@ def test_onnx_and_pytorch_give_equal_labels(houlsby: Path, base: Path, bank: Cla
             )
             logits.append(model(**batch).logits.numpy())
     expected = np.concatenate(logits)
-    found = np.stack([answer.logits for answer in bank(texts, adapter="houlsby")])
+    found = np.stack([answer.logits for answer in answers])
     assert (found.argmax(-1) == expected.argmax(-1)).all()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -124,6 +131,7 @@ def broken_adapters(houlsby: Path) -> dict[str, AdapterTensors]:
 
     return {
         "zero": changed(lambda _, weight: torch.zeros_like(weight)),
+        "sums": changed(lambda _, weight: len(weight) * weight),
         "scrambled": changed(lambda name, weight: weight.flip(1) if ".down." in name else weight),
         "one module trained": changed(one_module_trained),
         "whole": collapse_checkpoint(tensors, config),
@@ -145,11 +153,11 @@ def test_the_floor_tells_broken_code(houlsby: Path, bundles: Path, dev: list[Exa
 
 
 def test_a_mixture_ships_what_one_adapter_ships(
-    houlsby: Path, bundles: Path, base: Path, sst2: Path, tmp_path: Path
+    houlsby: Path, bundles: Path, base: Path, sst2: Path, few: Path, tmp_path: Path
 ) -> None:
     from tests.integration.sst2.conftest import run, trained
 
-    plain = trained(tmp_path / "plain", base, sst2, "--num-modules", "1", "--train-limit", "64", "--epochs", "1")
+    plain = trained(tmp_path / "plain", base, sst2, few, "--num-modules", "1", "--train-limit", "64", "--epochs", "1")
     run("adamix-export", plain, tmp_path / "out", "--parity-rows", "50")
     graphs = [
         onnx.load(folder / "model.onnx", load_external_data=False).graph
