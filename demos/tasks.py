@@ -13,8 +13,8 @@ TASKS: dict[str, dict[str, object]] = {
 COMMON: dict[str, object] = {
     "num_modules": 4,
     "batch_size": 16,
-    "epochs": 10,
-    "learning_rate": 4e-3,
+    "epochs": 5,
+    "learning_rate": 6e-3,
     "validation_share": 0.15,
     "max_length": 64,
 }
