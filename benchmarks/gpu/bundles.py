@@ -14,6 +14,7 @@ from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.pipeline.bundle_parts import BundleBuild, make_manifest, write_adapters, write_model
 from adamix_export.pipeline.export import UNBOUNDED
 from adamix_export.pipeline.options import Options
+from adamix_export.pipeline.packing import write_packed_graph
 from adamix_export.pipeline.rewriting import rewrite_graphs
 from adamix_export.precision.table import precision_setting
 from adamix_export.tasks.table import EXPORT_TASKS
@@ -73,6 +74,8 @@ def _write(shape: str, checkpoint: Checkpoint, out: Path) -> None:
         write_adapters(build)
         write_model(build)
         rewrite_graphs(build, precision_setting(FP16, objective), Options(precision=FP16), lambda stage: None)
+        if shape == "merged" and build.task.can_be_packed:
+            write_packed_graph(folder)
         manifest = make_manifest(build, precision=FP16, spare_slots=0)
         write_manifest(folder, replace(manifest, canary_tolerance=UNBOUNDED))
 

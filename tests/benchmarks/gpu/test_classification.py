@@ -22,8 +22,10 @@ from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.torch_sides import COMPILED
 from benchmarks.support.rounds import Timing
 from serve.bundle.adapter import Adapter
+from serve.bundle.reader import Bundle
 from serve.classification.classifier import Classifier
 from serve.classification.text_tokenizer import EncodedText
+from serve.errors import BundleError
 
 CONFIG = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096}
 
@@ -93,3 +95,21 @@ def test_a_compiler_that_fails_is_named(made: Setting, monkeypatch: pytest.Monke
     *_, outcome = measure_small(made)
     (absent,) = outcome.absent
     assert (absent.peer, absent.reason) == ("torch.compile, 1x16", "torch.compile failed: no compiler")
+
+
+@pytest.mark.slow
+def test_a_packed_graph_that_fails_is_named_and_the_rest_measured(
+    made: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(bundle: Bundle, **options: object) -> Classifier:
+        if bundle.packed:
+            raise BundleError("no kernel")
+        return Classifier(bundle, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(classification, "Classifier", opened)
+    outcome = next(iter(measure_small(made)))
+    (absent,) = outcome.absent
+    assert (absent.peer, absent.reason) == ("packed, mixed lengths", "no kernel")
+    sides = {row["side"] for row in outcome.rows if row["case"] == MIXED}
+    assert sides == {"masked", "padded", "engine, sorted", "pytorch, padded"}
+    assert "mixed" not in outcome.figures
