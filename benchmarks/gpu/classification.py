@@ -50,8 +50,8 @@ ENGINE, EAGER_PADDED = "engine, sorted", "pytorch, padded"
 NOTES = (
     "Milliseconds are of a batch, from token ids on the host to logits on the host.",
     "In mixed lengths they are of all texts: packed, masked and padded in batches of 64 in the order of arrival. "
-    "Packed runs the graph without padding (on a CPU, which has no kernels for it, the masked one); padded fills every row up "
-    "to its batch's longest. The engine tokenizes as well, and batches by length.",
+    "Packed runs the graph without padding, on a CPU, which has no kernels for it, the masked one; padded fills every "
+    "row up to its batch's longest. The engine tokenizes as well, and batches by length.",
 )
 
 
