@@ -15,18 +15,20 @@ from pathlib import Path
 from benchmarks.quality.findings import findings_of
 from benchmarks.quality.grid import Grid, explore
 from benchmarks.quality.plot import draw_spread
+from benchmarks.quality.protocol import STAGES, carry_out, goals_of, read_results, rows_of, write_results
 from benchmarks.quality.runs import Budget, Workshop
 from benchmarks.quality.tasks import SUBJECTS
-from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.errors import BenchmarkError, OutOfTimeError
 from benchmarks.support.harness import publish
 from benchmarks.support.machine import usable_cores, versions_of
-from benchmarks.support.report import Findings
+from benchmarks.support.report import Absent, Findings
 from demos.models import sample_model
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "scikit-learn")
 QUICK_SCALE = 0.1
 QUICK_METHODS = ("adapter", "adamix")
 ALL = "all"
+RESULTS = Path(__file__).parent.parent / "results" / "quality_protocol.json"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,7 +42,32 @@ def main(argv: list[str] | None = None) -> None:
     if unknown := [name for name in args.methods or () if name not in {*known, ALL}]:
         parser.error(f"unknown method {unknown[0]!r}; known are {', '.join(sorted(known))}")
     command = "python -m benchmarks.quality " + " ".join(sys.argv[1:] if argv is None else argv)
-    publish("quality", command, lambda: measure_quality(args), json_to=args.json)
+    measure = measure_protocol if args.protocol or args.report else measure_quality
+    publish("quality", command, lambda: measure(args), json_to=args.json)
+
+
+def measure_protocol(args: argparse.Namespace) -> Findings:
+    """Carry out the protocol as far as there is time, unless a report alone is asked for, and return what it says.
+
+    Results are written after every cell, so that they can be looked at and kept while it goes on.
+    """
+    results = read_results(args.results)
+    absent = []
+    if args.protocol:
+        deadline = math.inf if args.minutes is None else args.started + 60 * args.minutes
+        bases = {
+            task: sample_model(SUBJECTS[task].base)
+            for task in dict.fromkeys(task for stage in STAGES for task in stage.tasks)
+        }
+        workshop = Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline)
+        try:
+            for cell in carry_out(workshop):
+                results = write_results([*results, *cell], args.results)
+        except OutOfTimeError as error:
+            absent = [Absent(peer="the rest", reason=f"{error}; repeat the command, which goes on")]
+    goals = goals_of(results)
+    worst = next((str(goal) for goal in goals if not goal.met), "every goal is met")
+    return Findings(goals=goals, rows=rows_of(results), versions=versions_of(PACKAGES), worst=worst, absent=absent)
 
 
 def measure_quality(args: argparse.Namespace) -> Findings:
@@ -101,6 +128,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="one adapter and AdaMix at one rate on a tenth of the data: shows that it runs",
     )
+    parser.add_argument(
+        "--protocol",
+        action="store_true",
+        help="carry out protocol.md; of the other options it takes --runs, --jobs, --minutes and --json",
+    )
+    parser.add_argument("--report", action="store_true", help="say what the kept results of the protocol say")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file with the protocol's results")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the spread over seeds")
     parser.add_argument("--json", metavar="FILE|-", help="write one JSON object; with - to stdout, the table to stderr")
     return parser

@@ -1,14 +1,18 @@
 """The comparison of `protocol.md`: its runs in their order, and what they say."""
 
+import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from adamix_train.artifacts.atomic_write import write_json
 from benchmarks.quality.methods import CLASSIFIERS
 from benchmarks.quality.runs import Budget, Run, Workshop
 from benchmarks.quality.tasks import SUBJECTS
+from benchmarks.support.errors import BenchmarkError
 from benchmarks.support.report import Goal, Row
 
 CANDIDATE = "shares"
@@ -77,8 +81,8 @@ def run_of(task: str, passes: int, method: str, rate: float, seed: int) -> Run:
     return Run(subject=task, method=method, rate=rate, seed=seed, budget=budget, precision="bf16")
 
 
-def carry_out(workshop: Workshop, stages: Sequence[Stage] = STAGES) -> Iterator[Result]:
-    """Yield the results of the stages, cell by cell, in their order; runs that have a record are not repeated.
+def carry_out(workshop: Workshop, stages: Sequence[Stage] = STAGES) -> Iterator[list[Result]]:
+    """Yield the results of each cell, in the order of the stages; runs that have a record are not repeated.
 
     Raises:
         OutOfTimeError: The workshop's deadline has passed.
@@ -87,7 +91,7 @@ def carry_out(workshop: Workshop, stages: Sequence[Stage] = STAGES) -> Iterator[
         for task in stage.tasks:
             for passes in stage.passes:
                 for method in stage.methods:
-                    yield from _cell(workshop, task, passes, method, stage.seeds)
+                    yield _cell(workshop, task, passes, method, stage.seeds)
 
 
 def _cell(workshop: Workshop, task: str, passes: int, method: str, seeds: Sequence[int]) -> list[Result]:
@@ -113,6 +117,28 @@ def result_of(run: Run, passes: int, record: Mapping[str, Any]) -> Result:
         test_loss=float(record["test_loss"]),
         loss=float(record["loss"]),
     )
+
+
+def read_results(file: Path) -> list[Result]:
+    """Return the results that were kept; none if there is no file.
+
+    Raises:
+        BenchmarkError: The file holds something else.
+    """
+    if not file.is_file():
+        return []
+    try:
+        return [Result(**fields) for fields in json.loads(file.read_text("utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise BenchmarkError(f"{file} holds no results of the protocol: {error}") from error
+
+
+def write_results(results: Sequence[Result], file: Path) -> list[Result]:
+    """Write results, each run once, the newest of it, and return them in their order."""
+    newest = {(one.task, one.passes, one.method, one.seed): one for one in results}
+    kept = sorted(newest.values())
+    write_json(file, [asdict(one) for one in kept])
+    return kept
 
 
 Cells = dict[tuple[str, int, str], dict[int, Result]]

@@ -1,9 +1,13 @@
+import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.quality import __main__ as command
+from benchmarks.quality.__main__ import main
 from benchmarks.quality.methods import CLASSIFIERS
 from benchmarks.quality.protocol import (
     CONTROLS,
@@ -16,9 +20,12 @@ from benchmarks.quality.protocol import (
     at_budget,
     carry_out,
     goals_of,
+    read_results,
     rows_of,
+    write_results,
 )
 from benchmarks.quality.runs import Run
+from benchmarks.support.errors import BenchmarkError, OutOfTimeError
 
 TEXT = Path("benchmarks/quality/protocol.md").read_text()
 
@@ -63,7 +70,7 @@ class Bench:
 def test_a_rate_is_chosen_by_validation_loss_with_its_own_seed() -> None:
     bench = Bench()
     stage = Stage(tasks=["sst2"], passes=[3], methods=["shares"], seeds=[3, 4])
-    results = list(carry_out(bench, [stage]))  # type: ignore[arg-type]
+    (results,) = carry_out(bench, [stage])  # type: ignore[arg-type]
     assert [(result.seed, result.rate, result.score) for result in results] == [(3, 3e-3, 60.0), (4, 3e-3, 60.0)]
     assert [run.seed for run in bench.asked] == [0] * 4 + [3, 4]
     assert all(run.budget.times == 0.5 and run.budget.by_loss for run in bench.asked)
@@ -131,3 +138,45 @@ def test_a_table_has_a_row_a_cell() -> None:
 def test_controls_have_the_candidates_size() -> None:
     assert all(CLASSIFIERS[name].fields.get("method", "adamix") == "adamix" for name in CONTROLS)
     assert all(CLASSIFIERS[name].fields["num_modules"] == 1 for name in CONTROLS)
+
+
+def test_results_are_kept_once_each(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    assert read_results(file) == []
+    write_results([result("shares", 80.0), result("adapter", 79.0)], file)
+    kept = write_results([*read_results(file), result("shares", 81.0)], file)
+    assert [(one.method, one.score) for one in kept] == [("adapter", 79.0), ("shares", 81.0)]
+    assert read_results(file) == kept
+    file.write_text('[{"task": "sst2"}]')
+    with pytest.raises(BenchmarkError, match="holds no results of the protocol"):
+        read_results(file)
+
+
+def test_a_report_says_what_the_kept_results_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.json"
+    write_results([result(method, 80.0, seed=seed) for method in ("shares", "adapter") for seed in (3, 4)], file)
+    main(["--report", "--results", str(file), "--json", "-"])
+    report = json.loads(capsys.readouterr().out)
+    assert [(row["method"], row["seeds"]) for row in report["rows"]] == [("adapter", 2), ("shares", 2)]
+    found = {goal["what"]: (goal["value"], goal["met"]) for goal in report["goals"]}
+    assert found["points at 6 passes, against adapter"] == (0.0, True)
+    assert found["points at the best budgets, against adapter"] == (0.0, False)
+    assert found["points at 24 passes"] == (None, False)
+
+
+def test_the_protocol_goes_on_until_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [[result("shares", 80.0)], [result("adapter", 79.0)]]
+
+    def some(workshop: object) -> Iterator[list[Result]]:
+        yield from cells
+        raise OutOfTimeError("the time is over before sst2-x")
+
+    monkeypatch.setattr(command, "carry_out", some)
+    monkeypatch.setattr(command, "sample_model", lambda name: Path(name))
+    file = tmp_path / "results.json"
+    main(["--protocol", "--results", str(file), "--runs", str(tmp_path), "--json", "-"])
+    report = json.loads(capsys.readouterr().out)
+    assert len(read_results(file)) == 2
+    assert report["absent"][0]["reason"].startswith("the time is over before sst2-x; repeat the command")
