@@ -136,6 +136,8 @@ class EngineInfo:
     versions: Mapping[str, str]
     graph: str | None = None
     """File of the graph that runs, in the bundle; None for an engine without one."""
+    ensemble: bool = False
+    """Predictions are the mean of an adapter's members rather than its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,14 @@
 """The classification engine behind the seam: requests of one event loop share batches."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from serve.async_engine import AsyncEngine
 from serve.classification.batcher import Batcher
 from serve.classification.classifier import Classifier, Members
 from serve.classification.text_rows import TextRows, runs_of
 from serve.classification.text_tokenizer import EncodedText, parts
-from serve.engine import BatchFinished, Capability, EngineStats
+from serve.engine import BatchFinished, Capability, EngineInfo, EngineStats
 from serve.errors import InputError
 from serve.limits import BatchLimits
 from serve.prediction import Prediction
@@ -63,6 +64,10 @@ class AsyncClassifier(AsyncEngine):
         with self.watch_device():
             predictions = iter(await self.batcher.submit([row for part in rows for row in part]))
         return [part.combine(predictions) for part in rows]
+
+    def info(self) -> EngineInfo:
+        """Return the facts of the bundle, and whether it is served as an ensemble."""
+        return replace(super().info(), ensemble=self.classifier.ensemble)
 
     def stats(self) -> EngineStats:
         """Return the counts of this moment."""

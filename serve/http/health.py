@@ -34,6 +34,7 @@ async def info(request: Request) -> dict[str, Any]:
         "precision": facts.precision,
         "provider": facts.provider,
         "graph": facts.graph,
+        "ensemble": facts.ensemble,
         "device": None if facts.device is None else asdict(facts.device),
         "slots": facts.slots,
         "base": facts.base,

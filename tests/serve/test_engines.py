@@ -56,3 +56,4 @@ def test_a_classifier_is_an_ensemble_where_its_members_are_there(tmp_path: Path,
     engine = make_engine(bundle, {"ensemble": True}, provider="cpu")
     assert isinstance(engine, AsyncClassifier)
     assert engine.classifier.ensemble
+    assert engine.info().ensemble

@@ -20,6 +20,7 @@ def test_health_and_info(client: httpx.Client, classifier: Classifier) -> None:
     assert info["adapters"]["tone"]["sha256"] == classifier.cards["tone"].sha256
     assert info["slots"] == 2
     assert info["graph"] == "model.onnx"
+    assert info["ensemble"] is False
 
 
 def test_health_is_503_while_the_engine_drains() -> None:
