@@ -9,12 +9,16 @@ from numpy.typing import NDArray
 from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.checkpoint.members import with_members
 from adamix_export.errors import ExportError, ParityError
+from adamix_export.parity.bounds import Check
 from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import Options
 from adamix_train.mixture.projection import MixtureLinear
 from serve.bundle.reader import open_bundle
 from serve.classification.classifier import Classifier
 from serve.errors import BundleError
+from serve.generation.generator import Generator
+from tests.adamix_train.conftest import make_writer
+from tests.fixtures.generation_banks import generative_checkpoint
 from tests.fixtures.random_checkpoints import make_encoder, mixture
 
 TEXTS = ["the parcel was lovely", "bad", "a shop was great great great"]
@@ -117,6 +121,18 @@ def test_a_checkpoint_with_the_name_of_a_member_is_refused(tone: Path, tmp_path:
     source = open_checkpoint(str(tone))
     with pytest.raises(ExportError, match=r"two checkpoints are called tone\.1: name them, NAME=FOLDER"):
         export(source, replace(source, name="tone.1"), out=tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_the_modules_of_a_generator_are_adapters_by_name(writing_data: Path, tmp_path: Path) -> None:
+    """The export has compared each of them with PyTorch."""
+    run = generative_checkpoint(tmp_path / "e2e", make_writer(tmp_path / "base", "llama"), writing_data, kind="lora")
+    sources = [open_checkpoint(str(run))]
+    EXPORTS["bank"](sources, tmp_path / "bank", Options(keep_modules=True, check=Check(limit=4)), lambda stage: None)
+    generate = Generator(tmp_path / "bank", provider="cpu")
+    names = ["e2e", "e2e.0", "e2e.1", "e2e.2"]
+    assert [one.adapter for one in generate(["the parcel"] * 4, adapter=names)] == names
+    assert generate(["the parcel"])[0].adapter == "e2e"
 
 
 @pytest.mark.slow
