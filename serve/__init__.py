@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from serve.bundle.reader import open_bundle
     from serve.classification.async_classifier import AsyncClassifier
     from serve.classification.classifier import Classifier
-    from serve.engine import FinishReason, GenerationResult, Prediction
+    from serve.engine import FinishReason, GenerationResult
     from serve.engines import make_engine
     from serve.generation.async_text_generator import AsyncTextGenerator
     from serve.generation.generator import Generator
     from serve.generation.sampling.schema_trials import CompileBudget
     from serve.limits import BatchLimits, GenerationLimits
+    from serve.prediction import Prediction
     from serve.sampling_params import SamplingParams
 
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
@@ -38,7 +39,7 @@ EXPORTS = {
     "GenerationLimits": "serve.limits",
     "GenerationResult": "serve.engine",
     "Generator": "serve.generation.generator",
-    "Prediction": "serve.engine",
+    "Prediction": "serve.prediction",
     "SamplingParams": "serve.sampling_params",
     "make_engine": "serve.engines",
     "open_bundle": "serve.bundle.reader",

@@ -75,7 +75,7 @@ def load_options(args: argparse.Namespace) -> LoadOptions:
 
 def limits(args: argparse.Namespace) -> dict[str, Any]:
     """Return the limits of the engine; None for those that were not given."""
-    return {"timeout": args.timeout, **{name: getattr(args, name) for name in LIMITS}}
+    return {"timeout": args.timeout, "ensemble": args.ensemble, **{name: getattr(args, name) for name in LIMITS}}
 
 
 def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +98,13 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder of optimised graphs, for the next start and for other servers; each needs 1.5 times the "
         "disk space of its bundle (default: $ADAMIX_CACHE/graphs or ~/.cache/adamix/graphs)",
+    )
+    parser.add_argument(
+        "--ensemble",
+        action="store_const",
+        const=True,
+        help="classifiers: answer with the mean of the probabilities of an adapter's members, in place of its own; for "
+        "bundles exported with --keep-modules",
     )
     parser.add_argument("--no-cache", action="store_true", help="keep no optimised graph")
     parser.add_argument(

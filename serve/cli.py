@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     host, port = listener.getsockname()[:2]
-    names = ", ".join(model.name for model in engine.models() if not model.is_base)
+    names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
     logger.info("serving %s (%s) on http://%s:%d", args.bundle, names, host, port)
     config = uvicorn.Config(
         app,

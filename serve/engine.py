@@ -2,7 +2,8 @@
 
 An engine takes requests and returns results; a protocol (HTTP, metrics, a page) turns its clients' messages into
 requests and results into messages. Of an engine, protocols import this module, `serve.requests`,
-`serve.sampling_params` and `serve.errors` alone, so that each new protocol and each new engine is one entry in a table.
+`serve.prediction`, `serve.sampling_params` and `serve.errors` alone, so that each new protocol and each new engine is
+one entry in a table.
 
     engine.classify(ClassificationRequest) -> list[Prediction]
     engine.generate(GenerationRequest)     -> list[GenerationResult]
@@ -15,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, GenerationRequest
 
 
@@ -26,32 +25,6 @@ class Capability(enum.StrEnum):
 
     CLASSIFY = "classify"
     GENERATE = "generate"
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The result for one text or pair."""
-
-    adapter: str
-    sha256: str
-    """sha256 of the adapter's weights."""
-    labels: Sequence[str]
-    logits: NDArray[np.float32]
-    """(labels,); for a regression the predicted value, (1,)."""
-    regression: bool = False
-
-    @property
-    def scores(self) -> NDArray[np.float32]:
-        """Probabilities (labels,): the softmax of the logits. For a regression the predicted value, (1,)."""
-        if self.regression:
-            return self.logits
-        powers = np.exp(self.logits - self.logits.max())
-        return powers / powers.sum()
-
-    @property
-    def label(self) -> str:
-        """The most probable label; of a regression its only label."""
-        return self.labels[int(self.logits.argmax())]
 
 
 class FinishReason(enum.StrEnum):
@@ -133,6 +106,8 @@ class ModelInfo:
     """Comparison with PyTorch that ended the export; None for an adapter that was loaded later."""
     is_base: bool = False
     """The base model rather than an adapter."""
+    member_of: str = ""
+    """Name of the adapter that this one is a module of; empty for an adapter that stands for itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +136,8 @@ class EngineInfo:
     versions: Mapping[str, str]
     graph: str | None = None
     """File of the graph that runs, in the bundle; None for an engine without one."""
+    ensemble: bool = False
+    """Predictions are the mean of an adapter's members rather than its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

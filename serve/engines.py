@@ -37,7 +37,8 @@ def make_engine(
 
     Args:
         bundle: A bundle or its folder.
-        limits: Fields of `BatchLimits` or `GenerationLimits`, and `streams` of a classifier; None takes the default.
+        limits: Fields of `BatchLimits` or `GenerationLimits`, and `streams` and `ensemble` of a classifier; None takes
+            the default.
         options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache.
 
     Raises:
@@ -58,7 +59,8 @@ def make_engine(
 def _classifier(bundle: Bundle, limits: Limits, options: LoadOptions) -> AsyncClassifier:
     bounds = dict(limits)
     streams = bounds.pop("streams", None) or options.get("threads") or usable_cores()
-    classifier = Classifier(bundle, batch_tokens=bounds.pop("max_batch_tokens", None), streams=streams, **options)
+    tokens, ensemble = bounds.pop("max_batch_tokens", None), bounds.pop("ensemble", False)
+    classifier = Classifier(bundle, batch_tokens=tokens, streams=streams, ensemble=ensemble, **options)
     return AsyncClassifier(classifier, BatchLimits(max_batch_tokens=classifier.batch_tokens, **bounds))
 
 
@@ -69,7 +71,7 @@ def _generator(bundle: Bundle, limits: Limits, options: LoadOptions) -> AsyncTex
 _GENERATION = EngineKind(make=_generator, limits=frozenset(GenerationLimits.__dataclass_fields__))
 ENGINES: dict[str, EngineKind] = {
     "text-classification": EngineKind(
-        make=_classifier, limits=frozenset({"streams", *BatchLimits.__dataclass_fields__})
+        make=_classifier, limits=frozenset({"streams", "ensemble", *BatchLimits.__dataclass_fields__})
     ),
     "text-generation": _GENERATION,
     "text2text-generation": _GENERATION,

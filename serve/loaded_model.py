@@ -140,6 +140,7 @@ class LoadedModel:
             metrics=card.metrics,
             parity=self.bundle.manifest.parity.get(card.name),
             is_base=is_base,
+            member_of=card.member_of,
         )
 
     def stats(self, cards: Mapping[str, AdapterCard], **counts: Any) -> EngineStats:

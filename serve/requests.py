@@ -28,7 +28,9 @@ class ClassificationRequest:
     overlap: int | None = None
     """Tokens that neighbouring windows share; None takes a quarter of the adapter's maximum length."""
     max_windows: int | None = None
-    """Most windows that the texts may have together; None sets no bound."""
+    """Most rows that the texts may have together, windows times adapters; None sets no bound."""
+    members: bool = False
+    """Run each text through the members of its adapter as well: the modules of the mixture that it is the mean of."""
 
     def __post_init__(self) -> None:
         _check_counts(self.texts, self.adapters)

@@ -41,6 +41,8 @@ class Checkpoint:
     """The training objective, a key of `adamix_train.training.objectives.OBJECTIVES`."""
     weights: tuple[float, ...] = ()
     """The weight of each module in every mean; empty keeps the weights stored in the checkpoint."""
+    member_of: str = ""
+    """Name of the checkpoint of whose mixture this is one module; empty for a mean."""
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -25,9 +25,17 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "checkpoints", nargs="+", metavar="CHECKPOINT … OUT", help="runs of adamix-train; then a new folder"
     )
-    parser.add_argument("--shape", choices=SHAPES, help="default: merged for one checkpoint, bank for several")
+    parser.add_argument(
+        "--shape", choices=SHAPES, help="default: merged for one checkpoint, bank for several or with --keep-modules"
+    )
     parser.add_argument(
         "--slots", type=int, default=0, help="shape bank: spare slots for adapters that are loaded later (default: 0)"
+    )
+    parser.add_argument(
+        "--keep-modules",
+        action="store_true",
+        help="shape bank: keep the modules of each mixture beside their mean, as the adapters NAME.0, NAME.1, …; a "
+        "server then tells how far they agree",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     _add_collapse_flags(parser)
@@ -44,7 +52,7 @@ def run(args: Namespace, stop: StopSignals) -> Output:
     from adamix_export.pipeline.export import EXPORTS
 
     *arguments, out = args.checkpoints
-    shape = args.shape or ("merged" if len(arguments) == 1 else "bank")
+    shape = args.shape or ("bank" if len(arguments) > 1 or args.keep_modules else "merged")
     more = next(iter(PRECISIONS[args.precision].values())).stages
     with tqdm(total=STAGES + more, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
 
@@ -128,6 +136,7 @@ def _options(args: Namespace) -> Options:
         max_metric_drop=args.max_metric_drop,
         calibration=args.calibration_data,
         force=args.force,
+        keep_modules=args.keep_modules,
         slots=args.slots,
         precision=args.precision,
         packed=args.packed,
@@ -140,6 +149,7 @@ EXPORT = Command(
     examples="""\
   adamix-export runs/tone bundles/tone                                # one task in one plain graph
   adamix-export runs/tone runs/intent bundles/both --shape bank       # many tasks in one graph, one batch
+  adamix-export runs/tone bundles/sure --keep-modules                 # and its modules: how far do they agree?
   adamix-export runs/tone bundles/small --precision int8              # smaller and faster on a CPU
   adamix-export mood=runs/tone adapters/mood --shape adapter          # a file of some 100 KB for another bank
 

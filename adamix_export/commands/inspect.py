@@ -67,7 +67,7 @@ def _adapters(contents: BundleContents) -> list[str]:
             card.name,
             card.kind,
             card.r,
-            card.num_modules,
+            f"1 of {card.num_modules}" if card.member_of else card.num_modules,
             card.max_length,
             size_text(_adapter_size(contents.sizes, card.name)),
             card.sha256[:12],

@@ -35,6 +35,8 @@ SHAPES = {
     "merged": "One adapter inside the base's graph.",
     "bank": "The base's graph once, with adapters as inputs; the input `adapter_ids` selects one for each sequence.",
 }
+MEMBERS = " NAME.0, NAME.1 and so on are the modules of NAME, each as an adapter of its own."
+"""Sentence about the adapters of a bundle that keeps the modules of its mixtures."""
 GENERATE = """\
 ```python
 from serve import Generator
@@ -82,10 +84,10 @@ def card_data(manifest: Manifest, checkpoints: Sequence[Checkpoint]) -> ModelCar
         ],
         datasets=sorted({hub.path for hub in hubs}) or None,
         metrics=sorted({METRIC_TYPES.get(report.metric, report.metric) for report in reports.values()}) or None,
-        model_name=_title(manifest),
+        model_name=_title(manifest, checkpoints),
         eval_results=[
             result
-            for checkpoint in checkpoints
+            for checkpoint in _means(checkpoints)
             for result in _results(checkpoint, manifest)
             if result.metric_value is not None
         ]
@@ -131,16 +133,22 @@ def _results(checkpoint: Checkpoint, manifest: Manifest) -> Iterator[EvalResult]
     )
 
 
-def _title(manifest: Manifest) -> str:
-    return f"{' and '.join(manifest.adapters)} on {manifest.base['name']}"
+def _title(manifest: Manifest, checkpoints: Sequence[Checkpoint]) -> str:
+    return f"{' and '.join(checkpoint.name for checkpoint in _means(checkpoints))} on {manifest.base['name']}"
+
+
+def _means(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Return the checkpoints without the modules that are kept beside them."""
+    return [checkpoint for checkpoint in checkpoints if not checkpoint.member_of]
 
 
 def _body(folder: Path, manifest: Manifest, checkpoints: Sequence[Checkpoint]) -> str:
     base = manifest.base
     sections = [
-        f"# {_title(manifest)}",
+        f"# {_title(manifest, checkpoints)}",
         f"{SHAPES[manifest.shape]} Made with [AdaMix](https://arxiv.org/abs/2205.12410): each adapter is the average "
-        "of a mixture of adapters that was trained in its place.",
+        "of a mixture of adapters that was trained in its place."
+        + (MEMBERS if len(_means(checkpoints)) < len(checkpoints) else ""),
         "## Base",
         f"{base['name']} ({base['model_type']}), frozen. sha256 of its weights: `{base['sha256']}`.",
         "## Adapters",
@@ -148,7 +156,7 @@ def _body(folder: Path, manifest: Manifest, checkpoints: Sequence[Checkpoint]) -
         "## Data",
         _table(
             ("adapter", "task", "trained and evaluated on", "sha256"),
-            [row for checkpoint in checkpoints for row in _data(checkpoint)],
+            [row for checkpoint in _means(checkpoints) for row in _data(checkpoint)],
         ),
         "## Metrics",
         "Measured on the checkpoints in PyTorch, before the export.",

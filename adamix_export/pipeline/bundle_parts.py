@@ -86,6 +86,7 @@ def write_adapter(task: ExportTask, checkpoint: Checkpoint, folder: Path, *, tok
         metric=checkpoint.card.metric,
         metrics=checkpoint.metrics,
         shares=list(checkpoint.weights),
+        member_of=checkpoint.member_of,
         **task.canaries(checkpoint),
     )
     write_card(folder, card)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.checkpoint.embeddings import check_embeddings_of
+from adamix_export.checkpoint.members import with_members
 from adamix_export.errors import ExportError
 from adamix_export.hub.model_card import write_model_card
 from adamix_export.parity.bounds import Bounds
@@ -44,7 +45,8 @@ def export_bank(
     checkpoints: Sequence[Checkpoint], out: Path, options: Options, progress: Progress
 ) -> dict[str, Parity]:
     """Write the bundle of any number of checkpoints: the base's graph once, with the adapters as its inputs."""
-    return _export_bundle("bank", checkpoints, out, options, progress)
+    kept = with_members(checkpoints) if options.keep_modules else checkpoints
+    return _export_bundle("bank", kept, out, options, progress)
 
 
 def export_adapter(
@@ -74,11 +76,15 @@ EXPORTS: dict[str, Callable[[Sequence[Checkpoint], Path, Options, Progress], dic
 
 
 def _require_one(shape: str, checkpoints: Sequence[Checkpoint], options: Options) -> Checkpoint:
-    """Return the only checkpoint; raise an error for several, and for spare slots."""
+    """Return the only checkpoint; raise an error for several, for spare slots and for modules beside it."""
     if len(checkpoints) != 1:
         raise ExportError(f"shape {shape} takes one checkpoint, not {len(checkpoints)}; shape bank takes several")
     if options.slots:
         raise ExportError(f"shape {shape} has no slots: spare ones are for shape bank")
+    if options.keep_modules:
+        raise ExportError(
+            f"shape {shape} holds one adapter: modules are kept beside their mean in a bank, --shape bank"
+        )
     return checkpoints[0]
 
 

@@ -32,6 +32,8 @@ class Options:
     """A key of `PRECISIONS`."""
     packed: bool = False
     """Write a graph without padding beside the model's, for GPUs."""
+    keep_modules: bool = False
+    """Put the modules of each mixture into the bank, beside their mean."""
     slots: int = 0
     """Number of spare slots of a bank, for adapters that are loaded later."""
 

@@ -99,7 +99,11 @@ def compare(checkpoints: Sequence[Checkpoint], bundle: Bundle, check: Check) -> 
     texts = [_as_served(text) for case in cases for text in case.inputs]
     predictions = iter(classifier(texts, adapter=names))
     found = {case.checkpoint.name: np.stack([next(predictions).logits for _ in case.inputs]) for case in cases}
-    return {name: _report(case, found[name], classifier, check) for case, name in zip(cases, found, strict=True)}
+    reports = {}
+    for case in cases:
+        reports[case.checkpoint.name] = _report(case, found[case.checkpoint.name], classifier, check)
+        case.checkpoint.forget_reference()  # each is a whole base
+    return reports
 
 
 def logits(checkpoint: Checkpoint, texts: TextTuples) -> NDArray[np.float32]:

@@ -31,21 +31,46 @@ class Registry:
         return {name: adapter.card for name, adapter in self.adapters.items()}
 
     def find(self, name: str | None) -> Adapter:
-        """Return the adapter called `name`; None selects the only one.
+        """Return the adapter called `name`; None selects the only one, members beside their mean not counted.
 
         Raises:
             UnknownAdapter: No adapter has this name.
             InputError: `name` is None and there is not exactly one adapter.
         """
         adapters = self.adapters
-        if name is None and len(adapters) == 1:
-            return next(iter(adapters.values()))
+        if name is not None and name in adapters:
+            return adapters[name]
+        own = _without_members(adapters)
+        if name is None and len(own) == 1:
+            return next(iter(own.values()))
         if name is None:
-            raise InputError(f"name an adapter: {_listed(adapters)}")
-        if name not in adapters:
-            wanted = shortened(name, MAX_NAME_LENGTH)
-            raise UnknownAdapter(f"there is no adapter {wanted!r} here; there are {_listed(adapters)}")
-        return adapters[name]
+            raise InputError(f"name an adapter: {_listed(own)}")
+        wanted = shortened(name, MAX_NAME_LENGTH)
+        raise UnknownAdapter(f"there is no adapter {wanted!r} here; there are {_listed(own)}")
+
+    def members(self, adapter: Adapter) -> list[Adapter]:
+        """Return the modules of the mixture that an adapter is the mean of, in order.
+
+        Raises:
+            InputError: Not all of them are registered, or they have other labels or inputs than the adapter.
+        """
+        card = adapter.card
+        if card.member_of:
+            raise InputError(f"adapter {card.name} is one module itself: ask for the members of {card.member_of}")
+        if card.num_modules < 2:
+            raise InputError(f"adapter {card.name} is no mixture, it has one module: leave out members")
+        found = [one for one in self.adapters.values() if one.card.member_of == card.name]
+        if len(found) != card.num_modules:
+            raise InputError(
+                f"adapter {card.name} has {len(found) or 'none'} of its {card.num_modules} modules here: export its "
+                "mixture with --keep-modules"
+            )
+        if any(_interface(one.card) != _interface(card) for one in found):
+            raise InputError(
+                f"the modules of adapter {card.name} have other labels or inputs than it has: they are of another "
+                "export; export its mixture with --keep-modules, and load it whole"
+            )
+        return sorted(found, key=lambda one: (len(one.card.name), one.card.name))
 
     def load(self, folder: Path, *, replace: bool = False) -> AdapterCard:
         """Read the adapter in `folder`, check its canary rows, and serve it.
@@ -97,6 +122,16 @@ class Registry:
 
 MAX_LISTED = 20
 """Adapters that an error message lists; there may be thousands."""
+
+
+def _without_members(adapters: dict[str, Adapter]) -> dict[str, Adapter]:
+    """Return the adapters that are no members of another one here."""
+    return {name: adapter for name, adapter in adapters.items() if adapter.card.member_of not in adapters}
+
+
+def _interface(card: AdapterCard) -> tuple[object, ...]:
+    """Return what an adapter and its members have in common."""
+    return card.labels, card.pairs, card.regression, card.max_length
 
 
 def _listed(adapters: dict[str, Adapter]) -> str:

@@ -74,6 +74,8 @@ class AdapterCard:
     """End-of-sequence tokens of an adapter that generates."""
     shares: list[float] = field(default_factory=list)
     """Weight of each module in the collapse, if the export chose it; empty if the checkpoint did."""
+    member_of: str = ""
+    """Name of the adapter that this one is a module of: the mean of a mixture. Empty for a mean itself."""
     parity: dict[str, Any] = field(default_factory=dict)
     """Comparison with PyTorch, for an adapter that was exported by itself; a bundle keeps it in its manifest."""
     format_version: int = FORMAT_VERSION

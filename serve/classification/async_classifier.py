@@ -1,20 +1,17 @@
 """The classification engine behind the seam: requests of one event loop share batches."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from serve.async_engine import AsyncEngine
 from serve.classification.batcher import Batcher
-from serve.classification.classifier import Classifier
-from serve.classification.prediction import average
-from serve.classification.text_tokenizer import EncodedText, Windows, parts
-from serve.engine import (
-    BatchFinished,
-    Capability,
-    EngineStats,
-    Prediction,
-)
+from serve.classification.classifier import Classifier, Members
+from serve.classification.text_rows import TextRows, runs_of
+from serve.classification.text_tokenizer import EncodedText, parts
+from serve.engine import BatchFinished, Capability, EngineInfo, EngineStats
 from serve.errors import InputError
 from serve.limits import BatchLimits
+from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, Text, adapter_names
 from serve.runtime.tokenization import check_characters
 
@@ -43,32 +40,34 @@ class AsyncClassifier(AsyncEngine):
         truncate: bool = True,
         windows: bool = False,
         overlap: int | None = None,
+        members: bool = False,
     ) -> list[Prediction]:
         """Classify texts or pairs, as `Classifier` does; without `truncate` a text that is too long is an error."""
         texts = [texts] if isinstance(texts, str) else texts
         names = adapter_names(adapter, len(texts))
-        return await self.classify(
-            ClassificationRequest(texts=texts, adapters=names, truncate=truncate, windows=windows, overlap=overlap)
+        request = ClassificationRequest(
+            texts=texts, adapters=names, truncate=truncate, windows=windows, overlap=overlap, members=members
         )
+        return await self.classify(request)
 
     async def classify(self, request: ClassificationRequest) -> list[Prediction]:
         """Return one prediction for each text; see `ClassificationEngine.classify`."""
         limit = self._max_rows(request)
-        self._check_size(request, limit)
+        members = self.classifier.members(request.adapters, asked=request.members)
+        self._check_size(request, members, limit)
 
-        def tokenize() -> list[Sequence[EncodedText] | Windows]:
-            if request.windows:
-                return list(self._windows(request, limit))
-            return [
-                [self.classifier.encode(text, name, truncate=request.truncate)]
-                for text, name in zip(request.texts, request.adapters, strict=True)
-            ]
+        def tokenize() -> list[TextRows]:
+            return list(self._rows(request, members, limit))
 
         characters = sum(len(part) for text in request.texts for part in parts(text))
         rows = await self.tokenizer_threads.run(tokenize, characters)
         with self.watch_device():
             predictions = iter(await self.batcher.submit([row for part in rows for row in part]))
-        return [average([next(predictions) for _ in range(len(part))]) for part in rows]
+        return [part.combine(predictions) for part in rows]
+
+    def info(self) -> EngineInfo:
+        """Return the facts of the bundle, and whether it is served as an ensemble."""
+        return replace(super().info(), ensemble=self.classifier.ensemble)
 
     def stats(self) -> EngineStats:
         """Return the counts of this moment."""
@@ -92,24 +91,33 @@ class AsyncClassifier(AsyncEngine):
         queued = self.limits.max_queued_requests
         return queued if request.max_windows is None else min(queued, request.max_windows)
 
-    def _check_size(self, request: ClassificationRequest, limit: int) -> None:
+    def _check_size(self, request: ClassificationRequest, members: Members, limit: int) -> None:
         """Refuse too many texts or characters before anything is tokenized."""
-        if len(request.texts) > limit:
-            raise InputError(f"{len(request.texts)} texts at once: at most {limit} go into one request")
-        for text, name in zip(request.texts, request.adapters, strict=True):
+        runs = [self._runs(name, members) for name in request.adapters]
+        if sum(runs) > limit:
+            times = f", each through its adapter's members, are {sum(runs)} rows" if members else ""
+            raise InputError(f"{len(request.texts)} texts at once{times}: at most {limit} go into one request")
+        for text, name, count in zip(request.texts, request.adapters, runs, strict=True):
             longest = self.classifier.registry.find(name).card.max_length
-            check_characters(sum(map(len, parts(text))), longest * (limit if request.windows else 1))
+            check_characters(sum(map(len, parts(text))), longest * (limit // count if request.windows else 1))
 
-    def _windows(self, request: ClassificationRequest, limit: int) -> Iterator[Windows]:
-        """Yield the windows of each text; raise an InputError before more than `limit` of them are built."""
+    def _runs(self, name: str | None, members: Members) -> int:
+        """Return the number of adapters that a text goes through."""
+        return runs_of(members.get(name, ()), ensemble=self.classifier.ensemble)
+
+    def _rows(self, request: ClassificationRequest, members: Members, limit: int) -> Iterator[TextRows]:
+        """Yield the rows of each text; raise an InputError before more than `limit` of them are built."""
         count = 0
         for index, (text, name) in enumerate(zip(request.texts, request.adapters, strict=True), 1):
-            windows = self.classifier.windows(text, name, overlap=request.overlap)
-            count += len(windows)
+            rows = self.classifier.rows(
+                text, name, members, truncate=request.truncate, windows=request.windows, overlap=request.overlap
+            )
+            count += len(rows)
             if count > limit:
                 more = " or more" if index < len(request.texts) else ""
-                raise InputError(f"the texts have {count} windows{more}; at most {limit} go into one request")
-            yield windows
+                times = ", each through its adapter's members" if members else ""
+                raise InputError(f"the texts have {count} windows{more}{times}; at most {limit} go into one request")
+            yield rows
 
     def _batch_finished(self, rows: Sequence[EncodedText], queue_seconds: float, run_seconds: float) -> None:
         tokens = sum(map(len, rows))

@@ -1,6 +1,6 @@
 """The classification engine, synchronous: texts in, predictions out, each row of a batch through its own adapter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,12 +14,12 @@ from serve.bundle.adapter import Adapter, AdapterCard
 from serve.bundle.config import vocab_size
 from serve.bundle.reader import Bundle
 from serve.classification.model_runner import ModelRunner
-from serve.classification.prediction import average
+from serve.classification.text_rows import TextRows
 from serve.classification.text_tokenizer import EncodedText, TextTokenizer, Windows
-from serve.engine import Prediction
-from serve.errors import InputError, ServeError
+from serve.errors import BundleError, InputError, ServeError
 from serve.limits import BATCH_TOKENS
 from serve.loaded_model import LoadedModel, LoadOptions
+from serve.prediction import Prediction
 from serve.requests import Text, adapter_names
 from serve.runtime.providers import CPU
 
@@ -27,6 +27,8 @@ CANARY_BATCH = 16
 """Adapters whose canary rows run in one batch."""
 
 
+Members = Mapping[str | None, Sequence[Adapter]]
+"""The members of adapters, by the names that a request calls these; those that have to run."""
 PAIR_HINT = '; over HTTP ["a", "b"] is a pair, and [["a"], ["b"]] are two texts'
 """Hint for clients that send a batch as a list of texts."""
 
@@ -44,6 +46,7 @@ class Classifier:
         *,
         batch_tokens: int | None = None,
         streams: int = 1,
+        ensemble: bool = False,
         **options: Unpack[LoadOptions],
     ) -> None:
         """Open a bundle, or the one in a folder.
@@ -53,10 +56,13 @@ class Classifier:
             batch_tokens: Padded tokens of a batch; None takes the provider's default.
             streams: Batches that run side by side on the CPU, one thread each. More than one takes a second session,
                 with weights of its own unless there is a `cache`.
+            ensemble: Predict the mean of the members' probabilities in place of an adapter's own; each adapter of the
+                bundle needs its members.
             options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache.
 
         Raises:
-            BundleError: The bundle is damaged, or an adapter does not give PyTorch's logits.
+            BundleError: The bundle is damaged, an adapter does not give PyTorch's logits, or has no members for an
+                `ensemble`.
             ProviderError: The requested provider cannot run.
         """
         self.model = LoadedModel(bundle, **options)
@@ -72,6 +78,11 @@ class Classifier:
             self.shared_runner = ModelRunner(self.bundle, shared, self.bank)
         self.tokenizer = TextTokenizer(self.bundle.tokenizer, vocab_size(self.bundle))
         self.registry = self.model.registry(self.check_canaries)
+        self.ensemble = ensemble
+        try:
+            self.members(self.registry.adapters)
+        except InputError as error:
+            raise BundleError(f"{self.bundle.folder} cannot be served as an ensemble: {error}") from error
 
     @property
     def provider(self) -> str:
@@ -90,6 +101,7 @@ class Classifier:
         adapter: str | Sequence[str] | None = None,
         windows: bool = False,
         overlap: int | None = None,
+        members: bool = False,
     ) -> list[Prediction]:
         """Classify texts or pairs in batches of similar length.
 
@@ -99,22 +111,26 @@ class Classifier:
             windows: Split long texts into overlapping windows and average their scores; otherwise they are cut as in
                 training.
             overlap: Tokens that neighbouring windows share; None takes a quarter of the maximum length.
+            members: Run each text through the members of its adapter as well, for `Prediction.members`, `spread` and
+                `ensemble`.
 
         Returns:
             One prediction for each text, in order.
 
         Raises:
-            InputError: A text is empty, or is a pair where the adapter takes one text, or the other way round.
+            InputError: A text is empty, or is a pair where the adapter takes one text, or the other way round; or an
+                adapter's members are not here.
             UnknownAdapter: No adapter has that name.
         """
         texts = [texts] if isinstance(texts, str) else texts
         names = adapter_names(adapter, len(texts))
-        parts: list[Sequence[EncodedText] | Windows] = [
-            self.windows(text, name, overlap=overlap) if windows else [self.encode(text, name, truncate=True)]
+        found = self.members(names, asked=members)
+        parts = [
+            self.rows(text, name, found, truncate=True, windows=windows, overlap=overlap)
             for text, name in zip(texts, names, strict=True)
         ]
         predictions = iter(self._predict([row for part in parts for row in part]))
-        return [average([next(predictions) for _ in range(len(part))]) for part in parts]
+        return [part.combine(predictions) for part in parts]
 
     def load(self, folder: Path | str, *, replace: bool = False) -> AdapterCard:
         """Add the standalone adapter in `folder`, as `Registry.load` describes."""
@@ -123,6 +139,31 @@ class Classifier:
     def unload(self, name: str) -> None:
         """Remove an adapter, as `Registry.unload` describes."""
         self.registry.unload(name)
+
+    def members(self, names: Iterable[str | None], *, asked: bool = False) -> Members:
+        """Return the members that have to run, by adapter: where they are asked for, or make up an ensemble.
+
+        Raises:
+            UnknownAdapter: No adapter has that name.
+            InputError: The members of an adapter are not here.
+        """
+        if not (asked or self.ensemble):
+            return {}
+        adapters = {name: self.registry.find(name) for name in set(names)}
+        return {
+            name: self.registry.members(adapter)
+            for name, adapter in adapters.items()
+            if asked or not adapter.card.member_of
+        }
+
+    def rows(
+        self, text: Text, adapter: str | None, members: Members, *, truncate: bool, windows: bool, overlap: int | None
+    ) -> TextRows:
+        """Return the rows of a text through an adapter and its `members`, in windows or as one row."""
+        found = (
+            self.windows(text, adapter, overlap=overlap) if windows else [self.encode(text, adapter, truncate=truncate)]
+        )
+        return TextRows(windows=found, members=members.get(adapter, ()), ensemble=self.ensemble)
 
     def encode(self, text: Text, adapter: str | None, *, truncate: bool) -> EncodedText:
         """Tokenize a text or pair for an adapter; None selects the only one."""

@@ -14,8 +14,8 @@ from serve.bundle.reader import Bundle
 from serve.classification.executor import EXECUTORS, Executor, Stacks
 from serve.classification.prediction import prediction_from
 from serve.classification.text_tokenizer import EncodedText
-from serve.engine import Prediction
 from serve.errors import BundleError, ClassificationFailed, ServeError, as_serve_error, device_loss
+from serve.prediction import Prediction
 from serve.runtime.device_memory import HOST
 from serve.runtime.padding import mask_of, pad
 from serve.runtime.run_inputs import Arrays

@@ -1,4 +1,4 @@
-"""Predictions from logits, and over the windows of a long text."""
+"""Predictions from logits, over the windows of a long text, and over the members of a mixture."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.bundle.adapter import AdapterCard
-from serve.engine import Prediction
+from serve.prediction import Prediction
 
 
 def prediction_from(card: AdapterCard, logits: NDArray[np.float32]) -> Prediction:
@@ -20,5 +20,22 @@ def average(predictions: Sequence[Prediction]) -> Prediction:
     first = predictions[0]
     if len(predictions) == 1:
         return first
-    mean = np.mean([prediction.scores for prediction in predictions], axis=0)
-    return replace(first, logits=mean if first.regression else np.log(mean))
+    return replace(
+        first, logits=_as_logits(np.mean([one.scores for one in predictions], axis=0), regression=first.regression)
+    )
+
+
+def with_members(prediction: Prediction, members: Sequence[Prediction]) -> Prediction:
+    """Return a mean's prediction with the scores of its members beside it."""
+    return replace(prediction, members=np.stack([member.scores for member in members]))
+
+
+def ensemble_of(card: AdapterCard, members: Sequence[Prediction]) -> Prediction:
+    """Return the prediction of an adapter whose scores are the mean of those of its members."""
+    found = with_members(Prediction(card.name, card.sha256, card.labels, members[0].logits, card.regression), members)
+    return replace(found, logits=_as_logits(found.ensemble, regression=card.regression))
+
+
+def _as_logits(scores: NDArray[np.float32], *, regression: bool) -> NDArray[np.float32]:
+    """Return logits whose scores are these."""
+    return scores if regression else np.log(scores)

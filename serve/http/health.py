@@ -25,20 +25,24 @@ async def health(request: Request) -> dict[str, str]:
 
 @router.get("/info")
 async def info(request: Request) -> dict[str, Any]:
-    """Describe the bundle and its adapters."""
+    """Describe the bundle, its adapters and, apart from these, the members that adapters are the means of."""
     engine: Engine = request.app.state.engine
-    facts = engine.info()
+    facts, models = engine.info(), [model for model in engine.models() if not model.is_base]
     return {
         "task": facts.task,
         "shape": facts.shape,
         "precision": facts.precision,
         "provider": facts.provider,
         "graph": facts.graph,
+        "ensemble": facts.ensemble,
         "device": None if facts.device is None else asdict(facts.device),
         "slots": facts.slots,
         "base": facts.base,
         "versions": facts.versions,
-        "adapters": {model.name: _described(model) for model in engine.models() if not model.is_base},
+        "adapters": {model.name: _described(model) for model in models if not model.member_of},
+        "members": {
+            model.name: {"member_of": model.member_of, **_described(model)} for model in models if model.member_of
+        },
     }
 
 

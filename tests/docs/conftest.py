@@ -31,6 +31,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mixture(place / "runs/e2e", decoder, task="generation", kind="lora", max_new_tokens=8)
     both = [str(place / "runs/topic"), str(place / "runs/tone")]
     adamix_export([*both, str(place / "bundles/both"), "--slots", "1"])
+    adamix_export([str(place / "runs/tone"), str(place / "bundles/sure"), "--keep-modules"])
     adamix_export([f"mood={place / 'runs/tone'}", str(place / "adapters/mood"), "--shape", "adapter"])
     adamix_export([str(place / "runs/e2e"), str(place / "bundles/e2e"), "--shape", "bank"])
     return place

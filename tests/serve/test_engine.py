@@ -3,11 +3,10 @@
 import json
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from serve.engine import Capability, GenerationEngine, Prediction
+from serve.engine import Capability, GenerationEngine
 from serve.errors import InputError, ShuttingDown
 from serve.http.app import PROTOCOLS, make_app
 from tests.fixtures.toy_engine import TOY_PROTOCOL, ToyEngine
@@ -66,12 +65,3 @@ def test_a_stream_that_is_refused_is_an_ordinary_error() -> None:
     with failing(ShuttingDown("stopping")) as client:
         response = client.post("/v1/completions", json={"prompt": "ab", "stream": True})
     assert (response.status_code, response.json()["error"]["code"]) == (503, "shutting_down")
-
-
-def test_scores_are_the_softmax_of_the_logits_and_a_regressions_value_is_its_score() -> None:
-    logits = np.array([1.0, 3.0, 2.0], np.float32)
-    prediction = Prediction("one", "0", ["a", "b", "c"], logits)
-    np.testing.assert_allclose(prediction.scores, np.exp(logits) / np.exp(logits).sum(), rtol=1e-6)
-    assert prediction.label == "b"
-    value = Prediction("one", "0", ["score"], logits[:1], regression=True)
-    assert value.scores.tolist() == [1.0]

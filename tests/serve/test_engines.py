@@ -6,6 +6,7 @@ import pytest
 from serve.classification.async_classifier import AsyncClassifier
 from serve.engines import ENGINES, EngineKind, make_engine
 from serve.errors import BundleError
+from tests.fixtures.members import bundle_with_members
 from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.conftest import Reference, write_bundle
 
@@ -48,3 +49,11 @@ def test_a_classifier_gets_its_limits_and_options(bundle_folder: Path) -> None:
     assert isinstance(engine, AsyncClassifier)
     assert (engine.limits.max_batch_tokens, engine.limits.timeout, engine.classifier.streams) == (64, 2.0, 1)
     assert engine.info().slots == 1
+
+
+def test_a_classifier_is_an_ensemble_where_its_members_are_there(tmp_path: Path, reference: Reference) -> None:
+    bundle = bundle_with_members(tmp_path, reference, ["tone"], of=["tone"])
+    engine = make_engine(bundle, {"ensemble": True}, provider="cpu")
+    assert isinstance(engine, AsyncClassifier)
+    assert engine.classifier.ensemble
+    assert engine.info().ensemble

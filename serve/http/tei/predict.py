@@ -7,11 +7,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.engine import ClassificationEngine, Prediction
+from serve.engine import ClassificationEngine
 from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
 from serve.http.openapi import request_body
 from serve.http.protocol import ErrorKind
+from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, Text
 
 router = APIRouter()
@@ -40,6 +41,13 @@ class PredictRequest(Body):
         int | None, Field(description="tokens that neighbouring windows share; a quarter of a window by default")
     ] = None
     raw_scores: Annotated[bool, Field(description="return logits instead of probabilities")] = False
+    members: Annotated[
+        bool,
+        Field(
+            description="return for each label also the spread of its probability over the modules of the adapter's "
+            "mixture; for adapters that were exported with --keep-modules"
+        ),
+    ] = False
 
 
 class Score(BaseModel):
@@ -47,6 +55,10 @@ class Score(BaseModel):
 
     label: str
     score: float
+    spread: Annotated[
+        float | None,
+        Field(description="standard deviation of the probability (or value) over the members; only if asked for"),
+    ] = None
 
 
 @router.post("/predict", response_model=list[Score] | list[list[Score]], openapi_extra=request_body(PredictRequest))
@@ -68,13 +80,14 @@ async def predict(request: Request) -> Response:
             windows=body.windows,
             overlap=body.overlap,
             max_windows=limit,
+            members=body.members,
         )
     )
     headers = {
         "X-Adapter": ",".join(prediction.adapter for prediction in predictions),
         "X-Adapter-Sha256": ",".join(prediction.sha256 for prediction in predictions),
     }
-    results = [_scores(prediction, raw=body.raw_scores) for prediction in predictions]
+    results = [_scores(prediction, raw=body.raw_scores, spread=body.members) for prediction in predictions]
     return JSONResponse(results if _is_batch(body.inputs) else results[0], headers=headers)
 
 
@@ -120,8 +133,13 @@ def _adapters(adapter: str | list[str] | None, count: int) -> Sequence[str | Non
     return adapter
 
 
-def _scores(prediction: Prediction, *, raw: bool) -> list[dict[str, object]]:
+def _scores(prediction: Prediction, *, raw: bool, spread: bool) -> list[dict[str, object]]:
     """Return scores by label, the highest first, as `Score` describes them."""
     values = prediction.logits if raw else prediction.scores
-    pairs = zip(prediction.labels, values.tolist(), strict=True)
-    return [{"label": label, "score": score} for label, score in sorted(pairs, key=lambda pair: -pair[1])]
+    columns = {"label": prediction.labels, "score": values.tolist()}
+    if spread:
+        columns["spread"] = prediction.spread.tolist()
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in sorted(zip(*columns.values(), strict=True), key=lambda row: -row[1])
+    ]

@@ -69,3 +69,18 @@ def test_a_number_of_rows_is_above_zero(command: Command, capsys: pytest.Capture
 def test_the_choices_of_the_flags_are_what_the_export_has() -> None:
     assert tuple(EXPORTS) == SHAPES
     assert tuple(MODULE_WEIGHTS) == COLLAPSES
+
+
+def test_modules_that_are_kept_are_a_bank_and_are_shown(
+    command: Command, houlsby: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(houlsby, tmp_path / "bank", "--keep-modules")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("(bank, fp32)")
+    shown = [line.split()[0] for line in lines if line.startswith("houlsby")]
+    assert shown == ["houlsby", "houlsby.0", "houlsby.1", "houlsby.2"]
+    command("inspect", tmp_path / "bank")
+    found = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["houlsby.1", "houlsby", "4", "1", "of", "3"] in [line[:6] for line in found]
+    command("verify", tmp_path / "bank", "--against", f"houlsby.1={houlsby}")
+    assert "houlsby.1" in capsys.readouterr().out

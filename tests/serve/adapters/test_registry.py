@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from serve.adapters.registry import MAX_LISTED
+from serve.bundle.adapter import Adapter
 from serve.classification.classifier import Classifier
-from serve.errors import BundleError, UnknownAdapter
-from tests.serve.conftest import CANARY, LABELS, Reference, write_adapter, write_bundle
+from serve.errors import BundleError, InputError, UnknownAdapter
+from tests.fixtures.members import bundle_with_members, member_scores, write_members
+from tests.serve.conftest import CANARY, LABELS, Reference, card, write_adapter, write_bundle
 
 
 @pytest.fixture
@@ -187,3 +189,58 @@ def in_threads(count: int, work: Callable[[int], object]) -> None:
         thread.join()
     if errors:
         raise errors[0]
+
+
+def test_members_come_in_the_order_of_their_modules_and_are_found_however_they_were_loaded(
+    tmp_path: Path, reference: Reference
+) -> None:
+    engine = Classifier(write_bundle(tmp_path / "bundle", reference, ["tone"]), provider="cpu", threads=1)
+    tone = engine.registry.find("tone")
+    for folder in reversed(write_members(tmp_path / "members", reference, "tone")):
+        with pytest.raises(InputError, match="of its 4 modules here: export its mixture with --keep-modules"):
+            engine.registry.members(tone)
+        engine.load(folder)
+    names = ["tone.0", "tone.1", "tone.2", "tone.3"]
+    assert [one.card.name for one in engine.registry.members(tone)] == names
+    scores = member_scores(reference, "tone", engine.encode("good", "tone", truncate=True).input_ids)
+    np.testing.assert_allclose(engine("good", adapter="tone", members=True)[0].members, scores, atol=1e-4)
+    engine.unload("tone")
+    assert list(engine.cards) == names[::-1], "members stay"
+    engine.unload("tone.3")
+    with pytest.raises(InputError, match="adapter tone has 3 of its 4 modules here"):
+        engine.registry.members(tone)
+
+
+def test_the_eleventh_module_comes_after_the_tenth(classifier: Classifier) -> None:
+    registry = classifier.registry
+    many = [card(f"tone.{index}", member_of="tone") for index in range(12)]
+    registry.adapters = {one.name: Adapter(one, {}) for one in sorted(many, key=lambda one: one.name)}
+    mean = Adapter(card("tone", num_modules=12), {})
+    assert [one.card.name for one in registry.members(mean)] == [f"tone.{index}" for index in range(12)]
+
+
+def test_what_has_no_members_of_its_own_says_why(tmp_path: Path, reference: Reference, classifier: Classifier) -> None:
+    registry = classifier.registry
+    with pytest.raises(InputError, match=r"adapter tone\.1 is one module itself: ask for the members of tone"):
+        registry.members(Adapter(card("tone.1", member_of="tone"), {}))
+    with pytest.raises(InputError, match="adapter tone is no mixture, it has one module: leave out members"):
+        registry.members(Adapter(card("tone"), {}))
+    write_members(tmp_path, reference, "tone", max_length=7)
+    for index in range(4):
+        classifier.load(tmp_path / f"tone.{index}")
+    with pytest.raises(InputError, match="the modules of adapter tone have other labels or inputs than it has"):
+        registry.members(registry.find("tone"))
+
+
+def test_members_beside_their_mean_are_not_listed_and_leave_it_the_only_adapter(
+    tmp_path: Path, reference: Reference
+) -> None:
+    bundle = bundle_with_members(tmp_path, reference, ["tone"], of=["tone"])
+    engine = Classifier(bundle, provider="cpu", threads=1)
+    assert engine("good")[0].adapter == "tone"
+    assert engine("good", adapter="tone.1")[0].adapter == "tone.1"
+    with pytest.raises(UnknownAdapter, match="there is no adapter 'mood' here; there are tone$"):
+        engine("good", adapter="mood")
+    engine.unload("tone")
+    with pytest.raises(InputError, match=r"name an adapter: tone\.0, tone\.1, tone\.2, tone\.3"):
+        engine("good")

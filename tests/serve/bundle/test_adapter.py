@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.bundle.adapter import check_adapter_name, read_adapter
+from serve.bundle.adapter import CARD, check_adapter_name, read_adapter
+from serve.bundle.checked_json import read_checked_json, write_checked_json
 from serve.errors import BundleError
 from tests.serve.conftest import Reference, write_adapter
 
@@ -14,6 +15,14 @@ def test_an_adapter_comes_back(tmp_path: Path, reference: Reference) -> None:
     assert adapter.card.labels == ["negative", "positive"]
     for name, tensor in reference.adapters["tone"].items():
         np.testing.assert_array_equal(adapter.tensors[name], tensor)
+
+
+def test_a_card_from_before_members_is_that_of_a_mean(tmp_path: Path, reference: Reference) -> None:
+    write_adapter(tmp_path / "tone", reference, "tone")
+    card = read_checked_json(tmp_path / "tone" / CARD)
+    del card["member_of"]
+    write_checked_json(tmp_path / "tone" / CARD, card)
+    assert read_adapter(tmp_path / "tone").card.member_of == ""
 
 
 def test_changed_weights_are_refused(tmp_path: Path, reference: Reference) -> None:

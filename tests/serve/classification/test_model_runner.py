@@ -14,8 +14,8 @@ from serve.bundle.reader import Bundle
 from serve.classification.classifier import Classifier
 from serve.classification.model_runner import ModelRunner
 from serve.classification.text_tokenizer import EncodedText
-from serve.engine import Prediction
 from serve.errors import BundleError, ClassificationFailed, DeviceLost
+from serve.prediction import Prediction
 from tests.fixtures.fake_driver import LOST
 from tests.serve.conftest import Reference, card, write_bundle
 

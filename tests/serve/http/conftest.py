@@ -8,7 +8,7 @@ import pytest
 
 from serve.classification.classifier import Classifier
 from serve.classification.text_tokenizer import EncodedText
-from serve.engine import Prediction
+from serve.prediction import Prediction
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any, NoReturn
 
 import httpx
@@ -8,8 +9,9 @@ from serve.classification.classifier import Classifier
 from serve.engine import DeviceInfo
 from serve.http.app import make_app
 from tests.fixtures.fake_driver import LOST
+from tests.fixtures.members import bundle_with_members
 from tests.fixtures.toy_engine import ToyEngine
-from tests.serve.conftest import live_app
+from tests.serve.conftest import Reference, live_app
 
 
 def test_health_and_info(client: httpx.Client, classifier: Classifier) -> None:
@@ -18,6 +20,7 @@ def test_health_and_info(client: httpx.Client, classifier: Classifier) -> None:
     assert info["adapters"]["tone"]["sha256"] == classifier.cards["tone"].sha256
     assert info["slots"] == 2
     assert info["graph"] == "model.onnx"
+    assert info["ensemble"] is False
 
 
 def test_health_is_503_while_the_engine_drains() -> None:
@@ -58,3 +61,14 @@ def test_info_tells_the_provider_and_the_device(client: httpx.Client, classifier
     assert (info["provider"], info["device"]) == ("CPUExecutionProvider", None)
     classifier.model.gpu = DeviceInfo(name="NVIDIA H100 80GB HBM3", memory_bytes=85_000_000_000)
     assert client.get("/info").json()["device"] == {"name": "NVIDIA H100 80GB HBM3", "memory_bytes": 85_000_000_000}
+
+
+def test_info_keeps_members_apart_from_the_adapters_that_are_their_means(tmp_path: Path, reference: Reference) -> None:
+    bundle = bundle_with_members(tmp_path, reference, ["tone", "intent"], of=["tone"])
+    with live_app(make_app(AsyncClassifier(Classifier(bundle, provider="cpu", threads=1)))) as client:
+        info = client.get("/info").json()
+    assert list(info["adapters"]) == ["tone", "intent"]
+    assert {name: member["member_of"] for name, member in info["members"].items()} == {
+        f"tone.{index}": "tone" for index in range(4)
+    }
+    assert info["members"]["tone.2"]["sha256"] == bundle.adapters["tone.2"].card.sha256

@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import pytest
 from starlette.testclient import TestClient
 
 from serve.generation.async_text_generator import AsyncTextGenerator
@@ -23,3 +26,13 @@ def test_the_base_is_listed_behind_the_adapters_by_the_hash_of_its_weights(gener
     assert {model["id"]: model["root"] for model in models} == {**hashes, "base": BASE}
     assert models[-1]["id"] == "base"
     assert {model["parent"] for model in models} == {"tiny"}
+
+
+def test_the_parent_of_a_member_is_the_adapter_that_is_its_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ToyEngine()
+    (toy,) = engine.models()
+    monkeypatch.setattr(engine, "models", lambda: [toy, replace(toy, name="toy.0", member_of="toy")])
+    monkeypatch.setattr(engine, "info", lambda: replace(ToyEngine().info(), base={"name": "tiny"}))
+    with TestClient(make_app(engine)) as client:
+        models = client.get("/v1/models").json()["data"]
+    assert {model["id"]: model["parent"] for model in models} == {"toy": "tiny", "toy.0": "toy"}

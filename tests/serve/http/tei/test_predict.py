@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import httpx
 import pytest
 
 from serve.classification.classifier import Classifier
-from tests.serve.conftest import live_server
+from tests.fixtures.members import bundle_with_members
+from tests.serve.conftest import Reference, live_server
 
 
 def test_one_text_gives_its_labels_likeliest_first(client: httpx.Client, classifier: Classifier) -> None:
@@ -105,3 +108,38 @@ def test_a_bad_request_gets_the_reason(
     response = client.post("/predict", json=body)
     assert response.status_code == status
     assert message in response.json()["error"]
+
+
+@pytest.fixture
+def members(tmp_path: Path, reference: Reference) -> Classifier:
+    """A classifier of two adapters, of one of which the members are there."""
+    return Classifier(bundle_with_members(tmp_path, reference, ["tone", "intent"], of=["tone"]), provider="cpu")
+
+
+def test_members_give_each_label_its_spread(members: Classifier) -> None:
+    (expected,) = members("the bill is late", adapter="tone", members=True)
+    spreads = dict(zip(expected.labels, expected.spread.tolist(), strict=True))
+    body = {"inputs": "the bill is late", "adapter": "tone"}
+    with live_server(members) as client:
+        plain = client.post("/predict", json=body).json()
+        response = client.post("/predict", json={**body, "members": True})
+        raw = client.post("/predict", json={**body, "members": True, "raw_scores": True}).json()
+        assert [{"label": one["label"], "score": pytest.approx(one["score"])} for one in plain] == [
+            {"label": one["label"], "score": one["score"]} for one in response.json()
+        ]
+        for scores in (response.json(), raw):
+            assert {one["label"]: one["spread"] for one in scores} == pytest.approx(spreads, abs=1e-5)
+        assert all(one.keys() == {"label", "score"} for one in plain)
+        assert response.headers["x-adapter"] == "tone"
+
+
+def test_members_that_are_not_there_and_too_many_rows_are_refused(members: Classifier) -> None:
+    with live_server(members, max_client_batch_size=10) as client:
+        absent = client.post("/predict", json={"inputs": "good", "adapter": "intent", "members": True})
+        assert absent.status_code == 422
+        assert absent.json()["error"].endswith("export its mixture with --keep-modules")
+        body = {"inputs": [["good"]] * 3, "adapter": "tone"}
+        assert client.post("/predict", json=body).status_code == 200
+        many = client.post("/predict", json={**body, "members": True})
+        assert many.status_code == 422
+        assert "3 texts at once, each through its adapter's members, are 15 rows: at most 10" in many.json()["error"]
