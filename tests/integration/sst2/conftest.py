@@ -47,14 +47,14 @@ def few(sst2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(folder: Path, base: Path, sst2: Path, validation_file: Path, *flags: str) -> Path:
     files = ["--train-file", sst2 / "train.tsv", "--validation-file", validation_file]
-    budget = ["--learning-rate", "6e-3", "--max-length", "64", "--report-to", "none"]
+    budget = ["--learning-rate", "6e-3", "--batch-size", "32", "--max-length", "64", "--report-to", "none"]
     run("adamix-train", "--task", "sst2", "--base", base, "--out", folder, *files, *budget, *flags)
     return folder
 
 
 @pytest.fixture(scope="session")
 def houlsby(base: Path, sst2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    budget = ["--train-limit", "600", "--epochs", "3"]
+    budget = ["--train-limit", "600", "--epochs", "3", "--eval-steps", "19"]
     return trained(tmp_path_factory.mktemp("runs") / "houlsby", base, sst2, sst2 / "dev.tsv", *budget)
 
 
