@@ -101,6 +101,12 @@ class MixtureLinear(nn.Module):
         weight = torch.tensordot(module_weights, self.weight, 1)
         return weight, None if self.bias is None else torch.tensordot(module_weights, self.bias, 1)
 
+    def keep_only(self, index: int | None) -> None:
+        """Give one module all the weight in the mean, or with None the same weight to all."""
+        self.scores = torch.full_like(self.scores, 0.0 if index is None else -torch.inf)
+        if index is not None:
+            self.scores[index] = 0.0
+
     def collapse(self) -> nn.Linear:
         """Return a plain linear layer with the mean of the modules."""
         weight, bias = self.mean()

@@ -98,6 +98,4 @@ def _digest(key: str) -> int:
 def keep_route(mixtures: Mapping[str, MixtureLinear], route: Route, *, seed: int) -> None:
     """Give the module on `route` all the weight in the mean of its mixture: it alone is evaluated and exported."""
     for site, mixture in mixtures.items():
-        kept = draw(seed=seed, step=route.step, view=0, site=site, num_modules=mixture.num_modules)
-        mixture.scores = torch.full_like(mixture.scores, -torch.inf)
-        mixture.scores[kept] = 0.0
+        mixture.keep_only(draw(seed=seed, step=route.step, view=0, site=site, num_modules=mixture.num_modules))

@@ -66,13 +66,18 @@ def rows_of_a_step(recipe: Recipe, situation: Situation) -> int:
     return recipe.batch_size * recipe.gradient_accumulation * situation.processes
 
 
+def steps_of_a_pass(recipe: Recipe, situation: Situation) -> int:
+    """Return the optimizer steps in which all rows are seen once; the last may have fewer of them."""
+    return math.ceil(situation.rows / rows_of_a_step(recipe, situation))
+
+
 def _batch_size(recipe: Recipe, situation: Situation) -> tuple[int, str]:
     few = situation.rows < MANY_ROWS
     return 16 if few else 32, f"{situation.rows:,} rows are {'below' if few else 'at least'} {MANY_ROWS:,}"
 
 
 def _epochs(recipe: Recipe, situation: Situation) -> tuple[float, str]:
-    a_pass = math.ceil(situation.rows / rows_of_a_step(recipe, situation))
+    a_pass = steps_of_a_pass(recipe, situation)
     fewest, most = EPOCHS
     epochs = min(max(math.ceil(STEPS / a_pass), fewest), most)
     aim = {fewest: f"at least {fewest} passes", most: f"at most {most} passes"}.get(epochs, f"about {STEPS} steps")
@@ -89,7 +94,7 @@ def _learning_rate(recipe: Recipe, situation: Situation) -> tuple[float, str]:
 
 def _eval_steps(recipe: Recipe, situation: Situation) -> tuple[int, str]:
     assert recipe.epochs is not None
-    a_pass = math.ceil(situation.rows / rows_of_a_step(recipe, situation))
+    a_pass = steps_of_a_pass(recipe, situation)
     steps = math.ceil(recipe.epochs * a_pass)
     fewest, most = EVALUATIONS
     chosen = max(1, min(max(a_pass, steps // most), steps // fewest))

@@ -3,18 +3,11 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import TrainerCallback
 
-from adamix_train.mixture.projection import MixtureLinear, mixtures
-
-
-def first_alone(found: list[MixtureLinear], *, alone: bool) -> None:
-    """Evaluate mixtures on their first module alone, or on the equal mean."""
-    for mixture in found:
-        mixture.scores = torch.zeros_like(mixture.scores)
-        if alone:
-            mixture.scores[1:] = -torch.inf
+from adamix_train.mixture.projection import mixtures
+from adamix_train.training.unselected import stacks_of
 
 
 def steps_alone(split_after: float, max_steps: int) -> int:
@@ -33,7 +26,9 @@ class Split(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Evaluate what has been trained so far, also in a run that is resumed."""
-        first_alone(mixtures(model), alone=state.global_step < steps_alone(self.split_after, state.max_steps))
+        alone = state.global_step < steps_alone(self.split_after, state.max_steps)
+        for mixture in mixtures(model):
+            mixture.keep_only(0 if alone else None)
 
     def on_step_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
@@ -41,18 +36,12 @@ class Split(TrainerCallback):
         """Copy the modules before the first step in which all are trained."""
         if state.global_step != steps_alone(self.split_after, state.max_steps):
             return
-        found = mixtures(model)
-        first_alone(found, alone=False)
         with torch.no_grad():
-            for mixture in found:
+            for mixture in mixtures(model):
+                mixture.keep_only(None)
                 for parameter in mixture.parameters():
-                    moments = optimizer.state.get(parameter, {}).values()
-                    for stack in (parameter, *(moment for moment in moments if _is_stack(moment, parameter))):
+                    for stack in stacks_of(optimizer, parameter):
                         stack.copy_(stack[:1].expand_as(stack).clone())
-
-
-def _is_stack(moment: Any, parameter: Tensor) -> bool:
-    return isinstance(moment, Tensor) and moment.shape == parameter.shape
 
 
 class Pull(TrainerCallback):

@@ -25,7 +25,7 @@ def freeze_unselected(optimizer: Optimizer, model: nn.Module) -> None:
         for mixture in found:
             if idle := sorted(set(range(mixture.num_modules)) - mixture.chosen):
                 for parameter in mixture.parameters():
-                    before.extend((stack, idle, stack[idle].clone()) for stack in _stacks(parameter))
+                    before.extend((stack, idle, stack[idle].clone()) for stack in stacks_of(optimizer, parameter))
 
     def restore(*_: Any) -> None:
         with torch.no_grad():
@@ -34,11 +34,12 @@ def freeze_unselected(optimizer: Optimizer, model: nn.Module) -> None:
         for mixture in found:
             mixture.chosen.clear()
 
-    def _stacks(parameter: Tensor) -> list[Tensor]:
-        """Return the parameter and the optimizer's moments of it, all (modules, …)."""
-        state = optimizer.state.get(parameter, {})
-        moments = [value for value in state.values() if isinstance(value, Tensor) and value.shape == parameter.shape]
-        return [parameter.detach(), *moments]
-
     optimizer.register_step_pre_hook(remember)
     optimizer.register_step_post_hook(restore)
+
+
+def stacks_of(optimizer: Any, parameter: Tensor) -> list[Tensor]:
+    """Return a mixture's parameter and the optimizer's moments of it, all (modules, …)."""
+    state = optimizer.state.get(parameter, {})
+    moments = [value for value in state.values() if isinstance(value, Tensor) and value.shape == parameter.shape]
+    return [parameter.detach(), *moments]

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
-from adamix_train.training.module_steps import Pull, Split, first_alone, multiply_rates, steps_alone
+from adamix_train.training.module_steps import Pull, Split, multiply_rates, steps_alone
 from tests.fixtures.training import Kill, assert_equal, weights
 
 
@@ -41,9 +41,9 @@ def test_a_pull_leaves_the_mean_and_a_shared_projection() -> None:
 
 def test_the_first_module_is_evaluated_alone_until_it_is_copied() -> None:
     one = mixture()
-    first_alone([one], alone=True)
+    one.keep_only(0)
     assert torch.equal(one.mean()[0], one.weight[0])
-    first_alone([one], alone=False)
+    one.keep_only(None)
     torch.testing.assert_close(one.mean()[0], one.weight.mean(0))
 
 
