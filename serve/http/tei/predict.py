@@ -13,7 +13,7 @@ from serve.http.body import Body, FirstError, Strings
 from serve.http.openapi import request_body
 from serve.http.protocol import ErrorKind
 from serve.prediction import Prediction
-from serve.requests import ClassificationRequest, Text
+from serve.requests import ClassificationRequest, Text, adapter_names
 
 router = APIRouter()
 
@@ -75,7 +75,7 @@ async def predict(request: Request) -> Response:
     predictions = await engine.classify(
         ClassificationRequest(
             texts=texts,
-            adapters=_adapters(body.adapter, len(texts)),
+            adapters=adapter_names(body.adapter, len(texts)),
             truncate=body.truncate,
             windows=body.windows,
             overlap=body.overlap,
@@ -123,14 +123,6 @@ def _text(item: Sequence[object]) -> Text:
         'a list of plain strings is a pair, ["one", "two"]; a batch is a list of one-text lists, [["one"], ["two"]], '
         "or of pairs"
     )
-
-
-def _adapters(adapter: str | list[str] | None, count: int) -> Sequence[str | None]:
-    if not isinstance(adapter, list):
-        return [adapter] * count
-    if len(adapter) != count:
-        raise InputError(f"adapter names {len(adapter)} adapters for {count} texts: give one name, or one for each")
-    return adapter
 
 
 def _scores(prediction: Prediction, *, raw: bool, spread: bool) -> list[dict[str, object]]:
