@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.runs import Workshop
-from benchmarks.quality.tasks import DATA
-from benchmarks.support.errors import BenchmarkError, OutOfTimeError
+from benchmarks.support.data import base_models, data_file
+from benchmarks.support.errors import OutOfTimeError
 from benchmarks.support.harness import publish
 from benchmarks.support.machine import usable_cores, versions_of
 from benchmarks.support.report import Absent, Findings, Goal, Row
-from demos.models import sample_model
 from demos.tasks import DATA as DEMO
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
@@ -96,14 +95,7 @@ class Training:
 
 def shared(train: str, test: str) -> Callable[[Path], dict[str, str]]:
     """Return a maker of fields for two files below the data folder."""
-
-    def files(made: Path) -> dict[str, str]:
-        for name in (train, test):
-            if not (DATA / name).is_file():
-                raise BenchmarkError(f"{DATA / name} is missing: set ADAMIX_DATA to the folder that has it")
-        return {"train_file": str(DATA / train), "test_file": str(DATA / test)}
-
-    return files
+    return lambda made: {"train_file": str(data_file(train)), "test_file": str(data_file(test))}
 
 
 def of_demo(task: str) -> Callable[[Path], dict[str, str]]:
@@ -178,10 +170,7 @@ def main(argv: list[str] | None = None) -> None:
 def measure_defaults(args: argparse.Namespace, deadline: float) -> Findings:
     """Train every set with the defaults and with the grid's settings, and return what came out."""
     names = QUICK if args.quick else args.sets
-    try:
-        bases = {name: sample_model(SETS[name].base) for name in names}
-    except Exception as error:
-        raise BenchmarkError(f"the base models are not to be had: {error}") from error
+    bases = base_models({name: SETS[name].base for name in names})
     workshop = Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline)
     rows, absent = [], []
     for name in names:

@@ -18,11 +18,11 @@ from benchmarks.quality.plot import draw_spread
 from benchmarks.quality.protocol import STAGES, carry_out, goals_of, read_results, rows_of, write_results
 from benchmarks.quality.runs import Budget, Workshop
 from benchmarks.quality.tasks import SUBJECTS
-from benchmarks.support.errors import BenchmarkError, OutOfTimeError
+from benchmarks.support.data import base_models
+from benchmarks.support.errors import OutOfTimeError
 from benchmarks.support.harness import publish
 from benchmarks.support.machine import usable_cores, versions_of
 from benchmarks.support.report import Absent, Findings
-from demos.models import sample_model
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "scikit-learn")
 QUICK_SCALE = 0.1
@@ -55,10 +55,7 @@ def measure_protocol(args: argparse.Namespace) -> Findings:
     absent = []
     if args.protocol:
         deadline = math.inf if args.minutes is None else args.started + 60 * args.minutes
-        bases = {
-            task: sample_model(SUBJECTS[task].base)
-            for task in dict.fromkeys(task for stage in STAGES for task in stage.tasks)
-        }
+        bases = base_models({task: SUBJECTS[task].base for stage in STAGES for task in stage.tasks})
         workshop = Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline)
         try:
             for cell in carry_out(workshop):
@@ -83,10 +80,7 @@ def measure_quality(args: argparse.Namespace) -> Findings:
         precision=args.precision,
         routes=not args.quick,
     )
-    try:
-        bases = {subject: sample_model(SUBJECTS[subject].base) for subject in grid.subjects}
-    except Exception as error:
-        raise BenchmarkError(f"the base models are not to be had: {error}") from error
+    bases = base_models({subject: SUBJECTS[subject].base for subject in grid.subjects})
     deadline = math.inf if args.minutes is None else args.started + 60 * args.minutes
     outcome = explore(grid, Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline))
     if args.plot and outcome.records:

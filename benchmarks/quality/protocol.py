@@ -2,10 +2,10 @@
 
 import json
 import math
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from adamix_train.artifacts.atomic_write import write_json
@@ -160,9 +160,9 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
             "task": task,
             "passes": passes,
             "method": method,
-            "mean": _mean([result.score for result in cell.values()]),
+            "mean": mean([result.score for result in cell.values()]),
             "deviation": _deviation([result.score for result in cell.values()]),
-            "test loss": round(_mean([result.test_loss for result in cell.values()]), 4),
+            "test loss": round(mean([result.test_loss for result in cell.values()]), 4),
             "seeds": len(cell),
             "rate": f"{next(iter(cell.values())).rate:g}",
         }
@@ -197,7 +197,7 @@ def at_best_budgets(results: Sequence[Result]) -> Difference | None:
     for method in METHODS:
         for task in _tasks(results):
             losses = {
-                passes: _mean([result.loss for result in cells[task, passes, method].values()])
+                passes: mean([result.loss for result in cells[task, passes, method].values()])
                 for passes in PASSES
                 if (task, passes, method) in cells
             }
@@ -235,7 +235,8 @@ def _strongest(cells: Cells, budgets: Mapping[str, Mapping[str, int]]) -> Differ
     if not tasks or ours is None or not complete:
         return None
     control = max(
-        complete, key=lambda name: _mean([_mean([one.score for one in cell.values()]) for cell in complete[name]])
+        complete,
+        key=lambda name: mean([mean([one.score for one in cell.values()]) for cell in complete[name]]),
     )
     seeds = set.intersection(*(set(cell) for cell in (*ours, *complete[control])))
     if not seeds:
@@ -244,25 +245,21 @@ def _strongest(cells: Cells, budgets: Mapping[str, Mapping[str, int]]) -> Differ
     losses = [_paired(ours, complete[control], seed, "test_loss") for seed in sorted(seeds)]
     return Difference(
         control=control,
-        points=_mean(scores),
+        points=mean(scores),
         error=_deviation(scores) / math.sqrt(len(scores)),
-        test_loss=_mean(losses),
+        test_loss=mean(losses),
         pairs=len(scores),
     )
 
 
 def _paired(ours: Sequence[Mapping[int, Result]], others: Sequence[Mapping[int, Result]], seed: int, of: str) -> float:
     """Return the mean over tasks of the difference with one seed."""
-    return _mean([getattr(one[seed], of) - getattr(other[seed], of) for one, other in zip(ours, others, strict=True)])
+    return mean([getattr(one[seed], of) - getattr(other[seed], of) for one, other in zip(ours, others, strict=True)])
 
 
 def _tasks(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(result.task for result in results))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return statistics.mean(values)
-
-
 def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else math.nan
+    return stdev(values) if len(values) > 1 else math.nan

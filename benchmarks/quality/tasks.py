@@ -1,15 +1,11 @@
 """The tasks that are learned; a new task is an entry in the table."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.methods import CLASSIFIERS, WRITERS, Method
-from benchmarks.support.errors import BenchmarkError
-
-DATA = Path(os.environ.get("ADAMIX_DATA", "../shared/data"))
+from benchmarks.support.data import data_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +34,7 @@ class Subject:
     def files(self) -> dict[str, str]:
         """Return the fields of a recipe that name the files, having checked that they are there."""
         names = {"train_file": self.train, "test_file": self.test}
-        found = {field: ",".join(str(DATA / name) for name in value.split(",")) for field, value in names.items()}
-        for path in ",".join(found.values()).split(","):
-            if not Path(path).is_file():
-                raise BenchmarkError(f"{path} is missing: set ADAMIX_DATA to the folder that has it")
-        return found
+        return {field: ",".join(str(data_file(name)) for name in value.split(",")) for field, value in names.items()}
 
 
 STANDARD = ("full", "head", "adapter", "adapter-consistency", "adamix", "adamix-no-consistency")

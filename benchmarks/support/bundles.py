@@ -1,7 +1,6 @@
 """Bundles of a small run on the sample base, and many adapters like its own, for the benchmarks of the engine."""
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from adamix_export.precision.table import PRECISIONS
 from adamix_export.tracing.merged import merge
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
-from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.data import data_file
 from demos.models import sample_model
 from demos.tasks import DATA
 from serve.bundle.adapter import WEIGHTS, Adapter, read_adapter, write_card
@@ -32,7 +31,6 @@ from serve.bundle.writer import write_manifest
 from serve.classification.classifier import Classifier
 
 BASE = "minilm"
-SET_DATA = Path(os.environ.get("ADAMIX_DATA", "../shared/data"))
 KINDS: dict[str, dict[str, Any]] = {"lora": {"kind": "lora", "r": 8}, "houlsby": {"kind": "houlsby", "r": 48}}
 """Adapters that are trained: fields of their recipes, by kind."""
 RUN: dict[str, Any] = {
@@ -119,8 +117,6 @@ def adapter_bytes(adapter: Adapter) -> int:
 
 def sentences(count: int) -> list[str]:
     """Return the first `count` of SST-2's test sentences, its validation sentences after them."""
-    files = [SET_DATA / "sst2" / name for name in ("test.tsv", "dev.tsv")]
-    if missing := [file for file in files if not file.is_file()]:
-        raise BenchmarkError(f"{missing[0]} is missing: set ADAMIX_DATA to the folder that has it")
+    files = [data_file(f"sst2/{name}") for name in ("test.tsv", "dev.tsv")]
     lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
     return [line.rpartition("\t")[0] for line in lines][:count]

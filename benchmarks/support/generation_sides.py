@@ -28,7 +28,8 @@ from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
 from benchmarks.peers import PEERS
 from benchmarks.peers.worker import working
-from benchmarks.support.bundles import SET_DATA, merged_model
+from benchmarks.support.bundles import merged_model
+from benchmarks.support.data import data_file
 from benchmarks.support.errors import BenchmarkError, PeerError
 from benchmarks.support.report import Absent
 from demos.models import GGUF, sample_model
@@ -213,10 +214,7 @@ def prompts(generator: Generator, count: int, length: int) -> list[list[int]]:
 
 def e2e_file() -> Path:
     """Return E2E's test set."""
-    file = SET_DATA / "e2e" / "testset_w_refs.csv"
-    if not file.is_file():
-        raise BenchmarkError(f"{file} is missing: set ADAMIX_DATA to the folder that has it")
-    return file
+    return data_file("e2e/testset_w_refs.csv")
 
 
 def e2e_inputs() -> list[str]:

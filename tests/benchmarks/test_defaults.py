@@ -9,11 +9,12 @@ from adamix_train.recipe.flags import make_recipe
 from benchmarks import defaults
 from benchmarks.defaults import RATES, SETS, Training, findings_of, main, row_of, trainings
 from benchmarks.quality.runs import Workshop
+from benchmarks.support import data
 from benchmarks.support.report import Absent
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder in which every file is there; only E2E's is read."""
     folder = tmp_path / "shared"
     for name in ("sst2/train.tsv", "sst2/test.tsv", "mrpc/train.txt", "mrpc/test.txt", "e2e/devset.csv"):
@@ -21,7 +22,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).touch()
     rows = [f"thing {index // 2},text {index}" for index in range(200)]
     (folder / "e2e/testset_w_refs.csv").write_text("\n".join(["mr,ref", *rows]) + "\n")
-    monkeypatch.setattr(defaults, "DATA", folder)
+    monkeypatch.setattr(data, "DATA", folder)
     return folder
 
 
@@ -82,14 +83,14 @@ def test_the_defaults_are_compared_with_the_best_mean_of_the_grid(tmp_path: Path
 def test_a_set_without_time_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(defaults, "sample_model", lambda base: Path(base))
+    monkeypatch.setattr(data, "sample_model", lambda base: Path(base))
     monkeypatch.setattr(Workshop, "records", lambda self, runs: {run: record(0.9) for run in runs})
     main(["--sets", "tone,intent", "--runs", str(tmp_path), "--json", "-"])
     report = json.loads(capsys.readouterr().out)
     assert [(row["set"], row["of best"]) for row in report["rows"]] == [("tone", 1.0), ("intent", 1.0)]
     assert all(goal["met"] for goal in report["goals"])
     monkeypatch.undo()
-    monkeypatch.setattr(defaults, "sample_model", lambda base: Path(base))
+    monkeypatch.setattr(data, "sample_model", lambda base: Path(base))
     main(["--sets", "tone", "--runs", str(tmp_path), "--minutes", "0", "--json", "-"])
     assert json.loads(capsys.readouterr().out)["absent"][0] == vars(
         Absent(peer="tone", reason="the time was over; repeat the command, which goes on")

@@ -75,7 +75,7 @@ def test_dropout_drops_while_mixtures_are_their_means(tmp_path: Path) -> None:
 
 
 def test_without_the_data_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.quality.tasks.DATA", tmp_path)
+    monkeypatch.setattr("benchmarks.support.data.DATA", tmp_path)
     with pytest.raises(SystemExit, match=r"benchmarks\.members: .* is missing: set ADAMIX_DATA to the folder"):
         members.main(["--runs", str(tmp_path / "runs")])
     assert not (tmp_path / "runs").exists()

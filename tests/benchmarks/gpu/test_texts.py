@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.texts import COUNT, MADE_UP, SST2, TINY_COUNT, made_up, read_texts, write_texts
-from benchmarks.support import bundles
+from benchmarks.support import data
 
 
 def test_made_up_texts_have_the_lengths_of_sentences() -> None:
@@ -16,7 +16,7 @@ def test_made_up_texts_have_the_lengths_of_sentences() -> None:
 
 
 def test_real_texts_are_taken_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundles, "SET_DATA", tmp_path)
+    monkeypatch.setattr(data, "DATA", tmp_path)
     setting = Setting(folder=tmp_path, provider="cpu")
     assert write_texts(setting) == MADE_UP
     (tmp_path / "sst2").mkdir()

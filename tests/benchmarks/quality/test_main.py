@@ -9,6 +9,7 @@ from benchmarks.quality.__main__ import _methods, main
 from benchmarks.quality.grid import Grid, Outcome
 from benchmarks.quality.methods import CLASSIFIERS, WRITERS
 from benchmarks.quality.runs import Budget, Workshop
+from benchmarks.support import data
 from benchmarks.support.report import Findings
 
 
@@ -27,7 +28,7 @@ def explored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Grid, Workshop]]:
         return Outcome()
 
     empty = Findings(goals=[], rows=[], versions={}, worst="none")
-    monkeypatch.setattr(command, "sample_model", lambda name: Path(name))
+    monkeypatch.setattr(data, "sample_model", lambda name: Path(name))
     monkeypatch.setattr(command, "explore", explore)
     monkeypatch.setattr(command, "findings_of", lambda *_: empty)
     return asked
@@ -80,6 +81,6 @@ def test_a_base_that_is_not_to_be_had_is_an_error(monkeypatch: pytest.MonkeyPatc
     def missing(name: str) -> Path:
         raise OSError(f"{name} could not be fetched")
 
-    monkeypatch.setattr(command, "sample_model", missing)
+    monkeypatch.setattr(data, "sample_model", missing)
     with pytest.raises(SystemExit, match=r"benchmarks\.quality: the base models are not to be had: minilm could not"):
         main(["--quick"])

@@ -25,6 +25,7 @@ from benchmarks.quality.protocol import (
     write_results,
 )
 from benchmarks.quality.runs import Run
+from benchmarks.support import data
 from benchmarks.support.errors import BenchmarkError, OutOfTimeError
 
 TEXT = Path("benchmarks/quality/protocol.md").read_text()
@@ -174,7 +175,7 @@ def test_the_protocol_goes_on_until_its_time_is_over(
         raise OutOfTimeError("the time is over before sst2-x")
 
     monkeypatch.setattr(command, "carry_out", some)
-    monkeypatch.setattr(command, "sample_model", lambda name: Path(name))
+    monkeypatch.setattr(data, "sample_model", lambda name: Path(name))
     file = tmp_path / "results.json"
     main(["--protocol", "--results", str(file), "--runs", str(tmp_path), "--json", "-"])
     report = json.loads(capsys.readouterr().out)

@@ -3,15 +3,15 @@ from pathlib import Path
 import pytest
 
 from adamix_train.tasks.table import TASKS
-from benchmarks.quality import tasks
 from benchmarks.quality.tasks import SUBJECTS, Subject
+from benchmarks.support import data
 from benchmarks.support.errors import BenchmarkError
 
 
 def test_files_are_those_of_the_data_folder_and_a_missing_one_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "DATA", tmp_path)
+    monkeypatch.setattr(data, "DATA", tmp_path)
     train, first, second = (
         tmp_path / "cola" / name for name in ("in_domain_train.tsv", "in_domain_dev.tsv", "out_of_domain_dev.tsv")
     )

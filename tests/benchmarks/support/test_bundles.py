@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from adamix_export.checkpoint.checkpoint import open_checkpoint
-from benchmarks.support import bundles
+from benchmarks.support import bundles, data
 from benchmarks.support.bundles import adapter_bytes, exported, in_int8, like, merged_model, sentences, trained
 from benchmarks.support.errors import BenchmarkError
 from serve.bundle.adapter import Adapter
@@ -23,7 +23,7 @@ from tests.serve.conftest import card
 def test_sentences_are_those_of_the_test_set_and_then_of_the_validation_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundles, "SET_DATA", tmp_path)
+    monkeypatch.setattr(data, "DATA", tmp_path)
     with pytest.raises(BenchmarkError, match=r"test.tsv is missing: set ADAMIX_DATA"):
         sentences(3)
     (tmp_path / "sst2").mkdir()

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from adamix_export.checkpoint.checkpoint import open_checkpoint
 from benchmarks.generate_bank import one_at_a_time
 from benchmarks.peers import PEERS
-from benchmarks.support import generation_sides
+from benchmarks.support import data, generation_sides
 from benchmarks.support.errors import BenchmarkError
 from benchmarks.support.generation_sides import (
     Models,
@@ -146,7 +146,7 @@ def test_a_peer_that_is_not_there_is_named_and_the_others_are_opened(
 def test_prompts_follow_one_another_in_the_inputs_which_come_once_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation_sides, "SET_DATA", tmp_path)
+    monkeypatch.setattr(data, "DATA", tmp_path)
     with pytest.raises(BenchmarkError, match=r"testset_w_refs.csv is missing: set ADAMIX_DATA"):
         e2e_inputs()
     (tmp_path / "e2e").mkdir()
