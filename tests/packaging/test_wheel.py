@@ -1,9 +1,10 @@
-"""What the wheel holds besides modules."""
+"""The wheel holds every module, and what goes with them."""
 
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from email.parser import Parser
 from pathlib import Path
 
@@ -15,16 +16,29 @@ PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
 ]
 
 
-@pytest.mark.slow
-def test_the_wheel_is_typed_and_licensed(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    result = subprocess.run([*build, "--wheel-dir", tmp_path, ROOT], capture_output=True, text=True)
+    result = subprocess.run([*build, "--wheel-dir", folder, ROOT], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    (file,) = tmp_path.glob("*.whl")
+    (file,) = folder.glob("*.whl")
     with zipfile.ZipFile(file) as wheel:
-        names = set(wheel.namelist())
-        (about,) = [name for name in names if name.endswith(".dist-info/METADATA")]
-        metadata = Parser().parsestr(wheel.read(about).decode())
+        yield wheel
+
+
+@pytest.mark.slow
+def test_every_module_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    """The build leaves out what .gitignore names, whether or not it is committed."""
+    modules = {file.relative_to(ROOT).as_posix() for package in PACKAGES for file in (ROOT / package).rglob("*.py")}
+    assert modules == {name for name in wheel.namelist() if name.endswith(".py")}
+
+
+@pytest.mark.slow
+def test_the_wheel_is_typed_and_licensed(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    (about,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+    metadata = Parser().parsestr(wheel.read(about).decode())
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert metadata["License-Expression"] == "Apache-2.0"
     assert any(name.endswith("/licenses/LICENSE") for name in names)

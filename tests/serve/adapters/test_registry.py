@@ -239,7 +239,7 @@ def test_members_beside_their_mean_are_not_listed_and_leave_it_the_only_adapter(
     engine = Classifier(bundle, provider="cpu", threads=1)
     assert engine("good")[0].adapter == "tone"
     assert engine("good", adapter="tone.1")[0].adapter == "tone.1"
-    with pytest.raises(UnknownAdapter, match="there is no adapter 'mood' here; there are tone$"):
+    with pytest.raises(UnknownAdapter, match=r"there is no adapter 'mood' here; there are tone$"):
         engine("good", adapter="mood")
     engine.unload("tone")
     with pytest.raises(InputError, match=r"name an adapter: tone\.0, tone\.1, tone\.2, tone\.3"):
