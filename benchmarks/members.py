@@ -29,6 +29,7 @@ from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import Options
 from adamix_train.artifacts.atomic_write import write_text
 from adamix_train.data.splits import read_all
+from adamix_train.metrics.calibration import calibration_error
 from adamix_train.mixture.projection import MixtureLinear
 from adamix_train.recipe.flags import make_recipe
 from adamix_train.run.train import train
@@ -39,7 +40,7 @@ from benchmarks.support.harness import publish
 from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Findings, Goal, Row
 from benchmarks.support.rounds import Pace, Timings, measure
-from benchmarks.support.uncertainty import Flags, Floats, aurc, auroc, calibration_error, entropy
+from benchmarks.support.uncertainty import Flags, Floats, aurc, auroc, entropy
 from demos.models import sample_model
 from serve.bundle.reader import open_bundle
 from serve.classification.classifier import Classifier

@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from adamix_train.metrics.calibration import calibration_error_of
 from adamix_train.metrics.labels import Labels, Logits
 
 
@@ -22,6 +23,8 @@ class ClassReport:
     """Share of the examples of a label that are found; 0 if there are none."""
     f1: Sequence[float]
     examples: Sequence[int]
+    calibration_error: float
+    """Expected difference between the probability of a predicted label and how often it is right."""
     confusion: NDArray[Any]
     """Counts (labels, labels): rows are the labels of the data, columns the predictions."""
 
@@ -29,7 +32,8 @@ class ClassReport:
         """Return the results by label, as results.json has them."""
         columns = zip(self.labels, self.precision, self.recall, self.f1, self.examples, strict=True)
         names = ("precision", "recall", "f1", "examples")
-        return {"data": self.data, "labels": {label: dict(zip(names, row, strict=True)) for label, *row in columns}}
+        by_label = {label: dict(zip(names, row, strict=True)) for label, *row in columns}
+        return {"data": self.data, "calibration_error": self.calibration_error, "labels": by_label}
 
 
 def class_report(logits: Logits, labels: Labels, names: Sequence[str], data: str) -> ClassReport:
@@ -46,5 +50,6 @@ def class_report(logits: Logits, labels: Labels, names: Sequence[str], data: str
         recall=recall,
         f1=f1,
         examples=examples,
+        calibration_error=calibration_error_of(logits, labels),
         confusion=confusion_matrix(labels, predicted, labels=indices),
     )

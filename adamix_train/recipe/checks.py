@@ -39,11 +39,12 @@ NOT_NEGATIVE = (
     "weight_decay",
     "warmup_ratio",
     "lora_dropout",
+    "base_dropout",
     "label_smoothing",
     "no_repeat_ngram_size",
     "seed",
 )
-BELOW_ONE = ("warmup_ratio", "lora_dropout", "label_smoothing", "consistency_from", "split_after")
+BELOW_ONE = ("warmup_ratio", "lora_dropout", "base_dropout", "label_smoothing", "consistency_from", "split_after")
 
 
 def check(recipe: "Recipe") -> None:
@@ -63,8 +64,9 @@ def check(recipe: "Recipe") -> None:
         if value is not None and value < 0:
             raise RecipeError(f"{name} is {value}; it must not be negative")
     for name in BELOW_ONE:
-        if getattr(recipe, name) >= 1:
-            raise RecipeError(f"{name} is {getattr(recipe, name)}; it must be below 1")
+        value = getattr(recipe, name)
+        if value is not None and value >= 1:
+            raise RecipeError(f"{name} is {value}; it must be below 1")
     if recipe.average is not None:
         Average.parse(recipe.average)
     if problem := _problem(recipe) or _conflict(recipe):

@@ -105,6 +105,9 @@ class Recipe:
     r: int = _field("bottleneck width (houlsby, pfeiffer) or rank (lora)", 16)
     lora_alpha: float = _field("lora: the adapter's output is multiplied by lora_alpha / r", 32.0)
     lora_dropout: float = _field("lora: dropout probability on the adapter's input", 0.0)
+    base_dropout: float | None = _field(
+        "dropout probability of the base's own layers in training (default: what its config.json says)", None
+    )
     share: str = _field("projection that the modules of a mixture share (paper, section 3.4)", "up", choices=SHARES)
     sites: str | None = _field(
         f"layers to adapt, separated by commas: {', '.join(SITES)} (default: query_value for lora, feed_forward for "

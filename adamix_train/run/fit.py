@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, TrainerCallback, set_seed
 
+from adamix_train.base_model.dropout import dropout_settings
 from adamix_train.base_model.load import Base, load_base
 from adamix_train.metrics.table import METRICS
 from adamix_train.recipe.average import Average
@@ -40,7 +41,9 @@ def fit(run: PreparedRun, callbacks: Sequence[TrainerCallback] = ()) -> AdaMixTr
     """
     recipe = run.inputs.recipe
     set_seed(recipe.seed)
-    base = load_base(run.inputs.base, run.objective.model, **run.objective.settings(run.inputs.splits.labels))
+    settings = run.objective.settings(run.inputs.splits.labels)
+    settings |= dropout_settings(run.inputs.base, recipe.base_dropout)
+    base = load_base(run.inputs.base, run.objective.model, **settings)
     if base.model.config.pad_token_id is None:
         base.model.config.pad_token_id = run.tokenizer.pad_token_id
     model = build_trainable_model(base, recipe, run.objective)

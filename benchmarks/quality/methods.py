@@ -81,6 +81,12 @@ CLASSIFIERS: dict[str, Method] = {
         rates=ADAPTER_RATES,
         views=2,
     ),
+    "adapter-views-dropout": Method(
+        what="the same with a dropout of 0.2 in the base",
+        fields={"num_modules": 1, **CONSISTENT, "labels_on": "both", "base_dropout": 0.2},
+        rates=ADAPTER_RATES,
+        views=2,
+    ),
     "adapter-late-views": Method(
         what="one adapter, two views in the second half, labels on both",
         fields={"num_modules": 1, **LATE_VIEWS},

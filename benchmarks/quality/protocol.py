@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -21,6 +21,7 @@ CONTROLS = (
     "adapter-views",
     "adapter-late-views",
     "adapter",
+    "adapter-views-dropout",
     "adapter-swa",
     "adapter-ema",
     "adapter-stopped",
@@ -33,8 +34,12 @@ FIRST = ("shares", "adapter-views", "adapter-late-views", "adapter", "adamix")
 PASSES = (3, 6, 12, 24)
 EARLY, LATE = range(3, 8), range(8, 13)
 """Seeds."""
+WAYS = ("ensemble", "first module", "random modules")
+"""Ways to run a trained mixture that are compared with its mean."""
 SEARCHED_WITH = 0
 """Seed of the search for a rate."""
+ROUTED = range(3, 6)
+"""Seeds whose mixtures are run in other ways than by their mean as well."""
 POINTS, ERROR = 0.5, 0.25
 """Goals: points above the strongest control at the best budgets, and their standard error."""
 
@@ -73,12 +78,24 @@ class Result:
     test_loss: float
     loss: float
     """On the validation data."""
+    ece: float
+    """Expected calibration error on the test data, of probabilities in [0, 1]."""
+    routes: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """The score by other ways to run a mixture than by its mean, in points."""
 
 
 def run_of(task: str, passes: int, method: str, rate: float, seed: int) -> Run:
-    """Return a run of the protocol."""
-    budget = Budget(times=passes / SUBJECTS[task].passes, by_loss=True)
-    return Run(subject=task, method=method, rate=rate, seed=seed, budget=budget, precision="bf16")
+    """Return a run of the protocol; the search for a rate sees no test data."""
+    return Run(
+        subject=task,
+        method=method,
+        rate=rate,
+        seed=seed,
+        budget=Budget(times=passes / SUBJECTS[task].passes, by_loss=True),
+        precision="bf16",
+        routes=seed in ROUTED,
+        tested=seed != SEARCHED_WITH,
+    )
 
 
 def carry_out(workshop: Workshop, stages: Sequence[Stage] = STAGES) -> Iterator[list[Result]]:
@@ -116,6 +133,8 @@ def result_of(run: Run, passes: int, record: Mapping[str, Any]) -> Result:
         score=subject.scale * float(record[f"test_{subject.metric}"]),
         test_loss=float(record["test_loss"]),
         loss=float(record["loss"]),
+        ece=float(record["classes"]["calibration_error"]),
+        routes={way: subject.scale * value for way, value in record["routes"].items()},
     )
 
 
@@ -163,11 +182,21 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
             "mean": mean([result.score for result in cell.values()]),
             "deviation": _deviation([result.score for result in cell.values()]),
             "test loss": round(mean([result.test_loss for result in cell.values()]), 4),
+            "ece": round(mean([result.ece for result in cell.values()]), 4),
+            **_ways_of(list(cell.values())),
             "seeds": len(cell),
             "rate": f"{next(iter(cell.values())).rate:g}",
         }
         for (task, passes, method), cell in sorted(cells_of(results).items())
     ]
+
+
+def _ways_of(results: Sequence[Result]) -> Row:
+    """Return the points that other ways to run a mixture are above its mean, over the seeds that have them."""
+    routed = [result.routes for result in results if result.routes]
+    if not routed:
+        return dict.fromkeys(WAYS)
+    return {way: round(mean([routes[way] - routes["mean"] for routes in routed]), 2) for way in WAYS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +209,8 @@ class Difference:
     """Standard error; NaN of one pair."""
     test_loss: float
     """Difference of the test losses; below 0 the candidate's is lower."""
+    ece: float
+    """Difference of the expected calibration errors, likewise."""
     pairs: int
 
 
@@ -243,11 +274,13 @@ def _strongest(cells: Cells, budgets: Mapping[str, Mapping[str, int]]) -> Differ
         return None
     scores = [_paired(ours, complete[control], seed, "score") for seed in sorted(seeds)]
     losses = [_paired(ours, complete[control], seed, "test_loss") for seed in sorted(seeds)]
+    errors = [_paired(ours, complete[control], seed, "ece") for seed in sorted(seeds)]
     return Difference(
         control=control,
         points=mean(scores),
         error=_deviation(scores) / math.sqrt(len(scores)),
         test_loss=mean(losses),
+        ece=mean(errors),
         pairs=len(scores),
     )
 

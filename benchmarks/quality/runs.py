@@ -52,6 +52,8 @@ class Run:
     precision: str
     routes: bool = True
     """Run a trained mixture in other ways than by its mean as well."""
+    tested: bool = True
+    """Measure on the test data; a search for a rate needs the validation data alone."""
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ class Run:
             "base": str(base),
             "out": str(out),
             "task": subject.task,
-            **subject.files(),
+            **{name: file for name, file in subject.files().items() if self.tested or name != "test_file"},
             **subject.fields,
             **method.fields,
             "learning_rate": self.rate,

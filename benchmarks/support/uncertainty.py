@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
-BINS = 15
 
 
 def aurc(uncertainty: Floats, wrong: Flags) -> float:
@@ -19,19 +18,6 @@ def aurc(uncertainty: Floats, wrong: Flags) -> float:
     """
     order = np.argsort(uncertainty, kind="stable")
     return float(np.mean(np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)))
-
-
-def calibration_error(confidence: Floats, right: Flags, bins: int = BINS) -> float:
-    """Return the expected calibration error (Guo et al., ICML 2017), over `bins` of equal width: lower is better.
-
-    Args:
-        confidence: (texts,), probability of the predicted label.
-        right: (texts,), True where the label is right.
-        bins: Number of bins of [0, 1].
-    """
-    numbers = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(numbers, confidence - right, bins)
-    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def auroc(inside: Floats, outside: Floats) -> float:

@@ -10,9 +10,11 @@ TWO_THIRDS = pytest.approx(2 / 3)
 
 
 def test_results_by_label_are_those_by_hand() -> None:
+    probability = np.e / (np.e + 2)  # of every predicted label, of which two in five are wrong
     report = class_report(np.eye(3)[PREDICTED], RIGHT, LABELS, "test")
     assert report.as_dict() == {
         "data": "test",
+        "calibration_error": pytest.approx(abs(probability - 3 / 5)),
         "labels": {
             "x": {"precision": TWO_THIRDS, "recall": TWO_THIRDS, "f1": TWO_THIRDS, "examples": 3},
             "y": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "examples": 2},

@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ class Bench:
                 "loss": 0.1 if run.rate == 3e-3 else 0.5,
                 "test_accuracy": 0.6 if run.rate == 3e-3 else 0.9,
                 "test_loss": run.seed,
+                "classes": {"calibration_error": 0.1},
+                "routes": {"mean": 0.6, "ensemble": 0.625} if run.routes else {},
             }
             for run in runs
         }
@@ -70,10 +73,12 @@ class Bench:
 
 def test_a_rate_is_chosen_by_validation_loss_with_its_own_seed() -> None:
     bench = Bench()
-    stage = Stage(tasks=["sst2"], passes=[3], methods=["shares"], seeds=[3, 4])
+    stage = Stage(tasks=["sst2"], passes=[3], methods=["shares"], seeds=[3, 6])
     (results,) = carry_out(bench, [stage])  # type: ignore[arg-type]
-    assert [(result.seed, result.rate, result.score) for result in results] == [(3, 3e-3, 60.0), (4, 3e-3, 60.0)]
-    assert [run.seed for run in bench.asked] == [0] * 4 + [3, 4]
+    assert [(result.seed, result.rate, result.score) for result in results] == [(3, 3e-3, 60.0), (6, 3e-3, 60.0)]
+    assert [result.routes for result in results] == [{"mean": 60.0, "ensemble": 62.5}, {}]
+    assert [run.seed for run in bench.asked] == [0] * 4 + [3, 6]
+    assert [run.tested for run in bench.asked] == [False] * 4 + [True] * 2
     assert all(run.budget.times == 0.5 and run.budget.by_loss for run in bench.asked)
 
 
@@ -81,7 +86,15 @@ def result(
     method: str, score: float, *, task: str = "sst2", passes: int = 6, seed: int = 3, loss: float = 0.5
 ) -> Result:
     return Result(
-        task=task, passes=passes, method=method, seed=seed, rate=1e-3, score=score, test_loss=loss + 1, loss=loss
+        task=task,
+        passes=passes,
+        method=method,
+        seed=seed,
+        rate=1e-3,
+        score=score,
+        test_loss=loss + 1,
+        loss=loss,
+        ece=loss / 10,
     )
 
 
@@ -98,6 +111,7 @@ def test_the_candidate_is_compared_with_the_strongest_control_by_seed() -> None:
     assert (found.control, found.points, found.pairs) == ("adapter-swa", 3.0, 2)
     assert found.error == pytest.approx(math.sqrt(2) / math.sqrt(2))
     assert found.test_loss == pytest.approx(-0.1)
+    assert found.ece == pytest.approx(-0.01)
 
 
 def test_tasks_count_alike_whatever_their_scores() -> None:
@@ -134,6 +148,15 @@ def test_what_was_not_run_is_not_measured() -> None:
 def test_a_table_has_a_row_a_cell() -> None:
     rows = rows_of([result("adapter", 80.0, seed=seed) for seed in (3, 4)] + [result("shares", 81.0)])
     assert [(row["method"], row["mean"], row["seeds"]) for row in rows] == [("adapter", 80.0, 2), ("shares", 81.0, 1)]
+
+
+def test_other_ways_to_run_a_mixture_are_told_as_points_above_its_mean() -> None:
+    routes = {"mean": 80.0, "ensemble": 80.5, "first module": 79.0, "random modules": 78.0}
+    routed = [replace(result("shares", 80.0, seed=seed), routes=routes) for seed in (3, 4)]
+    (row,) = rows_of([*routed, result("shares", 90.0, seed=5)])
+    assert (row["ensemble"], row["first module"], row["random modules"]) == (0.5, -1.0, -2.0)
+    (row,) = rows_of([result("adapter", 80.0)])
+    assert row["ensemble"] is None
 
 
 def test_controls_have_the_candidates_size() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.support.uncertainty import aurc, auroc, calibration_error, entropy
+from benchmarks.support.uncertainty import aurc, auroc, entropy
 
 
 def test_the_area_is_the_mean_risk_over_every_coverage() -> None:
@@ -13,12 +13,6 @@ def test_the_area_is_the_mean_risk_over_every_coverage() -> None:
 
 def test_equal_uncertainties_leave_out_in_order() -> None:
     assert aurc(np.zeros(2), np.array([True, False])) == pytest.approx((1 + 1 / 2) / 2)
-
-
-def test_calibration_is_the_gap_of_each_bin_by_its_share() -> None:
-    confidence, right = np.array([0.55, 0.6, 0.95, 1.0]), np.array([True, False, True, True])
-    # Bins of 0.1: 0.55 → |0.55 - 1|, 0.6 → |0.6 - 0|, 0.95 and 1.0 → |1.95 - 2|.
-    assert calibration_error(confidence, right, bins=10) == pytest.approx((0.45 + 0.6 + 0.05) / 4)
 
 
 def test_foreign_texts_are_found_as_scikit_learn_counts_them() -> None:
