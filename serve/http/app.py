@@ -9,7 +9,7 @@ from serve.engine import Capability, Engine
 from serve.http import health
 from serve.http.error_responses import ErrorResponder
 from serve.http.middleware import PayloadLimitMiddleware, RequestMetricsMiddleware, ShutdownMiddleware
-from serve.http.openai import completions, models, protocol
+from serve.http.openai import chat, completions, models, protocol
 from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
 from serve.telemetry.prometheus import Metrics
@@ -17,8 +17,9 @@ from serve.telemetry.prometheus import Metrics
 PROTOCOLS: dict[str, HttpProtocol] = {
     "health": HttpProtocol(routers=(health.router,), error_body=predict.error_body),
     "tei": HttpProtocol(routers=(predict.router,), error_body=predict.error_body, capability=Capability.CLASSIFY),
+    "models": HttpProtocol(routers=(models.router,), error_body=protocol.error_body, prefix="/v1"),
     "openai": HttpProtocol(
-        routers=(completions.router, models.router),
+        routers=(completions.router, chat.router),
         error_body=protocol.error_body,
         prefix="/v1",
         capability=Capability.GENERATE,
