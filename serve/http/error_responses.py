@@ -103,8 +103,9 @@ def in_client_words(error: ServeError, names: Mapping[str, str]) -> tuple[str, s
     """Return an error's message and field, both with the client's names of the engine's fields."""
     message = str(error)
     for name, client_name in names.items():
-        if name == error.field and "_" in name:
-            message = re.sub(rf"\b{name}\b", client_name, message)
+        if "_" in name or name == error.field:
+            start = "" if "_" in name else "^"  # elsewhere it may be a plain word
+            message = re.sub(rf"{start}\b{name}\b", client_name, message)
     return message, names.get(error.field or "", error.field)
 
 

@@ -107,8 +107,12 @@ class ChatRequest(SamplingFields):
     def field_names(self) -> dict[str, str]:
         """Return this request's names of the engine's fields."""
         most = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-        logprobs = "top_logprobs" if self.top_logprobs else "logprobs"
-        return {**super().field_names(), "max_new_tokens": most, "prompts": "messages", "logprobs": logprobs}
+        names = {"max_new_tokens": most, "prompts": "messages"}
+        if self.top_logprobs:
+            names["logprobs"] = "top_logprobs"
+        if self.tools:
+            names["grammar"] = "tools"
+        return {**super().field_names(), **names}
 
     def generation_request(self, most: int, tools: ToolUse = NO_TOOLS) -> GenerationRequest:
         """Return the engine's request.
