@@ -47,6 +47,10 @@ class Message(Body):
     refusal: str | None = None
     tool_calls: Annotated[list[ToolCall], FirstError()] | None = None
     tool_call_id: str | None = None
+    parsed: Annotated[Any, Field(description="ignored: clients add it to an answer")] = None
+    annotations: Annotated[list[Any] | None, Field(description="ignored: of an answer, as clients return it")] = None
+    audio: None = None
+    function_call: None = None
 
     def for_template(self) -> dict[str, Any]:
         """Return the message as templates take it.

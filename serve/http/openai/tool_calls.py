@@ -47,6 +47,7 @@ class CalledFunction(Body):
 
     name: str
     arguments: str
+    parsed_arguments: Annotated[Any, Field(description="ignored: clients add it")] = None
 
 
 class ToolCall(Body):
