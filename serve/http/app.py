@@ -10,6 +10,7 @@ from serve.http import health
 from serve.http.error_responses import ErrorResponder
 from serve.http.middleware import PayloadLimitMiddleware, RequestMetricsMiddleware, ShutdownMiddleware
 from serve.http.openai import chat, completions, models, protocol
+from serve.http.openapi import complete_document
 from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
 from serve.telemetry.prometheus import Metrics
@@ -59,6 +60,7 @@ def make_app(
         if one.capability is None or one.capability in engine.capabilities:
             for router in one.routers:
                 app.include_router(router)
+    complete_document(app)
     errors = ErrorResponder(protocols.values())
     errors.install(app)
     app.add_middleware(PayloadLimitMiddleware, limit=payload_limit, errors=errors)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from serve.errors import InputError, Overloaded
+from serve.generation.sampling.schema_preparation import prepared
 from serve.generation.sampling.schema_trials import CompileBudget, SchemaTrials, Trial
 from serve.generation.sampling.schema_worker import compile_schema, first_line, name_of
 
@@ -201,7 +202,7 @@ def _serialized(schema: Constraint) -> str:
         InputError: It is no JSON, or too long.
     """
     try:
-        text = json.dumps(schema)
+        text = json.dumps(schema if isinstance(schema, str) else prepared(schema))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"json_schema is no JSON schema: {first_line(str(error))}", "json_schema") from error
     if len(text) > MAX_SCHEMA_LENGTH:
