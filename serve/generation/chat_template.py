@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
+from jinja2 import DictLoader, TemplateError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -34,7 +34,7 @@ class ChatTemplate:
             special: Texts of special tokens, by the names that templates know.
         """
         self.sources, self.special = sources, special
-        self.environment = _environment()
+        self.environment = _environment(sources)
 
     def __bool__(self) -> bool:
         return bool(self.sources)
@@ -51,8 +51,8 @@ class ChatTemplate:
         Raises:
             InputError: The base has no template, the template takes no tools, or it refuses the messages.
         """
-        source = self._source(chat)
-        if chat.tools and "tools" not in source:
+        name = self._name(chat)
+        if chat.tools and "tools" not in self.sources[name]:
             raise InputError("the base's chat template takes no tools: leave them out, or serve another base", "tools")
         variables = {
             **self.special,
@@ -60,22 +60,24 @@ class ChatTemplate:
             "tools": list(chat.tools) or None,
             "documents": None,
             "add_generation_prompt": chat.add_generation_prompt,
-            **chat.variables,
         }
+        if taken := sorted(variables.keys() & chat.variables.keys()):
+            raise InputError(f"the template's variable {taken[0]} has a field of its own: leave it out", "variables")
         try:
-            return self.environment.from_string(source).render(variables)
+            return self.environment.get_template(name).render({**variables, **chat.variables})
         except SecurityError as error:
             raise InputError(f"the base's chat template does what is not allowed: {first_line(error)}") from error
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             message = f"the base's chat template refuses these messages: {first_line(error)}"
             raise InputError(message, "messages") from error
 
-    def _source(self, chat: Chat) -> str:
+    def _name(self, chat: Chat) -> str:
+        """Return the name of the template for a chat."""
         if not self.sources:
             raise InputError("the base has no chat template: send a prompt to /v1/completions", "messages")
         if chat.tools and TOOL_TEMPLATE in self.sources:
-            return self.sources[TOOL_TEMPLATE]
-        return self.sources.get(DEFAULT_TEMPLATE) or next(iter(self.sources.values()))
+            return TOOL_TEMPLATE
+        return DEFAULT_TEMPLATE if DEFAULT_TEMPLATE in self.sources else next(iter(self.sources))
 
 
 def chat_template(bundle: Bundle) -> ChatTemplate:
@@ -94,9 +96,10 @@ class GenerationBlocks(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _environment(sources: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
+    """Return what templates run in; it keeps them once they are compiled."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationBlocks]
+        loader=DictLoader(sources), trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationBlocks]
     )
     environment.filters["tojson"] = _to_json
     environment.globals.update(GLOBALS)

@@ -111,7 +111,7 @@ class ChatRequest(SamplingFields):
     def field_names(self) -> dict[str, str]:
         """Return this request's names of the engine's fields."""
         most = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-        names = {"max_new_tokens": most, "prompts": "messages"}
+        names = {"max_new_tokens": most, "prompts": "messages", "variables": "chat_template_kwargs"}
         if self.top_logprobs:
             names["logprobs"] = "top_logprobs"
         if self.tools:

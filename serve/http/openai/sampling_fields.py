@@ -126,6 +126,8 @@ class SamplingFields(Body):
         if self.stream and sampling.prompt_logprobs is not None:
             raise InputError("the prompt's log probabilities are not streamed: leave out stream", "stream")
         cut = self.truncate_prompt_tokens
+        if cut == 0:
+            raise InputError("truncate_prompt_tokens is 0, which leaves no prompt: give 1 or more", "max_prompt_tokens")
         return GenerationRequest(
             prompts=prompts,
             adapters=[self.model] * len(prompts),

@@ -80,6 +80,12 @@ def test_the_base_writes_by_its_own_name_only(client: httpx.Client, generator: G
     assert client.post("/v1/completions", json={"model": "bass", "prompt": "a shop"}).status_code == 404
 
 
+def test_the_base_ends_where_its_generation_configuration_says(generator: Generator) -> None:
+    assert "generation_config.json" in generator.bundle.manifest.files
+    configured = json.loads((generator.bundle.folder / "generation_config.json").read_text())["eos_token_id"]
+    assert generator.find("base").card.eos_token_ids == [configured]
+
+
 def test_a_stream_is_the_text_in_pieces(client: httpx.Client) -> None:
     whole = ask(client, max_tokens=9)["choices"][0]
     found = events(client, model="one", prompt="a shop", max_tokens=9, stream_options={"include_usage": True})

@@ -146,6 +146,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | None]] = {
         "the base's chat template refuses these messages: refused",
         "messages",
     ),
+    "a variable that is a field": (
+        {"chat_template_kwargs": {"messages": []}},
+        "the template's variable messages has a field of its own: leave it out",
+        "chat_template_kwargs",
+    ),
     "a length by its name": (
         {"max_tokens": None, "max_completion_tokens": 99},
         "the prompt's 3 tokens and 99 more never fit: the model's context has 48",

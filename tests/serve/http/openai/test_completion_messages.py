@@ -69,6 +69,7 @@ def test_null_is_the_default() -> None:
         ({"echo": True, "logprobs": 0, "stream": True}, "the prompt's log probabilities are not streamed"),
         ({"prompt_logprobs": 0, "stream": True}, "the prompt's log probabilities are not streamed"),
         ({"best_of": 3}, "best_of is 3: only the same as n, 1, is supported"),
+        ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens is 0, which leaves no prompt: give 1 or more"),
         ({"suffix": "end"}, "suffix is not supported"),
         ({"store": True}, "store is True, which is not supported: give False, or leave it out"),
         ({"service_tier": "flex"}, "service_tier is 'flex', which is not supported: give 'auto' or 'default'"),
