@@ -150,6 +150,8 @@ class SamplingParams:
                 "a beam search goes without temperature, stop, logprobs, json_schema, grammar and lists of tokens",
                 "num_beams",
             )
+        if self.num_beams > 1 and self.max_new_tokens == 0:
+            raise InputError("a beam search has something to find: max_new_tokens is 0", "max_new_tokens")
         if self.num_beams > 1 and self.n > self.num_beams:
             raise InputError(f"n is {self.n}: a search with {self.num_beams} beams has no more results", "n")
         if self.json_schema is not None and self.grammar is not None:
