@@ -77,7 +77,7 @@ class SamplingParams:
     json_schema: Mapping[str, Any] | None = None
     """Constrain the text to JSON that is valid under this schema, unless `max_new_tokens` ends it first."""
     grammar: str | None = None
-    """Constrain the text to a grammar in llguidance's dialect of Lark, with the same exception."""
+    """Constrain the text to a grammar, in llguidance's dialect of Lark or in GBNF, with the same exception."""
     num_beams: int = 1
     """Beams of a beam search; 1 is no search."""
     length_penalty: float = 1.0

@@ -1,6 +1,7 @@
 """Compilation of a JSON schema or a grammar, and the process that tries it first.
 
-Both are serialized as JSON on one line: an object is a JSON schema, a string a grammar in llguidance's dialect of Lark.
+Both are serialized as JSON on one line: an object is a JSON schema, a string a grammar, in llguidance's dialect of Lark
+or in GBNF.
 Run as a script, this file reads one from each line of its input and replies with a line that holds its fault, or
 an empty string. It runs isolated and imports llguidance alone, so that it starts quickly. A schema that exceeds the
 budget ends the process; so does the end of the input.
@@ -44,11 +45,12 @@ def compile_schema(schema: str, tokenizer: Any) -> Any:
 
     try:
         if name_of(schema) == "grammar":
-            grammar = LLMatcher.grammar_from_lark(json.loads(schema))
+            grammar = LLMatcher.grammar_from_lark(_as_lark(json.loads(schema)))
         else:
             grammar = LLMatcher.grammar_from_json_schema(schema, defaults=JSON_LAYOUT)
     except ValueError as error:
-        raise ValueError(f"is no JSON schema: {first_line(str(error))}") from error
+        kind = "grammar" if name_of(schema) == "grammar" else "JSON schema"
+        raise ValueError(f"is no {kind}: {first_line(str(error))}") from error
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LLParserLimits(**PARSER_LIMITS))
     matcher.compute_bitmask()
     if matcher.is_error():
@@ -59,6 +61,18 @@ def compile_schema(schema: str, tokenizer: Any) -> Any:
 def first_line(text: str) -> str:
     """Return the first line of a message, shortened; the script cannot import `serve.errors`."""
     return (text.strip() or "no reason given").splitlines()[0][:MAX_REASON_LENGTH]
+
+
+def _as_lark(grammar: str) -> str:
+    """Return a grammar in llguidance's dialect of Lark, translated if it is GBNF."""
+    if "::=" not in grammar:
+        return grammar
+    from llguidance.gbnf_to_lark import any_to_lark
+
+    try:
+        return any_to_lark(grammar)
+    except Exception as error:  # a parser by hand, which raises whatever it meets
+        raise ValueError(str(error)) from error
 
 
 def _main(path: str, seconds: str, megabytes: str) -> None:

@@ -21,7 +21,7 @@ from serve.generation.sampling.schema_worker import compile_schema, first_line, 
 
 EosTokens = tuple[int, ...]
 Constraint = Mapping[str, Any] | str
-"""A JSON schema, or a grammar in llguidance's dialect of Lark."""
+"""A JSON schema, or a grammar in llguidance's dialect of Lark or in GBNF."""
 MAX_SCHEMA_LENGTH = 64_000
 """Characters of a schema."""
 MAX_GRAMMARS = 16

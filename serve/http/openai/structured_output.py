@@ -11,8 +11,6 @@ from pydantic import BaseModel, Field
 from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
 
-MAX_GRAMMAR = 64_000
-"""Characters of a grammar that is translated."""
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
@@ -90,22 +88,11 @@ def _choice(texts: list[str]) -> TextForm:
     return TextForm(grammar=f"start: {' | '.join(map(json.dumps, texts))}")
 
 
-def _grammar(text: str) -> TextForm:
-    if "::=" not in text or len(text) > MAX_GRAMMAR:  # which is refused when it is compiled
-        return TextForm(grammar=text)
-    from llguidance.gbnf_to_lark import any_to_lark
-
-    try:
-        return TextForm(grammar=any_to_lark(text))
-    except Exception as error:  # a parser by hand, which raises whatever it meets
-        raise InputError(f"structured_outputs.grammar is no GBNF: {error}", "structured_outputs") from error
-
-
 FORMS: dict[str, Callable[[Any], TextForm]] = {
     "json_": _json,
     "regex": _regex,
     "choice": _choice,
-    "grammar": _grammar,
+    "grammar": lambda text: TextForm(grammar=text),
     "json_object": lambda _: TextForm(ANY_OBJECT),
 }
 """Constraints by the field that holds them; a new one is an entry here."""

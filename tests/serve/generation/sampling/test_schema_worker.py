@@ -44,6 +44,8 @@ def test_the_text_is_laid_out_as_json_dumps_does_unless_the_schema_says_otherwis
     [
         ("{", "^is no JSON schema: "),
         ('{"type": "nothing"}', "^cannot be followed: .*nothing"),
+        (json.dumps("root ::= ("), "^is no grammar: "),
+        (json.dumps("start: ("), "^cannot be followed: |^is no grammar: "),
         (json.dumps({"enum": [f"value {number}" for number in range(20_000)]}), "^cannot be followed: "),
     ],
 )
@@ -66,10 +68,12 @@ def worker(lines: list[str], seconds: str = "60") -> subprocess.CompletedProcess
 
 
 def test_a_process_replies_to_each_line_with_the_fault_of_its_schema_and_ends_with_them() -> None:
-    result = worker([json.dumps(CHEAP), '{"type": "nothing"}', "{", json.dumps(CHEAP)])
+    grammars = [json.dumps('root ::= "yes" | "no"'), json.dumps("root ::= (")]
+    result = worker([json.dumps(CHEAP), '{"type": "nothing"}', "{", *grammars, json.dumps(CHEAP)])
     assert (result.returncode, result.stderr) == (0, "")
-    fine, unknown, broken, again = map(json.loads, result.stdout.splitlines())
-    assert fine == again == ""
+    fine, unknown, broken, grammar, no_grammar, again = map(json.loads, result.stdout.splitlines())
+    assert fine == grammar == again == ""
+    assert no_grammar.startswith("is no grammar: ")
     assert unknown.startswith("cannot be followed: ")
     assert broken.startswith("is no JSON schema: ")
 

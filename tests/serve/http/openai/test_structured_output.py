@@ -65,7 +65,6 @@ def test_texts_follow_their_form(given: dict[str, Any], good: list[str], bad: li
         ({"choice": [""]}, "choice has no texts, or an empty one"),
         ({"json": "{"}, "structured_outputs.json is no JSON"),
         ({"json": "7"}, "structured_outputs.json is no JSON schema: give an object"),
-        ({"grammar": "root ::= ("}, "structured_outputs.grammar is no GBNF"),
     ],
 )
 def test_a_form_that_is_none_is_refused(given: dict[str, Any], message: str) -> None:
