@@ -79,7 +79,7 @@ def show(address: str, *, port: int) -> None:
 
 def main() -> None:
     """Show the page for a server that is running."""
-    parser = argparse.ArgumentParser(description="Show the page for a running adamix-serve.")
+    parser = argparse.ArgumentParser(allow_abbrev=False, description="Show the page for a running adamix-serve.")
     parser.add_argument("address", nargs="?", default="http://127.0.0.1:8080", help="(default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port of the page (default: %(default)s)")
     args = parser.parse_args()

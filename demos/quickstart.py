@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     """Train, export, serve and ask; then show the page."""
     parser = argparse.ArgumentParser(
         prog="adamix-demo",
+        allow_abbrev=False,
         description="Train two adapters on a small model, export them as one bank, serve it, and ask it.",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="working folder (default: %(default)s)")

@@ -52,6 +52,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the parsed command line; `argv` None takes that of the process."""
     parser = argparse.ArgumentParser(
         prog="adamix-serve",
+        allow_abbrev=False,
         description="Serve a bundle of adamix-export over HTTP.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
