@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,22 +10,10 @@ import pytest
 
 from benchmarks.quality import __main__ as command
 from benchmarks.quality.__main__ import main
+from benchmarks.quality.comparison import at_best_budgets, at_budget, comparisons_of, goals_of
 from benchmarks.quality.methods import CLASSIFIERS
-from benchmarks.quality.protocol import (
-    CONTROLS,
-    METHODS,
-    PASSES,
-    STAGES,
-    Result,
-    Stage,
-    at_best_budgets,
-    at_budget,
-    carry_out,
-    goals_of,
-    read_results,
-    rows_of,
-    write_results,
-)
+from benchmarks.quality.protocol import CONTROLS, METHODS, PASSES, STAGES, Stage, carry_out
+from benchmarks.quality.results import Result, read_results, rows_of, write_results
 from benchmarks.quality.runs import Run
 from benchmarks.support import data
 from benchmarks.support.errors import BenchmarkError, OutOfTimeError
@@ -114,6 +103,29 @@ def test_the_candidate_is_compared_with_the_strongest_control_by_seed() -> None:
     assert found.ece == pytest.approx(-0.01)
 
 
+def test_differences_are_told_by_task_and_over_tasks() -> None:
+    """On SST-2 shares is 1 above adapter, on MRPC 2 above adapter-swa; over both 1.75 above adapter-swa."""
+    results = [
+        result("shares", 81.0),
+        result("adapter", 80.0),
+        result("adapter-swa", 79.5),
+        result("shares", 72.0, task="mrpc"),
+        result("adapter", 69.0, task="mrpc"),
+        result("adapter-swa", 70.0, task="mrpc"),
+        result("shares", 90.0, passes=12, loss=0.4),
+    ]
+    rows = comparisons_of(results)
+    at_six = {row["task"]: (row["strongest control"], row["points"]) for row in rows if row["passes"] == "6"}
+    assert at_six == {
+        "sst2": ("adapter", "+1.00"),
+        "mrpc": ("adapter-swa", "+2.00"),
+        "mean of tasks": ("adapter-swa", "+1.75"),
+    }
+    best = {row["task"]: row["points"] for row in rows if row["passes"] == "best of each"}
+    assert best == {"sst2": "+10.00", "mrpc": "+2.00", "mean of tasks": "+6.25"}
+    assert comparisons_of([]) == []
+
+
 def test_tasks_count_alike_whatever_their_scores() -> None:
     results = [
         *(result("shares", score, task=task) for task, score in (("sst2", 80.0), ("mrpc", 70.0))),
@@ -180,6 +192,10 @@ def test_a_report_says_what_the_kept_results_say(tmp_path: Path, capsys: pytest.
     file = tmp_path / "results.json"
     write_results([result(method, 80.0, seed=seed) for method in ("shares", "adapter") for seed in (3, 4)], file)
     main(["--report", "--results", str(file), "--json", "-"])
+    page = file.with_suffix(".md").read_text()
+    assert "4 measured runs" in page
+    assert re.search(r"\| +sst2 \| +6 \| +adapter \| +\+0\.00 \|", page)
+    assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     report = json.loads(capsys.readouterr().out)
     assert [(row["method"], row["seeds"]) for row in report["rows"]] == [("adapter", 2), ("shares", 2)]
     found = {goal["what"]: (goal["value"], goal["met"]) for goal in report["goals"]}
