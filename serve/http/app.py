@@ -9,6 +9,7 @@ from serve.engine import Capability, Engine
 from serve.http import health
 from serve.http.error_responses import ErrorResponder
 from serve.http.middleware import PayloadLimitMiddleware, RequestMetricsMiddleware, ShutdownMiddleware
+from serve.http.oip import infer, messages, repository
 from serve.http.openai import completions, models, protocol
 from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
@@ -17,6 +18,12 @@ from serve.telemetry.prometheus import Metrics
 PROTOCOLS: dict[str, HttpProtocol] = {
     "health": HttpProtocol(routers=(health.router,), error_body=predict.error_body),
     "tei": HttpProtocol(routers=(predict.router,), error_body=predict.error_body, capability=Capability.CLASSIFY),
+    "oip": HttpProtocol(
+        routers=(repository.router, infer.router),
+        error_body=messages.error_body,
+        prefix="/v2",
+        capability=Capability.CLASSIFY,
+    ),
     "openai": HttpProtocol(
         routers=(completions.router, models.router),
         error_body=protocol.error_body,
