@@ -6,18 +6,24 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from serve.engine import Capability, Engine
-from serve.http import health
+from serve.http import health, rerank
 from serve.http.error_responses import ErrorResponder
 from serve.http.middleware import PayloadLimitMiddleware, RequestMetricsMiddleware, ShutdownMiddleware
 from serve.http.oip import infer, messages, repository
 from serve.http.openai import completions, models, protocol
 from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
+from serve.http.vllm import classify
 from serve.telemetry.prometheus import Metrics
 
 PROTOCOLS: dict[str, HttpProtocol] = {
     "health": HttpProtocol(routers=(health.router,), error_body=predict.error_body),
-    "tei": HttpProtocol(routers=(predict.router,), error_body=predict.error_body, capability=Capability.CLASSIFY),
+    "tei": HttpProtocol(
+        routers=(predict.router, rerank.router), error_body=predict.error_body, capability=Capability.CLASSIFY
+    ),
+    "vllm": HttpProtocol(
+        routers=(classify.router,), error_body=predict.error_body, prefix="/classify", capability=Capability.CLASSIFY
+    ),
     "oip": HttpProtocol(
         routers=(repository.router, infer.router),
         error_body=messages.error_body,
