@@ -84,6 +84,12 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapter", type=Path, action="append", default=[], metavar="FOLDER", help="load a standalone adapter as well"
     )
+    parser.add_argument(
+        "--adapter-dir",
+        type=_folder,
+        metavar="FOLDER",
+        help="let clients load, replace and unload adapters below this folder (default: they may not)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=8080, help="port; 0 takes a free one (default: %(default)s)")
 
@@ -132,6 +138,12 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
         default=BATCHES.timeout,
         help="seconds that a text may wait; then the response is 504 (default: %(default)s)",
     )
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return Path(text)
 
 
 def _positive(text: str) -> int:

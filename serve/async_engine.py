@@ -84,9 +84,9 @@ class AsyncEngine:
         for listener in self.listeners:
             listener(event)
 
-    def load(self, folder: Path, *, replace: bool = False) -> ModelInfo:
+    def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:
         """Add the standalone adapter in `folder`, as `Registry.load` describes."""
-        return self.model.model_info(self.registry.load(folder, replace=replace))
+        return self.model.model_info(self.registry.load(folder, name=name, replace=replace))
 
     def unload(self, name: str) -> None:
         """Remove an adapter, as `Registry.unload` describes."""

@@ -34,7 +34,12 @@ def main(argv: list[str] | None = None) -> None:
         engine = make_engine(bundle, limits(args), **load_options(args))
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
-    app = make_app(engine, max_client_batch_size=args.max_client_batch_size, payload_limit=args.payload_limit)
+    app = make_app(
+        engine,
+        max_client_batch_size=args.max_client_batch_size,
+        payload_limit=args.payload_limit,
+        adapter_dir=args.adapter_dir,
+    )
     # uvicorn raises the signal that stopped it once more when it is done; a drained server has ended well.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

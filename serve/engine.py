@@ -219,11 +219,12 @@ class Engine(Protocol):
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event, in the event loop."""
 
-    def load(self, folder: Path, *, replace: bool = False) -> ModelInfo:
+    def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:
         """Add the standalone adapter in `folder`; blocks while its canary rows run.
 
         Raises:
-            BundleError: The adapter is damaged, does not fit this base, or its name is taken and `replace` is off.
+            BundleError: The adapter is damaged, does not fit this base, is not called `name` where that is given, or
+                its name is taken and `replace` is off.
         """
 
     def unload(self, name: str) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 
 from serve.engine import Capability, Engine
-from serve.http import health, rerank
+from serve.http import adapters, health, rerank
 from serve.http.error_responses import ErrorResponder
 from serve.http.middleware import PayloadLimitMiddleware, RequestMetricsMiddleware, ShutdownMiddleware
 from serve.http.oip import infer, messages, repository
@@ -17,7 +18,7 @@ from serve.http.vllm import classify
 from serve.telemetry.prometheus import Metrics
 
 PROTOCOLS: dict[str, HttpProtocol] = {
-    "health": HttpProtocol(routers=(health.router,), error_body=predict.error_body),
+    "health": HttpProtocol(routers=(health.router, adapters.router), error_body=predict.error_body),
     "tei": HttpProtocol(
         routers=(predict.router, rerank.router), error_body=predict.error_body, capability=Capability.CLASSIFY
     ),
@@ -45,6 +46,7 @@ def make_app(
     *,
     max_client_batch_size: int = 64,
     payload_limit: int = 2_000_000,
+    adapter_dir: Path | None = None,
     protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
@@ -53,6 +55,7 @@ def make_app(
         engine: The engine; protocols that it is not capable of are left out.
         max_client_batch_size: Most texts in one request.
         payload_limit: Most bytes of a request's body.
+        adapter_dir: Folder below which clients may load adapters; None lets them load none.
         protocols: Protocols to offer, by name.
     """
 
@@ -66,7 +69,7 @@ def make_app(
 
     app = FastAPI(title="AdaMix", description="Many adapters on one base, in one batch.", lifespan=lifespan)
     app.state.engine, app.state.metrics = engine, Metrics(engine)
-    app.state.max_client_batch_size = max_client_batch_size
+    app.state.max_client_batch_size, app.state.adapter_dir = max_client_batch_size, adapter_dir
     for one in protocols.values():
         if one.capability is None or one.capability in engine.capabilities:
             for router in one.routers:
