@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from serve.bundle.reader import open_bundle
     from serve.classification.async_classifier import AsyncClassifier
     from serve.classification.classifier import Classifier
-    from serve.engine import FinishReason, GenerationResult
     from serve.engines import make_engine
+    from serve.generated_text import FinishReason, GenerationResult
     from serve.generation.async_text_generator import AsyncTextGenerator
     from serve.generation.generator import Generator
     from serve.generation.sampling.schema_trials import CompileBudget

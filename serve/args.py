@@ -19,8 +19,8 @@ examples:
   curl localhost:8080/v1/completions -H 'content-type: application/json' \\
        -d '{"model": "e2e", "prompt": "name[Alimentum], area[city centre]", "stream": true}'
 
-Routes: POST /predict for classifiers and regressions; POST /v1/completions and GET /v1/models for generators;
-GET /info, /health, /metrics (Prometheus), /docs (OpenAPI).
+Routes: POST /predict for classifiers and regressions; POST /v1/completions and /v1/chat/completions for generators;
+GET /v1/models, /info, /health, /metrics (Prometheus), /docs (OpenAPI).
 On SIGTERM the server completes the requests in flight and exits.
 """
 BATCHES, SEQUENCES = BatchLimits(), GenerationLimits()

@@ -2,12 +2,12 @@
 
 An engine takes requests and returns results; a protocol (HTTP, metrics, a page) turns its clients' messages into
 requests and results into messages. Of an engine, protocols import this module, `serve.requests`,
-`serve.prediction`, `serve.sampling_params` and `serve.errors` alone, so that each new protocol and each new engine is
-one entry in a table.
+`serve.prediction`, `serve.generated_text`, `serve.sampling_params` and `serve.errors` alone, so that each new protocol
+and each new engine is one entry in a table.
 
     engine.classify(ClassificationRequest) -> list[Prediction]
     engine.generate(GenerationRequest)     -> list[GenerationResult]
-    engine.stream(GenerationRequest)       -> StreamStart, TextDelta …, GenerationResult
+    engine.stream(GenerationRequest)       -> StreamStart, TextDelta …, GenerationResult …
 """
 
 import enum
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from serve.generated_text import FinishReason, GenerationResult, StreamEvent
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, GenerationRequest
 
@@ -27,66 +28,22 @@ class Capability(enum.StrEnum):
     GENERATE = "generate"
 
 
-class FinishReason(enum.StrEnum):
-    """The reason for which a sequence ended."""
+class ToolForm(enum.StrEnum):
+    """The forms in which models call tools."""
 
-    STOP = "stop"
-    """The model produced an end-of-sequence token, or the text reached a stop string."""
-    LENGTH = "length"
-    """The sequence reached `max_new_tokens`."""
-    CANCELLED = "cancelled"
-    """The caller cancelled the request."""
-    FAILED = "failed"
-    """The sequence ended with an error."""
+    HERMES = "hermes"
+    """`<tool_call>{"name": …, "arguments": …}</tool_call>`, any number of times."""
+    LLAMA = "llama"
+    """`{"name": …, "parameters": …}` alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """Log probability of one generated token, before penalties and temperature."""
+class ChatForm(enum.StrEnum):
+    """The forms in which a model reads the messages of a chat."""
 
-    token: int
-    text: str
-    offset: int
-    """Characters of the generated text before this token."""
-    logprob: float
-    top: Sequence[tuple[str, float]] = ()
-    """Text and log probability of the most probable tokens, best first."""
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationResult:
-    """One generated text."""
-
-    adapter: str
-    sha256: str
-    """sha256 of the adapter's weights."""
-    text: str
-    tokens: list[int]
-    """Generated token ids, without the end-of-sequence token."""
-    finish_reason: FinishReason
-    prompt_tokens: int
-    logprobs: Sequence[TokenLogprob] = ()
-    """One entry a token of the text, if the request asked for them."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStart:
-    """The first event of a stream: the request is accepted."""
-
-    adapter: str
-    sha256: str
-    prompt_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class TextDelta:
-    """The next piece of a streamed text."""
-
-    text: str
-
-
-StreamEvent = StreamStart | TextDelta | GenerationResult
-"""A stream is one StreamStart, any number of TextDeltas, and one GenerationResult."""
+    TEMPLATE = "template"
+    """The chat template of the base."""
+    PROMPT = "prompt"
+    """The prompt that an adapter was trained on, with the one message of the user in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +65,12 @@ class ModelInfo:
     """The base model rather than an adapter."""
     member_of: str = ""
     """Name of the adapter that this one is a module of; empty for an adapter that stands for itself."""
+    prompt: str | None = None
+    """Prompt of a model that generates; `{input}` stands for the client's text. None for a classifier."""
+    chat: ChatForm | None = None
+    """Form in which it reads the messages of a chat; None if it reads none."""
+    tools: ToolForm | None = None
+    """Form in which it calls tools; None if it calls none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +229,7 @@ class GenerationEngine(Engine, Protocol):
         """
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
-        """Stream the text of one prompt. Closing the generator cancels its sequence.
+        """Stream the texts of a request. Closing the generator cancels its sequences.
 
         Raises:
             The errors of `generate`; those of a refused request before the first event.

@@ -29,6 +29,9 @@ LOST = "this process can use it no more: start the server again"
 class ServeError(Exception):
     """Base class; the message is one line that says what was found, what was expected, and what to do."""
 
+    field: str | None = None
+    """Field of the request that is at fault, as the engine calls it; None if it is none."""
+
 
 class BundleError(ServeError):
     """A bundle or adapter is damaged, incomplete, or does not fit."""
@@ -41,9 +44,16 @@ class ProviderError(ServeError):
 class UnknownAdapter(ServeError):
     """A request names an adapter that is not loaded."""
 
+    field = "adapter"
+
 
 class InputError(ServeError):
     """A request has invalid input: an empty text, a text that is too long, a parameter out of range."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        """Refuse a request, for the sake of one of its fields where it is one; the message names it too."""
+        super().__init__(message)
+        self.field = field
 
 
 class Overloaded(ServeError):

@@ -1,7 +1,8 @@
 """Requests to an engine, the same for every protocol."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from serve.errors import InputError
 from serve.sampling_params import GREEDY, SamplingParams
@@ -37,6 +38,24 @@ class ClassificationRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chat:
+    """Messages of a chat, which a model reads through its chat template, or in its own prompt."""
+
+    messages: Sequence[Mapping[str, Any]]
+    """Messages as templates take them: `role`, `content` (a text), and `tool_calls` with arguments as an object."""
+    tools: Sequence[Mapping[str, Any]] = ()
+    """Functions that the model may call, each with its JSON schema."""
+    add_generation_prompt: bool = True
+    """End with the beginning of an answer."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the template."""
+
+
+PromptInput = str | Sequence[int] | Chat
+"""An input of an adapter's task, the token ids of a whole prompt, or a chat."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
     """Prompts to continue, each through an adapter.
 
@@ -44,12 +63,18 @@ class GenerationRequest:
         InputError: There are not as many adapters as prompts.
     """
 
-    prompts: Sequence[str]
+    prompts: Sequence[PromptInput]
     adapters: Sequence[str | None]
     """One name for each prompt; None selects the only adapter."""
     sampling: SamplingParams = GREEDY
     truncate: bool = False
     """Cut prompts that are too long, as in training; otherwise they are an InputError."""
+    max_prompt_tokens: int | None = None
+    """Cut prompts to so many tokens, however long they may be; None leaves them as they are."""
+    priority: int = 0
+    """Sequences of a lower number are begun before others that wait."""
+    cache_salt: str = ""
+    """KV states are shared only between requests of the same salt."""
 
     def __post_init__(self) -> None:
         _check_counts(self.prompts, self.adapters)
@@ -68,6 +93,6 @@ def adapter_names(adapter: str | Sequence[str | None] | None, count: int) -> Seq
     return adapter
 
 
-def _check_counts(texts: Sequence[Text], adapters: Sequence[str | None]) -> None:
+def _check_counts(texts: Sequence[Any], adapters: Sequence[str | None]) -> None:
     if len(texts) != len(adapters):
         raise InputError(f"{len(texts)} texts and {len(adapters)} adapters: name one adapter for each text")

@@ -12,6 +12,8 @@ MAX_STOP_STRINGS, MAX_STOP_LENGTH = 64, 256
 MAX_BIASES = 1024
 MAX_LOGPROBS = 20
 MAX_BEAMS = 64
+MAX_TOKEN_IDS = 2**18
+"""Most tokens of a list that a request gives."""
 MAX_NGRAM = 128
 """Each token is compared with as many before it, at every position of the prompt and the text."""
 GREEDY_BELOW = 1e-4
@@ -27,7 +29,9 @@ class SamplingParams:
     """
 
     max_new_tokens: int | None = None
-    """Most tokens to generate; None takes 64, or fewer if the model's context leaves less."""
+    """Most tokens to generate; None takes 64, or fewer if the model's context leaves less. 0 only reads the prompt."""
+    min_new_tokens: int = 0
+    """Neither an end-of-sequence token nor a stop string ends the text before it has so many tokens."""
     temperature: float = 0.0
     """Divides the logits; 0 is greedy, and `top_k`, `top_p` and `min_p` then have no effect."""
     top_k: int = 0
@@ -48,14 +52,32 @@ class SamplingParams:
     """Added to logits, by token id."""
     stop: Sequence[str] = ()
     """Strings that end the text; they are not part of it."""
+    stop_token_ids: Sequence[int] = ()
+    """Tokens that end the text, beside the end-of-sequence tokens."""
+    ignore_eos: bool = False
+    """End-of-sequence tokens do not end the text."""
+    include_stop_str_in_output: bool = False
+    """Keep the string or token that ended the text."""
+    skip_special_tokens: bool = True
+    """Special tokens have no text."""
+    allowed_token_ids: Sequence[int] = ()
+    """Generate these tokens alone; empty allows all."""
+    bad_words: Sequence[str] = ()
+    """Words that are not generated, at the beginning of a word or inside one."""
     logprobs: int | None = None
     """Return the log probability of each token and of this many most probable ones; None returns none."""
+    prompt_logprobs: int | None = None
+    """Return the same for each token of the prompt but the first, which is then read token by token."""
+    logprob_token_ids: Sequence[int] = ()
+    """With log probabilities, return those of these tokens in the place of the most probable ones."""
     seed: int | None = None
     """Seed of the random draws; None takes one from the operating system."""
     n: int = 1
     """Results for each prompt; result i is drawn with `seed + i`."""
     json_schema: Mapping[str, Any] | None = None
     """Constrain the text to JSON that is valid under this schema, unless `max_new_tokens` ends it first."""
+    grammar: str | None = None
+    """Constrain the text to a grammar in llguidance's dialect of Lark, with the same exception."""
     num_beams: int = 1
     """Beams of a beam search; 1 is no search."""
     length_penalty: float = 1.0
@@ -65,26 +87,28 @@ class SamplingParams:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         self._check_types()
+        for name in (*STRING_LISTS, *TOKEN_LISTS):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_ranges()
         self._check_collections()
-        if self.num_beams > 1 and (
-            self.temperature or self.stop or self.logprobs is not None or self.n > 1 or self.is_constrained
-        ):
-            raise InputError("a beam search goes without temperature, stop, logprobs, n and json_schema")
+        self._check_combinations()
 
     def _check_types(self) -> None:
         for one in fields(self):
             value, kinds = getattr(self, one.name), ACCEPTED_TYPES[one.type]
-            if not isinstance(value, kinds) or isinstance(value, bool):
-                raise InputError(f"{one.name} is {value!r}: it must be of type {kinds[0].__name__}")
-        if not all(isinstance(text, str) for text in self.stop):
-            raise InputError("stop has an entry that is not a string")
-        if not all(isinstance(token, int) for token in self.logit_bias):
-            raise InputError("logit_bias has a key that is not a token id")
+            if not isinstance(value, kinds) or isinstance(value, bool) != (kinds == (bool,)):
+                raise InputError(f"{one.name} is {value!r}: it must be of type {kinds[0].__name__}", one.name)
+        for name in STRING_LISTS:
+            if not all(isinstance(text, str) for text in getattr(self, name)):
+                raise InputError(f"{name} has an entry that is not a string", name)
+        for name in (*TOKEN_LISTS, "logit_bias"):
+            if not all(isinstance(token, INTEGER) for token in getattr(self, name)):
+                raise InputError(f"{name} has an entry that is not a token id", name)
 
     def _check_ranges(self) -> None:
         for name, good, rule in (
-            ("max_new_tokens", self.max_new_tokens is None or self.max_new_tokens >= 1, "at least 1"),
+            ("max_new_tokens", self.max_new_tokens is None or self.max_new_tokens >= 0, "at least 0"),
+            ("min_new_tokens", 0 <= self.min_new_tokens <= (self.max_new_tokens or np.inf), "0 to max_new_tokens"),
             ("temperature", 0 <= self.temperature < np.inf, "0 or more"),
             ("top_k", self.top_k >= 0, "0 (all) or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
@@ -94,22 +118,44 @@ class SamplingParams:
             ("frequency_penalty", abs(self.frequency_penalty) <= 2, "from -2 to 2"),
             ("no_repeat_ngram_size", 0 <= self.no_repeat_ngram_size <= MAX_NGRAM, f"0 (off) to {MAX_NGRAM}"),
             ("logprobs", self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS, f"0 to {MAX_LOGPROBS}"),
+            ("prompt_logprobs", 0 <= (self.prompt_logprobs or 0) <= MAX_LOGPROBS, f"0 to {MAX_LOGPROBS}"),
             ("seed", self.seed is None or self.seed >= 0, "0 or more"),
             ("n", 1 <= self.n <= MAX_BEAMS, f"1 to {MAX_BEAMS}"),
             ("num_beams", 1 <= self.num_beams <= MAX_BEAMS, f"1 to {MAX_BEAMS}"),
             ("length_penalty", abs(self.length_penalty) <= 10, "from -10 to 10"),
         ):
             if not good:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be {rule}")
+                raise InputError(f"{name} is {getattr(self, name)}: it must be {rule}", name)
 
     def _check_collections(self) -> None:
-        if len(self.stop) > MAX_STOP_STRINGS or not all(self.stop):
-            raise InputError(f"stop has {len(self.stop)} strings: give at most {MAX_STOP_STRINGS}, none of them empty")
-        if any(len(text) > MAX_STOP_LENGTH for text in self.stop):
-            raise InputError(f"stop has a string of more than {MAX_STOP_LENGTH} characters: give shorter ones")
+        for name in STRING_LISTS:
+            given = getattr(self, name)
+            if len(given) > MAX_STOP_STRINGS or not all(given):
+                most = f"give at most {MAX_STOP_STRINGS}, none of them empty"
+                raise InputError(f"{name} has {len(given)} strings: {most}", name)
+            if any(len(text) > MAX_STOP_LENGTH for text in given):
+                raise InputError(f"{name} has a string of more than {MAX_STOP_LENGTH} characters: shorten it", name)
+        for name in TOKEN_LISTS:
+            if len(given := getattr(self, name)) > MAX_TOKEN_IDS:
+                raise InputError(f"{name} names {len(given)} tokens: give at most {MAX_TOKEN_IDS}", name)
         check_bias_count(self.logit_bias)
         if not all(abs(bias) <= 100 for bias in self.logit_bias.values()):
-            raise InputError("logit_bias has a value that is not a number from -100 to 100")
+            raise InputError("logit_bias has a value that is not a number from -100 to 100", "logit_bias")
+
+    def _check_combinations(self) -> None:
+        if self.num_beams > 1 and (
+            self.is_sampling or self.stop or self.n > 1 or self.is_constrained or self.masks_tokens or self.reports_any
+        ):
+            raise InputError(
+                "a beam search goes without temperature, stop, logprobs, n, json_schema, grammar and lists of tokens",
+                "num_beams",
+            )
+        if self.json_schema is not None and self.grammar is not None:
+            raise InputError("json_schema and grammar are both given: a text has one constraint", "grammar")
+        if self.ignore_eos and self.is_constrained:
+            raise InputError("ignore_eos goes without json_schema and grammar: these end the text", "ignore_eos")
+        if self.logprob_token_ids and not self.reports_any:
+            raise InputError("logprob_token_ids goes with logprobs: set logprobs to 0", "logprob_token_ids")
 
     @property
     def is_sampling(self) -> bool:
@@ -119,7 +165,22 @@ class SamplingParams:
     @property
     def is_constrained(self) -> bool:
         """A grammar decides which tokens are allowed."""
-        return self.json_schema is not None
+        return self.constraint is not None
+
+    @property
+    def constraint(self) -> Mapping[str, Any] | str | None:
+        """The JSON schema or the grammar that the text follows."""
+        return self.json_schema if self.grammar is None else self.grammar
+
+    @property
+    def reports_any(self) -> bool:
+        """Log probabilities are returned, of the text or of the prompt."""
+        return self.logprobs is not None or self.prompt_logprobs is not None
+
+    @property
+    def masks_tokens(self) -> bool:
+        """Some tokens may not come next, beside those that a grammar or a penalty excludes."""
+        return bool(self.min_new_tokens or self.allowed_token_ids or self.bad_words)
 
     @property
     def changes_logits(self) -> bool:
@@ -130,6 +191,7 @@ class SamplingParams:
             or self.frequency_penalty
             or self.no_repeat_ngram_size
             or self.logit_bias
+            or self.masks_tokens
             or self.is_constrained
         )
 
@@ -151,15 +213,20 @@ class SamplingParams:
 def check_bias_count(biases: Mapping[Any, Any]) -> None:
     """Raise an InputError if a `logit_bias` has too many entries."""
     if len(biases) > MAX_BIASES:
-        raise InputError(f"logit_bias names {len(biases)} tokens: give at most {MAX_BIASES}")
+        raise InputError(f"logit_bias names {len(biases)} tokens: give at most {MAX_BIASES}", "logit_bias")
 
 
+STRING_LISTS = ("stop", "bad_words")
+TOKEN_LISTS = ("stop_token_ids", "allowed_token_ids", "logprob_token_ids")
 INTEGER, REAL = (int, np.integer), (float, int, np.floating, np.integer)
 ACCEPTED_TYPES: dict[object, tuple[type, ...]] = {
+    bool: (bool,),
     int: INTEGER,
     int | None: (*INTEGER, type(None)),
     float: REAL,
+    str | None: (str, type(None)),
     Sequence[str]: (Sequence,),
+    Sequence[int]: (Sequence,),
     Mapping[int, float]: (Mapping,),
     Mapping[str, Any] | None: (Mapping, type(None)),
 }

@@ -7,7 +7,6 @@ from pathlib import Path
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from serve.bundle.manifest import ATTRIBUTES
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
 LARGE = ("*.onnx", "*.onnx.data", "*.onnx_adapter", "*.safetensors")
 """Files that a Hub repository keeps in Git LFS."""
 

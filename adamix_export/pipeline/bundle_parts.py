@@ -16,13 +16,22 @@ from tokenizers import Tokenizer
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.errors import ExportError
 from adamix_export.hub.model_card import base_name
-from adamix_export.hub.repository import TOKENIZER_CONFIG, write_gitattributes, write_tokenizer_config
+from adamix_export.hub.repository import write_gitattributes, write_tokenizer_config
 from adamix_export.tasks.table import ExportTask
 from adamix_export.tracing.bank import make_bank
 from adamix_export.tracing.merged import merge, weights_to
 from serve.bundle.adapter import WEIGHTS, AdapterCard, write_card
 from serve.bundle.checked_json import file_sha256
-from serve.bundle.manifest import ADAPTERS, ENCODER, MODEL, TOKENIZER, Edge, Manifest
+from serve.bundle.manifest import (
+    ADAPTERS,
+    ENCODER,
+    GENERATION_CONFIG,
+    MODEL,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    Edge,
+    Manifest,
+)
 
 CONFIG = "config.json"
 PACKAGES = ("adamix", "torch", "transformers", "peft", "onnx", "onnxscript")
@@ -112,7 +121,7 @@ def write_tokenizer(checkpoints: Sequence[Checkpoint], file: Path) -> None:
 
 
 def write_model(build: BundleBuild) -> None:
-    """Write the graph and the base's configuration."""
+    """Write the graph and the base's configurations."""
     first = build.checkpoints[0]
     model = first.base_model()
     stacks = None
@@ -123,6 +132,9 @@ def write_model(build: BundleBuild) -> None:
     build.task.write_graph(model, first.tokenizer, stacks, build.folder / MODEL)
     config = json.dumps(model.config.to_diff_dict(), indent=2, sort_keys=True)
     (build.folder / CONFIG).write_text(config + "\n")
+    if first.objective.is_generative and model.generation_config is not None:
+        defaults = json.dumps(model.generation_config.to_diff_dict(), indent=2, sort_keys=True)
+        (build.folder / GENERATION_CONFIG).write_text(defaults + "\n")
 
 
 def make_manifest(build: BundleBuild, *, precision: str, spare_slots: int) -> Manifest:

@@ -93,6 +93,7 @@ PEERS: dict[str, Peer] = {
     "genai": Peer(name="genai", packages=("onnxruntime-genai", "onnxruntime")),
     "llama": Peer(name="llama", packages=("llama-cpp-python",)),
     "litserve": Peer(name="litserve", packages=("litserve", "onnxruntime")),
+    "openai": Peer(name="openai", packages=("openai", "litellm")),
     "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
     "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),
 }

@@ -11,6 +11,11 @@ DEFAULT_LENGTH = 512
 """Longest prompt in tokens where the base's configuration does not say."""
 
 
+def is_base(card: AdapterCard) -> bool:
+    """Return True for the card of the base model, whatever adapters are called."""
+    return card.kind == "none" and card.sha256 == card.base_sha256
+
+
 def base_adapter(bundle: Bundle) -> Adapter:
     """Return the base model of a bank; its prompt is the text itself."""
     card = AdapterCard(

@@ -44,7 +44,7 @@ class Registry:
         if name is None and len(own) == 1:
             return next(iter(own.values()))
         if name is None:
-            raise InputError(f"name an adapter: {_listed(own)}")
+            raise InputError(f"name an adapter: {_listed(own)}", "adapter")
         wanted = shortened(name, MAX_NAME_LENGTH)
         raise UnknownAdapter(f"there is no adapter {wanted!r} here; there are {_listed(own)}")
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from serve.bundle.manifest import CONFIG
+from serve.bundle.manifest import CONFIG, GENERATION_CONFIG
 from serve.bundle.reader import Bundle
 
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
@@ -17,8 +17,11 @@ def context_length(bundle: Bundle) -> int | None:
 
 
 def eos_token_ids(bundle: Bundle) -> list[int]:
-    """Return the end-of-sequence tokens of the base model."""
-    ends = _config(bundle).get("eos_token_id") or []
+    """Return the end-of-sequence tokens of the base model: those that it generates with, if the bundle says them."""
+    ends = _config(bundle, GENERATION_CONFIG).get("eos_token_id")
+    ends = _config(bundle).get("eos_token_id") if ends is None else ends
+    if ends is None:
+        return []
     return ends if isinstance(ends, list) else [ends]
 
 
@@ -28,8 +31,8 @@ def vocab_size(bundle: Bundle) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _config(bundle: Bundle) -> dict[str, Any]:
-    """Return the configuration; empty for a bundle without one."""
-    file = bundle.folder / CONFIG
+def _config(bundle: Bundle, name: str = CONFIG) -> dict[str, Any]:
+    """Return a configuration; empty for a bundle without it."""
+    file = bundle.folder / name
     config: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     return config

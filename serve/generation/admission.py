@@ -3,14 +3,18 @@
 import time
 from collections import deque
 
-from serve.engine import FinishReason
 from serve.errors import DeadlineExceeded, InputError, Overloaded
+from serve.generated_text import FinishReason
 from serve.generation.request import SequenceState
 from serve.limits import DEFAULT_MAX_NEW_TOKENS, GenerationLimits
+from serve.sampling_params import SamplingParams
 
 
 class AdmissionQueue:
-    """Sequences that wait for rows, oldest first. Any thread may submit; the thread that steps does the rest."""
+    """Sequences that wait for rows, by priority and then oldest first.
+
+    Any thread may submit; the thread that steps does the rest.
+    """
 
     def __init__(self, limits: GenerationLimits, *, vocabulary: int, context_length: int | None) -> None:
         """Create an empty queue.
@@ -50,35 +54,50 @@ class AdmissionQueue:
             most = self.limits.max_queued_requests
             raise InputError(f"{count} texts at once: at most {most} may wait, ask for fewer")
 
+    def prompt_room(self, sampling: SamplingParams) -> int:
+        """Return the most tokens of a prompt that leave room for the text, or for a usual one if it has no bound."""
+        room = self.limits.max_tokens_in_flight // sampling.num_beams
+        room = min(room, self.context_length or room)
+        wanted = sampling.max_new_tokens
+        return max(1, room - (min(DEFAULT_MAX_NEW_TOKENS, room // 2) if wanted is None else wanted))
+
     def update(self) -> None:
         """Take over submitted sequences, and drop cancelled ones and those that have waited too long."""
         while self.arrived:
-            self.waiting.append(self.arrived.popleft())
+            self._wait(self.arrived.popleft())
         for sequence in [sequence for sequence in self.waiting if sequence.cancelled]:
             self.waiting.remove(sequence)
             sequence.finish(FinishReason.CANCELLED)
         timeout = self.limits.timeout
-        while self.waiting and time.monotonic() - self.waiting[0].submit_time > timeout:
-            self.waiting.popleft().fail(DeadlineExceeded(f"no row was free within {timeout:g} s: try again later"))
+        for sequence in [one for one in self.waiting if time.monotonic() - one.submit_time > timeout]:
+            self.waiting.remove(sequence)
+            sequence.fail(DeadlineExceeded(f"no row was free within {timeout:g} s: try again later"))
+
+    def _wait(self, sequence: SequenceState) -> None:
+        """Put a sequence behind those that wait with the same or a lower priority number."""
+        place = len(self.waiting)
+        while place and self.waiting[place - 1].priority > sequence.priority:
+            place -= 1
+        self.waiting.insert(place, sequence)
 
     def _check(self, sequence: SequenceState) -> None:
         """Set a sequence's `max_new_tokens`; raise an InputError if it can never be generated."""
         if not sequence.input_tokens:
-            raise InputError("the prompt is empty")
+            raise InputError("the prompt is empty", "prompts")
         beams, rows = sequence.sampling.num_beams, self.limits.max_batch_requests
         if beams > rows:
-            raise InputError(f"a search with {beams} beams needs as many rows; there are {rows}")
+            raise InputError(f"a search with {beams} beams needs as many rows; there are {rows}", "num_beams")
         if beams > self.vocabulary:
-            raise InputError(f"a search with {beams} beams needs as many tokens; there are {self.vocabulary}")
-        if (sequence.sampling.logprobs or 0) > self.vocabulary:
-            raise InputError(f"logprobs asks for {sequence.sampling.logprobs} tokens; there are {self.vocabulary}")
-        if unknown := [token for token in sequence.sampling.logit_bias if not 0 <= token < self.vocabulary]:
-            raise InputError(f"logit_bias names token {unknown[0]}: there are 0 to {self.vocabulary - 1}")
+            most = f"there are {self.vocabulary}"
+            raise InputError(f"a search with {beams} beams needs as many tokens; {most}", "num_beams")
+        for name in ("logprobs", "prompt_logprobs"):
+            if (count := getattr(sequence.sampling, name) or 0) > self.vocabulary:
+                raise InputError(f"{name} asks for {count} tokens; there are {self.vocabulary}", name)
         self._set_max_new_tokens(sequence)
 
     def _set_max_new_tokens(self, sequence: SequenceState) -> None:
         prompt, sampling, tokens = len(sequence.input_tokens), sequence.sampling, self.limits.max_tokens_in_flight
-        room = tokens // sampling.num_beams - len(sequence.prompt) - len(sequence.source)
+        room = tokens // sampling.num_beams - len(sequence.whole_prompt) - len(sequence.source)
         bound = f"{tokens} tokens may be in flight"
         if self.context_length is not None and self.context_length - prompt < room:
             room, bound = self.context_length - prompt, f"the model's context has {self.context_length}"
@@ -87,5 +106,6 @@ class AdmissionQueue:
         if sequence.max_new_tokens > room:
             times = f", times {sampling.num_beams} beams," if sampling.num_beams > 1 else ""
             raise InputError(
-                f"the prompt's {prompt} tokens and {sequence.max_new_tokens} more{times} never fit: {bound}"
+                f"the prompt's {prompt} tokens and {sequence.max_new_tokens} more{times} never fit: {bound}",
+                "max_new_tokens",
             )

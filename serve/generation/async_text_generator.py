@@ -5,26 +5,21 @@ import contextlib
 import math
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 
 from serve.adapters.base_adapter import BASE
 from serve.async_engine import AsyncEngine
-from serve.engine import (
-    Capability,
-    EngineStats,
-    GenerationResult,
-    ModelInfo,
-    SequenceFinished,
-    StreamEvent,
-    StreamStart,
-    TextDelta,
-)
-from serve.errors import DeadlineExceeded, InputError, ShuttingDown
-from serve.generation.generator import Generator, schemas_of
-from serve.generation.prompts import Prompt
+from serve.engine import Capability, EngineStats, ModelInfo, SequenceFinished
+from serve.errors import DeadlineExceeded, ShuttingDown
+from serve.generated_text import GenerationResult, StreamEvent, TextDelta
+from serve.generation.generator import Generator
+from serve.generation.prompts import Prompt, characters_of
 from serve.generation.request import SequenceState, cancel
 from serve.generation.result import check_streamable, result_of, stripped
 from serve.generation.sampling.structured_output import Grammar
+from serve.generation.sequence_factory import constraints_of
+from serve.generation.text_stream import TextStream
 from serve.requests import GenerationRequest, adapter_names
 from serve.runtime.tokenization import check_characters
 from serve.sampling_params import GREEDY, SamplingParams
@@ -68,6 +63,7 @@ class AsyncTextGenerator(AsyncEngine):
         self, text: str, *, adapter: str | None = None, sampling: SamplingParams = GREEDY, truncate: bool = True
     ) -> AsyncIterator[str]:
         """Stream the text that is generated for an input. Closing the iterator cancels the request."""
+        check_streamable(sampling)
         request = GenerationRequest(prompts=[text], adapters=[adapter], sampling=sampling, truncate=truncate)
         async with contextlib.aclosing(self.stream(request)) as events:
             async for event in events:
@@ -82,37 +78,38 @@ class AsyncTextGenerator(AsyncEngine):
                 await asyncio.gather(*self._submit(sequences))
         finally:
             cancel(sequences)
-        return [result_of(sequence, self.generator.token_texts) for sequence in sequences]
+        texts = self.generator.token_texts
+        return [result_of(sequence, texts, index) for index, sequence in enumerate(sequences)]
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
-        """Stream the text of one prompt; see `GenerationEngine.stream`."""
-        check_streamable(request.sampling)
-        if len(request.prompts) != 1:
-            raise InputError(f"{len(request.prompts)} prompts: a stream has one text")
-        (sequence,) = await self._sequences(request)
-        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str]()
-        sequence.on_text = lambda piece: _call_in_loop(loop, pieces.put_nowait, piece)
-        (waiting,) = self._submit([sequence])
-        ended = asyncio.create_task(waiting)
-        ended.add_done_callback(lambda _: pieces.put_nowait(""))
-        card = sequence.adapter.card
+        """Stream the texts of a request; see `GenerationEngine.stream`."""
+        sequences = await self._sequences(request)
+        stream = TextStream(sequences, self.generator.token_texts, partial(_call_in_loop, asyncio.get_running_loop()))
+        ends = [asyncio.create_task(waiting) for waiting in self._submit(sequences)]
         try:
-            yield StreamStart(card.name, card.sha256, len(sequence.input_tokens))
-            while piece := await pieces.get():
-                yield TextDelta(piece)
             with self.watch_device():
-                await ended
-            yield result_of(sequence, self.generator.token_texts)
+                async for event in stream.events(ends):
+                    yield event
         finally:
-            cancel([sequence])
-            ended.cancel()
+            cancel(sequences)
+            for end in ends:
+                end.cancel()
 
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served, and the base model of a bank."""
         base = self.generator.base
-        if base is None or BASE in self.registry.cards:
-            return super().models()
-        return [*super().models(), self.model.model_info(base.card, is_base=True)]
+        known = [(card, False) for card in self.registry.cards.values()]
+        if base is not None and BASE not in self.registry.cards:
+            known.append((base.card, True))
+        return [
+            replace(
+                self.model.model_info(card, is_base=is_base),
+                prompt=card.prompt,
+                chat=self.generator.prompt_encoder.chat_form(card),
+                tools=self.generator.prompt_encoder.tool_form(card),
+            )
+            for card, is_base in known
+        ]
 
     def stats(self) -> EngineStats:
         """Return the counts of this moment."""
@@ -148,24 +145,25 @@ class AsyncTextGenerator(AsyncEngine):
         """Return sequences that have not begun; what no request may ask is refused before anything is tokenized."""
         generator, sampling = self.generator, request.sampling
         self.scheduler.queue.check_count(len(request.prompts) * sampling.n)
-        for text, name in zip(request.prompts, request.adapters, strict=True):
-            check_characters(len(text), generator.find(name).card.max_length)
-        tokenize = partial(generator.prompts, request.prompts, request.adapters, truncate=request.truncate)
-        prompts = await self.tokenizer_threads.run(tokenize, sum(map(len, request.prompts)))
+        sizes = [characters_of(prompt) for prompt in request.prompts]
+        for size, name in zip(sizes, request.adapters, strict=True):
+            check_characters(size, generator.find(name).card.max_length)
+        prompts = await self.tokenizer_threads.run(partial(generator.prompts_of, request), sum(sizes))
         self._check_open()
         grammars = await self._grammars(prompts, sampling)
-        return generator.sequences(prompts, sampling, grammars)
+        return generator.factory.of_request(request, prompts, grammars)
 
     async def _grammars(self, prompts: Sequence[Prompt], sampling: SamplingParams) -> dict[tuple[int, ...], Grammar]:
         """Return the grammars of a request's schema, by the end-of-sequence tokens of its adapters."""
         grammars, timeout = self.generator.grammars, self.scheduler.limits.timeout
-        if self.stopping and sampling.json_schema is not None:
+        if self.stopping and sampling.is_constrained:
             raise ShuttingDown(STOPPING)
         try:
             async with asyncio.timeout(None if math.isinf(timeout) else timeout):
-                return {eos: await grammars.compile_async(schema, eos) for schema, eos in schemas_of(prompts, sampling)}
+                return {eos: await grammars.compile_async(one, eos) for one, eos in constraints_of(prompts, sampling)}
         except TimeoutError as error:
-            raise DeadlineExceeded(f"json_schema was not compiled within {timeout:g} s: try again later") from error
+            name = "json_schema" if sampling.grammar is None else "grammar"
+            raise DeadlineExceeded(f"{name} was not compiled within {timeout:g} s: try again later") from error
 
     def _submit(self, sequences: Sequence[SequenceState]) -> list[Coroutine[None, None, None]]:
         """Queue sequences, all or none; return coroutines that wait for the end of each, and raise its error."""

@@ -1,11 +1,12 @@
 """Incremental detokenization: whole characters only, and nothing that a stop string may still remove."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
 
 from tokenizers import Tokenizer
 
-from serve.generation.token_decoder import TokenDecoder
+from serve.generation.token_decoder import BYTES, TokenDecoder, decoder_factory
 
 REPLACEMENT = "\ufffd"
 """Decoders put it in the place of bytes that are no character."""
@@ -14,18 +15,22 @@ REPLACEMENT = "\ufffd"
 class IncrementalDetokenizer:
     """Turns tokens into text piece by piece; the pieces together are the text."""
 
-    def __init__(self, decoder: TokenDecoder, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, decoder: TokenDecoder, stop: Sequence[str] = (), *, keep_stop: bool = False, min_tokens: int = 0
+    ) -> None:
         """Begin a text.
 
         Args:
             decoder: A new decoder, for this text alone.
-            stop: Strings that end the text; they are not part of it.
+            stop: Strings that end the text.
+            keep_stop: The string that ends the text is a part of it.
+            min_tokens: Stop strings do not end the text before it has so many tokens.
         """
-        self.decoder, self.stop = decoder, list(stop)
+        self.decoder, self.stop, self.keep_stop, self.min_tokens = decoder, list(stop), keep_stop, min_tokens
         self.offsets: list[int] = []
         """For each token, the characters of the text that were certain before it."""
         self.text = ""
-        """The text so far, without a stop string."""
+        """The text so far, without a stop string that is no part of it."""
         self.returned = 0
         """Characters of the text that `push` and `end` have returned."""
         self.stopped = False
@@ -38,6 +43,11 @@ class IncrementalDetokenizer:
         self.offsets.append(len(self.text))
         return before + self._add(decoded.own, end=False)
 
+    @property
+    def certain_tokens(self) -> int:
+        """Tokens whose text has begun to be returned."""
+        return bisect_left(self.offsets, self.returned)
+
     def end(self) -> str:
         """Return the rest: the beginning of a stop string, and incomplete characters as replacements."""
         return self._add("" if self.stopped else self.decoder.end(), end=True)
@@ -46,9 +56,11 @@ class IncrementalDetokenizer:
         search_from = max(0, len(self.text) - max(map(len, self.stop), default=0) + 1)
         if not self.stopped:
             self.text += piece
-            found = [at for stop in self.stop if (at := self.text.find(stop, search_from)) >= 0]
-            if found:
-                self.text, self.stopped = self.text[: min(found)], True
+            early = len(self.offsets) < self.min_tokens
+            found = [(at, stop) for stop in self.stop if (at := self.text.find(stop, search_from)) >= 0]
+            if found and not early:
+                at, stop = min(found)
+                self.text, self.stopped = self.text[: at + len(stop) * self.keep_stop], True
         certain = len(self.text) if end or self.stopped else len(self.text) - self._uncertain()
         new = self.text[self.returned : certain]
         self.returned = max(self.returned, certain)
@@ -72,6 +84,8 @@ class TokenTexts:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        self.new_decoder = decoder_factory(tokenizer, skip_special_tokens=False)
+        """Returns a decoder of the tokens of a prompt, whose special tokens have a text."""
 
     @cached_property
     def _letter(self) -> tuple[list[int], str]:
@@ -87,3 +101,21 @@ class TokenTexts:
         before, start = self._letter
         text: str = self.tokenizer.decode([*before, token], skip_special_tokens=False)[len(start) :]
         return text if text and REPLACEMENT not in text else self.tokenizer.id_to_token(token) or ""
+
+    def content(self, token: int) -> bytes:
+        """Return the bytes of a token, which may be a part of a character."""
+        name = self.tokenizer.id_to_token(token) or ""
+        if self._has_byte_names and all(character in BYTES for character in name):
+            return bytes(BYTES[character] for character in name)
+        if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
+            return bytes.fromhex(name[3:5])
+        return self.text(token).encode()
+
+    def both(self, token: int) -> tuple[str, bytes]:
+        """Return the text and the bytes of a token."""
+        return self.text(token), self.content(token)
+
+    @cached_property
+    def _has_byte_names(self) -> bool:
+        """The names of tokens are bytes, as GPT-2 writes them."""
+        return self.tokenizer.decoder is not None and '"ByteLevel"' in self.tokenizer.decoder.__getstate__().decode()

@@ -6,11 +6,11 @@ All callers share one `ContinuousBatchScheduler`.
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +20,22 @@ from serve.adapters.base_adapter import BASE, base_adapter
 from serve.bundle.adapter import Adapter, AdapterCard
 from serve.bundle.config import vocab_size
 from serve.bundle.reader import Bundle
-from serve.engine import GenerationResult
 from serve.errors import Overloaded
+from serve.generated_text import GenerationResult
 from serve.generation import static_batch
-from serve.generation.detokenizer import IncrementalDetokenizer, TokenTexts
-from serve.generation.prompts import Prompt, PromptEncoder
+from serve.generation.chat_template import chat_template
+from serve.generation.detokenizer import TokenTexts
+from serve.generation.prompts import Prompt, PromptEncoder, PromptLimits
 from serve.generation.request import SequenceState, cancel
 from serve.generation.result import check_streamable, result_of, stripped
 from serve.generation.sampling.schema_trials import CompileBudget
-from serve.generation.sampling.structured_output import Grammar, GrammarCache
+from serve.generation.sampling.structured_output import GrammarCache
 from serve.generation.scheduler import ContinuousBatchScheduler
-from serve.generation.token_decoder import decoder_factory
+from serve.generation.sequence_factory import Grammars, SequenceFactory, constraints_of
 from serve.limits import GenerationLimits
 from serve.loaded_model import LoadedModel, LoadOptions
-from serve.requests import adapter_names
+from serve.requests import GenerationRequest, PromptInput, adapter_names
 from serve.sampling_params import GREEDY, SamplingParams
-
-Grammars = Mapping[tuple[int, ...], Grammar]
-"""Grammars of one schema by the end-of-sequence tokens of the adapters."""
 
 
 class Generator:
@@ -72,14 +70,22 @@ class Generator:
         self.tokenizer = Tokenizer.from_file(str(self.bundle.tokenizer))
         self.is_encoder_decoder = self.model.encoder is not None
         self.prompt_encoder = PromptEncoder(
-            self.tokenizer, vocab_size=vocab_size(self.bundle), is_encoder_decoder=self.is_encoder_decoder
+            self.tokenizer,
+            vocab_size=vocab_size(self.bundle),
+            is_encoder_decoder=self.is_encoder_decoder,
+            template=chat_template(self.bundle),
         )
-        self.token_texts, self.new_decoder = TokenTexts(self.tokenizer), decoder_factory(self.tokenizer)
+        self.token_texts = TokenTexts(self.tokenizer)
         self.base = base_adapter(self.bundle) if self.bank else None
         """The base model of a bank; None for a merged bundle."""
         self.registry = self.model.registry(partial(static_batch.check_canaries, self.model))
         self.scheduler = ContinuousBatchScheduler(self.model, limits)
         self.grammars = GrammarCache(self.tokenizer, self.scheduler.runner.vocabulary, compile_budget)
+        self.factory = SequenceFactory(
+            self.tokenizer,
+            vocabulary=self.scheduler.runner.vocabulary,
+            start_token_id=(self.bundle.manifest.start_token_id or 0) if self.is_encoder_decoder else None,
+        )
         self.turn = threading.Lock()
         """Held by the thread that steps."""
 
@@ -177,7 +183,7 @@ class Generator:
             return self.base
         return self.registry.find(name)
 
-    def prompt(self, text: str, adapter: str | None = None, *, truncate: bool = True) -> Prompt:
+    def prompt(self, text: PromptInput, adapter: str | None = None, *, truncate: bool = True) -> Prompt:
         """Return the prompt of an input, as `PromptEncoder.encode` describes."""
         return self.prompt_encoder.encode(text, self.find(adapter), truncate=truncate)
 
@@ -189,17 +195,26 @@ class Generator:
         names = adapter_names(adapter, len(texts))
         return [self.prompt(text, name, truncate=truncate) for text, name in zip(texts, names, strict=True)]
 
+    def prompts_of(self, request: GenerationRequest) -> list[Prompt]:
+        """Return the prompts of a request; those that are cut leave room for what is to be generated."""
+        limits = PromptLimits(
+            truncate=request.truncate,
+            max_tokens=request.max_prompt_tokens,
+            context=self.scheduler.queue.prompt_room(request.sampling),
+        )
+        pairs = zip(request.prompts, request.adapters, strict=True)
+        return [self.prompt_encoder.encode(prompt, self.find(name), limits=limits) for prompt, name in pairs]
+
     def sequences(
         self, prompts: Sequence[Prompt], sampling: SamplingParams, grammars: Grammars | None = None
     ) -> list[SequenceState]:
         """Return sequences that have not begun, `sampling.n` for each prompt; sequence i is drawn with `seed + i`.
 
-        Without `grammars` the JSON schema is compiled here, if the request has one.
+        Without `grammars` the JSON schema or grammar is compiled here, if the request has one.
         """
         if grammars is None:
-            grammars = {eos: self.grammars.compile(schema, eos) for schema, eos in schemas_of(prompts, sampling)}
-        seeds = [None if sampling.seed is None else sampling.seed + index for index in range(sampling.n)]
-        return [self._sequence(prompt, replace(sampling, seed=seed), grammars) for prompt in prompts for seed in seeds]
+            grammars = {eos: self.grammars.compile(one, eos) for one, eos in constraints_of(prompts, sampling)}
+        return self.factory.make(prompts, sampling, grammars)
 
     def forced_logits(self, prompts: Sequence[Prompt], tokens: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         """Return the logits before each of given tokens, as `static_batch.forced_logits` describes."""
@@ -210,17 +225,6 @@ class Generator:
     ) -> tuple[list[list[int]], list[NDArray[np.float32]]]:
         """Return greedily generated tokens and their logits, as `static_batch.greedy_logits` describes."""
         return static_batch.greedy_logits(self.model, prompts, max_new_tokens=max_new_tokens)
-
-    def _sequence(self, prompt: Prompt, sampling: SamplingParams, grammars: Grammars) -> SequenceState:
-        ids, eos = prompt.input_ids, tuple(prompt.adapter.card.eos_token_ids)
-        return SequenceState(
-            [self.bundle.manifest.start_token_id or 0] if self.is_encoder_decoder else ids,
-            prompt.adapter,
-            sampling,
-            IncrementalDetokenizer(self.new_decoder(), sampling.stop),
-            source=ids if self.is_encoder_decoder else (),
-            grammar=grammars[eos].start() if sampling.is_constrained else None,
-        )
 
     def _cancel(self, sequences: Sequence[SequenceState]) -> None:
         """Remove sequences from the queue and the batch."""
@@ -233,11 +237,3 @@ class Generator:
         with self.turn:
             if sequence.finish_reason is None:
                 self.scheduler.step()
-
-
-def schemas_of(prompts: Sequence[Prompt], sampling: SamplingParams) -> list[tuple[Mapping[str, Any], tuple[int, ...]]]:
-    """Return the schema of a request, if it has one, with the end-of-sequence tokens of each adapter."""
-    if sampling.json_schema is None:
-        return []
-    ends = dict.fromkeys(tuple(prompt.adapter.card.eos_token_ids) for prompt in prompts)
-    return [(sampling.json_schema, eos) for eos in ends]

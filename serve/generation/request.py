@@ -7,15 +7,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serve.bundle.adapter import Adapter
-from serve.engine import FinishReason
 from serve.errors import GenerationFailed, as_serve_error
+from serve.generated_text import FinishReason
 from serve.generation.detokenizer import IncrementalDetokenizer
 from serve.generation.sampling.beam_search import BeamSearch
-from serve.generation.sampling.choice import Choice, KnownRow, choose
+from serve.generation.sampling.choice import Choice, KnownRow, choose, score, wanted_logprobs
 from serve.generation.sampling.logits import Logprobs
 from serve.generation.sampling.structured_output import GrammarState
+from serve.generation.sampling.token_mask import TokenMask
 from serve.sampling_params import SamplingParams
 
 logger = logging.getLogger(__name__)
@@ -32,13 +34,22 @@ class SequenceState:
     detokenizer: IncrementalDetokenizer
     source: Sequence[int] = ()
     """Tokens of the encoder's input; empty for a decoder alone."""
+    forced: Sequence[int] = ()
+    """Tokens of the prompt behind `prompt` that are read one by one, so that their log probabilities are known."""
+    prompt_text: str = ""
     grammar: GrammarState | None = None
+    mask: TokenMask | None = None
+    priority: int = 0
+    """Sequences of a lower number are begun before others that wait."""
+    cache_salt: str = ""
     on_text: Callable[[str], None] = lambda piece: None
     """Called with each new piece of text, in the thread that steps."""
     on_end: Callable[[], None] = lambda: None
     """Called when the sequence ends, in the thread that steps."""
-    tokens: list[int] = field(default_factory=list)
-    """Generated tokens, without the one that ended the text."""
+    new_tokens: list[int] = field(default_factory=list)
+    """Tokens behind `prompt`, without the one that ended the text: those that are forced, then the generated ones."""
+    prompt_logprobs: list[Logprobs] = field(default_factory=list)
+    """One entry a forced token."""
     logprobs: list[Logprobs] = field(default_factory=list)
     """One entry a generated token, the last one included, if the request asked for them."""
     finish_reason: FinishReason | None = None
@@ -63,6 +74,19 @@ class SequenceState:
 
     def __post_init__(self) -> None:
         self.random = np.random.Generator(np.random.Philox(self.sampling.seed))
+        eos = () if self.sampling.ignore_eos else self.adapter.card.eos_token_ids
+        self.ends = frozenset([*eos, *self.sampling.stop_token_ids])
+        """Tokens that end the text."""
+
+    @property
+    def tokens(self) -> list[int]:
+        """Generated tokens, without the one that ended the text."""
+        return self.new_tokens[len(self.forced) :] if self.forced else self.new_tokens
+
+    @property
+    def is_reading(self) -> bool:
+        """Not all tokens of the prompt have been read."""
+        return len(self.new_tokens) < len(self.forced)
 
     @property
     def text(self) -> str:
@@ -72,20 +96,25 @@ class SequenceState:
     @property
     def input_tokens(self) -> Sequence[int]:
         """Tokens of the input: the encoder's, or the prompt's for a decoder alone."""
-        return self.source or self.prompt
+        return self.source or self.whole_prompt
+
+    @property
+    def whole_prompt(self) -> Sequence[int]:
+        """Tokens of the decoder's prompt, forced ones included."""
+        return [*self.prompt, *self.forced] if self.forced else self.prompt
 
     @property
     def max_length(self) -> int:
         """Most tokens that a row may need in the KV cache: prompt + `max_new_tokens`."""
-        return len(self.prompt) + self.max_new_tokens
+        return len(self.prompt) + len(self.forced) + self.max_new_tokens
 
     @property
     def reads_logits(self) -> bool:
         """More than the likeliest token is needed to choose the next one, or to report it."""
-        return not self.sampling.is_greedy or self.sampling.logprobs is not None
+        return not self.sampling.is_greedy or self.sampling.reports_any
 
     def choose_token(self, rows: Iterable[KnownRow], likeliest: int) -> None:
-        """Choose and append the next token.
+        """Choose and append the next token, or take it from the prompt while this is being read.
 
         Args:
             rows: What is known of the logits, each row more than the one before; the last is whole.
@@ -95,12 +124,15 @@ class SequenceState:
             InputError: The request excludes every token, or its grammar cannot be followed.
         """
         sampling = self.sampling
+        if self.is_reading:
+            self._read_token(rows)
+            return
         choice = Choice(
-            prompt=self.prompt,
+            prompt=self.whole_prompt,
             tokens=self.tokens,
             sampling=sampling,
             likeliest=likeliest,
-            allowed=self.grammar.allowed() if self.grammar else None,
+            allowed=self._allowed(),
             draw=self.random.random() if sampling.is_sampling else 0.0,
         )
         token, logprobs = choose(rows, choice)
@@ -114,15 +146,19 @@ class SequenceState:
         """Append a token, and end the sequence if that token, a stop string or `max_new_tokens` ends it."""
         if self.first_token_time is None:
             self.first_token_time = time.monotonic()
-        if token in self.adapter.card.eos_token_ids:
+        ends = token in self.ends
+        if not ends or self.sampling.include_stop_str_in_output:
+            self.new_tokens.append(token)
+            if piece := self.detokenizer.push(token):
+                self.on_text(piece)
+        if ends or self.detokenizer.stopped:
             self.finish(FinishReason.STOP)
-            return
-        self.tokens.append(token)
-        if piece := self.detokenizer.push(token):
-            self.on_text(piece)
-        if self.detokenizer.stopped:
-            self.finish(FinishReason.STOP)
-        elif len(self.tokens) == self.max_new_tokens:
+        elif len(self.new_tokens) == len(self.forced) + self.max_new_tokens:
+            self.finish(FinishReason.LENGTH)
+
+    def finish_if_read(self) -> None:
+        """End a sequence that generates nothing once its prompt is read."""
+        if self.max_new_tokens == 0 and not self.is_reading:
             self.finish(FinishReason.LENGTH)
 
     def finish(self, reason: FinishReason) -> None:
@@ -143,6 +179,22 @@ class SequenceState:
         if self.finish_reason is None:
             self.error = as_serve_error(error, GenerationFailed, "the text cannot be generated")
             self.finish(FinishReason.FAILED)
+
+    def _read_token(self, rows: Iterable[KnownRow]) -> None:
+        """Append the next token of the prompt."""
+        token = self.forced[len(self.new_tokens)]
+        wanted = wanted_logprobs(self.sampling, self.sampling.prompt_logprobs)
+        assert wanted is not None
+        self.prompt_logprobs.append(score(rows, token, wanted))
+        self.new_tokens.append(token)
+        self.finish_if_read()
+
+    def _allowed(self) -> NDArray[np.bool_] | None:
+        """Return a mask (vocabulary,) of the tokens that may come next; None allows all."""
+        masks = [self.grammar.allowed()] if self.grammar else []
+        if self.mask is not None:
+            masks.append(self.mask.allowed(self.tokens))
+        return np.logical_and.reduce(masks) if masks else None
 
 
 @dataclass(eq=False)

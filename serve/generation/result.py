@@ -1,25 +1,31 @@
 """Results of sequences that have ended."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from serve.engine import FinishReason, GenerationResult, TokenLogprob
 from serve.errors import InputError
-from serve.generation.detokenizer import TokenTexts
+from serve.generated_text import FinishReason, GenerationResult, TokenCandidate, TokenLogprob
+from serve.generation.detokenizer import IncrementalDetokenizer, TokenTexts
 from serve.generation.request import SequenceState
+from serve.generation.sampling.logits import Logprobs
 from serve.sampling_params import SamplingParams
 
 
-def result_of(sequence: SequenceState, token_texts: TokenTexts) -> GenerationResult:
+def result_of(sequence: SequenceState, token_texts: TokenTexts, index: int = 0) -> GenerationResult:
     """Return the result of a sequence that has ended, its text as the tokens give it."""
-    card = sequence.adapter.card
+    card, tokens = sequence.adapter.card, sequence.input_tokens
     return GenerationResult(
         adapter=card.name,
         sha256=card.sha256,
         text=sequence.text,
         tokens=sequence.tokens,
         finish_reason=sequence.finish_reason or FinishReason.CANCELLED,
-        prompt_tokens=len(sequence.input_tokens),
-        logprobs=_logprobs(sequence, token_texts),
+        prompt_tokens=len(tokens),
+        logprobs=logprobs_of(sequence, token_texts, 0, _kept_tokens(sequence)),
+        index=index,
+        prompt_text=sequence.prompt_text,
+        prompt_ids=tokens,
+        prompt_logprobs=_prompt_logprobs(sequence, token_texts),
     )
 
 
@@ -32,32 +38,46 @@ def stripped(result: GenerationResult) -> GenerationResult:
 
 
 def check_streamable(sampling: SamplingParams) -> SamplingParams:
-    """Return the parameters of a stream.
+    """Return the parameters of a stream of one text.
 
     Raises:
         InputError: They ask for more than one text.
     """
     if sampling.n > 1:
-        raise InputError(f"n is {sampling.n}: a stream has one text")
+        raise InputError(f"n is {sampling.n}: a stream has one text", "n")
     return sampling
 
 
-def _logprobs(sequence: SequenceState, token_texts: TokenTexts) -> list[TokenLogprob]:
-    """Return the log probabilities of the tokens of the text; those that a stop string cut off are left out."""
+def logprobs_of(sequence: SequenceState, token_texts: TokenTexts, first: int, end: int) -> list[TokenLogprob]:
+    """Return the log probabilities of generated tokens from `first` to `end`; none if the request did not ask."""
     if not sequence.logprobs:
         return []
+    tokens, offsets = sequence.tokens[first:end], sequence.detokenizer.offsets[first:end]
+    return [
+        _entry(token, offset, logprobs, token_texts)
+        for token, offset, logprobs in zip(tokens, offsets, sequence.logprobs[first:end], strict=True)
+    ]
+
+
+def _kept_tokens(sequence: SequenceState) -> int:
+    """Return the number of tokens of the text; those that a stop string cut off are left out."""
     detokenizer = sequence.detokenizer
     offsets, length = detokenizer.offsets, len(detokenizer.text)
-    count = sum(offset < length for offset in offsets) if detokenizer.stopped else len(offsets)
-    return [
-        TokenLogprob(
-            token=token,
-            text=token_texts.text(token),
-            offset=offset,
-            logprob=logprobs.chosen,
-            top=[(token_texts.text(one), value) for one, value in logprobs.top],
-        )
-        for token, offset, logprobs in zip(
-            sequence.tokens[:count], offsets[:count], sequence.logprobs[:count], strict=True
-        )
-    ]
+    return sum(offset < length for offset in offsets) if detokenizer.stopped else len(offsets)
+
+
+def _prompt_logprobs(sequence: SequenceState, token_texts: TokenTexts) -> Sequence[TokenLogprob | None]:
+    """Return the log probabilities of the prompt's tokens; the first has none."""
+    if sequence.sampling.prompt_logprobs is None:
+        return ()
+    detokenizer = IncrementalDetokenizer(token_texts.new_decoder())
+    for token in sequence.whole_prompt:
+        detokenizer.push(token)
+    known = zip(sequence.forced, detokenizer.offsets[1:], sequence.prompt_logprobs, strict=True)
+    return [None, *(_entry(token, offset, logprobs, token_texts) for token, offset, logprobs in known)]
+
+
+def _entry(token: int, offset: int, logprobs: Logprobs, token_texts: TokenTexts) -> TokenLogprob:
+    top = [TokenCandidate(one, *token_texts.both(one), value) for one, value in logprobs.top]
+    text, content = token_texts.both(token)
+    return TokenLogprob(token, text, offset, logprobs.chosen, top, content)

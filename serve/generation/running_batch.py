@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 
 from serve.adapters.bank import Bank
-from serve.engine import FinishReason
+from serve.generated_text import FinishReason
 from serve.generation.cache.prefix_cache import Prefix
 from serve.generation.model_runner import ModelRunner
 from serve.generation.request import CacheRow, SequenceState, sequences_of
@@ -65,7 +65,7 @@ class RunningBatch:
             sequence.beam_search = BeamSearch(sequence.prompt, sequence.sampling, eos, sequence.max_new_tokens)
         if prefix is not None:
             self.runner.cache.write(len(self.rows), prefix.states, prefix.tokens)
-        row = CacheRow(sequence, sequence.tokens, prefix.tokens if prefix else 0)
+        row = CacheRow(sequence, sequence.new_tokens, prefix.tokens if prefix else 0)
         sequence.rows = [row]
         return row
 

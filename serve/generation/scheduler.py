@@ -141,7 +141,7 @@ class ContinuousBatchScheduler:
             alone = is_long or prefix is not None
             if alone and self.batch.prefilling is not None:
                 continue
-            longest = max(longest, len(sequence.input_tokens))
+            longest = max(longest, len(sequence.source or sequence.prompt))
             full = longest * (len(group) + 1) > chunk
             if group and (alone or full or self.prefix_cache.shares_prefix(sequence, sequences_of(group))):
                 break
@@ -197,6 +197,8 @@ class ContinuousBatchScheduler:
                     raise GenerationFailed(f"adapter {name} gives logits that are not finite")
                 if sequence.beam_search is not None:
                     self._advance_beams(sequence, sequence.beam_search, logits.read(own))
+                elif sequence.max_new_tokens == 0 and not sequence.is_reading:
+                    sequence.finish_if_read()
                 elif sequence.reads_logits:
                     sequence.choose_token(logits.known(own[0]), int(logits.likeliest[own[0]]))
                 else:

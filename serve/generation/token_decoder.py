@@ -27,6 +27,9 @@ BYTES = {chr(byte): byte for byte in PRINTABLE} | {
 """Bytes by the characters of byte-level tokens: printable bytes are themselves, the others follow from 256 on."""
 
 
+Decode = Callable[[list[int]], str]
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """Text that has become certain with a token."""
@@ -48,17 +51,19 @@ class TokenDecoder(Protocol):
         ...
 
 
-def decoder_factory(tokenizer: Tokenizer) -> Callable[[], TokenDecoder]:
-    """Return a function that makes a decoder for a new text; special tokens have no text."""
+def decoder_factory(tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> Callable[[], TokenDecoder]:
+    """Return a function that makes a decoder for a new text."""
     steps = [] if tokenizer.decoder is None else list(_steps(json.loads(tokenizer.decoder.__getstate__())))
-    special = frozenset(token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special)
+    added = tokenizer.get_added_tokens_decoder()
+    special = frozenset(token for token, one in added.items() if one.special and skip_special_tokens)
+    decode = partial(tokenizer.decode, skip_special_tokens=skip_special_tokens)
     if [step["type"] for step in steps] == ["ByteLevel"]:
         return partial(ByteLevelDecoder, tokenizer, special)
     falls_back = any(step["type"] == "ByteFallback" for step in steps)
-    anchor = _anchor(tokenizer, special) if _is_separate(steps) else None
+    anchor = _anchor(tokenizer, frozenset(added)) if _is_separate(steps) else None
     if anchor is None:
-        return partial(WholeDecoder, tokenizer)
-    return partial(SeparateDecoder, tokenizer, special, anchor, falls_back=falls_back)
+        return partial(WholeDecoder, decode)
+    return partial(SeparateDecoder, tokenizer, special, anchor, falls_back=falls_back, decode=decode)
 
 
 class ByteLevelDecoder:
@@ -85,7 +90,9 @@ class ByteLevelDecoder:
 class SeparateDecoder:
     """Decodes tokens one by one, and byte tokens together with their neighbours."""
 
-    def __init__(self, tokenizer: Tokenizer, special: frozenset[int], anchor: int, *, falls_back: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, special: frozenset[int], anchor: int, *, falls_back: bool, decode: Decode
+    ) -> None:
         """Begin a text.
 
         Args:
@@ -93,9 +100,10 @@ class SeparateDecoder:
             special: Tokens that have no text.
             anchor: A token that has a text at any position.
             falls_back: The vocabulary has byte tokens.
+            decode: Returns the text of tokens that are decoded at once.
         """
-        self.tokenizer, self.special, self.falls_back = tokenizer, special, falls_back
-        self.anchor, self.anchor_text = anchor, tokenizer.decode([anchor])
+        self.tokenizer, self.special, self.falls_back, self.decode = tokenizer, special, falls_back, decode
+        self.anchor, self.anchor_text = anchor, decode([anchor])
         self.byte_tokens: list[int] = []
         """The latest byte tokens, whose text is not certain."""
         self.first: list[int] | None = []
@@ -117,12 +125,12 @@ class SeparateDecoder:
         return self._decode(tokens) if tokens else ""
 
     def _decode(self, tokens: list[int]) -> str:
-        text: str = self.tokenizer.decode([self.anchor, *tokens])[len(self.anchor_text) :]
+        text = self.decode([self.anchor, *tokens])[len(self.anchor_text) :]
         if self.first is None:
             return text
         if text or not self.first:
             self.first += tokens
-        text = self.tokenizer.decode(self.first)
+        text = self.decode(self.first)
         if text:
             self.first = None
         return text
@@ -131,8 +139,8 @@ class SeparateDecoder:
 class WholeDecoder:
     """Decodes everything at the end."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, decode: Decode) -> None:
+        self.decode = decode
         self.tokens: list[int] = []
 
     def push(self, token: int) -> Decoded:
@@ -142,8 +150,7 @@ class WholeDecoder:
 
     def end(self) -> str:
         """Return the text."""
-        text: str = self.tokenizer.decode(self.tokens)
-        return text
+        return self.decode(self.tokens)
 
 
 def _steps(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,8 @@ from serve.http import adapters, health, rerank
 from serve.http.error_responses import ErrorResponder
 from serve.http.middleware import PayloadLimitMiddleware, RequestMetricsMiddleware, ShutdownMiddleware
 from serve.http.oip import infer, messages, repository
-from serve.http.openai import completions, models, protocol
+from serve.http.openai import chat, completions, models, protocol
+from serve.http.openapi import complete_document
 from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
 from serve.http.vllm import classify
@@ -31,8 +32,9 @@ PROTOCOLS: dict[str, HttpProtocol] = {
         prefix="/v2",
         capability=Capability.CLASSIFY,
     ),
+    "models": HttpProtocol(routers=(models.router,), error_body=protocol.error_body, prefix="/v1"),
     "openai": HttpProtocol(
-        routers=(completions.router, models.router),
+        routers=(completions.router, chat.router),
         error_body=protocol.error_body,
         prefix="/v1",
         capability=Capability.GENERATE,
@@ -74,6 +76,7 @@ def make_app(
         if one.capability is None or one.capability in engine.capabilities:
             for router in one.routers:
                 app.include_router(router)
+    complete_document(app)
     errors = ErrorResponder(protocols.values())
     errors.install(app)
     app.add_middleware(PayloadLimitMiddleware, limit=payload_limit, errors=errors)

@@ -1,7 +1,8 @@
 """Errors as responses: one table of statuses, and a body in the form of the request's protocol."""
 
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -73,7 +74,9 @@ class ErrorResponder:
         app.add_exception_handler(Exception, self._bug)
 
     async def _serve_error(self, request: Request, error: Exception) -> JSONResponse:
-        return self.response(request.url.path, str(error), kind_of(error))
+        assert isinstance(error, ServeError)
+        message, param = in_client_words(error, getattr(request.state, "field_names", {}))
+        return self.response(request.url.path, message, kind_of(error), param)
 
     async def _validation_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ValidationError)
@@ -94,6 +97,16 @@ class ErrorResponder:
     async def _bug(self, request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return self.response(request.url.path, "internal error; the server's log has the details", INTERNAL)
+
+
+def in_client_words(error: ServeError, names: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return an error's message and field, both with the client's names of the engine's fields."""
+    message = str(error)
+    for name, client_name in names.items():
+        if "_" in name or name == error.field:
+            start = "" if "_" in name else "^"  # elsewhere it may be a plain word
+            message = re.sub(rf"{start}\b{name}\b", client_name, message)
+    return message, names.get(error.field or "", error.field)
 
 
 def kind_of(error: Exception) -> ErrorKind:

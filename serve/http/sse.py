@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 Result = TypeVar("Result")
+LINE_ENDS = {place: f"\\u{place:04x}" for place in (0x85, 0x2028, 0x2029)}
+"""Escapes of the characters that some client takes for the end of a line, and that JSON leaves as they are."""
 DONE = "data: [DONE]\n\n"
 """The last event of a stream in OpenAI's API."""
 CLIENT_CLOSED_REQUEST = 499
@@ -16,7 +18,7 @@ CLIENT_CLOSED_REQUEST = 499
 
 def event(content: dict[str, Any]) -> str:
     """Return a server-sent event with JSON content."""
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(content, ensure_ascii=False).translate(LINE_ENDS)}\n\n"
 
 
 async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Result | None:

@@ -20,7 +20,7 @@ THREADS = 2
 Result = TypeVar("Result")
 
 
-def encode(tokenizer: Tokenizer, text: str, second: str | None = None) -> Encoding:
+def encode(tokenizer: Tokenizer, text: str, second: str | None = None, *, add_special_tokens: bool = True) -> Encoding:
     """Tokenize a text or pair, special tokens included.
 
     A long text is tokenized without Python's global lock, so that other threads go on.
@@ -29,21 +29,22 @@ def encode(tokenizer: Tokenizer, text: str, second: str | None = None) -> Encodi
         InputError: A text is empty or has a lone surrogate.
     """
     if not text.strip() or (second is not None and not second.strip()):
-        raise InputError("the text is empty")
+        raise InputError("the text is empty", "prompts")
     try:
         if len(text) + len(second or "") <= LONG_TEXT:
-            return tokenizer.encode(text, second)
+            return tokenizer.encode(text, second, add_special_tokens=add_special_tokens)
         # Unlike `encode`, the batch method releases the lock.
-        return tokenizer.encode_batch_fast([text if second is None else (text, second)])[0]
+        texts = [text if second is None else (text, second)]
+        return tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)[0]
     except (TypeError, UnicodeEncodeError) as error:
-        raise InputError("the text is not valid Unicode: it holds a lone surrogate") from error
+        raise InputError("the text is not valid Unicode: it holds a lone surrogate", "prompts") from error
 
 
 def check_characters(characters: int, max_tokens: int) -> None:
     """Raise an InputError if a text is far too long for `max_tokens` tokens to be read of it."""
     limit = max(MIN_CHARACTER_LIMIT, max_tokens * MAX_CHARACTERS_PER_TOKEN)
     if characters > limit:
-        raise InputError(f"the text has {characters} characters: at most {limit} are tokenized, shorten it")
+        raise InputError(f"the text has {characters} characters: at most {limit} are tokenized, shorten it", "prompts")
 
 
 def check_vocabulary(ids: Sequence[int], tokenizer: Tokenizer, vocab_size: int | None) -> None:
@@ -57,7 +58,8 @@ def check_vocabulary(ids: Sequence[int], tokenizer: Tokenizer, vocab_size: int |
     if vocab_size is not None and (largest := max(ids, default=0)) >= vocab_size:
         raise InputError(
             f"the text has the token {tokenizer.id_to_token(largest)!r}, number {largest}, and the base has embeddings "
-            f"for {vocab_size}: leave it out"
+            f"for {vocab_size}: leave it out",
+            "prompts",
         )
 
 

@@ -5,8 +5,9 @@ import pytest
 
 from serve.async_engine import AsyncEngine
 from serve.classification.classifier import Classifier
-from serve.engine import Event, FinishReason, SequenceFinished
+from serve.engine import Event, SequenceFinished
 from serve.errors import DeviceLost, UnknownAdapter
+from serve.generated_text import FinishReason
 from tests.serve.conftest import Reference, write_adapter
 
 

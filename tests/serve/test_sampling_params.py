@@ -54,7 +54,7 @@ def test_a_beam_search_goes_without_sampling() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens is 0: it must be at least 1"),
+        ({"max_new_tokens": -1}, "max_new_tokens is -1: it must be at least 0"),
         ({"temperature": -1.0}, "temperature is -1.0: it must be 0 or more"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"temperature": float("inf")}, "temperature is inf"),
@@ -73,7 +73,7 @@ def test_a_beam_search_goes_without_sampling() -> None:
         ({"repetition_penalty": 1e9}, "repetition_penalty is 1000000000.0: it must be from 0.01 to 100"),
         ({"logit_bias": {3: 1e39}}, "not a number from -100 to 100"),
         ({"logit_bias": dict.fromkeys(range(2000), 1.0)}, "logit_bias names 2000 tokens: give at most 1024"),
-        ({"logit_bias": {5.5: 1.0}}, "a key that is not a token id"),
+        ({"logit_bias": {5.5: 1.0}}, "logit_bias has an entry that is not a token id"),
         ({"stop": ["x" * 300]}, "a string of more than 256 characters"),
         ({"stop": [b"x"]}, "an entry that is not a string"),
         ({"top_k": 2.5}, "top_k is 2.5: it must be of type int"),

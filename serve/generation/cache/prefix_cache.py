@@ -11,6 +11,9 @@ MIN_PREFIX = 32
 """Tokens that two prompts must share at their beginning for the states of one to be copied for the other."""
 
 
+Owner = tuple[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Prefix:
     """KV states of the beginning of a prompt."""
@@ -26,15 +29,15 @@ class PrefixCache:
     def __init__(self, max_tokens: int) -> None:
         """Create an empty cache for `max_tokens` tokens of prompts; 0 keeps none."""
         self.max_tokens = max_tokens
-        self.entries: OrderedDict[tuple[str, tuple[int, ...]], States] = OrderedDict()
-        """States by the adapter's sha256 and the prompt's tokens."""
+        self.entries: OrderedDict[tuple[Owner, tuple[int, ...]], States] = OrderedDict()
+        """States by their owner and the prompt's tokens."""
 
     def find(self, sequence: SequenceState) -> Prefix | None:
         """Return the longest cached beginning of a prompt, or None if none has `MIN_PREFIX` tokens."""
         longest, key = 0, None
-        for sha256, tokens in self.entries:
-            if sha256 == sequence.adapter.card.sha256 and (shared := _shared(tokens, sequence.prompt)) > longest:
-                longest, key = shared, (sha256, tokens)
+        for owner, tokens in self.entries:
+            if owner == _owner(sequence) and (shared := _shared(tokens, sequence.prompt)) > longest:
+                longest, key = shared, (owner, tokens)
         longest = min(longest, len(sequence.prompt) - 1)
         if key is None or longest < MIN_PREFIX:
             return None
@@ -44,22 +47,27 @@ class PrefixCache:
     def shares_prefix(self, sequence: SequenceState, others: Sequence[SequenceState]) -> bool:
         """Return True if one of `others` begins alike, so that the prompt had better wait for its states."""
         return any(
-            other.adapter.card.sha256 == sequence.adapter.card.sha256
+            _owner(other) == _owner(sequence)
             and min(_shared(other.prompt, sequence.prompt), len(sequence.prompt) - 1) >= MIN_PREFIX
             for other in others
         )
 
     def wants(self, sequence: SequenceState) -> bool:
         """Return True if the states of a prompt are worth keeping: most of it is not cached yet."""
-        size, sha256 = len(sequence.prompt), sequence.adapter.card.sha256
-        known = max((_shared(tokens, sequence.prompt) for other, tokens in self.entries if other == sha256), default=0)
+        size, owner = len(sequence.prompt), _owner(sequence)
+        known = max((_shared(tokens, sequence.prompt) for other, tokens in self.entries if other == owner), default=0)
         return MIN_PREFIX <= size <= self.max_tokens and known <= size - MIN_PREFIX
 
     def add(self, sequence: SequenceState, states: States) -> None:
         """Keep the states of a prompt, and drop others where the cache is full."""
-        self.entries[sequence.adapter.card.sha256, tuple(sequence.prompt)] = states
+        self.entries[_owner(sequence), tuple(sequence.prompt)] = states
         while sum(len(tokens) for _, tokens in self.entries) > self.max_tokens:
             self.entries.popitem(last=False)
+
+
+def _owner(sequence: SequenceState) -> Owner:
+    """Return the adapter's sha256 and the request's salt: others do not learn which prompts are cached."""
+    return sequence.adapter.card.sha256, sequence.cache_salt
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:

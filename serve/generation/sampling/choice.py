@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from serve.errors import InputError
 from serve.generation.sampling.draw import Mass, draw_place
-from serve.generation.sampling.logits import Logits, Logprobs, process_logits, token_logprobs, top_logprobs
+from serve.generation.sampling.logits import Logits, Logprobs, Wanted, process_logits, token_logprobs, top_logprobs
 from serve.sampling_params import SamplingParams
 
 SLACK = 1e-4
@@ -49,8 +49,8 @@ class KnownRow(Protocol):
         """Return the next token, or None if what is known does not decide it."""
         ...
 
-    def logprobs(self, token: int, count: int) -> Logprobs | None:
-        """Return the log probability of a token and those of the `count` most probable ones; None if one is missing."""
+    def logprobs(self, token: int, wanted: Wanted) -> Logprobs | None:
+        """Return the log probability of a token and those of the tokens that are wanted; None if one is missing."""
         ...
 
 
@@ -60,15 +60,25 @@ def choose(rows: Iterable[KnownRow], choice: Choice) -> tuple[int, Logprobs | No
     Raises:
         InputError: The request excludes every token.
     """
-    count = choice.sampling.logprobs
+    wanted = wanted_logprobs(choice.sampling, choice.sampling.logprobs)
     for row in rows:
         token = row.choose(choice)
         if token is None:
             continue
-        logprobs = None if count is None else row.logprobs(token, count)
-        if count is None or logprobs is not None:
+        logprobs = None if wanted is None else row.logprobs(token, wanted)
+        if wanted is None or logprobs is not None:
             return token, logprobs
     raise InputError("what the request excludes leaves no token that may come next")
+
+
+def score(rows: Iterable[KnownRow], token: int, wanted: Wanted) -> Logprobs:
+    """Return the log probability of a token that is given, from the first row that has it."""
+    return next(found for row in rows if (found := row.logprobs(token, wanted)) is not None)
+
+
+def wanted_logprobs(sampling: SamplingParams, count: int | None) -> Wanted | None:
+    """Return the tokens whose log probabilities are wanted beside a position's own; None if not even that is."""
+    return None if count is None else Wanted(count, sampling.logprob_token_ids)
 
 
 @dataclass(frozen=True)
@@ -88,9 +98,9 @@ class WholeRow:
             return None
         return draw_place(scores, sampling, choice.draw) if sampling.is_sampling else int(scores.argmax())
 
-    def logprobs(self, token: int, count: int) -> Logprobs | None:
-        """Return the log probability of a token and those of the `count` most probable ones."""
-        return token_logprobs(self.logits, token, count)
+    def logprobs(self, token: int, wanted: Wanted) -> Logprobs | None:
+        """Return the log probability of a token and those of the tokens that are wanted."""
+        return token_logprobs(self.logits, token, wanted)
 
 
 @dataclass(frozen=True)
@@ -122,12 +132,19 @@ class Candidates:
             place = draw_place(scores, sampling, choice.draw, floor=self._floor, others=others)
         return None if place is None else int(self.tokens[place])
 
-    def logprobs(self, token: int, count: int) -> Logprobs | None:
-        """Return the log probability of a token and those of the `count` most probable ones; None if one is missing."""
-        place = int(self.tokens.searchsorted(token))
-        if count > len(self.tokens) or place == len(self.tokens) or self.tokens[place] != token:
+    def logprobs(self, token: int, wanted: Wanted) -> Logprobs | None:
+        """Return the log probability of a token and those of the tokens that are wanted; None if one is missing."""
+        named = np.array([token, *wanted.tokens], np.int64)
+        places = self.tokens.searchsorted(named)
+        if wanted.count > len(self.tokens) or (self.tokens.take(places, mode="clip") != named).any():
             return None
-        found = top_logprobs(self.logits.astype(np.float64) - self.log_sum_exp, place, count)
+        values, place = self.logits.astype(np.float64) - self.log_sum_exp, int(places[0])
+        if wanted.tokens:
+            return Logprobs(
+                float(values[place]),
+                [(one, float(values[at])) for one, at in zip(wanted.tokens, places[1:], strict=True)],
+            )
+        found = top_logprobs(values, place, wanted.count)
         return Logprobs(found.chosen, [(int(self.tokens[one]), value) for one, value in found.top])
 
     @property

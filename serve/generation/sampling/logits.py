@@ -22,7 +22,7 @@ class Logprobs:
     chosen: float
     """Log probability of the chosen token."""
     top: list[tuple[int, float]]
-    """The most probable tokens with their log probabilities, best first."""
+    """The most probable tokens with their log probabilities, best first, or the tokens that were named."""
 
 
 def process_logits(
@@ -65,9 +65,22 @@ def process_logits(
     return scores
 
 
-def token_logprobs(logits: Logits, token: int, count: int) -> Logprobs:
-    """Return the log probability of a token and those of the `count` most probable ones."""
-    return top_logprobs(log_softmax(logits.astype(np.float64)), token, count)
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The tokens beside the chosen one whose log probabilities a request asks for."""
+
+    count: int
+    """Number of the most probable tokens."""
+    tokens: Sequence[int] = ()
+    """Tokens in their place; empty for none."""
+
+
+def token_logprobs(logits: Logits, token: int, wanted: Wanted) -> Logprobs:
+    """Return the log probability of a token and those of the tokens that are wanted."""
+    values = log_softmax(logits.astype(np.float64))
+    if wanted.tokens:
+        return Logprobs(float(values[token]), [(one, float(values[one])) for one in wanted.tokens])
+    return top_logprobs(values, token, wanted.count)
 
 
 def top_logprobs(values: NDArray[np.floating], chosen: int, count: int) -> Logprobs:

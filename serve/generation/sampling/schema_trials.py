@@ -111,10 +111,11 @@ class SchemaTrials:
         if reply.endswith("\n") and not (trial.cancelled or trial.late):
             self.idle.append(worker)
             if fault := json.loads(reply):
-                raise InputError(f"json_schema {fault}")
+                name = schema_worker.name_of(schema)
+                raise InputError(f"{name} {fault}", name)
             return
         errors = _end(worker)
-        raise self._reason(trial, worker.returncode, errors)
+        raise self._reason(trial, worker.returncode, errors, schema_worker.name_of(schema))
 
     def stop(self) -> None:
         """End the idle processes; others start when they are needed again."""
@@ -129,14 +130,14 @@ class SchemaTrials:
                 _end(worker)
         return _start(self.budget)
 
-    def _reason(self, trial: Trial, status: int, errors: str) -> Exception:
+    def _reason(self, trial: Trial, status: int, errors: str, name: str = "json_schema") -> Exception:
         """Return the error of a trial whose process has ended."""
         if trial.cancelled:
             return ShuttingDown(STOPPED)
         if trial.late or status == OUT_OF_TIME:
-            return InputError(f"json_schema takes more than {self.budget.seconds:g} s to compile: {ADVICE}")
+            return InputError(f"{name} takes more than {self.budget.seconds:g} s to compile: {ADVICE}", name)
         if status < 0 or status == OUT_OF_MEMORY:
-            return InputError(f"json_schema takes more than {self.budget.megabytes} MB to compile: {ADVICE}")
+            return InputError(f"{name} takes more than {self.budget.megabytes} MB to compile: {ADVICE}", name)
         reason = schema_worker.first_line("\n".join(reversed(errors.splitlines())))
         return GenerationFailed(f"the process that compiles JSON schemas ended with status {status}: {reason}")
 

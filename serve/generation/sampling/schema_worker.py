@@ -1,6 +1,7 @@
-"""Compilation of a JSON schema, and the process that tries it first.
+"""Compilation of a JSON schema or a grammar, and the process that tries it first.
 
-Run as a script, this file reads a schema from each line of its input and replies with a line that holds its fault, or
+Both are serialized as JSON on one line: an object is a JSON schema, a string a grammar in llguidance's dialect of Lark.
+Run as a script, this file reads one from each line of its input and replies with a line that holds its fault, or
 an empty string. It runs isolated and imports llguidance alone, so that it starts quickly. A schema that exceeds the
 budget ends the process; so does the end of the input.
 """
@@ -26,18 +27,26 @@ MAX_REASON_LENGTH = 200
 """Characters of a message that are quoted: some of llguidance's have pages."""
 
 
+def name_of(schema: str) -> str:
+    """Return the name of a request's field that holds such a schema or grammar."""
+    return "grammar" if schema.startswith('"') else "json_schema"
+
+
 def compile_schema(schema: str, tokenizer: Any) -> Any:
     """Return an `LLMatcher` at the beginning of a text, over an `LLTokenizer`.
 
     The first mask is computed here, since it may take longer than any later one; copies share it.
 
     Raises:
-        ValueError: llguidance cannot follow the schema.
+        ValueError: llguidance cannot follow the schema or grammar.
     """
     from llguidance import LLMatcher, LLParserLimits  # not at the top: the script learns its path from its arguments
 
     try:
-        grammar = LLMatcher.grammar_from_json_schema(schema, defaults=JSON_LAYOUT)
+        if name_of(schema) == "grammar":
+            grammar = LLMatcher.grammar_from_lark(json.loads(schema))
+        else:
+            grammar = LLMatcher.grammar_from_json_schema(schema, defaults=JSON_LAYOUT)
     except ValueError as error:
         raise ValueError(f"is no JSON schema: {first_line(str(error))}") from error
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LLParserLimits(**PARSER_LIMITS))

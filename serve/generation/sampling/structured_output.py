@@ -1,4 +1,4 @@
-"""Structured output: text that must be JSON of a schema, constrained token by token through llguidance."""
+"""Structured output: text of a JSON schema or a grammar, constrained token by token through llguidance."""
 
 import asyncio
 import json
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from serve.errors import InputError, Overloaded
+from serve.generation.sampling.schema_preparation import prepared
 from serve.generation.sampling.schema_trials import CompileBudget, SchemaTrials, Trial
-from serve.generation.sampling.schema_worker import compile_schema, first_line
+from serve.generation.sampling.schema_worker import compile_schema, first_line, name_of
 
 EosTokens = tuple[int, ...]
+Constraint = Mapping[str, Any] | str
+"""A JSON schema, or a grammar in llguidance's dialect of Lark."""
 MAX_SCHEMA_LENGTH = 64_000
 """Characters of a schema."""
 MAX_GRAMMARS = 16
@@ -26,10 +29,11 @@ MAX_GRAMMARS = 16
 
 
 class Grammar:
-    """A compiled schema."""
+    """A compiled schema or grammar."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
-        self.matcher, self.vocabulary = matcher, vocabulary
+    def __init__(self, matcher: LLMatcher, vocabulary: int, name: str = "json_schema") -> None:
+        """Keep what was compiled from the field of that name."""
+        self.matcher, self.vocabulary, self.name = matcher, vocabulary, name
         self.failed = False
         """llguidance gave up in one sequence, and would in all others, which share what it computed."""
 
@@ -57,7 +61,7 @@ class GrammarState:
             raise self._failure()
         allowed = np.unpackbits(bits.view(np.uint8), bitorder="little")[:size].astype(bool)
         if not allowed.any():
-            raise InputError("the JSON schema allows no further token: the text is complete")
+            raise InputError(f"{self.grammar.name} allows no further token: the text is complete", self.grammar.name)
         return allowed
 
     def accept(self, token: int) -> None:
@@ -71,7 +75,8 @@ class GrammarState:
 
     def _failure(self) -> InputError:
         self.grammar.failed = True
-        return InputError(f"json_schema cannot be followed: {first_line(self.matcher.get_error())}")
+        name = self.grammar.name
+        return InputError(f"{name} cannot be followed: {first_line(self.matcher.get_error())}", name)
 
 
 class GrammarCache:
@@ -96,7 +101,7 @@ class GrammarCache:
         """Trials that run or wait."""
         self.threads = ThreadPoolExecutor(self.budget.processes, thread_name_prefix="adamix-schemas")
 
-    def compile(self, schema: Mapping[str, Any], eos_token_ids: Sequence[int]) -> Grammar:
+    def compile(self, schema: Constraint, eos_token_ids: Sequence[int]) -> Grammar:
         """Return the grammar of a schema.
 
         Raises:
@@ -110,7 +115,7 @@ class GrammarCache:
             trial.cancel()
             raise
 
-    async def compile_async(self, schema: Mapping[str, Any], eos_token_ids: Sequence[int]) -> Grammar:
+    async def compile_async(self, schema: Constraint, eos_token_ids: Sequence[int]) -> Grammar:
         """Return the grammar of a schema, as `compile` does; cancelling the call ends the compilation."""
         future, trial = self._begin(schema, eos_token_ids)
         try:
@@ -127,7 +132,7 @@ class GrammarCache:
             trial.cancel()
         self.trials.stop()
 
-    def _begin(self, schema: Mapping[str, Any], eos_token_ids: Sequence[int]) -> tuple[Future[Grammar], Trial]:
+    def _begin(self, schema: Constraint, eos_token_ids: Sequence[int]) -> tuple[Future[Grammar], Trial]:
         """Return a future of the grammar, and the trial that cancels it."""
         key, trial = (_serialized(schema), tuple(eos_token_ids)), Trial()
         if (cached := self._cached(key)) is not None:
@@ -168,8 +173,8 @@ class GrammarCache:
         try:
             matcher: LLMatcher = compile_schema(schema, self._tokenizer(eos))
         except ValueError as error:
-            raise InputError(f"json_schema {error}") from error
-        grammar = Grammar(matcher, self.vocabulary)
+            raise InputError(f"{name_of(schema)} {error}", name_of(schema)) from error
+        grammar = Grammar(matcher, self.vocabulary, name_of(schema))
         grammar.start().allowed()
         with self.lock:
             self.grammars[schema, eos] = grammar
@@ -190,16 +195,17 @@ class GrammarCache:
             raise InputError(f"this base's tokenizer cannot follow a schema: {first_line(str(error))}") from error
 
 
-def _serialized(schema: Mapping[str, Any]) -> str:
-    """Return a schema on one line.
+def _serialized(schema: Constraint) -> str:
+    """Return a schema or grammar on one line.
 
     Raises:
         InputError: It is no JSON, or too long.
     """
     try:
-        text = json.dumps(schema)
+        text = json.dumps(schema if isinstance(schema, str) else prepared(schema))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"json_schema is no JSON schema: {first_line(str(error))}") from error
+        raise InputError(f"json_schema is no JSON schema: {first_line(str(error))}", "json_schema") from error
     if len(text) > MAX_SCHEMA_LENGTH:
-        raise InputError(f"json_schema has {len(text)} characters: give at most {MAX_SCHEMA_LENGTH}")
+        name = name_of(text)
+        raise InputError(f"{name} has {len(text)} characters: give at most {MAX_SCHEMA_LENGTH}", name)
     return text

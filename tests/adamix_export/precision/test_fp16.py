@@ -13,7 +13,7 @@ import pytest
 from adamix_export.passes import candidates
 from serve.bundle.reader import open_bundle
 from serve.classification.classifier import Classifier
-from serve.engine import GenerationResult
+from serve.generated_text import GenerationResult
 from serve.generation.generator import Generator
 from serve.generation.step_outputs import DeviceOutputs
 from serve.limits import GenerationLimits

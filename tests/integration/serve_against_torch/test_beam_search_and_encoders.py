@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from adamix_train.artifacts.checkpoint import read_card
-from serve.engine import FinishReason
 from serve.errors import InputError
+from serve.generated_text import FinishReason
 from serve.generation.generator import Generator
 from serve.generation.prompts import Prompt
 from serve.generation.request import SequenceState, sequences_of

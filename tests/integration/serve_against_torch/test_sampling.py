@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from serve.generation.sampling.draw import draw_place, kept_mass, rank
-from serve.generation.sampling.logits import process_logits, token_logprobs
+from serve.generation.sampling.logits import Wanted, process_logits, token_logprobs
 from serve.sampling_params import SamplingParams
 
 SIZE = 40
@@ -125,9 +125,9 @@ def test_tokens_are_drawn_as_often_as_transformers_probabilities_say(asked: dict
 def test_logprobs_are_those_of_the_model() -> None:
     given_logits = logits(5)
     expected = torch.from_numpy(given_logits).log_softmax(-1)
-    found = token_logprobs(given_logits, 3, 5)
+    found = token_logprobs(given_logits, 3, Wanted(5))
     values, tokens = expected.topk(5)
     assert found.chosen == pytest.approx(expected[3].item(), abs=1e-4)
     assert [token for token, _ in found.top] == tokens.tolist()
     assert [value for _, value in found.top] == pytest.approx(values.tolist(), abs=1e-4)
-    assert token_logprobs(given_logits, 3, 0).top == []
+    assert token_logprobs(given_logits, 3, Wanted(0)).top == []

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from serve.engine import FinishReason
 from serve.errors import DeadlineExceeded, InputError, Overloaded
+from serve.generated_text import FinishReason
 from serve.generation.admission import AdmissionQueue
 from serve.generation.generator import Generator
 from serve.limits import DEFAULT_MAX_NEW_TOKENS, GenerationLimits

@@ -7,16 +7,9 @@ from typing import NoReturn
 
 import pytest
 
-from serve.engine import (
-    Capability,
-    Event,
-    FinishReason,
-    GenerationResult,
-    SequenceFinished,
-    StreamStart,
-    TextDelta,
-)
+from serve.engine import Capability, Event, SequenceFinished
 from serve.errors import DeadlineExceeded, DeviceLost, InputError, ShuttingDown
+from serve.generated_text import FinishReason, GenerationResult, StreamStart, TextDelta
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
 from serve.generation.model_runner import ModelRunner
@@ -131,15 +124,8 @@ def test_a_request_beyond_any_limit_is_refused_before_a_prompt_is_tokenized(gene
                 await engine([text] * 130, adapter="north", sampling=SamplingParams(n=2))
             with pytest.raises(InputError, match="the text has 1900000 characters"):
                 await anext(engine.stream_text(text, adapter="north"))
-            for request, message in (
-                (GenerationRequest(prompts=["a", "b"], adapters=["north"] * 2), "2 prompts: a stream has one text"),
-                (
-                    GenerationRequest(prompts=["a"], adapters=["north"], sampling=SamplingParams(n=2)),
-                    "n is 2: a stream has one text",
-                ),
-            ):
-                with pytest.raises(InputError, match=message):
-                    await anext(engine.stream(request))
+            with pytest.raises(InputError, match="n is 2: a stream has one text"):
+                await anext(engine.stream_text("a", adapter="north", sampling=SamplingParams(n=2)))
 
     asyncio.run(ask())
 

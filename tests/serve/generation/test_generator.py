@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.engine import FinishReason
 from serve.errors import BundleError, InputError, UnknownAdapter
+from serve.generated_text import FinishReason
 from serve.generation.generator import Generator
 from serve.sampling_params import SamplingParams
 from tests.fixtures.hand_computed_decoder import END, NAMES, HandComputedDecoder, random_decoder, write_decoder_bundle

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from serve.engine import FinishReason
 from serve.errors import GenerationFailed, InputError
+from serve.generated_text import FinishReason
 from serve.generation.generator import Generator
 from serve.generation.sampling.choice import WholeRow
 from tests.fixtures.hand_computed_decoder import END

@@ -1,6 +1,6 @@
 """Results of sequences that have ended."""
 
-from serve.engine import FinishReason, GenerationResult, TokenLogprob
+from serve.generated_text import FinishReason, GenerationResult, TokenLogprob
 from serve.generation.generator import Generator
 from serve.generation.result import result_of, stripped
 from tests.fixtures.hand_computed_decoder import END

@@ -1,6 +1,6 @@
 """The rows of the running batch: they stay side by side, whatever joins and leaves."""
 
-from serve.engine import FinishReason
+from serve.generated_text import FinishReason
 from serve.generation.generator import Generator
 from serve.generation.request import SequenceState
 from serve.generation.scheduler import ContinuousBatchScheduler

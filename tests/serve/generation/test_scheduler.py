@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.engine import FinishReason
 from serve.errors import GenerationFailed
+from serve.generated_text import FinishReason
 from serve.generation.generator import Generator
 from serve.generation.request import SequenceState, cancel
 from tests.fixtures.hand_computed_decoder import END, NAMES, HandComputedDecoder, write_decoder_bundle

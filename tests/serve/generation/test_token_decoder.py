@@ -250,9 +250,9 @@ class Counting:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer, self.count = tokenizer, 0
 
-    def decode(self, tokens: list[int]) -> str:
+    def decode(self, tokens: list[int], *, skip_special_tokens: bool = True) -> str:
         self.count += len(tokens)
-        return self.tokenizer.decode(tokens)
+        return self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.tokenizer, name)

@@ -40,7 +40,7 @@ def test_openapi_describes_predict(client: httpx.Client) -> None:
 
 
 def test_an_engine_gets_the_protocols_that_it_is_capable_of(classifier: Classifier) -> None:
-    expected = {"/predict": (True, False), "/v1/completions": (False, True), "/v1/models": (False, True)}
+    expected = {"/predict": (True, False), "/v1/completions": (False, True), "/v1/models": (True, True)}
     engines = AsyncClassifier(classifier), ToyEngine()
     paths = [make_app(engine).openapi()["paths"].keys() for engine in engines]
     assert {path: tuple(path in found for found in paths) for path in expected} == expected

@@ -1,6 +1,11 @@
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from pydantic import BaseModel
 
+from serve.classification.async_classifier import AsyncClassifier
+from serve.classification.classifier import Classifier
 from serve.http.app import make_app
 from serve.http.openapi import request_body
 from tests.fixtures.toy_engine import ToyEngine
@@ -33,3 +38,25 @@ def test_the_document_describes_a_body_that_the_route_reads_itself(field: str, k
     assert schema["required"] == ["prompt"]
     described = schema["properties"][field]
     assert kind in [one.get("type") for one in described.get("anyOf", [described])]
+
+
+def references(part: Any) -> Iterator[str]:
+    """All references of a document."""
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        for one in part.values():
+            yield from references(one)
+    elif isinstance(part, list):
+        for one in part:
+            yield from references(one)
+
+
+def test_every_reference_of_the_document_leads_to_a_component(classifier: Classifier) -> None:
+    for engine in (ToyEngine(), AsyncClassifier(classifier)):
+        app = make_app(engine)
+        document = app.openapi()
+        assert document == app.openapi()
+        found = {reference.removeprefix("#/components/schemas/") for reference in references(document)}
+        assert found and found <= document["components"]["schemas"].keys()
+    assert {"Message", "Tool", "StructuredOutputs"} <= make_app(ToyEngine()).openapi()["components"]["schemas"].keys()

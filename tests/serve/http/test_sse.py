@@ -39,6 +39,11 @@ def test_an_event_is_one_line_of_json_and_an_empty_one() -> None:
     assert event({"text": "café\n\n"}) == 'data: {"text": "café\\n\\n"}\n\n'
 
 
+@pytest.mark.parametrize("text", ["\x85", "\u2028b\u2029", "\x0b\x0c\x1c\x1d\x1e", "\r"])
+def test_no_character_of_a_text_is_a_line_end_to_any_client(text: str) -> None:
+    assert event({"text": f"a{text}"}).splitlines() == [event({"text": f"a{text}"}).removesuffix("\n\n"), ""]
+
+
 @pytest.mark.parametrize("text", ["\r\ndata: [DONE]", "\u2028", '"', "\x00"])
 def test_an_event_gives_back_what_was_put_in(text: str) -> None:
     line, *rest = event({"text": text}).split("\n")

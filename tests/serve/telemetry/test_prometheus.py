@@ -4,7 +4,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from serve.engine import DeviceInfo, EngineInfo, FinishReason, SequenceFinished
+from serve.engine import DeviceInfo, EngineInfo, SequenceFinished
+from serve.generated_text import FinishReason
 from serve.http.app import make_app
 from tests.fixtures.toy_engine import ToyEngine
 

@@ -7,6 +7,7 @@ import pytest
 
 from serve.errors import InputError
 from serve.generation.sampling.choice import Candidates, Choice, WholeRow, choose
+from serve.generation.sampling.logits import Wanted
 from serve.sampling_params import SamplingParams
 
 SIZE, COUNT, DRAWS = 3000, 64, 40
@@ -117,13 +118,16 @@ def test_draws_from_candidates_are_as_frequent_as_the_models_probabilities() -> 
 def test_logprobs_are_those_of_the_whole_row() -> None:
     row = np.random.default_rng(4).normal(size=SIZE).astype(np.float32)
     token = int(np.argsort(-row)[3])
-    found, expected = candidates(row).logprobs(token, 20), WholeRow(row).logprobs(token, 20)
+    found, expected = candidates(row).logprobs(token, Wanted(20)), WholeRow(row).logprobs(token, Wanted(20))
     assert found is not None and expected is not None
     assert found.chosen == pytest.approx(expected.chosen, abs=1e-6)
     assert [one for one, _ in found.top] == [one for one, _ in expected.top]
     assert [value for _, value in found.top] == pytest.approx([value for _, value in expected.top], abs=1e-6)
-    assert candidates(row).logprobs(token, 0) is not None
-    assert candidates(row).logprobs(int(row.argmin()), 0) is None and candidates(row).logprobs(token, COUNT + 1) is None
+    assert candidates(row).logprobs(token, Wanted(0)) is not None
+    assert (
+        candidates(row).logprobs(int(row.argmin()), Wanted(0)) is None
+        and candidates(row).logprobs(token, Wanted(COUNT + 1)) is None
+    )
 
 
 def test_the_first_row_that_decides_is_the_last_that_is_asked() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serve.generation.sampling.logits import log_softmax, process_logits, token_logprobs
+from serve.generation.sampling.logits import Wanted, log_softmax, process_logits, token_logprobs
 from serve.sampling_params import SamplingParams
 
 SIZE = 40
@@ -62,7 +62,7 @@ def test_logprobs_are_those_of_the_softmax() -> None:
     given = logits(8)
     expected = np.exp(given.astype(np.float64)) / np.exp(given.astype(np.float64)).sum()
     np.testing.assert_allclose(log_softmax(np.stack([given, given + 5])), np.log([expected, expected]), atol=1e-5)
-    found = token_logprobs(given, 3, 2)
+    found = token_logprobs(given, 3, Wanted(2))
     assert found.chosen == pytest.approx(np.log(expected[3]))
     assert [token for token, _ in found.top] == np.argsort(-expected)[:2].tolist()
-    assert token_logprobs(given, 3, 0).top == []
+    assert token_logprobs(given, 3, Wanted(0)).top == []

@@ -1,17 +1,21 @@
 """OpenAI's completions over a decoder that is computed by hand."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
 from serve.http.app import make_app
 from tests.fixtures.hand_computed_decoder import NAMES, HandComputedDecoder, write_decoder_bundle
-from tests.serve.conftest import live_app
+from tests.serve.conftest import WORDS, live_app
 
 
 def test_openais_clients_are_answered(generator: Generator) -> None:
@@ -67,3 +71,79 @@ def test_a_token_without_an_embedding_is_refused_by_name(decoder: HandComputedDe
         message = "the text has the token 'very', number 10, and the base has embeddings for 10: leave it out"
         assert answer.json()["error"]["message"] == message
         assert client.post("/v1/completions", json={**body, "prompt": "good"}).status_code == 200
+
+
+def test_an_echo_has_the_prompt_and_its_log_probabilities(generator: Generator, decoder: HandComputedDecoder) -> None:
+    """As evaluators ask for log-likelihoods: token ids, echo, one token or none."""
+    prompts = [[4, 5, 9], [6, 7, 8, 4]]
+    with live_app(make_app(AsyncTextGenerator(generator))) as client:
+        for count in (0, 1):
+            body = {"model": "north", "prompt": prompts, "echo": True, "logprobs": 1, "max_tokens": count}
+            choices = client.post("/v1/completions", json=body).json()["choices"]
+            for ids, choice in zip(prompts, choices, strict=True):
+                found, words = choice["logprobs"], [WORDS[token] for token in ids]
+                assert choice["text"].startswith(" ".join(words))
+                assert [text.strip() for text in found["tokens"][: len(ids)]] == words and found["text_offset"][0] == 0
+                assert found["token_logprobs"][0] is None and found["top_logprobs"][0] is None
+                assert len(found["tokens"]) == len(ids) + count
+                for place in range(1, len(ids)):
+                    logits = decoder.logits(ids[:place], "north").astype(np.float64)
+                    expected = logits - np.log(np.exp(logits).sum())
+                    assert found["token_logprobs"][place] == pytest.approx(expected[ids[place]], abs=1e-4)
+                    assert max(found["top_logprobs"][place].values()) == pytest.approx(expected.max(), abs=1e-4)
+                    best = {text.strip() for text in found["top_logprobs"][place]}
+                    assert best == {words[place], WORDS[int(logits.argmax())]}
+                    assert choice["text"][found["text_offset"][place] :].strip().startswith(words[place])
+
+
+def test_a_stream_has_the_log_probabilities_and_the_ids_of_its_tokens(generator: Generator) -> None:
+    body = {"model": "north", "prompt": ["good bad", "late bill"], "max_tokens": 6, "logprobs": 2, "n": 2, "seed": 1}
+    body |= {"temperature": 1.0, "return_token_ids": True}
+    with live_app(make_app(AsyncTextGenerator(generator))) as client:
+        whole = client.post("/v1/completions", json=body).json()
+        asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        with client.stream("POST", "/v1/completions", json=asked) as response:
+            lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    assert lines[-1] == "[DONE]"
+    *events, last = [json.loads(line) for line in lines[:-1]]
+    assert (last["choices"], last["usage"]) == ([], whole["usage"])
+    for expected in whole["choices"]:
+        pieces = [one["choices"][0] for one in events if one["choices"][0]["index"] == expected["index"]]
+        assert "".join(piece["text"] for piece in pieces) == expected["text"]
+        assert [token for piece in pieces for token in piece["token_ids"]] == expected["token_ids"]
+        for name, values in expected["logprobs"].items():
+            assert [value for piece in pieces for value in piece["logprobs"][name]] == values
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "param"),
+    [
+        ({"prompt": [4, 99]}, "the prompt has token 99: there are 0 to 10", "prompt"),
+        ({"prompt": []}, "0 prompts with n 1: ask for 1 to 64 texts", "prompt"),
+        ({"prompt": " "}, "the text is empty", "prompt"),
+        ({"prompt": "good " * 40}, "the prompt has 42 tokens, north reads 32 at most", "prompt"),
+        ({"prompt": "good", "max_tokens": 99}, "and 99 more never fit", "max_tokens"),
+        (
+            {"prompt": "good", "min_tokens": 9, "max_tokens": 2},
+            "min_tokens is 9: it must be 0 to max_tok",
+            "min_tokens",
+        ),
+        (
+            {"prompt": "good", "structured_outputs": {"regex": "("}},
+            "structured_outputs cannot",
+            "structured_outputs",
+        ),
+        ({"prompt": "good", "logit_bias": {"99": 1}}, "logit_bias names token 99", "logit_bias"),
+        ({"prompt": "good", "best_off": 1}, "best_off: Extra inputs are not permitted", "best_off"),
+        ({"prompt": "good", "stream_options": {"usage": True}}, "stream_options.usage: Extra inputs", "stream_options"),
+        ({"prompt": "good", "num_beams": 2, "bad_words": ["bad"]}, "a beam search goes without", "num_beams"),
+    ],
+)
+def test_a_field_is_called_as_the_client_called_it(
+    generator: Generator, body: dict[str, Any], message: str, param: str
+) -> None:
+    with TestClient(make_app(AsyncTextGenerator(generator))) as client:
+        response = client.post("/v1/completions", json={"model": "north", **body})
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["param"]) == (422, "invalid_request_error", param)
+    assert message in error["message"]

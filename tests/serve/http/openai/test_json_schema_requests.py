@@ -54,11 +54,12 @@ def test_it_is_refused_in_words_that_help(bundle: Path, stream: bool) -> None:
     with live_app(make_app(AsyncTextGenerator(generator))) as client:
         found = client.post("/v1/completions", json={**BODY, "response_format": FORMAT, "stream": stream})
     assert found.status_code == 422
-    assert found.json()["error"]["message"].startswith("json_schema takes more than 0.3 s to compile: simplify it")
+    assert found.json()["error"]["message"].startswith("response_format takes more than 0.3 s to compile: simplify it")
     with pytest.raises(InputError, match=r"more than 0\.3 s to compile"):
         generator("good", adapter="north", sampling=SamplingParams(json_schema=ENDLESS))
     with pytest.raises(InputError, match=r"more than 0\.3 s to compile"):
         next(generator.stream("good", adapter="north", sampling=SamplingParams(json_schema=ENDLESS)))
+    assert found.json()["error"]["param"] == "response_format"
     assert not generator.grammars.compiling
 
 

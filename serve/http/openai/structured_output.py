@@ -1,0 +1,109 @@
+"""The form of a text: `response_format` of OpenAI and `structured_outputs` of vLLM, as a JSON schema or a grammar."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from serve.errors import InputError
+from serve.http.body import Body, FirstError, Strings
+
+ANY_OBJECT: dict[str, Any] = {"type": "object"}
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """A constraint of a text; without either field it is free."""
+
+    json_schema: dict[str, Any] | None = None
+    grammar: str | None = None
+
+
+class ResponseFormat(BaseModel):
+    """The form of the text: free, any JSON object, or JSON under a schema."""
+
+    type: Annotated[str, Field(pattern="^(text|json_object|json_schema)$", description="text leaves it free")]
+    json_schema: Annotated[dict[str, Any] | None, Field(description='{"name": …, "schema": …, "strict": …}')] = None
+
+    def text_form(self) -> TextForm:
+        """Return the constraint; a schema is always followed strictly.
+
+        Raises:
+            InputError: The schema is missing.
+        """
+        if self.type != "json_schema":
+            return TextForm(ANY_OBJECT if self.type == "json_object" else None)
+        schema = (self.json_schema or {}).get("schema")
+        if not isinstance(schema, dict):
+            raise InputError('response_format.json_schema has no schema: {"schema": {…}}', "response_format")
+        return TextForm(schema)
+
+
+class StructuredOutputs(Body):
+    """The form of the text, one of these."""
+
+    json_: Annotated[
+        str | Annotated[dict[str, Any], FirstError()] | None, Field(alias="json", description="JSON schema")
+    ] = None
+    regex: Annotated[str | None, Field(description="regular expression that the whole text matches")] = None
+    choice: Annotated[Strings | None, Field(description="texts of which it is one")] = None
+    grammar: Annotated[str | None, Field(description="grammar in Lark's form, or in GBNF (root ::= …)")] = None
+    json_object: Annotated[bool | None, Field(description="any JSON object")] = None
+
+    def text_form(self) -> TextForm:
+        """Return the constraint.
+
+        Raises:
+            InputError: Not exactly one is given, or it is empty.
+        """
+        given = {name: value for name, value in dict(self).items() if value not in (None, False)}
+        if len(given) != 1:
+            names = ", ".join(name.rstrip("_") for name in FORMS)
+            raise InputError(f"structured_outputs has {len(given)} of {names}: give one", "structured_outputs")
+        ((name, value),) = given.items()
+        return FORMS[name](value)
+
+
+def _json(schema: str | dict[str, Any]) -> TextForm:
+    try:
+        found = json.loads(schema) if isinstance(schema, str) else schema
+    except ValueError as error:
+        raise InputError(f"structured_outputs.json is no JSON: {error}", "structured_outputs") from error
+    if not isinstance(found, dict):
+        raise InputError("structured_outputs.json is no JSON schema: give an object", "structured_outputs")
+    return TextForm(found)
+
+
+def _regex(pattern: str) -> TextForm:
+    escaped = re.sub(r"(\\.)|/", lambda found: found[1] or r"\/", pattern, flags=re.DOTALL).replace("\n", r"\n")
+    return TextForm(grammar=f"start: /{escaped}/")
+
+
+def _choice(texts: list[str]) -> TextForm:
+    if not texts or not all(texts):
+        raise InputError("structured_outputs.choice has no texts, or an empty one", "structured_outputs")
+    return TextForm(grammar=f"start: {' | '.join(map(json.dumps, texts))}")
+
+
+def _grammar(text: str) -> TextForm:
+    if "::=" not in text:
+        return TextForm(grammar=text)
+    from llguidance.gbnf_to_lark import any_to_lark
+
+    try:
+        return TextForm(grammar=any_to_lark(text))
+    except Exception as error:  # a parser by hand, which raises whatever it meets
+        raise InputError(f"structured_outputs.grammar is no GBNF: {error}", "structured_outputs") from error
+
+
+FORMS: dict[str, Callable[[Any], TextForm]] = {
+    "json_": _json,
+    "regex": _regex,
+    "choice": _choice,
+    "grammar": _grammar,
+    "json_object": lambda _: TextForm(ANY_OBJECT),
+}
+"""Constraints by the field that holds them; a new one is an entry here."""

@@ -1,0 +1,232 @@
+"""Tool calls: functions that a model may call, constrained by their schemas and read from its text."""
+
+import json
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from serve.engine import Engine, ToolForm
+from serve.errors import InputError, shortened
+from serve.http.body import Body, FirstError
+from serve.http.openai.structured_output import TextForm
+
+NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""Layout of the arguments; a model may otherwise generate blanks only."""
+MAX_NAME = 64
+
+
+class Function(Body):
+    """A function that the model may call."""
+
+    name: Annotated[str, Field(pattern=f"^[a-zA-Z0-9_.-]{{1,{MAX_NAME}}}$")]
+    description: str | None = None
+    parameters: Annotated[
+        dict[str, Any] | None, FirstError(), Field(description="JSON schema; without one it takes no arguments")
+    ] = None
+    strict: Annotated[bool | None, Field(description="arguments always follow the schema")] = None
+
+
+class Tool(Body):
+    """A tool."""
+
+    type: Literal["function"]
+    function: Function
+
+    def for_template(self) -> dict[str, Any]:
+        """Return the tool as templates take it."""
+        return {"type": "function", "function": self.function.model_dump(exclude_none=True, exclude={"strict"})}
+
+
+class CalledFunction(Body):
+    """A function that was called."""
+
+    name: str
+    arguments: str
+    parsed_arguments: Annotated[Any, Field(description="ignored: clients add it")] = None
+
+
+class ToolCall(Body):
+    """A call in a message of the assistant."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = None
+
+    def for_template(self) -> dict[str, Any]:
+        """Return the call as templates take it, its arguments as an object.
+
+        Raises:
+            InputError: The arguments are no JSON object.
+        """
+        name = self.function.name
+        try:
+            arguments = json.loads(self.function.arguments or "{}")
+        except ValueError as error:
+            raise InputError(f"the arguments of a call of {name} are no JSON: {error}", "messages") from error
+        return {"id": self.id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+@dataclass(frozen=True)
+class ToolSyntax:
+    """How a model writes a call: `begin`, a JSON object with `name` and the arguments, `end`."""
+
+    begin: str
+    end: str
+    arguments: str
+    """Name of the arguments in the object."""
+    mark: str
+    """Text that begins a call and nothing else."""
+    is_whole_text: bool
+    """A call is the whole text; otherwise calls follow each other, behind any text."""
+    free: str
+    """Rules of llguidance's grammars: `free` is any text without a call, `lead` a text that ends with a mark."""
+
+
+SYNTAXES: dict[ToolForm, ToolSyntax] = {
+    ToolForm.HERMES: ToolSyntax(
+        begin="<tool_call>\n",
+        end="\n</tool_call>",
+        arguments="arguments",
+        mark="<tool_call>",
+        is_whole_text=False,
+        free="free: FREE\nFREE: /(?s:.*)/ & ~/(?s:.*)<tool_call>(?s:.*)/\nlead[lazy]: /(?s:.*)<tool_call>\\n/\n",
+    ),
+    ToolForm.LLAMA: ToolSyntax(
+        begin="",
+        end="",
+        arguments="parameters",
+        mark="{",
+        is_whole_text=True,
+        free='free: FREE\nFREE: /([^{](?s:.*))?/\nlead: ""\n',
+    ),
+}
+"""Forms of tool calls; a new one is an entry here, and a mark in `serve.generation.chat_template`."""
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """The tools of a request, and how its model may use them."""
+
+    tools: Sequence[Tool] = ()
+    syntax: ToolSyntax | None = None
+    """None for a request without tools."""
+    is_required: bool = False
+    """The text is a call."""
+    is_parallel: bool = True
+    """There may be several calls."""
+    named: str | None = None
+    """The only function that may be called; None for all."""
+
+    def text_form(self) -> TextForm | None:
+        """Return the constraint of the text; None without tools."""
+        if self.syntax is None:
+            return None
+        begin, end = json.dumps(self.syntax.begin), json.dumps(self.syntax.end)
+        more = f' ("\\n" {begin} body)*' if self.is_parallel and not self.syntax.is_whole_text else ""
+        start = f"start: {begin} body{more}" if self.is_required else f"start: free | lead body{more}"
+        callable_ = [tool.function for tool in self.tools if self.named in (None, tool.function.name)]
+        rules = [start, f"body: ({' | '.join(f'f{place}' for place in range(len(callable_)))}) {end}"]
+        for place, function in enumerate(callable_):
+            head = f'{{"name": "{function.name}", "{self.syntax.arguments}": '
+            schema = {**(function.parameters or NO_ARGUMENTS), "x-guidance": JSON_LAYOUT}
+            rules += [f'f{place}: {json.dumps(head)} a{place} "}}"', f"a{place}: %json {json.dumps(schema)}"]
+        return TextForm(grammar="\n".join(rules) + "\n" + ("" if self.is_required else self.syntax.free))
+
+    def reader(self) -> "ContentReader":
+        """Return a reader of one text."""
+        return ContentReader(self.syntax)
+
+
+NO_TOOLS = ToolUse()
+
+
+class ContentReader:
+    """Separates a text that comes in pieces into its content and its tool calls."""
+
+    def __init__(self, syntax: ToolSyntax | None) -> None:
+        self.syntax = syntax
+        self.text = ""
+        self.returned = 0
+        """Characters of the text that were returned as content."""
+
+    def push(self, piece: str) -> str:
+        """Return the content that has become certain with a piece of text."""
+        self.text += piece
+        before, self.returned = self.returned, max(self.returned, self._content_length())
+        return self.text[before : self.returned]
+
+    def end(self) -> tuple[str, list[dict[str, Any]]]:
+        """Return the rest of the content, and the calls; calls that are incomplete are content."""
+        rest = self.text[self.returned :]
+        calls = [] if self.syntax is None else _calls(rest, self.syntax)
+        return ("", calls) if calls else (rest, [])
+
+    def _content_length(self) -> int:
+        """Return the length of the text before what is a call, or may become one."""
+        syntax, text = self.syntax, self.text
+        if syntax is None:
+            return len(text)
+        if syntax.is_whole_text:
+            return 0 if text.startswith(syntax.mark) else len(text)
+        if (place := text.find(syntax.mark)) >= 0:
+            return place
+        sizes = range(min(len(text), len(syntax.mark) - 1), 0, -1)
+        return len(text) - next((size for size in sizes if text.endswith(syntax.mark[:size])), 0)
+
+
+def tool_use(
+    engine: Engine, model: str | None, tools: Sequence[Tool], choice: str | dict[str, Any], *, parallel: bool
+) -> ToolUse:
+    """Return how a request uses its tools.
+
+    Raises:
+        InputError: The model calls no tools, or the choice is none of its tools.
+    """
+    if not tools or choice == "none":
+        if not tools and choice not in ("none", "auto"):
+            raise InputError("tool_choice goes with tools, of which there are none", "tool_choice")
+        return NO_TOOLS
+    models = [one for one in engine.models() if not one.member_of]
+    known = next((one for one in models if one.name == model or len(models) == 1), None)
+    if known is not None and known.tools is None:
+        name = shortened(known.name, MAX_NAME)
+        raise InputError(f"{name} calls no tools: no chat template of it takes them in a known form", "tools")
+    syntax = None if known is None or known.tools is None else SYNTAXES[known.tools]
+    named = _named(choice, tools)
+    required = choice == "required" or named is not None
+    return ToolUse(tools, syntax, is_required=required, is_parallel=parallel and named is None, named=named)
+
+
+def _named(choice: str | dict[str, Any], tools: Sequence[Tool]) -> str | None:
+    """Return the function that must be called, if the choice names one."""
+    if choice in ("auto", "required"):
+        return None
+    match choice:
+        case {"type": "function", "function": {"name": str(name)}} if any(name == one.function.name for one in tools):
+            return name
+    text = shortened(json.dumps(choice), 2 * MAX_NAME)
+    raise InputError(f"tool_choice is {text}: give none, auto, required, or one of the tools", "tool_choice")
+
+
+def _calls(text: str, syntax: ToolSyntax) -> list[dict[str, Any]]:
+    """Return the calls that a text consists of; none if it is anything else."""
+    pattern = f"{re.escape(syntax.begin)}(.*?){re.escape(syntax.end)}"
+    if syntax.is_whole_text:
+        pattern = r"(\{.*\})"
+    found = re.findall(pattern, text, re.DOTALL)
+    try:
+        calls = [json.loads(one) for one in found]
+        return [_call(one["name"], one[syntax.arguments]) for one in calls]
+    except (ValueError, TypeError, KeyError):
+        return []
+
+
+def _call(name: str, arguments: Any) -> dict[str, Any]:
+    function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+    return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
