@@ -80,7 +80,13 @@ def limits(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, help="folder made by adamix-export, of shape merged or bank")
+    parser.add_argument(
+        "bundles",
+        type=Path,
+        nargs="+",
+        metavar="BUNDLE",
+        help="folder made by adamix-export, of shape merged or bank; several share the server and its threads",
+    )
     parser.add_argument(
         "--adapter", type=Path, action="append", default=[], metavar="FOLDER", help="load a standalone adapter as well"
     )

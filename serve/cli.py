@@ -11,9 +11,9 @@ try:
     import uvicorn
 
     from serve.args import limits, load_options, parse_args
-    from serve.bundle.reader import open_bundle, with_adapters
+    from serve.bundle.reader import open_bundle, with_adapters_of_each
     from serve.engine import Engine
-    from serve.engines import make_engine
+    from serve.engines import make_engines
     from serve.http.app import make_app
 except ImportError as error:
     sys.exit(
@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Serve a bundle over HTTP until SIGTERM or SIGINT."""
+    """Serve bundles over HTTP until SIGTERM or SIGINT."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         listener = _listen(args.host, args.port)
-        bundle = with_adapters(open_bundle(args.bundle), args.adapter)
-        engine = make_engine(bundle, limits(args), **load_options(args))
+        bundles = with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
+        engine = make_engines(bundles, limits(args), **load_options(args))
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
     app = make_app(
@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     host, port = listener.getsockname()[:2]
     names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
-    logger.info("serving %s (%s) on http://%s:%d", args.bundle, names, host, port)
+    folders = ", ".join(map(str, args.bundles))
+    logger.info("serving %s (%s) on http://%s:%d", folders, names, host, port)
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -83,11 +83,13 @@ class Metrics:
 
     def _add_gauges(self) -> None:
         """Add gauges of the device, and one for each known field of the stats, which is read at every scrape."""
-        facts, stats = self.engine.info(), self.engine.stats()
-        device = facts.device
-        provider = Gauge("adamix_provider", "Provider and device that run the graph", LABELS, registry=self.registry)
-        provider.labels(facts.provider, "cpu" if device is None else device.name).set(1)
-        if device is not None:
+        stats = self.engine.stats()
+        provider = Gauge("adamix_provider", "Provider and device that run a graph", LABELS, registry=self.registry)
+        devices = set()
+        for facts in (part.info() for part in self.engine.parts()):
+            provider.labels(facts.provider, "cpu" if facts.device is None else facts.device.name).set(1)
+            devices |= {facts.device} if facts.device else set()
+        for device in devices:
             memory = Gauge("adamix_device_memory_bytes", "All memory of the device", registry=self.registry)
             memory.set(device.memory_bytes)
         for name, (field, text) in GAUGES.items():
