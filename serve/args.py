@@ -44,6 +44,7 @@ LIMITS: dict[str, str] = {
 REQUESTS: tuple[tuple[str, int, str], ...] = (
     ("--max-client-batch-size", 64, "texts in one request"),
     ("--payload-limit", 2_000_000, "bytes of one request"),
+    ("--keep-alive-secs", 75, "seconds after which an idle connection is closed; more than the proxy before it waits"),
     ("--exit-timeout-secs", 30, "seconds to complete requests in flight after SIGTERM"),
 )
 
@@ -95,6 +96,19 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
         type=_folder,
         metavar="FOLDER",
         help="let clients load, replace and unload adapters below this folder (default: they may not)",
+    )
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="path under which a proxy has this server, and which it takes away, such as /nlp",
+    )
+    parser.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of this origin call the server from a browser, such as https://example.org; * is any",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=8080, help="port; 0 takes a free one (default: %(default)s)")

@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         max_client_batch_size=args.max_client_batch_size,
         payload_limit=args.payload_limit,
         adapter_dir=args.adapter_dir,
+        cors_origins=args.cors_origin,
     )
     # uvicorn raises the signal that stopped it once more when it is done; a drained server has ended well.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,6 +53,8 @@ def main(argv: list[str] | None = None) -> None:
         log_level="warning",
         access_log=False,
         proxy_headers=False,
+        root_path=args.root_path,
+        timeout_keep_alive=args.keep_alive_secs,
         timeout_graceful_shutdown=args.exit_timeout_secs,
         lifespan="on",
     )

@@ -43,7 +43,7 @@ class RepositoryRequest(Body):
 @router.post("/v1/load_lora_adapter", openapi_extra=request_body(LoadAdapterRequest))
 async def load(request: Request) -> dict[str, Any]:
     """Load an adapter, as vLLM does; it is compared with PyTorch's logits before it answers."""
-    body = LoadAdapterRequest.model_validate_json(await request.body())
+    body = LoadAdapterRequest.from_json(await request.body())
     info = await _loaded(request, body.lora_name, body.lora_path, replace=body.load_inplace)
     return {"id": info.name, "object": "model", "root": info.sha256}
 
@@ -51,7 +51,7 @@ async def load(request: Request) -> dict[str, Any]:
 @router.post("/v1/unload_lora_adapter", openapi_extra=request_body(UnloadAdapterRequest))
 async def unload(request: Request) -> dict[str, Any]:
     """Unload an adapter, as vLLM does; requests that arrived before still get it."""
-    body = UnloadAdapterRequest.model_validate_json(await request.body())
+    body = UnloadAdapterRequest.from_json(await request.body())
     await _unloaded(request, body.lora_name)
     return {"id": body.lora_name, "object": "model", "deleted": True}
 
@@ -74,7 +74,7 @@ async def unload_model(request: Request, name: str) -> dict[str, Any]:
 
 def _check_empty(body: bytes, allowed: Sequence[str] = ()) -> None:
     """Raise an InputError for parameters that would change something elsewhere."""
-    if body and (unknown := set(RepositoryRequest.model_validate_json(body).parameters).difference(allowed)):
+    if body and (unknown := set(RepositoryRequest.from_json(body).parameters).difference(allowed)):
         raise InputError(f"unknown parameter {min(unknown)!r}: an adapter's folder says all there is to it")
 
 

@@ -63,7 +63,7 @@ async def rerank(request: Request) -> list[dict[str, Any]] | dict[str, Any]:
     The score is the value of a regression on pairs, or the probability of the second label of a classifier of pairs
     with two labels.
     """
-    body = RerankRequest.model_validate_json(await request.body())
+    body = RerankRequest.from_json(await request.body())
     engine: ClassificationEngine = request.app.state.engine
     texts = body.candidates(request.app.state.max_client_batch_size)
     predictions = await engine.classify(

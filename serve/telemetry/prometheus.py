@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serve.engine import BatchFinished, Capability, Engine, Event, SequenceFinished
+from serve.generated_text import FinishReason
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -72,7 +73,8 @@ class Metrics:
             self.rows.labels(adapter).inc()
 
     def _record_sequence(self, event: SequenceFinished) -> None:
-        self.rows.labels(event.adapter).inc()
+        if event.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
+            self.rows.labels(event.adapter).inc()
         self.ended.labels(event.finish_reason).inc()
         self.tokens.labels("read").inc(event.prompt_tokens)
         self.tokens.labels("written").inc(event.generated_tokens)

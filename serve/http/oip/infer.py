@@ -1,7 +1,7 @@
 """POST /v2/models/{name}/infer: texts in, scores and labels out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
 from fastapi import APIRouter, Request, Response
@@ -9,12 +9,12 @@ from fastapi.responses import JSONResponse
 
 from serve.engine import ClassificationEngine
 from serve.errors import InputError
+from serve.http.headers import adapter_headers
 from serve.http.oip.messages import InferRequest, Parameter
 from serve.http.oip.models import ADAPTER, BANK, PAIR, TEXT, Model, find_model, version_of
 from serve.http.oip.outputs import tensors_of
 from serve.http.oip.tensors import Tensor, binary_output, json_output, read_texts
 from serve.http.openapi import request_body
-from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, Text
 
 HEADER = "Inference-Header-Content-Length"
@@ -61,16 +61,16 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         "model_version": version_of(predictions[0].sha256) if model.versions else "",
         **({} if asked.id is None else {"id": asked.id}),
     }
-    return _response(content, tensors_of(predictions, names, raw=raw), binary_names, _adapters_of(model, predictions))
+    return _response(content, tensors_of(predictions, names, raw=raw), binary_names, adapter_headers(predictions))
 
 
 def _parsed(body: bytes, header: str | None) -> tuple[InferRequest, bytes]:
     """Return the request and the binary data behind it."""
     if header is None:
-        return InferRequest.model_validate_json(body), b""
+        return InferRequest.from_json(body), b""
     if not header.isascii() or not header.isdigit() or int(header) > len(body):
         raise InputError(f"{HEADER} is {header!r}: the body has {len(body)} bytes, JSON and data together")
-    return InferRequest.model_validate_json(body[: int(header)]), body[int(header) :]
+    return InferRequest.from_json(body[: int(header)]), body[int(header) :]
 
 
 def _checked(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
@@ -110,13 +110,6 @@ def _asked_outputs(model: Model, asked: InferRequest, *, everything: bool) -> tu
             raise InputError(f"output {output.name!r} has an unknown parameter {unknown!r}; known is {BINARY_DATA}")
     binary = {output.name for output in asked.outputs if output.parameters.get(BINARY_DATA, everything)}
     return [output.name for output in asked.outputs], binary
-
-
-def _adapters_of(model: Model, predictions: Sequence[Prediction]) -> dict[str, str]:
-    """Return the headers that name the adapter of a response; the bank's rows name theirs themselves."""
-    if not model.versions:
-        return {}
-    return {"X-Adapter": predictions[0].adapter, "X-Adapter-Sha256": predictions[0].sha256}
 
 
 def _response(

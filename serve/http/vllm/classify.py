@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.engine import ClassificationEngine
 from serve.errors import InputError
 from serve.http.body import Body, Strings
+from serve.http.headers import adapter_headers
 from serve.http.openapi import request_body
 from serve.requests import ClassificationRequest
 
@@ -56,7 +57,7 @@ async def classify(request: Request) -> Response:
 
     The headers `X-Adapter` and `X-Adapter-Sha256` name it. There is no `usage`: a classifier's work is rows.
     """
-    body = ClassifyRequest.model_validate_json(await request.body())
+    body = ClassifyRequest.from_json(await request.body())
     texts = [body.input] if isinstance(body.input, str) else body.input
     limit = request.app.state.max_client_batch_size
     if not 1 <= len(texts) <= limit:
@@ -85,5 +86,4 @@ async def classify(request: Request) -> Response:
             for index, one in enumerate(predictions)
         ],
     ).model_dump()
-    headers = {"X-Adapter": predictions[0].adapter, "X-Adapter-Sha256": predictions[0].sha256}
-    return JSONResponse(content, headers=headers)
+    return JSONResponse(content, headers=adapter_headers(predictions))
