@@ -75,6 +75,10 @@ class StreamStart:
     sha256: str
     prompt_tokens: int
     """Tokens of all prompts together, each counted once."""
+    prompt_texts: Sequence[str]
+    """The prompts as the model reads them."""
+    prompt_ids: Sequence[Sequence[int]]
+    """Tokens of each prompt."""
 
 
 @dataclass(frozen=True, slots=True)

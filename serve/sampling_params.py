@@ -73,7 +73,7 @@ class SamplingParams:
     seed: int | None = None
     """Seed of the random draws; None takes one from the operating system."""
     n: int = 1
-    """Results for each prompt; result i is drawn with `seed + i`."""
+    """Results for each prompt; result i is drawn with `seed + i`, or the next best of a beam search."""
     json_schema: Mapping[str, Any] | None = None
     """Constrain the text to JSON that is valid under this schema, unless `max_new_tokens` ends it first."""
     grammar: str | None = None
@@ -144,12 +144,14 @@ class SamplingParams:
 
     def _check_combinations(self) -> None:
         if self.num_beams > 1 and (
-            self.is_sampling or self.stop or self.n > 1 or self.is_constrained or self.masks_tokens or self.reports_any
+            self.is_sampling or self.stop or self.is_constrained or self.masks_tokens or self.reports_any
         ):
             raise InputError(
-                "a beam search goes without temperature, stop, logprobs, n, json_schema, grammar and lists of tokens",
+                "a beam search goes without temperature, stop, logprobs, json_schema, grammar and lists of tokens",
                 "num_beams",
             )
+        if self.num_beams > 1 and self.n > self.num_beams:
+            raise InputError(f"n is {self.n}: a search with {self.num_beams} beams has no more results", "n")
         if self.json_schema is not None and self.grammar is not None:
             raise InputError("json_schema and grammar are both given: a text has one constraint", "grammar")
         if self.ignore_eos and self.is_constrained:

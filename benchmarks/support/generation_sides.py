@@ -156,7 +156,7 @@ class Ours:
     def begun(self, ids: Sequence[int], count: int, name: str | None = None, **sampling: Any) -> SequenceState:
         """Return a text of exactly `count` tokens."""
         adapter = endless(self.generator.registry.find(name))
-        detokenizer = IncrementalDetokenizer(self.generator.factory.decoders[True]())
+        detokenizer = IncrementalDetokenizer(self.generator.token_texts.decoders[True]())
         return SequenceState(ids, adapter, SamplingParams(max_new_tokens=count, **sampling), detokenizer)
 
 

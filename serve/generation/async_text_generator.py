@@ -16,7 +16,7 @@ from serve.generated_text import GenerationResult, StreamEvent, TextDelta
 from serve.generation.generator import Generator
 from serve.generation.prompts import Prompt, characters_of
 from serve.generation.request import SequenceState, cancel
-from serve.generation.result import check_streamable, result_of, stripped
+from serve.generation.result import check_streamable, results_of, stripped
 from serve.generation.sampling.structured_output import Grammar
 from serve.generation.sequence_factory import constraints_of
 from serve.generation.text_stream import TextStream
@@ -79,7 +79,7 @@ class AsyncTextGenerator(AsyncEngine):
         finally:
             cancel(sequences)
         texts = self.generator.token_texts
-        return [result_of(sequence, texts, index) for index, sequence in enumerate(sequences)]
+        return [result for place, sequence in enumerate(sequences) for result in results_of(sequence, texts, place)]
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream the texts of a request; see `GenerationEngine.stream`."""

@@ -84,8 +84,8 @@ class TokenTexts:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.new_decoder = decoder_factory(tokenizer, skip_special_tokens=False)
-        """Returns a decoder of the tokens of a prompt, whose special tokens have a text."""
+        self.decoders = {skip: decoder_factory(tokenizer, skip_special_tokens=skip) for skip in (True, False)}
+        """Functions that make a decoder for a new text, without and with the text of special tokens."""
 
     @cached_property
     def _letter(self) -> tuple[list[int], str]:

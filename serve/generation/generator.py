@@ -27,7 +27,7 @@ from serve.generation.chat_template import chat_template
 from serve.generation.detokenizer import TokenTexts
 from serve.generation.prompts import Prompt, PromptEncoder, PromptLimits
 from serve.generation.request import SequenceState, cancel
-from serve.generation.result import check_streamable, result_of, stripped
+from serve.generation.result import check_streamable, results_of, stripped
 from serve.generation.sampling.schema_trials import CompileBudget
 from serve.generation.sampling.structured_output import GrammarCache
 from serve.generation.scheduler import ContinuousBatchScheduler
@@ -82,7 +82,7 @@ class Generator:
         self.scheduler = ContinuousBatchScheduler(self.model, limits)
         self.grammars = GrammarCache(self.tokenizer, self.scheduler.runner.vocabulary, compile_budget)
         self.factory = SequenceFactory(
-            self.tokenizer,
+            self.token_texts,
             vocabulary=self.scheduler.runner.vocabulary,
             start_token_id=(self.bundle.manifest.start_token_id or 0) if self.is_encoder_decoder else None,
         )
@@ -167,7 +167,7 @@ class Generator:
                     raise sequence.error
         finally:
             self._cancel(sequences)
-        return [stripped(result_of(sequence, self.token_texts)) for sequence in sequences]
+        return [stripped(result) for sequence in sequences for result in results_of(sequence, self.token_texts)]
 
     def load(self, folder: Path | str, *, replace: bool = False) -> AdapterCard:
         """Add the standalone adapter in `folder`, as `Registry.load` describes."""

@@ -29,6 +29,29 @@ def result_of(sequence: SequenceState, token_texts: TokenTexts, index: int = 0) 
     )
 
 
+def results_of(sequence: SequenceState, token_texts: TokenTexts, place: int = 0) -> list[GenerationResult]:
+    """Return the results of a sequence that has ended: one, or the `n` best of a beam search.
+
+    Args:
+        sequence: The sequence.
+        token_texts: Texts of single tokens.
+        place: Number of the sequence among those of its request.
+    """
+    search, count = sequence.beam_search, sequence.sampling.n if sequence.sampling.num_beams > 1 else 1
+    best = result_of(sequence, token_texts, place * count)
+    if search is None or not search.done:
+        return [best]
+    results = [best]
+    for hypothesis in search.finished[1:count]:
+        tokens = [token for token in hypothesis.tokens if token not in sequence.ends]
+        detokenizer = IncrementalDetokenizer(token_texts.decoders[sequence.sampling.skip_special_tokens]())
+        text = "".join([*map(detokenizer.push, tokens), detokenizer.end()])
+        reason = FinishReason.LENGTH if tokens == hypothesis.tokens else FinishReason.STOP
+        index = best.index + len(results)
+        results.append(replace(best, text=text, tokens=tokens, finish_reason=reason, index=index))
+    return results
+
+
 def stripped(result: GenerationResult) -> GenerationResult:
     """Return a result without the white space around its text."""
     text = result.text.strip()
@@ -70,7 +93,7 @@ def _prompt_logprobs(sequence: SequenceState, token_texts: TokenTexts) -> Sequen
     """Return the log probabilities of the prompt's tokens; the first has none."""
     if sequence.sampling.prompt_logprobs is None:
         return ()
-    detokenizer = IncrementalDetokenizer(token_texts.new_decoder())
+    detokenizer = IncrementalDetokenizer(token_texts.decoders[False]())
     for token in sequence.whole_prompt:
         detokenizer.push(token)
     known = zip(sequence.forced, detokenizer.offsets[1:], sequence.prompt_logprobs, strict=True)

@@ -3,15 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tokenizers import Tokenizer
-
 from serve.errors import InputError
-from serve.generation.detokenizer import IncrementalDetokenizer
+from serve.generation.detokenizer import IncrementalDetokenizer, TokenTexts
 from serve.generation.prompts import Prompt
 from serve.generation.request import SequenceState
 from serve.generation.sampling.structured_output import Constraint, Grammar
 from serve.generation.sampling.token_mask import TokenMask
-from serve.generation.token_decoder import decoder_factory
 from serve.requests import GenerationRequest
 from serve.sampling_params import TOKEN_LISTS, SamplingParams
 
@@ -22,20 +19,19 @@ Grammars = Mapping[tuple[int, ...], Grammar]
 class SequenceFactory:
     """Makes the sequences of requests, which have not begun."""
 
-    def __init__(self, tokenizer: Tokenizer, *, vocabulary: int, start_token_id: int | None) -> None:
+    def __init__(self, token_texts: TokenTexts, *, vocabulary: int, start_token_id: int | None) -> None:
         """Make sequences of one bundle.
 
         Args:
-            tokenizer: The bundle's tokenizer.
+            token_texts: Texts of the bundle's tokens.
             vocabulary: Number of logits.
             start_token_id: First token of the decoder behind an encoder; None without an encoder.
         """
-        self.tokenizer, self.vocabulary, self.start_token_id = tokenizer, vocabulary, start_token_id
-        self.decoders = {skip: decoder_factory(tokenizer, skip_special_tokens=skip) for skip in (True, False)}
-        """Functions that make a decoder for a new text, without and with the text of special tokens."""
+        self.tokenizer, self.decoders = token_texts.tokenizer, token_texts.decoders
+        self.vocabulary, self.start_token_id = vocabulary, start_token_id
 
     def make(self, prompts: Sequence[Prompt], sampling: SamplingParams, grammars: Grammars) -> list[SequenceState]:
-        """Return `sampling.n` sequences for each prompt; sequence i is drawn with `seed + i`.
+        """Return `sampling.n` sequences for each prompt, or one that searches; sequence i is drawn with `seed + i`.
 
         Raises:
             InputError: The parameters do not fit this model.
@@ -43,7 +39,8 @@ class SequenceFactory:
         check_tokens(sampling, self.vocabulary)
         if sampling.prompt_logprobs is not None and self.start_token_id is not None:
             raise InputError("the prompt of an encoder has no log probabilities: leave them out", "prompt_logprobs")
-        seeds = [None if sampling.seed is None else sampling.seed + index for index in range(sampling.n)]
+        count = sampling.n if sampling.num_beams == 1 else 1
+        seeds = [None if sampling.seed is None else sampling.seed + index for index in range(count)]
         words = self._bad_words(sampling)
         return [
             self._sequence(prompt, replace(sampling, seed=seed), grammars, words)

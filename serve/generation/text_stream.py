@@ -7,7 +7,7 @@ from functools import partial
 from serve.generated_text import StreamEvent, StreamStart, TextDelta
 from serve.generation.detokenizer import TokenTexts
 from serve.generation.request import SequenceState
-from serve.generation.result import logprobs_of, result_of
+from serve.generation.result import logprobs_of, results_of
 
 Call = Callable[..., None]
 """Calls a function with arguments in the event loop, from any thread."""
@@ -38,7 +38,11 @@ class TextStream:
                     yield self._delta(index, piece, tokens)
                 case int(index):
                     await ends[index]
-                    yield result_of(self.sequences[index], self.token_texts, index)
+                    best, *others = results_of(self.sequences[index], self.token_texts, index)
+                    yield best
+                    for result in others:
+                        yield TextDelta(result.text, result.index, result.tokens)
+                        yield result
                     left -= 1
 
     def _on_text(self, call: Call, index: int, piece: str) -> None:
@@ -48,12 +52,19 @@ class TextStream:
 
     def _start(self) -> StreamStart:
         first = self.sequences[0]
-        prompts = [one for at, one in enumerate(self.sequences) if at % first.sampling.n == 0]
-        total = sum(len(one.input_tokens) for one in prompts)
-        return StreamStart(first.adapter.card.name, first.adapter.card.sha256, total)
+        each = first.sampling.n if first.sampling.num_beams == 1 else 1
+        prompts = self.sequences[::each]
+        return StreamStart(
+            first.adapter.card.name,
+            first.adapter.card.sha256,
+            sum(len(one.input_tokens) for one in prompts),
+            [one.prompt_text for one in prompts],
+            [one.input_tokens for one in prompts],
+        )
 
     def _delta(self, index: int, piece: str, end: int) -> TextDelta:
         sequence, first = self.sequences[index], self.sent[index]
         self.sent[index] = end
         logprobs = logprobs_of(sequence, self.token_texts, first, end)
-        return TextDelta(piece, index, sequence.tokens[first:end], logprobs)
+        results = sequence.sampling.n if sequence.sampling.num_beams > 1 else 1
+        return TextDelta(piece, index * results, sequence.tokens[first:end], logprobs)

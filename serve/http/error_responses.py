@@ -108,7 +108,7 @@ def in_client_words(error: ServeError, names: Mapping[str, str]) -> tuple[str, s
     for name, client_name in names.items():
         if "_" in name or name == error.field:
             start = "" if "_" in name else "^"  # elsewhere it may be a plain word
-            message = re.sub(rf"{start}\b{name}\b", client_name, message)
+            message = re.sub(rf"{start}(?<![\w.]){name}\b", client_name, message)
     return message, names.get(error.field or "", error.field)
 
 

@@ -46,7 +46,7 @@ def test_what_raises_logits_and_what_only_lowers_them() -> None:
 
 
 def test_a_beam_search_goes_without_sampling() -> None:
-    for other in ({"temperature": 1.0}, {"stop": "x"}, {"logprobs": 1}, {"n": 2}, {"json_schema": {}}):
+    for other in ({"temperature": 1.0}, {"stop": "x"}, {"logprobs": 1}, {"bad_words": ["x"]}, {"json_schema": {}}):
         with pytest.raises(InputError, match="a beam search goes without temperature"):
             SamplingParams(num_beams=2, **other)  # type: ignore[arg-type]
 

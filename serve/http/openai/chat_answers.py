@@ -50,7 +50,8 @@ class ChatForm:
     def opening(self, start: StreamStart) -> list[dict[str, Any]]:
         """Return the events that a stream begins with: the role of each message."""
         role = {"role": "assistant", "content": ""}
-        return [self._event(start, {"index": index, "delta": role}) for index in range(self.body.n)]
+        ids = {"prompt_token_ids": list(start.prompt_ids[0])} if self.body.return_token_ids else {}
+        return [self._event(start, {"index": index, "delta": role, **ids}) for index in range(self.body.n)]
 
     def delta(self, start: StreamStart, one: TextDelta) -> list[dict[str, Any]]:
         """Return the events of a piece of text; none for one that may begin a tool call."""

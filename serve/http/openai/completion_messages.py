@@ -58,8 +58,6 @@ class CompletionRequest(SamplingFields):
             raise InputError(f"best_of is {self.best_of}: only the same as n, {self.n}, is supported", "best_of")
         if self.suffix:
             raise InputError("suffix is not supported: models here continue a prompt, leave it out", "suffix")
-        if self.echo and self.stream:
-            raise InputError("echo is not streamed: leave out echo or stream", "echo")
         scored = self.logprobs if self.echo and self.prompt_logprobs is None else self.prompt_logprobs
         return self.engine_request(self.prompts, self.sampling_params(prompt_logprobs=scored), most)
 
@@ -102,8 +100,15 @@ class CompletionForm:
         return self._message(results[0].adapter, [self._choice(result) for result in results], usage)
 
     def opening(self, start: StreamStart) -> list[dict[str, Any]]:
-        """Return what a stream begins with: nothing."""
-        return []
+        """Return the events that a stream begins with: the prompt of each text, if it is asked for."""
+        body, events = self.body, []
+        for index in range(len(self.sent) if body.echo or body.return_token_ids else 0):
+            place = index // body.n
+            choice = self._piece(index, start.prompt_texts[place] if body.echo else "", None, (), ())
+            if body.return_token_ids:
+                choice["prompt_token_ids"] = list(start.prompt_ids[place])
+            events.append(self._message(start.adapter, [choice]))
+        return events
 
     def delta(self, start: StreamStart, one: TextDelta) -> list[dict[str, Any]]:
         """Return the events of a piece of text."""

@@ -77,7 +77,7 @@ class SamplingFields(Body):
     seed: Annotated[int | None, Field(description="-1 is none")] = None
     n: int = 1
     num_beams: Annotated[int, Field(description="beams of a beam search; 1 is no search")] = 1
-    use_beam_search: Annotated[bool, Field(description="goes with num_beams")] = False
+    use_beam_search: Annotated[bool, Field(description="search with n beams, or num_beams if these are more")] = False
     length_penalty: Annotated[float, Field(description="of a beam search")] = 1.0
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -143,8 +143,6 @@ class SamplingFields(Body):
             InputError: A value is out of range, or not supported.
         """
         check_neutral(self, NEUTRAL)
-        if self.use_beam_search and self.num_beams == 1:
-            raise InputError("use_beam_search goes with num_beams, which is 1: name the beams", "use_beam_search")
         form = form or self._text_form()
         given: dict[str, Any] = {
             "max_new_tokens": self.max_tokens,
@@ -155,6 +153,7 @@ class SamplingFields(Body):
             "seed": None if self.seed == -1 else self.seed,
             "json_schema": form.json_schema,
             "grammar": form.grammar,
+            "num_beams": max(self.n, self.num_beams) if self.use_beam_search else self.num_beams,
             **changes,
         }
         same = SamplingParams.__dataclass_fields__.keys() & type(self).model_fields.keys() - given.keys()

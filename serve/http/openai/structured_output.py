@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field
 from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
 
+MAX_GRAMMAR = 64_000
+"""Characters of a grammar that is translated."""
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
@@ -89,7 +91,7 @@ def _choice(texts: list[str]) -> TextForm:
 
 
 def _grammar(text: str) -> TextForm:
-    if "::=" not in text:
+    if "::=" not in text or len(text) > MAX_GRAMMAR:  # which is refused when it is compiled
         return TextForm(grammar=text)
     from llguidance.gbnf_to_lark import any_to_lark
 

@@ -110,14 +110,15 @@ def test_a_search_finds_what_transformers_finds(
                     do_sample=False,
                     eos_token_id=2,
                     pad_token_id=0,
+                    num_return_sequences=2,
                     **asked,
-                )[0].tolist()
-            expected = found[1:] if family == "t5" else found[len(prompt) :]
-            expected = expected[: expected.index(2)] if 2 in expected else expected
-            [result] = generator.generate(
-                [Prompt(prompt, generator.registry.find(name))], sampling=SamplingParams(max_new_tokens=12, **asked)
-            )
-            assert result.tokens == expected
+                ).tolist()
+            rows = [row[1:] if family == "t5" else row[len(prompt) :] for row in found]
+            expected = [row[: row.index(2)] if 2 in row else row for row in rows]
+            sampling = SamplingParams(max_new_tokens=12, n=2, **asked)
+            results = generator.generate([Prompt(prompt, generator.registry.find(name))], sampling=sampling)
+            assert [result.tokens for result in results] == expected
+            assert [result.index for result in results] == [0, 1]
 
 
 def test_a_sequence_alone_is_that_of_a_static_batch(generator: Generator) -> None:

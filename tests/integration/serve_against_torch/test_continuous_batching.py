@@ -46,7 +46,7 @@ def alone(generator: Generator, ids: tuple[int, ...], name: str, count: int) -> 
 
 def unlimited_sequence(generator: Generator, ids: list[int]) -> SequenceState:
     """Return a sequence whose request has no `max_new_tokens`."""
-    detokenizer = IncrementalDetokenizer(generator.factory.decoders[True]())
+    detokenizer = IncrementalDetokenizer(generator.token_texts.decoders[True]())
     return SequenceState(ids, generator.find("one"), SamplingParams(), detokenizer)
 
 

@@ -59,7 +59,8 @@ def test_a_stream_is_a_start_then_pieces_then_the_result(generator: Generator) -
 
     (start, *deltas, result), (whole,), pieces = asyncio.run(ask())
     card = generator.cards["north"]
-    assert start == StreamStart("north", card.sha256, len(generator.prompt("good bad", "north").input_ids))
+    ids = generator.prompt("good bad", "north").input_ids
+    assert start == StreamStart("north", card.sha256, len(ids), ["good bad"], [ids])
     assert result == whole
     assert [delta.text for delta in deltas if isinstance(delta, TextDelta)] == pieces and len(pieces) == len(deltas)
     assert "".join(pieces) == whole.text

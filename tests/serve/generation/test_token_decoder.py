@@ -187,6 +187,15 @@ def test_what_was_given_is_not_taken_back_whatever_follows(tokenizer: Tokenizer,
     assert tokenizer.decode([*begun, *rest], skip_special_tokens=True).startswith(given)
 
 
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_special_tokens_have_their_text_where_it_is_asked_for(tokenizer: Tokenizer, data: st.DataObject) -> None:
+    tokens = data.draw(st.lists(st.integers(0, tokenizer.get_vocab_size() - 1), max_size=8))
+    stream = IncrementalDetokenizer(decoder_factory(tokenizer, skip_special_tokens=False)())
+    text = "".join([*map(stream.push, tokens), stream.end()])
+    assert text == tokenizer.decode(tokens, skip_special_tokens=False)
+
+
 @settings(deadline=None)
 @given(data=st.data())
 def test_bytes_in_any_order_are_characters_or_replacements(data: st.DataObject) -> None:

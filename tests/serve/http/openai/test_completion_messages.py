@@ -66,14 +66,14 @@ def test_null_is_the_default() -> None:
     [
         ({"prompt": []}, "0 prompts with n 1: ask for 1 to 8 texts"),
         ({"prompt": ["good"] * 3, "n": 3}, "3 prompts with n 3: ask for 1 to 8 texts"),
-        ({"echo": True, "stream": True}, "echo is not streamed: leave out echo or stream"),
+        ({"echo": True, "logprobs": 0, "stream": True}, "the prompt's log probabilities are not streamed"),
         ({"prompt_logprobs": 0, "stream": True}, "the prompt's log probabilities are not streamed"),
         ({"best_of": 3}, "best_of is 3: only the same as n, 1, is supported"),
         ({"suffix": "end"}, "suffix is not supported"),
         ({"store": True}, "store is True, which is not supported: give False, or leave it out"),
         ({"service_tier": "flex"}, "service_tier is 'flex', which is not supported: give 'auto' or 'default'"),
         ({"add_special_tokens": False}, "add_special_tokens is False, which is not supported: give True"),
-        ({"use_beam_search": True}, "use_beam_search goes with num_beams, which is 1"),
+        ({"num_beams": 2, "n": 3}, "n is 3: a search with 2 beams has no more results"),
         ({"logprob_token_ids": [4]}, "logprob_token_ids goes with logprobs: set logprobs to 0"),
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, "json_schema has no schema"),
     ],
@@ -133,6 +133,11 @@ def test_vllms_fields_are_those_of_the_engine() -> None:
     )
     assert (found.max_prompt_tokens, found.truncate, found.priority, found.cache_salt) == (3, False, -1, "mine")
     assert asked(truncate_prompt_tokens=-1).truncate
+
+
+def test_a_beam_search_has_as_many_beams_as_results_unless_more_are_named() -> None:
+    found = [asked(use_beam_search=True, n=3, **more).sampling for more in ({}, {"num_beams": 5}, {"num_beams": 2})]
+    assert [(sampling.n, sampling.num_beams) for sampling in found] == [(3, 3), (3, 5), (3, 3)]
 
 
 def test_a_choice_lists_the_log_probabilities_by_token() -> None:

@@ -115,6 +115,34 @@ def test_a_stream_has_the_log_probabilities_and_the_ids_of_its_tokens(generator:
             assert [value for piece in pieces for value in piece["logprobs"][name]] == values
 
 
+def test_a_stream_begins_with_the_prompt_where_it_is_asked_for(generator: Generator) -> None:
+    body = {"model": "north", "prompt": [[4, 5], [6]], "echo": True, "max_tokens": 3, "return_token_ids": True}
+    with live_app(make_app(AsyncTextGenerator(generator))) as client:
+        whole = client.post("/v1/completions", json=body).json()["choices"]
+        with client.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
+            lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    events = [json.loads(line)["choices"][0] for line in lines[:-1]]
+    for expected in whole:
+        first, *pieces = [one for one in events if one["index"] == expected["index"]]
+        assert first["prompt_token_ids"] == expected["prompt_token_ids"] == body["prompt"][expected["index"]]
+        assert first["text"] + "".join(piece["text"] for piece in pieces) == expected["text"]
+
+
+def test_the_results_of_a_search_are_its_best_ones(generator: Generator) -> None:
+    body = {"model": "north", "prompt": ["good", "bad"], "max_tokens": 5, "use_beam_search": True, "n": 3}
+    with live_app(make_app(AsyncTextGenerator(generator))) as client:
+        found = client.post("/v1/completions", json=body).json()
+        alone = client.post("/v1/completions", json={**body, "n": 1, "num_beams": 3}).json()
+        with client.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
+            lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    texts = [choice["text"] for choice in found["choices"]]
+    assert [choice["index"] for choice in found["choices"]] == list(range(6))
+    assert texts[::3] == [choice["text"] for choice in alone["choices"]]
+    assert len(set(texts[:3])) == len(set(texts[3:])) == 3
+    streamed = [json.loads(line)["choices"][0] for line in lines[:-1]]
+    assert ["".join(one["text"] for one in streamed if one["index"] == index) for index in range(6)] == texts
+
+
 @pytest.mark.parametrize(
     ("body", "message", "param"),
     [
