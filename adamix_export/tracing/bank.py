@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from adamix_export.checkpoint.collapse import HEAD, AdapterTensors
 from adamix_export.errors import ExportError
-from adamix_export.tracing.affine import AFFINE, BankAffine
+from adamix_export.tracing.affine import AFFINE, INPUT, BankAffine, BankInput
 from adamix_export.tracing.merged import by_site, replace_module
 from adamix_export.tracing.stacks import Stacks
 from adamix_train.mixture.adapters import make_adapter
@@ -56,13 +56,13 @@ class BankNorm(nn.Module):
 class AdaptedLayer(nn.Module):
     """A layer of the base with one adapter of each kind in the bank; those that a sequence's adapter lacks are zero."""
 
-    def __init__(self, base: nn.Module, adapters: list[nn.Module]) -> None:
+    def __init__(self, base: nn.Module, adapters: list[nn.Module], before: nn.Module) -> None:
         super().__init__()
-        self.base, self.adapters = base, nn.ModuleList(adapters)
+        self.base, self.adapters, self.before = base, nn.ModuleList(adapters), before
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer and its adapters to x (batch, sequence, in)."""
-        y = self.base(x)
+        y = self.base(self.before(x))
         for adapter in self.adapters:
             y = adapter(x, y)
         return y
@@ -103,11 +103,14 @@ def _adapted(layer: nn.Module, module: str, kinds: list[str], widths: tuple[int,
     in_features, out_features = widths
     shape = AdapterShape(in_features=in_features, out_features=out_features, r=1, lora_alpha=1)
     adapters: list[nn.Module] = [
-        make_adapter(kind, shape, _projection(stacks, module, kind)) for kind in kinds if kind not in (HEAD, AFFINE)
+        make_adapter(kind, shape, _projection(stacks, module, kind))
+        for kind in kinds
+        if kind not in (HEAD, AFFINE, INPUT)
     ]
     if AFFINE in kinds:  # of the output with everything that was added to it
         adapters.append(BankAffine(stacks, module, out_features))
-    return AdaptedLayer(layer, adapters)
+    before = BankInput(stacks, module, in_features) if INPUT in kinds else nn.Identity()
+    return AdaptedLayer(layer, adapters, before)
 
 
 def _projection(stacks: Stacks, module: str, kind: str) -> Projection:

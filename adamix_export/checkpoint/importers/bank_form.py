@@ -1,14 +1,18 @@
 """PEFT's layers in the form of a bank: a low-rank pair, an affine change of its output, heads.
 
 A bank's layer is y = Wx, then y + up · down · x, then y + scale ⊙ y + shift. LoRA is the pair; DoRA's magnitudes over
-its norms are the scale; trained biases are the shift. Everything else is refused by name.
+its norms are the scale; trained biases are the shift. IA3 is the scale alone, of the output or of the input. Everything
+else is refused by name.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import peft
 import torch
+from peft.tuners.adalora import layer as adalora
+from peft.tuners.ia3 import layer as ia3
 from peft.tuners.lora import layer as lora
 from peft.tuners.lora.variants import DoraLinearVariant
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -21,13 +25,15 @@ from adamix_export.checkpoint.importers.low_rank import low_rank
 from adamix_export.checkpoint.importers.outputs import output_layer
 from adamix_export.checkpoint.importers.stored import read_tensors
 from adamix_export.errors import BankError
-from adamix_export.tracing.affine import AFFINE
+from adamix_export.tracing.affine import AFFINE, INPUT
 from adamix_train.mixture.layers import TRANSPOSED, features
 
 ADAPTER = "default"
 """PEFT's name of the only adapter."""
 KIND = "lora"
 MERGE = "export it with --shape merged"
+RANK_EPSILON = 1e-5
+"""Added by AdaLoRA to the rank that it divides by."""
 RESIDUAL_STARTS = ("pissa", "olora")
 """Starts of LoRA that subtract the start from the base; PEFT repeats that when it loads the adapter."""
 
@@ -66,9 +72,13 @@ def bank_form(checkpoint: Checkpoint, config: peft.PeftConfig) -> AdapterTensors
                 )
             tensors |= _saved(name, module)
         elif isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
-            if type(module) is not lora.Linear:
-                raise BankError(f"{checkpoint.folder} has a {_type(module)} at {name}, not held by a bank: {MERGE}")
-            tensors |= _adapted(name, module, before) if name != output else _adapted_head(name, module)
+            if type(module) not in READERS:
+                raise BankError(
+                    f"{checkpoint.folder} has {config.peft_type.value}'s {_type(module)} at {name}, which a bank does "
+                    f"not hold: {MERGE}"
+                )
+            read = _adapted_head if name == output else READERS[type(module)]
+            tensors |= read(name, module, before)
         else:
             tensors |= _trained(name, module, before)
     if output is not None and f"{output}.{HEAD}.weight" not in tensors:
@@ -100,10 +110,7 @@ def _adapted(name: str, layer: lora.Linear, before: Before) -> AdapterTensors:
     base, scale = layer.get_base_layer(), _scale(name, layer)
     scaling = layer.scaling[ADAPTER]
     down, up = layer.lora_A[ADAPTER].weight, scaling * layer.lora_B[ADAPTER].weight
-    bias, was = base.bias, before.get(f"{name}.bias", base.bias)
-    shift = torch.zeros(features(base)[1])
-    if bias is not None and was is not None:
-        shift = bias - scale * was
+    shift = _shift(name, base, scale, before)
     if (own := layer.lora_B[ADAPTER].bias) is not None:
         shift = shift + scaling * scale * own
     if before.changed(f"{name}.weight", base.weight):
@@ -114,7 +121,32 @@ def _adapted(name: str, layer: lora.Linear, before: Before) -> AdapterTensors:
     return tensors | _affine(name, scale, shift)
 
 
-def _adapted_head(name: str, layer: lora.Linear) -> AdapterTensors:
+def _shift(name: str, base: nn.Module, scale: Tensor, before: Before) -> Tensor:
+    """Return what the bias adds to the scaled output (out,): its own change, and that it is not scaled itself."""
+    bias, was = base.bias, before.get(f"{name}.bias", base.bias)
+    return torch.zeros_like(scale) if bias is None or was is None else bias - scale * was
+
+
+def _adalora(name: str, layer: adalora.SVDLinear, before: Before) -> AdapterTensors:
+    """Return the pair: the singular values go into `down`, the rank that is left into `up`."""
+    values, rank = layer.lora_E[ADAPTER], layer.ranknum[ADAPTER] + RANK_EPSILON
+    scale = torch.ones(layer.lora_B[ADAPTER].shape[0])
+    return {
+        f"{name}.{KIND}.down.weight": layer.lora_A[ADAPTER] * values,
+        f"{name}.{KIND}.up.weight": layer.lora_B[ADAPTER] * layer.scaling[ADAPTER] / rank,
+        **_affine(name, scale, _shift(name, layer.get_base_layer(), scale, before)),
+    }
+
+
+def _ia3(name: str, layer: ia3.Linear, before: Before) -> AdapterTensors:
+    """Return the factor of each input of a feed-forward's layer, or of each output of another one."""
+    factors = layer.ia3_l[ADAPTER].flatten()
+    if layer.is_feedforward:
+        return {f"{name}.{INPUT}.scale.weight": factors - 1}
+    return _affine(name, factors, torch.zeros_like(factors))
+
+
+def _adapted_head(name: str, layer: lora.Linear, before: Before) -> AdapterTensors:
     """Return the output layer with its adapter folded in: a bank has one for each adapter anyway."""
     base, scale = layer.get_base_layer(), _scale(name, layer)
     tensors = _parameters(name, base)
@@ -144,6 +176,12 @@ def _dora_scale(layer: lora.Linear) -> Tensor:
     return magnitude.weight / norm
 
 
+READERS: dict[type, Callable[[str, Any, Before], AdapterTensors]] = {
+    lora.Linear: _adapted,
+    adalora.SVDLinear: _adalora,
+    ia3.Linear: _ia3,
+}
+"""Layer of PEFT → function that returns its form in a bank."""
 VARIANTS: dict[type, Callable[[lora.Linear], Tensor]] = {DoraLinearVariant: _dora_scale}
 """Variant of LoRA → function that returns the factor of each output."""
 

@@ -46,6 +46,7 @@ UNMERGEABLE = {
     "XLORA": "mixes several adapters by each input",
     "POLY": "mixes several adapters by the task of each input",
     "ADAPTION_PROMPT": "adds tokens inside attention",
+    "SHADOW": "runs a second model beside the base",
 }
 """PEFT's methods that are no change of weights, beside those that add tokens to the prompt."""
 
