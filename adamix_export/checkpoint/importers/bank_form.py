@@ -121,7 +121,7 @@ def _adapted(name: str, layer: lora.Linear, before: Before) -> AdapterTensors:
     return tensors | _affine(name, scale, shift)
 
 
-def _shift(name: str, base: nn.Module, scale: Tensor, before: Before) -> Tensor:
+def _shift(name: str, base: Any, scale: Tensor, before: Before) -> Tensor:
     """Return what the bias adds to the scaled output (out,): its own change, and that it is not scaled itself."""
     bias, was = base.bias, before.get(f"{name}.bias", base.bias)
     return torch.zeros_like(scale) if bias is None or was is None else bias - scale * was

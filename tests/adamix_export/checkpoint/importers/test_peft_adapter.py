@@ -16,12 +16,12 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.checkpoint.facts import Facts
-from adamix_export.errors import ExportError
+from adamix_export.errors import BankError, ExportError
 from adamix_train.errors import BaseError, CheckpointError
 from serve.classification.classifier import Classifier
 from serve.generation.generator import Generator
 from tests.adamix_train.conftest import make_base, make_writer
-from tests.fixtures.peft_checkpoints import LABELS, make_classifier, peft_classifier, peft_generator, save_peft
+from tests.fixtures.peft_checkpoints import LABELS, make_classifier, peft_classifier, peft_generator
 
 Command = Callable[..., None]
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -268,13 +268,31 @@ def test_added_tokens_are_named(copy: Path, command: Command, tmp_path: Path, ti
     assert not (tmp_path / "out").exists()
 
 
-def test_methods_that_change_no_weights_are_refused_by_name(tiny_base: Path, tmp_path: Path) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(tiny_base)
-    folder = save_peft(
-        tmp_path / "tone", model, method=peft.PromptTuningConfig, task_type="SEQ_CLS", num_virtual_tokens=2
-    )
-    with pytest.raises(ExportError, match="is a PROMPT_TUNING of PEFT, which adds tokens to every input"):
-        open_checkpoint(str(folder), facts=FACTS)
+def test_a_generator_that_trained_a_whole_module_is_refused_in_a_bank(tmp_path: Path) -> None:
+    base = make_writer(tmp_path / "base", "llama")
+    folder = peft_generator(tmp_path / "tone", base, target_modules=["q_proj"], modules_to_save=["lm_head"])
+    checkpoint = open_checkpoint(str(folder))
+    with pytest.raises(BankError, match=r"trained all of lm_head \(modules_to_save\).*export it with --shape merged"):
+        _ = checkpoint.adapter
+    ids = torch.tensor([[4, 5, 6]])
+    with torch.inference_mode():
+        difference = checkpoint.reference(input_ids=ids).logits - checkpoint.merged()(input_ids=ids).logits
+    assert difference.abs().max() < 1e-5
+
+
+@pytest.mark.slow
+def test_an_adapter_alone_is_loaded_into_a_bank(command: Command, tiny_base: Path, tmp_path: Path) -> None:
+    """A row of an open bank gives the logits of an adapter that was exported later, by itself."""
+    names = ("first", "late")
+    folders = [
+        peft_classifier(tmp_path / name, tiny_base, r=rank, seed=rank) for name, rank in zip(names, (2, 5), strict=True)
+    ]
+    command(folders[0], tmp_path / "bank", "--shape", "bank", "--slots", "1", "--labels", ",".join(LABELS))
+    command(folders[1], tmp_path / "loaded", "--shape", "adapter", "--labels", ",".join(LABELS))
+    classifier = Classifier(tmp_path / "bank")
+    classifier.load(tmp_path / "loaded")
+    found = np.stack([one.logits for one in classifier(TEXTS, adapter="late")])
+    np.testing.assert_allclose(found, pytorch(folders[1], tiny_base), rtol=0, atol=1e-5)
 
 
 def test_an_error_leaves_nothing_behind(command: Command, copy: Path, tmp_path: Path) -> None:
