@@ -1,4 +1,4 @@
-"""Facts that a checkpoint of another tool does not state."""
+"""Facts that a checkpoint of another tool does not state, and how closely a bank must hold it."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ class Facts:
     """Key of `adamix_train.tasks.table.TASKS`."""
     max_length: int | None = None
     """Tokens to which inputs are truncated, special tokens included."""
+    rank: int | None = None
+    """Rank of the LoRA as which a bank holds a method that it does not hold exactly; None refuses it."""
     prompt: str | None = None
     """Template of a generator's prompt; `{input}` stands for the client's text."""
 

@@ -73,7 +73,8 @@ def run(args: Namespace, stop: StopSignals) -> Output:
         for one in opened:
             require_used(facts[one.name], one.folder)
         checkpoints = [choose_module_weights(one, args.collapse, args.collapse_data) for one in opened]
-        reports = EXPORTS[shape](checkpoints, Path(out), _options(args), progress)
+        options = _options(args, approximate=any(one.rank for one in facts.values()))
+        reports = EXPORTS[shape](checkpoints, Path(out), options, progress)
     parity = {name: report.as_dict() for name, report in reports.items()}
     return Output(
         f"wrote {out} ({shape}, {args.precision})\n" + parity_table(reports),
@@ -139,8 +140,9 @@ def _collapse(text: str) -> str:
     return text
 
 
-def _options(args: Namespace) -> Options:
+def _options(args: Namespace, *, approximate: bool) -> Options:
     return Options(
+        approximate=approximate,
         check=Check(data=args.data, limit=args.parity_rows),
         tolerance=args.tolerance,
         max_metric_drop=args.max_metric_drop,

@@ -16,16 +16,21 @@ def _labels(text: str) -> tuple[str, ...]:
     return tuple(label.strip() for label in text.split(","))
 
 
-def _tokens(text: str) -> int:
+def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise ExportError(f"--max-length {text} is not a whole number above 0")
+        raise ExportError(f"{text} (--max-length, --rank) is not a whole number above 0")
     return int(text)
 
 
 FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "labels": (_labels, "names of the labels, separated by commas, in the order of the logits (default: the base's)"),
     "task": (str, "task of adamix-train that it was trained for, such as pair-classification (default: as it says)"),
-    "max_length": (_tokens, "tokens to which inputs are truncated (default: as many as its base has positions for)"),
+    "max_length": (_count, "tokens to which inputs are truncated (default: as many as its base has positions for)"),
+    "rank": (
+        _count,
+        "shape bank: rank of the LoRA that stands for a method that a bank does not hold exactly; --tolerance and "
+        "--max-metric-drop bound what that may lose (default: refuse it)",
+    ),
     "prompt": (str, "template of a generator's prompt; {input} stands for the client's text (default: {input})"),
 }
 """Field of `Facts` → function that reads its value, and help."""

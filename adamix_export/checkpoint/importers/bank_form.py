@@ -75,14 +75,14 @@ def bank_form(checkpoint: Checkpoint, config: peft.PeftConfig) -> AdapterTensors
             if type(module) not in READERS:
                 raise BankError(
                     f"{checkpoint.folder} has {config.peft_type.value}'s {_type(module)} at {name}, which a bank does "
-                    f"not hold: {MERGE}"
+                    f"not hold: {MERGE}, or with --rank R, which makes it a LoRA of that rank"
                 )
             read = _adapted_head if name == output else READERS[type(module)]
             tensors |= read(name, module, before)
         else:
             tensors |= _trained(name, module, before)
     if output is not None and f"{output}.{HEAD}.weight" not in tensors:
-        tensors |= _parameters(output, model.get_submodule(output))
+        tensors |= parameters(output, model.get_submodule(output))
     return {name: tensor.detach().float() for name, tensor in tensors.items()}
 
 
@@ -118,7 +118,7 @@ def _adapted(name: str, layer: lora.Linear, before: Before) -> AdapterTensors:
         further_down, further_up = low_rank(change.T if TRANSPOSED[type(base)] else change, down.shape[0])
         down, up = torch.cat([down, further_down]), torch.cat([up, further_up], 1)
     tensors = {f"{name}.{KIND}.down.weight": down, f"{name}.{KIND}.up.weight": up}
-    return tensors | _affine(name, scale, shift)
+    return tensors | affine(name, scale, shift)
 
 
 def _shift(name: str, base: Any, scale: Tensor, before: Before) -> Tensor:
@@ -134,7 +134,7 @@ def _adalora(name: str, layer: adalora.SVDLinear, before: Before) -> AdapterTens
     return {
         f"{name}.{KIND}.down.weight": layer.lora_A[ADAPTER] * values,
         f"{name}.{KIND}.up.weight": layer.lora_B[ADAPTER] * layer.scaling[ADAPTER] / rank,
-        **_affine(name, scale, _shift(name, layer.get_base_layer(), scale, before)),
+        **affine(name, scale, _shift(name, layer.get_base_layer(), scale, before)),
     }
 
 
@@ -143,13 +143,13 @@ def _ia3(name: str, layer: ia3.Linear, before: Before) -> AdapterTensors:
     factors = layer.ia3_l[ADAPTER].flatten()
     if layer.is_feedforward:
         return {f"{name}.{INPUT}.scale.weight": factors - 1}
-    return _affine(name, factors, torch.zeros_like(factors))
+    return affine(name, factors, torch.zeros_like(factors))
 
 
 def _adapted_head(name: str, layer: lora.Linear, before: Before) -> AdapterTensors:
     """Return the output layer with its adapter folded in: a bank has one for each adapter anyway."""
     base, scale = layer.get_base_layer(), _scale(name, layer)
-    tensors = _parameters(name, base)
+    tensors = parameters(name, base)
     tensors[f"{name}.{HEAD}.weight"] = scale.unsqueeze(1) * (base.weight + layer.get_delta_weight(ADAPTER))
     if (own := layer.lora_B[ADAPTER].bias) is not None:
         tensors[f"{name}.{HEAD}.bias"] = base.bias + layer.scaling[ADAPTER] * scale * own
@@ -188,7 +188,7 @@ VARIANTS: dict[type, Callable[[lora.Linear], Tensor]] = {DoraLinearVariant: _dor
 
 def _saved(name: str, module: ModulesToSaveWrapper) -> AdapterTensors:
     """Return the parameters of a module that was trained as a whole."""
-    return _parameters(name, module.modules_to_save[ADAPTER])
+    return parameters(name, module.modules_to_save[ADAPTER])
 
 
 def _trained(name: str, module: nn.Module, before: Before) -> AdapterTensors:
@@ -201,14 +201,14 @@ def _trained(name: str, module: nn.Module, before: Before) -> AdapterTensors:
     if not changed:
         return {}
     if isinstance(module, nn.LayerNorm):
-        return _parameters(name, module)
+        return parameters(name, module)
     if changed == ["bias"] and type(module) in TRANSPOSED:
         shift = module.bias - before.parameters[f"{name}.bias"]  # type: ignore[operator]
-        return _affine(name, torch.ones_like(shift), shift)
+        return affine(name, torch.ones_like(shift), shift)
     raise BankError(f"{name}.{changed[0]} was trained, and a bank does not hold a {_type(module)}: {MERGE}")
 
 
-def _parameters(name: str, module: nn.Module) -> AdapterTensors:
+def parameters(name: str, module: nn.Module) -> AdapterTensors:
     """Return all parameters of a module as a head."""
     tensors: AdapterTensors = {}
     for parameter, weight in module.named_parameters():
@@ -220,7 +220,7 @@ def _parameters(name: str, module: nn.Module) -> AdapterTensors:
     return tensors
 
 
-def _affine(name: str, scale: Tensor, shift: Tensor) -> AdapterTensors:
+def affine(name: str, scale: Tensor, shift: Tensor) -> AdapterTensors:
     """Return the affine change of an output; nothing if it changes nothing."""
     if bool((scale == 1).all()) and not shift.any():
         return {}

@@ -11,8 +11,13 @@ LOST = 1e-5
 
 def low_rank(matrix: Tensor, r: int) -> tuple[Tensor, Tensor]:
     """Return `down` (r, in) and `up` (out, r) whose product is `matrix` (out, in); a `BankError` if r is too small."""
-    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
-    down, up = right[:r], left[:, :r] * values[:r]
-    if (matrix - up @ down).abs().max() > LOST * matrix.abs().max():
+    down, up = closest(matrix, r)
+    if (matrix - up.double() @ down.double()).abs().max() > LOST * matrix.abs().max():
         raise BankError(f"a change of the base has a rank above {r}, which a bank does not hold")
-    return down.float(), up.float()
+    return down, up
+
+
+def closest(matrix: Tensor, r: int) -> tuple[Tensor, Tensor]:
+    """Return `down` (r, in) and `up` (out, r) whose product is closest to `matrix` (out, in) in the sum of squares."""
+    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    return right[:r].float(), (left[:, :r] * values[:r]).float()

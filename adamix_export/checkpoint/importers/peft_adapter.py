@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
 from adamix_export.checkpoint.collapse import PEFT_PREFIX, AdapterTensors
+from adamix_export.checkpoint.importers.approximation import approximation
 from adamix_export.checkpoint.importers.bank_form import bank_form
 from adamix_export.checkpoint.importers.card import (
     CLASSIFIER,
@@ -28,7 +29,7 @@ from adamix_export.checkpoint.importers.mixture import MixtureImporter
 from adamix_export.checkpoint.importers.outputs import output_layer
 from adamix_export.checkpoint.importers.stored import read_tensors, require_all_loaded
 from adamix_export.checkpoint.importers.tied import untie_adapted_embeddings
-from adamix_export.errors import ExportError
+from adamix_export.errors import BankError, ExportError
 from adamix_train.artifacts.checkpoint import CONFIG
 from adamix_train.base_model.load import Base, load_base, load_config, load_tokenizer
 from adamix_train.base_model.locate import base_folder
@@ -56,6 +57,8 @@ class PeftImporter:
     """Importer of an adapter that PEFT made."""
 
     config: peft.PeftConfig
+    rank: int | None = None
+    """Rank of the LoRA as which a bank holds a method that it does not hold exactly; None refuses it."""
 
     @property
     def kind(self) -> str:
@@ -75,7 +78,12 @@ class PeftImporter:
 
     def adapter(self, checkpoint: Checkpoint) -> AdapterTensors:
         """Return the adapter's tensors in the form of a bank."""
-        return bank_form(checkpoint, self.config)
+        try:
+            return bank_form(checkpoint, self.config)
+        except BankError:
+            if self.rank is None:
+                raise
+            return approximation(checkpoint, self.rank)
 
     def reference(self, checkpoint: Checkpoint) -> peft.PeftModel:
         """Return the base with the adapter as PEFT loads it, not merged."""
@@ -143,7 +151,7 @@ def open_adapter(argument: Argument) -> Checkpoint:
         argument.name,
         folder,
         card,
-        MixtureImporter(config) if mixture else PeftImporter(config),
+        MixtureImporter(config) if mixture else PeftImporter(config, argument.facts.rank),
         base,
         objective_name(card.task, base),
         tokenizer_folder=tokenizer_folder,
