@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from serve.engine import Capability, Engine
-from serve.http import adapters, health, rerank
+from serve.http import adapters, health, rerank, sagemaker
 from serve.http.error_responses import ErrorResponder
 from serve.http.headers import EXPOSED_HEADERS
 from serve.http.middleware import (
@@ -26,7 +26,7 @@ from serve.http.vllm import classify
 from serve.telemetry.prometheus import Metrics
 
 PROTOCOLS: dict[str, HttpProtocol] = {
-    "health": HttpProtocol(routers=(health.router, adapters.router), error_body=predict.error_body),
+    "health": HttpProtocol(routers=(health.router, adapters.router, sagemaker.router), error_body=predict.error_body),
     "tei": HttpProtocol(
         routers=(predict.router, rerank.router), error_body=predict.error_body, capability=Capability.CLASSIFY
     ),

@@ -1,7 +1,7 @@
 """POST /predict, compatible with text-embeddings-inference, plus an adapter for every text."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -34,7 +34,15 @@ class PredictRequest(Body):
     adapter: Annotated[
         str | Strings | None, Field(description="adapter of all texts, or of each; optional if there is only one")
     ] = None
-    truncate: Annotated[bool, Field(description="cut texts that are too long instead of refusing them")] = False
+    truncate: Annotated[
+        bool | None, Field(description="cut texts that are too long instead of refusing them; null is false")
+    ] = False
+    truncation_direction: Annotated[
+        Literal["Right", "right"] | None,
+        Field(
+            description="texts lose their end, or their beginning where the base's tokenizer says so; Left is refused"
+        ),
+    ] = None
     windows: Annotated[
         bool, Field(description="split long texts into overlapping windows, and average the windows' scores")
     ] = False
@@ -82,7 +90,7 @@ async def predict(request: Request) -> Response:
         ClassificationRequest(
             texts=texts,
             adapters=adapter_names(body.adapter, len(texts)),
-            truncate=body.truncate,
+            truncate=bool(body.truncate),
             windows=body.windows,
             overlap=body.overlap,
             max_windows=limit,

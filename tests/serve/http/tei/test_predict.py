@@ -65,6 +65,17 @@ def test_a_long_text_is_cut_where_that_is_asked_for(client: httpx.Client) -> Non
     assert client.post("/predict", json=body).status_code == 200
 
 
+def test_fields_at_their_defaults_change_nothing(client: httpx.Client) -> None:
+    body = {"inputs": "good", "adapter": "tone"}
+    for fields in ({"truncate": None}, {"truncation_direction": "Right"}, {"truncation_direction": None}):
+        assert client.post("/predict", json={**body, **fields}).json() == client.post("/predict", json=body).json()
+    left = client.post("/predict", json={**body, "truncation_direction": "Left"})
+    assert (left.status_code, left.json()["error"].partition(":")[0]) == (
+        422,
+        "truncation_direction",
+    )
+
+
 def test_long_texts_are_read_in_windows_when_asked(client: httpx.Client, classifier: Classifier) -> None:
     text = "good bad late bill the is very good bad the bill is late"
     body = {"inputs": text, "adapter": "intent", "windows": True, "overlap": 2}
