@@ -111,6 +111,11 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
         help="let pages of this origin call the server from a browser, such as https://example.org; * is any",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--grpc-port",
+        type=_port,
+        help="classifiers: serve the Open Inference Protocol over gRPC as well, on this port (needs the extra grpc)",
+    )
     parser.add_argument("--port", type=_port, default=8080, help="port; 0 takes a free one (default: %(default)s)")
 
 

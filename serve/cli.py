@@ -1,11 +1,17 @@
 """The command adamix-serve."""
 
+import argparse
+import asyncio
 import logging
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from serve.errors import ServeError
+
+if TYPE_CHECKING:
+    from serve.grpc.server import GrpcServer
 
 try:
     import uvicorn
@@ -32,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         listener = _listen(args.host, args.port)
         bundles = with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
         engine = make_engines(bundles, limits(args), **load_options(args))
+        grpc = _grpc_server(engine, args)
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
     app = make_app(
@@ -59,7 +66,9 @@ def main(argv: list[str] | None = None) -> None:
         lifespan="on",
     )
     try:
-        _Server(config, engine).run(sockets=[listener])
+        _Server(config, engine, grpc).run(sockets=[listener])
+    except ServeError as error:
+        sys.exit(f"adamix-serve: {error}")
     finally:
         if abandoned := engine.stats().abandoned:
             logger.error("stopped; %d texts were not answered within the time to exit", abandoned)
@@ -70,14 +79,32 @@ def main(argv: list[str] | None = None) -> None:
 class _Server(uvicorn.Server):
     """A server that tells its engine when it begins to stop: before it waits for open requests, not after."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+    def __init__(self, config: uvicorn.Config, engine: Engine, grpc: "GrpcServer | None" = None) -> None:
         super().__init__(config)
-        self.engine = engine
+        self.engine, self.grpc = engine, grpc
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the engine, and listen."""
+        await super().startup(sockets)
+        if self.grpc is not None:
+            await self.grpc.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Prepare the engine, and wait for open requests."""
         self.engine.prepare_to_drain()
-        await super().shutdown(sockets)
+        stopping = [] if self.grpc is None else [self.grpc.stop(self.config.timeout_graceful_shutdown or 0)]
+        await asyncio.gather(super().shutdown(sockets), *stopping)
+
+
+def _grpc_server(engine: Engine, args: argparse.Namespace) -> "GrpcServer | None":
+    if args.grpc_port is None:
+        return None
+    try:
+        from serve.grpc.server import GrpcServer
+    except ImportError as error:
+        sys.exit(f"adamix-serve --grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'")
+    limit = args.max_client_batch_size
+    return GrpcServer(engine, args.host, args.grpc_port, limit=limit, payload_limit=args.payload_limit)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -10,27 +10,18 @@ from fastapi.responses import JSONResponse
 from serve.engine import ClassificationEngine
 from serve.errors import InputError
 from serve.http.headers import adapter_headers
-from serve.http.oip.messages import InferRequest, Parameter
-from serve.http.oip.models import ADAPTER, BANK, PAIR, TEXT, Model, find_model, version_of
-from serve.http.oip.outputs import tensors_of
-from serve.http.oip.tensors import Tensor, binary_output, json_output, read_texts
+from serve.http.oip.messages import InferRequest
+from serve.http.oip.tensors import binary_output, json_output, read_texts
 from serve.http.openapi import request_body
-from serve.requests import ClassificationRequest, Text
+from serve.oip.elements import Tensor
+from serve.oip.inference import run_inference
+from serve.oip.models import Model, find_model
 
 HEADER = "Inference-Header-Content-Length"
 """Header that gives the length of the JSON in front of binary data."""
 BINARY_DATA, BINARY_OUTPUT = "binary_data", "binary_data_output"
-OPTIONS: dict[str, type] = {"truncate": bool, "windows": bool, "overlap": int, "raw_scores": bool, BINARY_OUTPUT: bool}
-"""Parameters of a request, and their types."""
+"""Parameters of an output, and of a request, that ask for data in binary form."""
 router = APIRouter()
-
-
-class Options(TypedDict, total=False):
-    """Parameters that the engine takes."""
-
-    truncate: bool
-    windows: bool
-    overlap: int
 
 
 @router.post("/v2/models/{name}/infer", openapi_extra=request_body(InferRequest))
@@ -43,25 +34,22 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     engine: ClassificationEngine = request.app.state.engine
     model = find_model(engine, name, version)
     asked, binary = _parsed(await request.body(), request.headers.get(HEADER))
-    options = _checked(asked.parameters)
-    inputs = read_texts(asked.inputs, binary)
-    texts, adapters = _rows(model, inputs, limit=request.app.state.max_client_batch_size)
-    names, binary_names = _asked_outputs(model, asked, everything=bool(options.pop(BINARY_OUTPUT, False)))
-    raw = bool(options.pop("raw_scores", False))
-    predictions = await engine.classify(
-        ClassificationRequest(
-            texts=texts,
-            adapters=adapters,
-            max_windows=request.app.state.max_client_batch_size,
-            **cast(Options, options),
-        )
+    parameters = dict(asked.parameters)
+    binary_names = _binary_outputs(model, asked, everything=parameters.pop(BINARY_OUTPUT, False))
+    found = await run_inference(
+        engine,
+        model,
+        read_texts(asked.inputs, binary),
+        parameters,
+        [output.name for output in asked.outputs or ()],
+        limit=request.app.state.max_client_batch_size,
     )
     content = {
         "model_name": name,
-        "model_version": version_of(predictions[0].sha256) if model.versions else "",
+        "model_version": found.version,
         **({} if asked.id is None else {"id": asked.id}),
     }
-    return _response(content, tensors_of(predictions, names, raw=raw), binary_names, adapter_headers(predictions))
+    return _response(content, found.tensors, binary_names, adapter_headers(found.predictions))
 
 
 def _parsed(body: bytes, header: str | None) -> tuple[InferRequest, bytes]:
@@ -73,43 +61,16 @@ def _parsed(body: bytes, header: str | None) -> tuple[InferRequest, bytes]:
     return InferRequest.from_json(body[: int(header)]), body[int(header) :]
 
 
-def _checked(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    for name, value in parameters.items():
-        if name not in OPTIONS:
-            raise InputError(f"unknown parameter {name!r}; known are {', '.join(OPTIONS)}")
-        if type(value) is not OPTIONS[name]:
-            raise InputError(f"parameter {name} is {value!r}: it must be of type {OPTIONS[name].__name__}")
-    return dict(parameters)
-
-
-def _rows(model: Model, inputs: Mapping[str, list[str]], *, limit: int) -> tuple[list[Text], list[str | None]]:
-    """Return the text or pair of each row, and its adapter."""
-    if unknown := next((name for name in inputs if name not in model.inputs), None):
-        raise InputError(f"model {model.name!r} has no input {unknown!r}; it has {', '.join(model.inputs)}")
-    if not inputs.get(TEXT):
-        raise InputError(f"there is no text: send the input {TEXT!r}, of BYTES")
-    texts = inputs[TEXT]
-    if len(texts) > limit:
-        raise InputError(f"input {TEXT!r} has {len(texts)} texts; at most {limit} go into one request")
-    if wrong := next((name for name, values in inputs.items() if len(values) != len(texts)), None):
-        raise InputError(f"input {wrong!r} has {len(inputs[wrong])} rows, and {TEXT!r} has {len(texts)}")
-    pairs = inputs.get(PAIR)
-    rows: list[Text] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-    alone: list[str | None] = [None if model.name == BANK and not model.versions else model.name] * len(texts)
-    return rows, list(inputs.get(ADAPTER, alone))
-
-
-def _asked_outputs(model: Model, asked: InferRequest, *, everything: bool) -> tuple[list[str], set[str]]:
-    """Return the names of the outputs that are asked for, and of those whose data shall be binary."""
+def _binary_outputs(model: Model, asked: InferRequest, *, everything: object) -> set[str]:
+    """Return the names of the outputs whose data shall be in binary form."""
+    if not isinstance(everything, bool):
+        raise InputError(f"parameter {BINARY_OUTPUT} is {everything!r}: it must be of type bool")
     if not asked.outputs:
-        return list(model.outputs), set(model.outputs) if everything else set()
+        return set(model.outputs) if everything else set()
     for output in asked.outputs:
-        if output.name not in model.outputs:
-            raise InputError(f"model {model.name!r} has no output {output.name!r}; it has {', '.join(model.outputs)}")
         if unknown := next((name for name in output.parameters if name != BINARY_DATA), None):
             raise InputError(f"output {output.name!r} has an unknown parameter {unknown!r}; known is {BINARY_DATA}")
-    binary = {output.name for output in asked.outputs if output.parameters.get(BINARY_DATA, everything)}
-    return [output.name for output in asked.outputs], binary
+    return {output.name for output in asked.outputs if output.parameters.get(BINARY_DATA, everything)}
 
 
 def _response(

@@ -6,8 +6,8 @@ from pydantic import ConfigDict, Field
 
 from serve.http.body import Body, FirstError
 from serve.http.protocol import ErrorKind
+from serve.oip.inference import Parameter
 
-Parameter = bool | int | float | str
 Parameters = Annotated[dict[str, Parameter], FirstError()]
 
 

@@ -1,22 +1,20 @@
 """GET /v2 and below: health, and the models that there are."""
 
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Request
 
 from serve.engine import Engine
 from serve.http.health import health
-from serve.http.oip.models import find_model, models_of
+from serve.oip.models import find_model, models_of, server_metadata
 
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
 router = APIRouter()
 
 
 @router.get("/v2")
 async def server(request: Request) -> dict[str, Any]:
     """Describe the server."""
-    return {"name": "adamix-serve", "version": version("adamix"), "extensions": EXTENSIONS}
+    return server_metadata()
 
 
 @router.get("/v2/health/live")
@@ -52,9 +50,4 @@ async def model_ready(request: Request, name: str, version: str | None = None) -
 async def index(request: Request) -> list[dict[str, str]]:
     """List the models, once for each version."""
     engine: Engine = request.app.state.engine
-    return [
-        {"name": model.name, "version": version, "state": "READY", "reason": ""}
-        for model in models_of(engine).values()
-        if not model.is_member
-        for version in model.versions or ("",)
-    ]
+    return [entry for model in models_of(engine).values() for entry in model.index()]

@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.http.app import make_app
-from serve.http.oip.models import models_of
+from serve.oip.models import models_of
 from tests.fixtures.members import bundle_with_members
 from tests.serve.conftest import Reference
 

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from serve.engine import Engine, ModelInfo
 from serve.errors import UnknownAdapter
-from serve.http.oip.outputs import Output, outputs_of
-from serve.http.oip.tensors import BYTES
+from serve.oip.elements import BYTES
+from serve.oip.outputs import Output, outputs_of
 
 BANK = "adamix"
 """Name of the model whose rows name their own adapters; an adapter of that name hides it."""
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
 PLATFORM = "onnxruntime_adamix"
 VERSION_LENGTH = 12
 TEXT, PAIR, ADAPTER = "text", "text_pair", "adapter"
@@ -43,6 +45,16 @@ class Model:
                 for name, output in self.outputs.items()
             ],
         }
+
+    def index(self) -> list[dict[str, str]]:
+        """Return the entries of a list of models, one for each version; none of a member of a mixture."""
+        versions = () if self.is_member else self.versions or ("",)
+        return [{"name": self.name, "version": version, "state": "READY", "reason": ""} for version in versions]
+
+
+def server_metadata() -> dict[str, Any]:
+    """Return the description of the server in the protocol's form."""
+    return {"name": "adamix-serve", "version": version("adamix"), "extensions": EXTENSIONS}
 
 
 def models_of(engine: Engine) -> dict[str, Model]:

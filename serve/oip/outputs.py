@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serve.errors import InputError
-from serve.http.oip.tensors import BYTES, FP32, Tensor, texts_of
+from serve.oip.elements import BYTES, FP32, Tensor, tensor_of
 from serve.prediction import Prediction
 
 
@@ -26,7 +26,7 @@ class Output:
 
 
 def _label(predictions: Sequence[Prediction], raw: bool) -> Tensor:
-    return texts_of([prediction.label for prediction in predictions])
+    return tensor_of([prediction.label for prediction in predictions])
 
 
 def _score(predictions: Sequence[Prediction], raw: bool) -> Tensor:
@@ -38,7 +38,7 @@ def _scores(predictions: Sequence[Prediction], raw: bool) -> Tensor:
 
 
 def _labels(predictions: Sequence[Prediction], raw: bool) -> Tensor:
-    return texts_of(predictions[0].labels)
+    return tensor_of(predictions[0].labels)
 
 
 def _values(prediction: Prediction, raw: bool) -> Tensor:
