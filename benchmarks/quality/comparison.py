@@ -38,7 +38,10 @@ def at_budget(results: Sequence[Result], passes: int) -> Difference | None:
 
 
 def at_best_budgets(results: Sequence[Result]) -> Difference | None:
-    """Return the same with every method at the passes with its lowest mean validation loss, task by task."""
+    """Return the same with every method at the passes with its lowest mean validation loss, task by task.
+
+    A method has a best budget of a task once all of them are measured; None if the candidate lacks that of a task.
+    """
     cells, best = cells_of(results), dict[str, dict[str, int]]()
     for method in METHODS:
         for task in _tasks(results):
@@ -47,9 +50,10 @@ def at_best_budgets(results: Sequence[Result]) -> Difference | None:
                 for passes in PASSES
                 if (task, passes, method) in cells
             }
-            if losses:
+            if len(losses) == len(PASSES):
                 best.setdefault(method, {})[task] = min(losses, key=lambda passes: losses[passes])
-    return _strongest(cells, best)
+    whole = len(best.get(CANDIDATE, {})) == len(_tasks(results))
+    return _strongest(cells, best) if whole else None
 
 
 def comparisons_of(results: Sequence[Result]) -> list[Row]:

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.quality.grid import Outcome
 from benchmarks.quality.plot import draw_passes, draw_spread
+from benchmarks.quality.protocol import METHODS
 from benchmarks.quality.results import Result
 from benchmarks.quality.runs import Budget
 
@@ -86,7 +87,9 @@ def test_passes_have_a_column_a_task_and_a_line_a_method(tmp_path: Path, figures
     ]
     sst2 = {bars.get_label(): bars for bars in figure.axes[0].containers}
     line, _, (bars,) = sst2["shares"].lines
+    assert METHODS[0] == "shares", "which is drawn where the passes are, the others beside it"
     assert [*line.get_xydata().ravel()] == [6, 81, 12, 84]
+    assert 6 < sst2["adapter"].lines[0].get_xdata()[0] < 8
     assert [[*segment[:, 1]] for segment in bars.get_segments()] == [pytest.approx([79, 83]), [84, 84]]
     assert set(sst2) == {"shares", "adapter"}
     assert (tmp_path / "passes.png").read_bytes().startswith(b"\x89PNG")
