@@ -1,4 +1,4 @@
-"""The argument parser of the command: exact flags, and short errors that name the flag that was meant."""
+"""The argument parser of the commands: exact flags, and short errors that name the flag that was meant."""
 
 import argparse
 import difflib
@@ -45,7 +45,8 @@ class CommandParser(argparse.ArgumentParser):
         known = [option for action in self._actions for option in action.option_strings]
         begun = [option for option in known if option.startswith(flag)] if len(flag) > 3 else []
         near = [*([flag] if flag in known else []), *begun, *difflib.get_close_matches(flag, known, 1)]
-        return FOREIGN.get(flag) or next(iter(near), None)
+        foreign = FOREIGN.get(flag, "")
+        return foreign if foreign.partition(" ")[0] in known else next(iter(near), None)
 
     def error(self, message: str) -> NoReturn:
         """End the program with one line instead of the list of all flags."""

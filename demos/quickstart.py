@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     """Train, export, serve and ask; then show the page."""
     parser = argparse.ArgumentParser(
         prog="adamix-demo",
+        allow_abbrev=False,
         description="Train two adapters on a small model, export them as one bank, serve it, and ask it.",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="working folder (default: %(default)s)")
@@ -166,7 +167,9 @@ def _predict(client: httpx.Client, cases: list[tuple[str, str, str]]) -> list[li
     response = client.post("/predict", json=body)
     response.raise_for_status()
     named = response.headers["x-adapter"].split(",")
-    assert named == [task for task, *_ in cases], "another adapter answered than the one that was named"
+    assert named == list(dict.fromkeys(task for task, *_ in cases)), (
+        "another adapter answered than the one that was named"
+    )
     return response.json()
 
 

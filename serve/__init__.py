@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from serve.bundle.reader import open_bundle
     from serve.classification.async_classifier import AsyncClassifier
     from serve.classification.classifier import Classifier
-    from serve.engines import make_engine
+    from serve.engines import make_engine, make_engines
     from serve.generated_text import FinishReason, GenerationResult
     from serve.generation.async_text_generator import AsyncTextGenerator
     from serve.generation.generator import Generator
@@ -42,6 +42,7 @@ EXPORTS = {
     "Prediction": "serve.prediction",
     "SamplingParams": "serve.sampling_params",
     "make_engine": "serve.engines",
+    "make_engines": "serve.engines",
     "open_bundle": "serve.bundle.reader",
 }
 """Public names and their modules, which are imported on first use."""
@@ -58,6 +59,7 @@ __all__ = [
     "Prediction",
     "SamplingParams",
     "make_engine",
+    "make_engines",
     "open_bundle",
 ]
 

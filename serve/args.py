@@ -44,6 +44,7 @@ LIMITS: dict[str, str] = {
 REQUESTS: tuple[tuple[str, int, str], ...] = (
     ("--max-client-batch-size", 64, "texts in one request"),
     ("--payload-limit", 2_000_000, "bytes of one request"),
+    ("--keep-alive-secs", 75, "seconds after which an idle connection is closed; more than the proxy before it waits"),
     ("--exit-timeout-secs", 30, "seconds to complete requests in flight after SIGTERM"),
 )
 
@@ -52,6 +53,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the parsed command line; `argv` None takes that of the process."""
     parser = argparse.ArgumentParser(
         prog="adamix-serve",
+        allow_abbrev=False,
         description="Serve a bundle of adamix-export over HTTP.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -79,11 +81,41 @@ def limits(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, help="folder made by adamix-export, of shape merged or bank")
+    parser.add_argument(
+        "bundles",
+        type=Path,
+        nargs="+",
+        metavar="BUNDLE",
+        help="folder made by adamix-export, of shape merged or bank; several share the server and its threads",
+    )
     parser.add_argument(
         "--adapter", type=Path, action="append", default=[], metavar="FOLDER", help="load a standalone adapter as well"
     )
+    parser.add_argument(
+        "--adapter-dir",
+        type=_folder,
+        metavar="FOLDER",
+        help="let clients load, replace and unload adapters below this folder (default: they may not)",
+    )
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="path under which a proxy has this server, and which it takes away, such as /nlp",
+    )
+    parser.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of this origin call the server from a browser, such as https://example.org; * is any",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--grpc-port",
+        type=_port,
+        help="classifiers: serve the Open Inference Protocol over gRPC as well, on this port (needs the extra grpc)",
+    )
     parser.add_argument("--port", type=_port, default=8080, help="port; 0 takes a free one (default: %(default)s)")
 
 
@@ -131,6 +163,12 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
         default=BATCHES.timeout,
         help="seconds that a text may wait; then the response is 504 (default: %(default)s)",
     )
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return Path(text)
 
 
 def _positive(text: str) -> int:

@@ -1,14 +1,14 @@
 """The base class of engines: what all engines over a loaded model do the same."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from serve.adapters.registry import Registry
-from serve.engine import EngineInfo, Event, Listener, ModelInfo
+from serve.engine import BundleEngine, EngineInfo, Event, Listener, ModelInfo
 from serve.errors import DeviceLost
 from serve.loaded_model import LoadedModel
 from serve.runtime.tokenization import TokenizerThreads
@@ -71,6 +71,14 @@ class AsyncEngine:
         """Return the adapters that are served."""
         return [self.model.model_info(card) for card in self.registry.cards.values()]
 
+    def serves(self, name: str) -> bool:
+        """Return whether there is an adapter of this name."""
+        return name in self.registry.adapters
+
+    def parts(self) -> Sequence[BundleEngine]:
+        """Return this engine, which has one bundle."""
+        return [cast(BundleEngine, self)]
+
     def info(self) -> EngineInfo:
         """Return the facts of the bundle."""
         return self.model.info()
@@ -84,9 +92,9 @@ class AsyncEngine:
         for listener in self.listeners:
             listener(event)
 
-    def load(self, folder: Path, *, replace: bool = False) -> ModelInfo:
+    def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:
         """Add the standalone adapter in `folder`, as `Registry.load` describes."""
-        return self.model.model_info(self.registry.load(folder, replace=replace))
+        return self.model.model_info(self.registry.load(folder, name=name, replace=replace))
 
     def unload(self, name: str) -> None:
         """Remove an adapter, as `Registry.unload` describes."""

@@ -1,19 +1,25 @@
 """The command adamix-serve."""
 
+import argparse
+import asyncio
 import logging
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from serve.errors import ServeError
+
+if TYPE_CHECKING:
+    from serve.grpc.server import GrpcServer
 
 try:
     import uvicorn
 
     from serve.args import limits, load_options, parse_args
-    from serve.bundle.reader import open_bundle, with_adapters
+    from serve.bundle.reader import open_bundle, with_adapters_of_each
     from serve.engine import Engine
-    from serve.engines import make_engine
+    from serve.engines import make_engines
     from serve.http.app import make_app
 except ImportError as error:
     sys.exit(
@@ -25,32 +31,44 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Serve a bundle over HTTP until SIGTERM or SIGINT."""
+    """Serve bundles over HTTP until SIGTERM or SIGINT."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         listener = _listen(args.host, args.port)
-        bundle = with_adapters(open_bundle(args.bundle), args.adapter)
-        engine = make_engine(bundle, limits(args), **load_options(args))
+        bundles = with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
+        engine = make_engines(bundles, limits(args), **load_options(args))
+        grpc = _grpc_server(engine, args)
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
-    app = make_app(engine, max_client_batch_size=args.max_client_batch_size, payload_limit=args.payload_limit)
+    app = make_app(
+        engine,
+        max_client_batch_size=args.max_client_batch_size,
+        payload_limit=args.payload_limit,
+        adapter_dir=args.adapter_dir,
+        cors_origins=args.cors_origin,
+    )
     # uvicorn raises the signal that stopped it once more when it is done; a drained server has ended well.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     host, port = listener.getsockname()[:2]
     names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
-    logger.info("serving %s (%s) on http://%s:%d", args.bundle, names, host, port)
+    folders = ", ".join(map(str, args.bundles))
+    logger.info("serving %s (%s) on http://%s:%d", folders, names, host, port)
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         proxy_headers=False,
+        root_path=args.root_path,
+        timeout_keep_alive=args.keep_alive_secs,
         timeout_graceful_shutdown=args.exit_timeout_secs,
         lifespan="on",
     )
     try:
-        _Server(config, engine).run(sockets=[listener])
+        _Server(config, engine, grpc).run(sockets=[listener])
+    except ServeError as error:
+        sys.exit(f"adamix-serve: {error}")
     finally:
         if abandoned := engine.stats().abandoned:
             logger.error("stopped; %d texts were not answered within the time to exit", abandoned)
@@ -61,14 +79,32 @@ def main(argv: list[str] | None = None) -> None:
 class _Server(uvicorn.Server):
     """A server that tells its engine when it begins to stop: before it waits for open requests, not after."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+    def __init__(self, config: uvicorn.Config, engine: Engine, grpc: "GrpcServer | None" = None) -> None:
         super().__init__(config)
-        self.engine = engine
+        self.engine, self.grpc = engine, grpc
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the engine, and listen."""
+        await super().startup(sockets)
+        if self.grpc is not None:
+            await self.grpc.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Prepare the engine, and wait for open requests."""
         self.engine.prepare_to_drain()
-        await super().shutdown(sockets)
+        stopping = [] if self.grpc is None else [self.grpc.stop(self.config.timeout_graceful_shutdown or 0)]
+        await asyncio.gather(super().shutdown(sockets), *stopping)
+
+
+def _grpc_server(engine: Engine, args: argparse.Namespace) -> "GrpcServer | None":
+    if args.grpc_port is None:
+        return None
+    try:
+        from serve.grpc.server import GrpcServer
+    except ImportError as error:
+        sys.exit(f"adamix-serve --grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'")
+    limit = args.max_client_batch_size
+    return GrpcServer(engine, args.host, args.grpc_port, limit=limit, payload_limit=args.payload_limit)
 
 
 def _listen(host: str, port: int) -> socket.socket:

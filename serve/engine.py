@@ -173,8 +173,11 @@ class Engine(Protocol):
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served, and the base model where requests can select it."""
 
-    def info(self) -> EngineInfo:
-        """Return the facts of the bundle."""
+    def serves(self, name: str) -> bool:
+        """Return whether requests can name an adapter, or the base model; callable from any thread."""
+
+    def parts(self) -> "Sequence[BundleEngine]":
+        """Return the engines that this one consists of, one for each bundle; itself if it has one bundle."""
 
     def stats(self) -> EngineStats:
         """Return the counts of this moment; callable from any thread."""
@@ -182,11 +185,12 @@ class Engine(Protocol):
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event, in the event loop."""
 
-    def load(self, folder: Path, *, replace: bool = False) -> ModelInfo:
+    def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:
         """Add the standalone adapter in `folder`; blocks while its canary rows run.
 
         Raises:
-            BundleError: The adapter is damaged, does not fit this base, or its name is taken and `replace` is off.
+            BundleError: The adapter is damaged, does not fit this base, is not called `name` where that is given, or
+                its name is taken and `replace` is off.
         """
 
     def unload(self, name: str) -> None:
@@ -204,6 +208,13 @@ class Engine(Protocol):
 
     async def drain(self) -> None:
         """Refuse new requests and return when all accepted ones are answered."""
+
+
+class BundleEngine(Engine, Protocol):
+    """An engine with one bundle."""
+
+    def info(self) -> EngineInfo:
+        """Return the facts of the bundle."""
 
 
 class ClassificationEngine(Engine, Protocol):

@@ -1,6 +1,6 @@
 """Engines by task: from a bundle and plain options to an engine, for the command line and for other programs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +9,8 @@ from typing import Any, Unpack
 from serve.bundle.reader import Bundle, open_bundle
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
-from serve.engine import Engine
+from serve.combined_engine import CombinedEngine
+from serve.engine import BundleEngine, Engine
 from serve.errors import BundleError
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
@@ -24,7 +25,7 @@ Limits = Mapping[str, Any]
 class EngineKind:
     """How the engine of a task is made."""
 
-    make: Callable[[Bundle, Limits, LoadOptions], Engine]
+    make: Callable[[Bundle, Limits, LoadOptions], BundleEngine]
     """Takes a bundle, the limits that were given, and the options to open it with."""
     limits: frozenset[str] = field(default_factory=frozenset)
     """Names of the limits that the engine knows."""
@@ -32,7 +33,7 @@ class EngineKind:
 
 def make_engine(
     bundle: Bundle | Path | str, limits: Limits = MappingProxyType({}), **options: Unpack[LoadOptions]
-) -> Engine:
+) -> BundleEngine:
     """Return the engine for a bundle's task.
 
     Args:
@@ -54,6 +55,35 @@ def make_engine(
         flag = unknown[0].replace("_", "-")
         raise BundleError(f"--{flag} means nothing for {opened.folder}, whose task is {task}")
     return kind.make(opened, given, options)
+
+
+def make_engines(
+    bundles: Sequence[Bundle], limits: Limits = MappingProxyType({}), **options: Unpack[LoadOptions]
+) -> Engine:
+    """Return one engine for several bundles, each of which has a queue of its own and its share of the threads.
+
+    Args:
+        bundles: At least one.
+        limits: As for `make_engine`; each engine gets those that it knows.
+        options: Likewise; `threads` are those of each engine (default: the usable cores, shared out).
+
+    Raises:
+        BundleError: A bundle is refused, no engine knows a limit, or two bundles have an adapter of the same name.
+    """
+    if len(bundles) == 1:
+        return make_engine(bundles[0], limits, **options)
+    given = {name: value for name, value in limits.items() if value is not None}
+    known = [ENGINES[one.manifest.task].limits if one.manifest.task in ENGINES else frozenset() for one in bundles]
+    if unknown := sorted(given.keys() - frozenset().union(*known)):
+        raise BundleError(f"--{unknown[0].replace('_', '-')} means nothing for any of these bundles")
+    if options.get("threads") is None:
+        options["threads"] = max(1, usable_cores() // len(bundles))
+    return CombinedEngine(
+        [
+            make_engine(bundle, {name: value for name, value in given.items() if name in names}, **options)
+            for bundle, names in zip(bundles, known, strict=True)
+        ]
+    )
 
 
 def _classifier(bundle: Bundle, limits: Limits, options: LoadOptions) -> AsyncClassifier:

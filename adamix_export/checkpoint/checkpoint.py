@@ -1,41 +1,66 @@
-"""A training checkpoint opened for export: its card, its collapsed adapter and its reference model in PyTorch."""
+"""A checkpoint opened for export: its card, its adapter and its models in PyTorch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from typing import Any, Protocol
 
-import peft
-from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from adamix_export.checkpoint.collapse import AdapterTensors, collapse_checkpoint, with_module_weights
-from adamix_export.errors import ExportError
-from adamix_train.artifacts.checkpoint import WEIGHTS, Card, read_card
-from adamix_train.base_model.fingerprint import base_sha256, config_sha256
+from adamix_export.checkpoint.collapse import AdapterTensors
+from adamix_export.checkpoint.facts import NONE, Facts
+from adamix_train.artifacts.checkpoint import CARD, CONFIG, Card
 from adamix_train.base_model.load import load_base, load_config
-from adamix_train.base_model.locate import base_folder
 from adamix_train.data.examples import Example
-from adamix_train.errors import BaseError, CheckpointError, DataError
-from adamix_train.mixture.projection import mixtures
-from adamix_train.peft_method import AdaMixConfig
+from adamix_train.errors import CheckpointError, DataError
 from adamix_train.tasks.table import TASKS
-from adamix_train.training.module_weights import set_weights
 from adamix_train.training.objectives import OBJECTIVES, Objective
 from serve.bundle.adapter import check_adapter_name
+from serve.bundle.manifest import TOKENIZER
 
 SCORE = "score"
 """The label of a regression's only output."""
 
 
+class Importer(Protocol):
+    """Reader of the weights of one kind of checkpoint."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of adapter."""
+
+    @property
+    def r(self) -> int:
+        """Rank or bottleneck width; 0 if the kind has none."""
+
+    @property
+    def num_modules(self) -> int:
+        """Modules of the mixture; 1 for anything that is no mixture."""
+
+    def adapter(self, checkpoint: "Checkpoint") -> AdapterTensors:
+        """Return the adapter's tensors as a bank takes them.
+
+        Raises:
+            BankError: a bank cannot hold the adapter exactly.
+        """
+
+    def reference(self, checkpoint: "Checkpoint") -> Any:
+        """Return the model that an export must agree with, as its own library loads it."""
+
+    def merged(self, checkpoint: "Checkpoint") -> PreTrainedModel:
+        """Return the base with the adapter merged into it."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint together with the base model it was trained on; the base's hashes have been verified."""
+    """A checkpoint together with the base model it was trained on."""
 
     name: str
     folder: Path
     card: Card
-    config: AdaMixConfig
+    importer: Importer
     base: Path
     objective_name: str
     """The training objective, a key of `adamix_train.training.objectives.OBJECTIVES`."""
@@ -43,6 +68,23 @@ class Checkpoint:
     """The weight of each module in every mean; empty keeps the weights stored in the checkpoint."""
     member_of: str = ""
     """Name of the checkpoint of whose mixture this is one module; empty for a mean."""
+    tokenizer_folder: Path | None = None
+    """Folder of the tokenizer; None is the checkpoint's."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of adapter."""
+        return self.importer.kind
+
+    @property
+    def r(self) -> int:
+        """Rank or bottleneck width; 0 if the kind has none."""
+        return self.importer.r
+
+    @property
+    def num_modules(self) -> int:
+        """Modules of the mixture; 1 for anything that is no mixture."""
+        return self.importer.num_modules
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -71,26 +113,31 @@ class Checkpoint:
 
     @cached_property
     def adapter(self) -> AdapterTensors:
-        """The collapsed adapter."""
-        return collapse_checkpoint(self.tensors, self.config)
-
-    @property
-    def tensors(self) -> AdapterTensors:
-        """The checkpoint's tensors, with `weights` as the module weights if there are any."""
-        return with_module_weights(load_file(self.folder / WEIGHTS), self.weights)
+        """The adapter as a bank takes it; raises a `BankError` if a bank cannot hold it exactly."""
+        return self.importer.adapter(self)
 
     @cached_property
-    def reference(self) -> peft.PeftModel:
-        """The model that an export must agree with: the checkpoint as PEFT loads it, in evaluation mode."""
-        model = peft.PeftModel.from_pretrained(self.base_model(), self.folder).eval()
-        if self.weights:
-            set_weights(mixtures(model), self.weights)
-        return model
+    def reference(self) -> Any:
+        """The model that an export must agree with: the checkpoint as its library loads it, in evaluation mode."""
+        return self.importer.reference(self)
+
+    def merged(self) -> PreTrainedModel:
+        """Return the base with the adapter merged into it."""
+        return self.importer.merged(self)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer stored in the checkpoint, padding on the right as the server does."""
-        return AutoTokenizer.from_pretrained(self.folder, padding_side="right")
+        """The checkpoint's tokenizer, padding on the right as the server does."""
+        tokenizer = AutoTokenizer.from_pretrained(self.tokenizer_folder or self.folder, padding_side="right")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    @property
+    def tokenizer_json(self) -> str:
+        """Content of the tokenizer's `tokenizer.json`, made of its vocabulary where there is no such file."""
+        file = (self.tokenizer_folder or self.folder) / TOKENIZER
+        return file.read_text("utf-8") if file.is_file() else self.tokenizer.backend_tokenizer.to_str()
 
     def check_labels(self, examples: Iterable[Example], origin: str) -> None:
         """Raise a `DataError` if an example, read from `origin`, has a label that is not one of the checkpoint's."""
@@ -108,50 +155,59 @@ class Checkpoint:
         return model.requires_grad_(False).eval()
 
 
-def open_checkpoint(argument: str, *, base: str | None = None) -> Checkpoint:
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """A checkpoint as the user names it."""
+
+    name: str
+    folder: Path
+    base: str | None
+    """Folder or Hub id of the base; None takes the one that the checkpoint names."""
+    facts: Facts
+
+
+IMPORTERS = {
+    CARD: "training_run:open_run",
+    CONFIG: "peft_adapter:open_adapter",
+    "config.json": "whole_model:open_model",
+}
+"""File by which a kind of checkpoint is recognized → module in `importers` and function; the first that is there."""
+
+
+def open_checkpoint(argument: str, *, base: str | None = None, facts: Facts = NONE) -> Checkpoint:
     """Open `[NAME=]FOLDER` with the base model at `base`, or with the one that the checkpoint names.
 
-    Raises:
-        CheckpointError: the folder is missing, incomplete or holds no AdaMix mixture.
-        BaseError: the base is missing, or its weights or configuration are not those of training.
-        ExportError: the checkpoint was trained with another method than AdaMix.
+    `facts` complete a checkpoint of another tool; one of adamix-train states them itself.
 
+    Raises:
+        CheckpointError: the folder is missing, incomplete or holds no checkpoint.
+        BaseError: the base is missing, or its weights or configuration are not those of training.
+        ExportError: the checkpoint was trained with a method that is not exported, or a fact is missing.
     """
-    name, found, path = argument.partition("=")
+    _, found, path = argument.partition("=")
     folder = Path(path if found else argument)
     if not folder.is_dir():
         raise CheckpointError(f"there is no checkpoint folder {folder}")
-    card = read_card(folder)
-    if card.recipe["method"] != "adamix":
-        raise ExportError(f"{folder} was trained with method {card.recipe['method']}; export takes AdaMix adapters")
-    config = _adamix_config(folder)
-    where = base_folder(base or card.base)
-    _check_base(folder, card, where)
-    adapter_name = check_adapter_name(name if found else folder.resolve().name)
-    return Checkpoint(adapter_name, folder, card, config, where, _objective_name(card, where))
+    for mark, importer in IMPORTERS.items():
+        if (folder / mark).is_file():
+            module, _, function = importer.partition(":")
+            opened = getattr(import_module(f"adamix_export.checkpoint.importers.{module}"), function)
+            name = check_adapter_name(adapter_name(argument))
+            checkpoint: Checkpoint = opened(Argument(name=name, folder=folder, base=base, facts=facts))
+            return checkpoint
+    raise CheckpointError(
+        f"{folder} holds no checkpoint: it has no {CARD} (adamix-train; a run that was cut short leaves checkpoint-N "
+        f"folders: resume it with --resume), no {CONFIG} (PEFT) and no config.json (a whole model)"
+    )
 
 
-def _adamix_config(folder: Path) -> AdaMixConfig:
-    try:
-        config = peft.PeftConfig.from_pretrained(folder)
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{folder} holds no AdaMix configuration: {error}") from error
-    if not isinstance(config, AdaMixConfig):
-        raise CheckpointError(f"{folder} holds a {type(config).__name__}, not an AdaMix mixture")
-    return config
+def adapter_name(argument: str) -> str:
+    """Return the name in `[NAME=]FOLDER`, or that of the folder."""
+    name, found, _ = argument.partition("=")
+    return name if found else Path(argument).resolve().name
 
 
-def _check_base(folder: Path, card: Card, base: Path) -> None:
-    """Raise an error if the base's weights or configuration are not those of training."""
-    if (sha256 := base_sha256(base)) != card.base_sha256:
-        raise BaseError(
-            f"{folder} was trained on a base with sha256 {card.base_sha256[:12]}…, {base} has {sha256[:12]}…: "
-            "give the base it was trained on with --base"
-        )
-    if config_sha256(base) != card.config_sha256:
-        raise BaseError(f"{base} has the weights that {folder} was trained on, but another config.json: put it back")
-
-
-def _objective_name(card: Card, base: Path) -> str:
-    kind = TASKS[card.task].kind
+def objective_name(task: str, base: Path) -> str:
+    """Return the objective of a task for a base, a key of `OBJECTIVES`."""
+    kind = TASKS[task].kind
     return "sequence-to-sequence" if kind == "generation" and load_config(base).is_encoder_decoder else kind

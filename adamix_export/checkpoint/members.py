@@ -22,7 +22,7 @@ def with_members(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
 
 
 def _members(checkpoint: Checkpoint) -> list[Checkpoint]:
-    count = checkpoint.config.num_modules
+    count = checkpoint.num_modules
     _require_modules(checkpoint, count)
     names = [f"{checkpoint.name}.{index}" for index in range(count)]
     if (length := len(names[-1])) > MAX_NAME_LENGTH:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.checkpoint.collapse import SCORES
+from adamix_export.checkpoint.importers.mixture import checkpoint_tensors
 from adamix_export.errors import ExportError
 from adamix_export.parity.examples import files_exist
 from adamix_train.data.encoding import Encoding
@@ -38,6 +39,8 @@ def choose_module_weights(checkpoint: Checkpoint, collapse: str | None, data: Pa
         )
     if collapse is None:
         return checkpoint
+    if checkpoint.card.recipe["method"] != "adamix":
+        raise ExportError(f"{checkpoint.folder} is no mixture of modules: leave out --collapse")
     if checkpoint.card.recipe["routing"] == "fixed":
         raise ExportError(
             f"{checkpoint.folder} was trained on a fixed route, one module of each mixture: leave out --collapse"
@@ -47,7 +50,7 @@ def choose_module_weights(checkpoint: Checkpoint, collapse: str | None, data: Pa
 
 def uniform_weights(checkpoint: Checkpoint, data: Path | None) -> ModuleWeights:
     """Return equal weights, AdaMix's mean; empty if the checkpoint's own weights are equal."""
-    count = checkpoint.config.num_modules
+    count = checkpoint.num_modules
     return tuple(equal_weights(range(count), count)) if _has_learned_weights(checkpoint) else ()
 
 
@@ -63,7 +66,7 @@ def learned_weights(checkpoint: Checkpoint, data: Path | None) -> ModuleWeights:
 
 def greedy_soup_weights(checkpoint: Checkpoint, data: Path | None) -> ModuleWeights:
     """Return equal weights for the modules that improve the validation metric, and 0 for the others."""
-    examples, count = _validation_examples(checkpoint, data), checkpoint.config.num_modules
+    examples, count = _validation_examples(checkpoint, data), checkpoint.num_modules
     model, bar = replace(checkpoint).reference, tqdm(desc=f"choosing modules of {checkpoint.name}", unit="soup")
 
     def quality(chosen: list[int]) -> Quality:
@@ -85,7 +88,9 @@ MODULE_WEIGHTS: dict[str, Callable[[Checkpoint, Path | None], ModuleWeights]] = 
 
 def _has_learned_weights(checkpoint: Checkpoint) -> bool:
     """Return True if the modules of some mixture have different weights."""
-    return any(len(weight.unique()) > 1 for name, weight in checkpoint.tensors.items() if name.endswith(SCORES))
+    return any(
+        len(weight.unique()) > 1 for name, weight in checkpoint_tensors(checkpoint).items() if name.endswith(SCORES)
+    )
 
 
 def _validation_examples(checkpoint: Checkpoint, data: Path | None) -> list[Example]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adamix_export.commands.signals import StopSignals
+from adamix_train.command_parser import CommandParser
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Command:
 
     def parser(self, prog: str) -> ArgumentParser:
         """Return the parser of the arguments after `prog`."""
-        parser = ArgumentParser(
+        parser = CommandParser(
             prog=prog,
             usage=self.usage,
             description=self.description,

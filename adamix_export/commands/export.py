@@ -6,6 +6,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from adamix_export.commands.command import Command, Output, add_comparison_flags
+from adamix_export.commands.facts import add_fact_flags, read_facts, require_used
 from adamix_export.commands.signals import StopSignals
 from adamix_export.errors import ExportError
 from adamix_export.parity.bounds import Check
@@ -23,7 +24,10 @@ RENAMED_COLLAPSES = {"mean": "uniform", "weights": "learned"}
 def add_flags(parser: ArgumentParser) -> None:
     """Add the flags of an export."""
     parser.add_argument(
-        "checkpoints", nargs="+", metavar="CHECKPOINT … OUT", help="runs of adamix-train; then a new folder"
+        "checkpoints",
+        nargs="+",
+        metavar="CHECKPOINT … OUT",
+        help="runs of adamix-train, PEFT checkpoints or whole models; then a new folder",
     )
     parser.add_argument(
         "--shape", choices=SHAPES, help="default: merged for one checkpoint, bank for several or with --keep-modules"
@@ -38,6 +42,7 @@ def add_flags(parser: ArgumentParser) -> None:
         "server then tells how far they agree",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add_fact_flags(parser)
     _add_collapse_flags(parser)
     _add_precision_flags(parser)
     _add_parity_flags(parser)
@@ -47,7 +52,7 @@ def run(args: Namespace, stop: StopSignals) -> Output:
     """Export the checkpoints; show the stages on stderr."""
     if len(args.checkpoints) < 2:
         raise ExportError("give one checkpoint or more, and then the folder to write")
-    from adamix_export.checkpoint.checkpoint import open_checkpoint
+    from adamix_export.checkpoint.checkpoint import adapter_name, open_checkpoint
     from adamix_export.checkpoint.module_weights import choose_module_weights
     from adamix_export.pipeline.export import EXPORTS
 
@@ -61,9 +66,15 @@ def run(args: Namespace, stop: StopSignals) -> Output:
             bar.set_description(stage)
             bar.update()
 
-        opened = [open_checkpoint(argument, base=args.base) for argument in arguments]
+        facts = read_facts(args, [adapter_name(argument) for argument in arguments])
+        opened = [
+            open_checkpoint(argument, base=args.base, facts=facts[adapter_name(argument)]) for argument in arguments
+        ]
+        for one in opened:
+            require_used(facts[one.name], one.folder)
         checkpoints = [choose_module_weights(one, args.collapse, args.collapse_data) for one in opened]
-        reports = EXPORTS[shape](checkpoints, Path(out), _options(args), progress)
+        options = _options(args, approximate=any(one.rank for one in facts.values()))
+        reports = EXPORTS[shape](checkpoints, Path(out), options, progress)
     parity = {name: report.as_dict() for name, report in reports.items()}
     return Output(
         f"wrote {out} ({shape}, {args.precision})\n" + parity_table(reports),
@@ -129,8 +140,9 @@ def _collapse(text: str) -> str:
     return text
 
 
-def _options(args: Namespace) -> Options:
+def _options(args: Namespace, *, approximate: bool) -> Options:
     return Options(
+        approximate=approximate,
         check=Check(data=args.data, limit=args.parity_rows),
         tolerance=args.tolerance,
         max_metric_drop=args.max_metric_drop,

@@ -80,7 +80,7 @@ def card_data(manifest: Manifest, checkpoints: Sequence[Checkpoint]) -> ModelCar
             "onnxruntime",
             "adamix",
             "adapter",
-            *sorted({checkpoint.config.kind for checkpoint in checkpoints}),
+            *sorted({checkpoint.kind for checkpoint in checkpoints}),
         ],
         datasets=sorted({hub.path for hub in hubs}) or None,
         metrics=sorted({METRIC_TYPES.get(report.metric, report.metric) for report in reports.values()}) or None,
@@ -107,8 +107,10 @@ def base_name(checkpoint: Checkpoint) -> str:
 
 
 def _hub(checkpoint: Checkpoint) -> Hub | None:
-    """Return the Hub dataset that a checkpoint was trained on, or None if it was trained on files."""
-    return None if checkpoint.card.recipe["train_file"] else TASKS[checkpoint.card.task].hub
+    """Return the Hub dataset that a checkpoint was trained on; None if it was files, or nothing says what it was."""
+    if not checkpoint.card.data or checkpoint.card.recipe["train_file"]:
+        return None
+    return TASKS[checkpoint.card.task].hub
 
 
 def _license(base: Path) -> dict[str, str]:
@@ -146,8 +148,7 @@ def _body(folder: Path, manifest: Manifest, checkpoints: Sequence[Checkpoint]) -
     base = manifest.base
     sections = [
         f"# {_title(manifest, checkpoints)}",
-        f"{SHAPES[manifest.shape]} Made with [AdaMix](https://arxiv.org/abs/2205.12410): each adapter is the average "
-        "of a mixture of adapters that was trained in its place."
+        f"{SHAPES[manifest.shape]} {_origin(checkpoints)}"
         + (MEMBERS if len(_means(checkpoints)) < len(checkpoints) else ""),
         "## Base",
         f"{base['name']} ({base['model_type']}), frozen. sha256 of its weights: `{base['sha256']}`.",
@@ -175,13 +176,23 @@ def _body(folder: Path, manifest: Manifest, checkpoints: Sequence[Checkpoint]) -
     return "\n\n".join(sections) + "\n"
 
 
+def _origin(checkpoints: Sequence[Checkpoint]) -> str:
+    """Return how the adapters were made."""
+    if all(checkpoint.num_modules == 1 for checkpoint in checkpoints):
+        return "Exported with [AdaMix](https://arxiv.org/abs/2205.12410)."
+    return (
+        "Made with [AdaMix](https://arxiv.org/abs/2205.12410): an adapter of several modules is the average of a "
+        "mixture of adapters that was trained in its place."
+    )
+
+
 def _adapters(checkpoints: Sequence[Checkpoint]) -> str:
     header = ("adapter", "kind", "r", "modules averaged", "max. input", "labels")
     rows = [
         (
             checkpoint.name,
-            checkpoint.config.kind,
-            checkpoint.config.r,
+            checkpoint.kind,
+            checkpoint.r,
             _averaged(checkpoint),
             f"{checkpoint.card.max_length} tokens",
             ", ".join(checkpoint.card.labels) or "-",
@@ -202,7 +213,7 @@ def _metrics(checkpoints: Sequence[Checkpoint]) -> str:
 
 def _averaged(checkpoint: Checkpoint) -> str:
     """Return the number of averaged modules, and the total if some have weight 0."""
-    count = checkpoint.config.num_modules
+    count = checkpoint.num_modules
     used = sum(weight > 0 for weight in checkpoint.weights) or count
     return str(count) if used == count else f"{used} of {count}"
 

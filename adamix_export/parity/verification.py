@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from adamix_export.checkpoint.checkpoint import Checkpoint, adapter_name, open_checkpoint
+from adamix_export.checkpoint.facts import NONE, Facts
 from adamix_export.errors import ExportError, ParityError
 from adamix_export.parity.bounds import Bounds, Check
 from adamix_export.parity.emulation import runnable_on_cpu
@@ -76,7 +77,7 @@ def verify(
 
 def _open_for(bundle: Bundle, argument: str, base: str | None) -> Checkpoint:
     """Return a checkpoint under the name, and with the module weights, of its adapter in the bundle."""
-    checkpoint = open_checkpoint(argument, base=base)
+    checkpoint = open_checkpoint(argument, base=base, facts=_facts(bundle, argument))
     if "=" not in argument and len(bundle.adapters) == 1:
         checkpoint = replace(checkpoint, name=next(iter(bundle.adapters)))
     if checkpoint.name not in bundle.adapters:
@@ -90,6 +91,18 @@ def _open_for(bundle: Bundle, argument: str, base: str | None) -> Checkpoint:
     if checkpoint.labels != card.labels:
         raise ExportError(f"{checkpoint.folder} has other labels than the adapter {checkpoint.name} of {bundle.folder}")
     return replace(checkpoint, weights=tuple(card.shares))
+
+
+def _facts(bundle: Bundle, argument: str) -> Facts:
+    """Return what the bundle's adapter states, for a checkpoint of another tool that does not."""
+    name = next(iter(bundle.adapters)) if "=" not in argument and len(bundle.adapters) == 1 else adapter_name(argument)
+    if name not in bundle.adapters:
+        return NONE
+    card = bundle.adapters[name].card
+    if card.canary_tokens:
+        return Facts(max_length=card.max_length, prompt=card.prompt)
+    task = f"{'pair-' if card.pairs else ''}{'regression' if card.regression else 'classification'}"
+    return Facts(labels=tuple(card.labels), task=task, max_length=card.max_length)
 
 
 def _compare(checkpoints: Sequence[Checkpoint], bundle: Bundle, check: Check) -> dict[str, Parity]:

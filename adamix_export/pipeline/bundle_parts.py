@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from adamix_export.checkpoint.checkpoint import Checkpoint
-from adamix_export.errors import ExportError
+from adamix_export.checkpoint.collapse import AdapterTensors
+from adamix_export.checkpoint.heads import add_missing_heads
+from adamix_export.errors import BankError, ExportError
 from adamix_export.hub.model_card import base_name
 from adamix_export.hub.repository import write_gitattributes, write_tokenizer_config
 from adamix_export.tasks.table import ExportTask
 from adamix_export.tracing.bank import make_bank
-from adamix_export.tracing.merged import merge, weights_to
+from adamix_export.tracing.merged import weights_to
 from serve.bundle.adapter import WEIGHTS, AdapterCard, write_card
 from serve.bundle.checked_json import file_sha256
 from serve.bundle.manifest import (
@@ -57,6 +59,8 @@ class BundleBuild:
     """merged or bank."""
     checkpoints: Sequence[Checkpoint]
     folder: Path
+    adapters: dict[str, AdapterTensors] = field(default_factory=dict)
+    """Tensors of the adapters by name; `write_adapters` fills it in."""
 
     @property
     def graphs(self) -> list[Path]:
@@ -70,24 +74,39 @@ def write_adapters(build: BundleBuild) -> None:
     write_tokenizer_config(build.checkpoints, build.folder / TOKENIZER_CONFIG)
     write_gitattributes(build.folder)
     tokenizer_sha256 = file_sha256(build.folder / TOKENIZER)
+    canaries = {}
+    for checkpoint in build.checkpoints:
+        build.adapters[checkpoint.name] = _tensors(build.shape, checkpoint)
+        canaries[checkpoint.name] = build.task.canaries(checkpoint)
+        checkpoint.forget_reference()  # each is a whole base
+    if build.shape == "bank":
+        add_missing_heads(build.checkpoints, build.adapters)
     for checkpoint in build.checkpoints:
         folder = build.folder / ADAPTERS / checkpoint.name
-        write_adapter(build.task, checkpoint, folder, tokenizer_sha256=tokenizer_sha256)
-        checkpoint.forget_reference()
+        folder.mkdir(parents=True)
+        save_file(weights_to(build.adapters[checkpoint.name], torch.float32), folder / WEIGHTS)
+        write_card(folder, _card(checkpoint, folder, tokenizer_sha256, canaries[checkpoint.name]))
 
 
-def write_adapter(task: ExportTask, checkpoint: Checkpoint, folder: Path, *, tokenizer_sha256: str) -> None:
-    """Write a collapsed adapter with its card and canary results."""
-    folder.mkdir(parents=True)
-    save_file(weights_to(checkpoint.adapter, torch.float32), folder / WEIGHTS)
-    card = AdapterCard(
+def _tensors(shape: str, checkpoint: Checkpoint) -> AdapterTensors:
+    """Return an adapter's tensors; none for a merged one that has no form but its base's weights."""
+    try:
+        return checkpoint.adapter
+    except BankError:
+        if shape == "bank":
+            raise
+        return {}
+
+
+def _card(checkpoint: Checkpoint, folder: Path, tokenizer_sha256: str, canaries: dict[str, Any]) -> AdapterCard:
+    return AdapterCard(
         name=checkpoint.name,
         sha256=file_sha256(folder / WEIGHTS),
         base_sha256=checkpoint.card.base_sha256,
         tokenizer_sha256=tokenizer_sha256,
-        kind=checkpoint.config.kind,
-        r=checkpoint.config.r,
-        num_modules=checkpoint.config.num_modules,
+        kind=checkpoint.kind,
+        r=checkpoint.r,
+        num_modules=checkpoint.num_modules,
         labels=checkpoint.labels,
         max_length=checkpoint.card.max_length,
         pairs=checkpoint.pairs,
@@ -96,9 +115,8 @@ def write_adapter(task: ExportTask, checkpoint: Checkpoint, folder: Path, *, tok
         metrics=checkpoint.metrics,
         shares=list(checkpoint.weights),
         member_of=checkpoint.member_of,
-        **task.canaries(checkpoint),
+        **canaries,
     )
-    write_card(folder, card)
 
 
 def write_tokenizer(checkpoints: Sequence[Checkpoint], file: Path) -> None:
@@ -108,7 +126,7 @@ def write_tokenizer(checkpoints: Sequence[Checkpoint], file: Path) -> None:
     """
     definitions = set()
     for checkpoint in checkpoints:
-        tokenizer = Tokenizer.from_file(str(checkpoint.folder / TOKENIZER))
+        tokenizer = Tokenizer.from_str(checkpoint.tokenizer_json)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         if checkpoint.tokenizer.truncation_side != RIGHT and not checkpoint.objective.is_generative:
@@ -123,12 +141,12 @@ def write_tokenizer(checkpoints: Sequence[Checkpoint], file: Path) -> None:
 def write_model(build: BundleBuild) -> None:
     """Write the graph and the base's configurations."""
     first = build.checkpoints[0]
-    model = first.base_model()
     stacks = None
     if build.shape == "bank":
-        stacks = make_bank(model, [checkpoint.adapter for checkpoint in build.checkpoints])
+        model = first.base_model()
+        stacks = make_bank(model, build.adapters.values())
     else:
-        merge(model, first.adapter)
+        model = first.merged()
     build.task.write_graph(model, first.tokenizer, stacks, build.folder / MODEL)
     config = json.dumps(model.config.to_diff_dict(), indent=2, sort_keys=True)
     (build.folder / CONFIG).write_text(config + "\n")

@@ -48,7 +48,8 @@ class Setting:
 
     def canary_tolerance(self, difference: float) -> float:
         """Return the canaries' tolerance for the largest difference of a comparison; 0 is the engine's default."""
-        return 0.0 if self.rewrite is None else max(self.min_canary_tolerance, CANARY_MARGIN * difference)
+        exact = self.rewrite is None and difference <= self.bounds.tolerance
+        return 0.0 if exact else max(self.min_canary_tolerance, CANARY_MARGIN * difference)
 
 
 def precision_setting(precision: str, objective_name: str) -> Setting:

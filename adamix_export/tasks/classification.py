@@ -16,7 +16,7 @@ from adamix_export.parity.examples import parity_examples
 from adamix_export.parity.probes import probe_rows, require_equal
 from adamix_export.parity.report import Parity
 from adamix_export.tracing import encoder
-from adamix_export.tracing.bank import Stacks
+from adamix_export.tracing.stacks import Stacks
 from adamix_train.data.examples import Example
 from adamix_train.metrics.table import METRICS
 from serve.bundle.reader import Bundle

@@ -9,7 +9,7 @@ from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.parity.examples import files_exist
 from adamix_export.tasks.reference_logits import CAUSAL, Logits, ModelLayout
 from adamix_export.tracing import decoder, encoder_decoder
-from adamix_export.tracing.bank import Stacks
+from adamix_export.tracing.stacks import Stacks
 from adamix_train.data.encoding import Encoding
 from adamix_train.data.splits import read_all, task_of
 from adamix_train.evaluation.generate import make_prompts

@@ -13,7 +13,7 @@ from adamix_export.parity.bounds import Check
 from adamix_export.parity.report import Parity
 from adamix_export.tasks import classification, generation, generation_parity
 from adamix_export.tasks.reference_logits import CAUSAL, SEQ2SEQ
-from adamix_export.tracing.bank import Stacks
+from adamix_export.tracing.stacks import Stacks
 from serve.bundle.reader import Bundle
 
 

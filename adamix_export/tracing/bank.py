@@ -1,7 +1,6 @@
 """The base model with adapters as inputs: stacked weights, and the slot of each sequence's adapter."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -10,39 +9,14 @@ from transformers import PreTrainedModel
 
 from adamix_export.checkpoint.collapse import HEAD, AdapterTensors
 from adamix_export.errors import ExportError
+from adamix_export.tracing.affine import AFFINE, INPUT, BankAffine, BankInput
 from adamix_export.tracing.merged import by_site, replace_module
-from adamix_export.tracing.torch_export import Shapes
-from adamix_train.mixture.adapters import Adapter, make_adapter
+from adamix_export.tracing.stacks import Stacks
+from adamix_train.mixture.adapters import make_adapter
 from adamix_train.mixture.layers import features
 from adamix_train.mixture.projection import Projection
 from adamix_train.mixture.shape import AdapterShape
-from serve.bundle.graph_io import ADAPTER_IDS, BANK, BATCH, LABELS, SLOTS
-
-
-@dataclass
-class Stacks:
-    """The inputs that the bank's layers read while they are traced; set by the traced module before each forward."""
-
-    adapter_ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    """(batch,)"""
-    values: dict[str, Tensor] = field(default_factory=dict)
-    """Stacked weights (slots, in, out) and biases (slots, out), by name."""
-    shapes: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
-    """Shapes of all stacks that the model reads; a symbol stands for a width that depends on the adapters."""
-
-    def inputs(self, belongs: Callable[[str], bool] = lambda name: True) -> Shapes:
-        """Return the shapes, by name, of the bank's inputs; `belongs` selects among the stacks."""
-        shapes: Shapes = {ADAPTER_IDS: (BATCH,)}
-        return shapes | {BANK + name: shape for name, shape in self.shapes.items() if belongs(name)}
-
-    def read(self, tensors: Mapping[str, Tensor]) -> None:
-        """Set the bank's inputs from all inputs of a graph."""
-        self.adapter_ids = tensors[ADAPTER_IDS]
-        self.values = {name.removeprefix(BANK): value for name, value in tensors.items() if name.startswith(BANK)}
-
-    def gather(self, name: str) -> Tensor:
-        """Return each sequence's weight (batch, in, out) or bias (batch, out)."""
-        return self.values[name].index_select(0, self.adapter_ids)
+from serve.bundle.graph_io import LABELS, SLOTS
 
 
 class BankLinear(nn.Module):
@@ -80,15 +54,15 @@ class BankNorm(nn.Module):
 
 
 class AdaptedLayer(nn.Module):
-    """A layer of the base with one adapter of each kind in the bank; only that of a sequence's own kind is not zero."""
+    """A layer of the base with one adapter of each kind in the bank; those that a sequence's adapter lacks are zero."""
 
-    def __init__(self, base: nn.Module, adapters: list[Adapter]) -> None:
+    def __init__(self, base: nn.Module, adapters: list[nn.Module], before: nn.Module) -> None:
         super().__init__()
-        self.base, self.adapters = base, nn.ModuleList(adapters)
+        self.base, self.adapters, self.before = base, nn.ModuleList(adapters), before
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer and its adapters to x (batch, sequence, in)."""
-        y = self.base(x)
+        y = self.base(self.before(x))
         for adapter in self.adapters:
             y = adapter(x, y)
         return y
@@ -107,7 +81,9 @@ def make_bank(model: PreTrainedModel, adapters: Iterable[AdapterTensors]) -> Sta
         layer = model.get_submodule(module)
         kinds = [kind for other, kind in sites if other == module]
         try:
-            made = _bank_head(layer, module, stacks) if HEAD in kinds else _adapted(layer, module, kinds, stacks)
+            made = _bank_head(layer, module, stacks) if HEAD in kinds else layer
+            if kinds != [HEAD]:  # one adapter may replace a layer that another one adapts
+                made = _adapted(made, module, kinds, features(layer), stacks)
         except TypeError as error:
             raise ExportError(f"{module}: {error}") from error
         replace_module(model, module, made)
@@ -123,10 +99,18 @@ def _bank_head(layer: nn.Module, module: str, stacks: Stacks) -> BankLinear | Ba
     return _bank_linear(stacks, f"{module}.{HEAD}", *features(layer), bias=layer.bias is not None)
 
 
-def _adapted(layer: nn.Module, module: str, kinds: list[str], stacks: Stacks) -> AdaptedLayer:
-    in_features, out_features = features(layer)
+def _adapted(layer: nn.Module, module: str, kinds: list[str], widths: tuple[int, int], stacks: Stacks) -> AdaptedLayer:
+    in_features, out_features = widths
     shape = AdapterShape(in_features=in_features, out_features=out_features, r=1, lora_alpha=1)
-    return AdaptedLayer(layer, [make_adapter(kind, shape, _projection(stacks, module, kind)) for kind in kinds])
+    adapters: list[nn.Module] = [
+        make_adapter(kind, shape, _projection(stacks, module, kind))
+        for kind in kinds
+        if kind not in (HEAD, AFFINE, INPUT)
+    ]
+    if AFFINE in kinds:  # of the output with everything that was added to it
+        adapters.append(BankAffine(stacks, module, out_features))
+    before = BankInput(stacks, module, in_features) if INPUT in kinds else nn.Identity()
+    return AdaptedLayer(layer, adapters, before)
 
 
 def _projection(stacks: Stacks, module: str, kind: str) -> Projection:

@@ -16,18 +16,22 @@ from adamix_export.tracing.bank import AdaptedLayer
 def positions_by_row(model: nn.Module) -> Iterator[None]:
     """Make each sequence project the relative positions with its own adapter.
 
-    transformers projects them once for the whole batch. Only layers that share these projections with tokens change.
+    transformers projects them once for the whole batch. Only layers whose projection of positions is adapted change.
     """
     with ExitStack() as stack:
         for module in model.modules():
-            if isinstance(module, DisentangledSelfAttention) and _is_shared(module):
+            if isinstance(module, DisentangledSelfAttention) and _adapts_positions(module):
                 stack.enter_context(mock.patch.object(module, "disentangled_attention_bias", _Bias(module)))
         yield
 
 
-def _is_shared(attention: Any) -> bool:
-    projections = (attention.query_proj, attention.key_proj)
-    return attention.share_att_key and any(isinstance(projection, AdaptedLayer) for projection in projections)
+def _adapts_positions(attention: Any) -> bool:
+    return any(isinstance(getattr(attention, name, None), AdaptedLayer) for name in _projections(attention))
+
+
+def _projections(attention: Any) -> tuple[str, str]:
+    """Return the names of what projects positions to queries and to keys: shared with tokens, or of their own."""
+    return ("query_proj", "key_proj") if attention.share_att_key else ("pos_query_proj", "pos_key_proj")
 
 
 class _Bias:
@@ -41,6 +45,7 @@ class _Bias:
     ) -> Tensor:
         """Return the bias (batch x heads, sequence, sequence) of queries and keys (batch x heads, sequence, width)."""
         attention, heads = self.attention, self.attention.num_attention_heads
+        to_query, to_key = _projections(attention)
         if relative is None:
             relative = build_relative_position(
                 query, key, bucket_size=attention.position_buckets, max_position=attention.max_relative_positions
@@ -51,10 +56,10 @@ class _Bias:
         scale = (query.shape[-1] * scale_factor) ** 0.5
         bias = torch.zeros((), dtype=query.dtype)
         if "c2p" in attention.pos_att_type:
-            projected = attention.transpose_for_scores(attention.key_proj(positions), heads)
+            projected = attention.transpose_for_scores(getattr(attention, to_key)(positions), heads)
             bias = bias + _gather(query, projected, index + span, 2 * span) / scale
         if "p2c" in attention.pos_att_type:
-            projected = attention.transpose_for_scores(attention.query_proj(positions), heads)
+            projected = attention.transpose_for_scores(getattr(attention, to_query)(positions), heads)
             bias = bias + _gather(key, projected, span - index, 2 * span).transpose(1, 2) / scale
         return bias
 

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from adamix_export.errors import ExportError
 from adamix_export.passes.fuse_projections import fuse_projections
-from adamix_export.tracing.bank import Stacks
 from adamix_export.tracing.cached_attention import Cache, caching, head_width
 from adamix_export.tracing.norm import fuse_norms
+from adamix_export.tracing.stacks import Stacks
 from adamix_export.tracing.torch_export import Shapes, write_onnx
 from serve.bundle.graph_io import (
     ATTENTION_MASK,

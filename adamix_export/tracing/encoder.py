@@ -8,8 +8,8 @@ from transformers import PreTrainedModel
 from adamix_export.passes.first_token import narrow_to_first_token
 from adamix_export.passes.fuse_qkv_attention import fuse_qkv_attention
 from adamix_export.tracing.attention import register
-from adamix_export.tracing.bank import Stacks
 from adamix_export.tracing.deberta_attention import positions_by_row
+from adamix_export.tracing.stacks import Stacks
 from adamix_export.tracing.torch_export import Shapes, write_onnx
 from serve.bundle.graph_io import BANK, BATCH, LOGITS, SEQUENCE
 

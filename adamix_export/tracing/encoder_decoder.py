@@ -18,11 +18,11 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from adamix_export.errors import ExportError
 from adamix_export.tracing.attention import register
-from adamix_export.tracing.bank import Stacks
 from adamix_export.tracing.cached_attention import Cache, caching
 from adamix_export.tracing.decoder import Decoder, States, state_names, write_steps
 from adamix_export.tracing.merged import replace_module
 from adamix_export.tracing.norm import fuse_norms
+from adamix_export.tracing.stacks import Stacks
 from adamix_export.tracing.torch_export import Shapes, write_onnx
 from serve.bundle.graph_io import (
     ATTENTION_MASK,

@@ -10,8 +10,10 @@ FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
 """Files downloaded from a Hub repository: safetensors only, never a pickle, and the model card for its licence."""
 
 
-def base_folder(name: str) -> Path:
+def base_folder(name: str, *, revision: str | None = None) -> Path:
     """Return the folder of a base model: `name` itself, or the snapshot of a Hub id, downloaded unless cached.
+
+    A download is announced with a warning. `revision` is a branch, tag or commit of the Hub's repository.
 
     Raises:
         BaseError: `name` is neither a model folder nor available from the Hub.
@@ -23,11 +25,12 @@ def base_folder(name: str) -> Path:
         return folder
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise BaseError(f"there is no base model folder {name}; give a folder or a Hub id such as org/model")
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
 
-    logger.info("looking up base model %s on the Hub", name)
     try:
-        return Path(snapshot_download(name, allow_patterns=FILES))
+        if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+            logger.warning("base model %s is not on this machine: looking it up on the Hub to download it", name)
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
     except Exception as error:
         raise BaseError(
             f"base model {name} is neither a folder nor available from the Hub: {first_line(error)}"

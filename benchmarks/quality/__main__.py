@@ -12,10 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.quality.comparison import goals_of
 from benchmarks.quality.findings import findings_of
 from benchmarks.quality.grid import Grid, explore
 from benchmarks.quality.plot import draw_spread
-from benchmarks.quality.protocol import STAGES, carry_out, goals_of, read_results, rows_of, write_results
+from benchmarks.quality.protocol import STAGES, carry_out
+from benchmarks.quality.report import write_report
+from benchmarks.quality.results import read_results, rows_of, write_results
 from benchmarks.quality.runs import Budget, Workshop
 from benchmarks.quality.tasks import SUBJECTS
 from benchmarks.support.data import base_models
@@ -62,6 +65,7 @@ def measure_protocol(args: argparse.Namespace) -> Findings:
                 results = write_results([*results, *cell], args.results)
         except OutOfTimeError as error:
             absent = [Absent(peer="the rest", reason=f"{error}; repeat the command, which goes on")]
+    write_report(results, args.results)
     goals = goals_of(results)
     worst = next((str(goal) for goal in goals if not goal.met), "every goal is met")
     return Findings(goals=goals, rows=rows_of(results), versions=versions_of(PACKAGES), worst=worst, absent=absent)
@@ -127,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="carry out protocol.md; of the other options it takes --runs, --jobs, --minutes and --json",
     )
-    parser.add_argument("--report", action="store_true", help="say what the kept results of the protocol say")
+    parser.add_argument("--report", action="store_true", help="draw the page and the picture of the kept results anew")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file with the protocol's results")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the spread over seeds")
     parser.add_argument("--json", metavar="FILE|-", help="write one JSON object; with - to stdout, the table to stderr")

@@ -72,14 +72,15 @@ class Registry:
             )
         return sorted(found, key=lambda one: (len(one.card.name), one.card.name))
 
-    def load(self, folder: Path, *, replace: bool = False) -> AdapterCard:
+    def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> AdapterCard:
         """Read the adapter in `folder`, check its canary rows, and serve it.
 
         With `replace` it takes the place of an adapter with the same name, if their labels and inputs are the same. On
         an error the adapters that were served stay as they are.
 
         Raises:
-            BundleError: The adapter is damaged, does not fit, fails its canary rows, or its name is taken.
+            BundleError: The adapter is damaged, does not fit, fails its canary rows, is not called `name` where that is
+                given, or its name is taken.
         """
         if self.bank is None:
             raise BundleError(
@@ -87,6 +88,8 @@ class Registry:
             )
         adapter = read_adapter(folder)
         card = adapter.card
+        if name is not None and card.name != name:
+            raise BundleError(f"the adapter in {folder} is called {card.name}, not {name}: load it by its own name")
         check_base(adapter, self.bundle.manifest)
         with self.lock:
             before = self.adapters.get(card.name)

@@ -41,7 +41,7 @@ class AdapterCard:
     tokenizer_sha256: str
     """sha256 of the `tokenizer.json` that it was exported with; it takes the tokens of no other."""
     kind: str
-    """Kind of adapter: lora, houlsby or pfeiffer; none for the base model."""
+    """Kind of adapter: lora, houlsby, pfeiffer, PEFT's name of a method, full for a whole model, none for the base."""
     r: int
     """Rank or bottleneck width."""
     num_modules: int

@@ -88,6 +88,28 @@ def with_adapters(bundle: Bundle, folders: Sequence[Path]) -> Bundle:
     return replace(bundle, adapters=adapters)
 
 
+def with_adapters_of_each(bundles: Sequence[Bundle], folders: Sequence[Path]) -> list[Bundle]:
+    """Return bundles with standalone adapters added, each to the bundle of its base.
+
+    Raises:
+        BundleError: An adapter fits none of them, or as `with_adapters`.
+    """
+    if len(bundles) == 1:
+        return [with_adapters(bundles[0], folders)]
+    added: dict[int, list[Path]] = {}
+    for folder in folders:
+        base = read_adapter(folder).card.base_sha256
+        places = [
+            place
+            for place, bundle in enumerate(bundles)
+            if bundle.manifest.base["sha256"] == base and bundle.manifest.shape == "bank"
+        ]
+        if not places:
+            raise BundleError(f"adapter {folder} was trained on a base that none of the banks has: export its own")
+        added.setdefault(places[0], []).append(folder)
+    return [with_adapters(bundle, added.get(place, [])) for place, bundle in enumerate(bundles)]
+
+
 def check_base(adapter: Adapter, manifest: Manifest) -> None:
     """Raise a BundleError if `adapter` was trained on another base than the bundle's, or with another tokenizer."""
     if adapter.card.base_sha256 != manifest.base["sha256"]:

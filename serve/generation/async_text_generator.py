@@ -111,6 +111,10 @@ class AsyncTextGenerator(AsyncEngine):
             for card, is_base in known
         ]
 
+    def serves(self, name: str) -> bool:
+        """Return whether there is an adapter of this name, or the base model has it and requests can select that."""
+        return super().serves(name) or (name == BASE and self.generator.base is not None)
+
     def stats(self) -> EngineStats:
         """Return the counts of this moment."""
         return self.model.stats(

@@ -1,23 +1,44 @@
 """The application: one engine behind the protocols that it is capable of."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from serve.engine import Capability, Engine
-from serve.http import health
+from serve.http import adapters, health, rerank, sagemaker
 from serve.http.error_responses import ErrorResponder
-from serve.http.middleware import PayloadLimitMiddleware, RequestMetricsMiddleware, ShutdownMiddleware
+from serve.http.headers import EXPOSED_HEADERS
+from serve.http.middleware import (
+    PayloadLimitMiddleware,
+    PlainRequestMiddleware,
+    RequestMetricsMiddleware,
+    ShutdownMiddleware,
+)
+from serve.http.oip import infer, messages, repository
 from serve.http.openai import chat, completions, models, protocol
 from serve.http.openapi import complete_document
 from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
+from serve.http.vllm import classify
 from serve.telemetry.prometheus import Metrics
 
 PROTOCOLS: dict[str, HttpProtocol] = {
-    "health": HttpProtocol(routers=(health.router,), error_body=predict.error_body),
-    "tei": HttpProtocol(routers=(predict.router,), error_body=predict.error_body, capability=Capability.CLASSIFY),
+    "health": HttpProtocol(routers=(health.router, adapters.router, sagemaker.router), error_body=predict.error_body),
+    "tei": HttpProtocol(
+        routers=(predict.router, rerank.router), error_body=predict.error_body, capability=Capability.CLASSIFY
+    ),
+    "vllm": HttpProtocol(
+        routers=(classify.router,), error_body=predict.error_body, prefix="/classify", capability=Capability.CLASSIFY
+    ),
+    "oip": HttpProtocol(
+        routers=(repository.router, infer.router),
+        error_body=messages.error_body,
+        prefix="/v2",
+        capability=Capability.CLASSIFY,
+    ),
     "models": HttpProtocol(routers=(models.router,), error_body=protocol.error_body, prefix="/v1"),
     "openai": HttpProtocol(
         routers=(completions.router, chat.router),
@@ -34,6 +55,8 @@ def make_app(
     *,
     max_client_batch_size: int = 64,
     payload_limit: int = 2_000_000,
+    adapter_dir: Path | None = None,
+    cors_origins: Sequence[str] = (),
     protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
@@ -42,6 +65,8 @@ def make_app(
         engine: The engine; protocols that it is not capable of are left out.
         max_client_batch_size: Most texts in one request.
         payload_limit: Most bytes of a request's body.
+        cors_origins: Origins whose pages may call it from a browser; `*` is any.
+        adapter_dir: Folder below which clients may load adapters; None lets them load none.
         protocols: Protocols to offer, by name.
     """
 
@@ -53,9 +78,14 @@ def make_app(
         finally:
             await engine.drain()
 
-    app = FastAPI(title="AdaMix", description="Many adapters on one base, in one batch.", lifespan=lifespan)
+    app = FastAPI(
+        title="AdaMix",
+        description="Many adapters on one base, in one batch.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
     app.state.engine, app.state.metrics = engine, Metrics(engine)
-    app.state.max_client_batch_size = max_client_batch_size
+    app.state.max_client_batch_size, app.state.adapter_dir = max_client_batch_size, adapter_dir
     for one in protocols.values():
         if one.capability is None or one.capability in engine.capabilities:
             for router in one.routers:
@@ -63,7 +93,21 @@ def make_app(
     complete_document(app)
     errors = ErrorResponder(protocols.values())
     errors.install(app)
+    _add_middleware(app, errors, payload_limit=payload_limit, cors_origins=cors_origins)
+    return app
+
+
+def _add_middleware(app: FastAPI, errors: ErrorResponder, *, payload_limit: int, cors_origins: Sequence[str]) -> None:
+    """Add the middleware, the innermost first."""
     app.add_middleware(PayloadLimitMiddleware, limit=payload_limit, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors)
     app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
-    return app
+    app.add_middleware(PlainRequestMiddleware, errors=errors)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=list(EXPOSED_HEADERS),
+        )

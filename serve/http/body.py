@@ -1,6 +1,7 @@
 """JSON bodies whose validation stops at the first error, so that refusing one costs the same however wrong it is."""
 
-from typing import Annotated, Any
+from codecs import BOM_UTF8
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, FailFast, model_validator
 
@@ -19,6 +20,15 @@ class Body(BaseModel):
     """A JSON object in which unknown fields are an error."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Self:
+        """Return the object that a body has; a byte order mark before it is skipped, as RFC 8259 allows.
+
+        Raises:
+            ValidationError: The body is not JSON, or another object.
+        """
+        return cls.model_validate_json(body.removeprefix(BOM_UTF8))
 
     @model_validator(mode="before")
     @classmethod

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 INVALID = ErrorKind(422, "validation", "invalid_request_error")
 NOT_JSON = ErrorKind(400, "validation", "invalid_request_error")
 PAYLOAD_TOO_LARGE = ErrorKind(413, "payload_too_large", "invalid_request_error", "payload_too_large")
+UNSUPPORTED_ENCODING = ErrorKind(415, "unsupported_encoding", "invalid_request_error", "unsupported_encoding")
 INTERNAL = ErrorKind(500, "internal", "server_error", "internal")
 KINDS: dict[type[Exception], ErrorKind] = {
     InputError: INVALID,
@@ -92,7 +93,9 @@ class ErrorResponder:
     async def _http_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         kind = ErrorKind(error.status_code, "http", "invalid_request_error")
-        return self.response(request.url.path, str(error.detail), kind)
+        response = self.response(request.url.path, str(error.detail), kind)
+        response.headers.update(error.headers or {})  # such as Allow, of a method that is not allowed
+        return response
 
     async def _bug(self, request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)

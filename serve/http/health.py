@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from serve.engine import Engine, ModelInfo
+from serve.engine import BundleEngine, Engine, ModelInfo
 from serve.errors import DeviceLost, ShuttingDown
 
 router = APIRouter()
@@ -25,8 +25,23 @@ async def health(request: Request) -> dict[str, str]:
 
 @router.get("/info")
 async def info(request: Request) -> dict[str, Any]:
-    """Describe the bundle, its adapters and, apart from these, the members that adapters are the means of."""
+    """Describe the bundle, its adapters and, apart from these, the members that adapters are the means of.
+
+    Of a server with several bundles it describes each, in `bundles`.
+    """
     engine: Engine = request.app.state.engine
+    parts = [_bundle(part) for part in engine.parts()]
+    return parts[0] if len(parts) == 1 else {"bundles": parts}
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Return the counters in Prometheus' text format."""
+    content, media_type = request.app.state.metrics.exposition()
+    return Response(content, media_type=media_type)
+
+
+def _bundle(engine: BundleEngine) -> dict[str, Any]:
     facts, models = engine.info(), [model for model in engine.models() if not model.is_base]
     return {
         "task": facts.task,
@@ -44,13 +59,6 @@ async def info(request: Request) -> dict[str, Any]:
             model.name: {"member_of": model.member_of, **_described(model)} for model in models if model.member_of
         },
     }
-
-
-@router.get("/metrics")
-async def metrics(request: Request) -> Response:
-    """Return the counters in Prometheus' text format."""
-    content, media_type = request.app.state.metrics.exposition()
-    return Response(content, media_type=media_type)
 
 
 def _described(model: ModelInfo) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""ASGI middleware: refuse large bodies, answer requests that shutdown cancels, count and time requests."""
+"""ASGI middleware: make requests plain, bound their bodies, answer those that shutdown cancels, count and time them."""
 
 import asyncio
 import time
@@ -7,8 +7,31 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.errors import ShuttingDown
-from serve.http.error_responses import PAYLOAD_TOO_LARGE, ErrorResponder, kind_of
+from serve.http.error_responses import PAYLOAD_TOO_LARGE, UNSUPPORTED_ENCODING, ErrorResponder, kind_of
 from serve.telemetry.prometheus import Metrics
+
+
+class PlainRequestMiddleware:
+    """Treat HEAD as GET and a slash at the end of a path as none, and return 415 for a compressed body.
+
+    The path that a proxy has the server under is taken away, so that paths are those of the routes.
+    """
+
+    def __init__(self, app: ASGIApp, errors: ErrorResponder) -> None:
+        self.app, self.errors = app, errors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; the server leaves out the body of a response to HEAD."""
+        if scope["type"] == "http":
+            encoding = dict(scope["headers"]).get(b"content-encoding", b"identity").decode("latin-1")
+            if encoding.lower() != "identity":
+                text = f"the body has the encoding {encoding}: send it without"
+                await self.errors.response(scope["path"], text, UNSUPPORTED_ENCODING)(scope, receive, send)
+                return
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+            scope = {**scope, "method": method, "path": path or "/"}
+        await self.app(scope, receive, send)
 
 
 class PayloadLimitMiddleware:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serve.engine import BatchFinished, Capability, Engine, Event, SequenceFinished
+from serve.generated_text import FinishReason
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -72,7 +73,8 @@ class Metrics:
             self.rows.labels(adapter).inc()
 
     def _record_sequence(self, event: SequenceFinished) -> None:
-        self.rows.labels(event.adapter).inc()
+        if event.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
+            self.rows.labels(event.adapter).inc()
         self.ended.labels(event.finish_reason).inc()
         self.tokens.labels("read").inc(event.prompt_tokens)
         self.tokens.labels("written").inc(event.generated_tokens)
@@ -83,11 +85,13 @@ class Metrics:
 
     def _add_gauges(self) -> None:
         """Add gauges of the device, and one for each known field of the stats, which is read at every scrape."""
-        facts, stats = self.engine.info(), self.engine.stats()
-        device = facts.device
-        provider = Gauge("adamix_provider", "Provider and device that run the graph", LABELS, registry=self.registry)
-        provider.labels(facts.provider, "cpu" if device is None else device.name).set(1)
-        if device is not None:
+        stats = self.engine.stats()
+        provider = Gauge("adamix_provider", "Provider and device that run a graph", LABELS, registry=self.registry)
+        devices = set()
+        for facts in (part.info() for part in self.engine.parts()):
+            provider.labels(facts.provider, "cpu" if facts.device is None else facts.device.name).set(1)
+            devices |= {facts.device} if facts.device else set()
+        for device in devices:
             memory = Gauge("adamix_device_memory_bytes", "All memory of the device", registry=self.registry)
             memory.set(device.memory_bytes)
         for name, (field, text) in GAUGES.items():

@@ -44,3 +44,9 @@ def test_graphs_are_kept_in_the_cache_folder_unless_none_are(tmp_path: Path, mon
     monkeypatch.setenv("ADAMIX_CACHE", str(tmp_path))
     assert load_options(parse_args(["bundle"]))["cache"] == tmp_path / "graphs"
     assert load_options(parse_args(["bundle", "--no-cache", "--cache", "graphs"]))["cache"] is None
+
+
+def test_flags_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_args(["bundle", "--provide", "cpu"])
+    assert "--provide" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from serve.engine import GenerationEngine
 from serve.errors import ServeError
 from serve.generated_text import GenerationResult, StreamEvent, StreamStart, TextDelta
 from serve.http.error_responses import in_client_words, kind_of
+from serve.http.headers import adapter_headers
 from serve.http.openai.protocol import StreamOptions, Usage, error_body
 from serve.http.sse import CLIENT_CLOSED_REQUEST, DONE, event, unless_disconnected
 from serve.requests import GenerationRequest
@@ -41,7 +42,7 @@ async def complete(request: Request, asked: GenerationRequest, form: MessageForm
     results = await unless_disconnected(request, engine.generate(asked))
     if results is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return JSONResponse(form.whole(results), headers=_adapter_headers(results[0]))
+    return JSONResponse(form.whole(results), headers=adapter_headers(results[:1]))
 
 
 async def stream(request: Request, asked: GenerationRequest, form: MessageForm, options: StreamOptions) -> Response:
@@ -56,7 +57,7 @@ async def stream(request: Request, asked: GenerationRequest, form: MessageForm, 
     assert isinstance(start, StreamStart)
     written = StreamWriter(form, start, options, request.state.field_names)
     return StreamingResponse(
-        written.server_sent(first, events), media_type="text/event-stream", headers=_adapter_headers(start)
+        written.server_sent(first, events), media_type="text/event-stream", headers=adapter_headers([start])
     )
 
 
@@ -107,7 +108,3 @@ class StreamWriter:
 
     def _usage(self) -> Usage:
         return Usage.counted(self.start.prompt_tokens, sum(self.generated.values()))
-
-
-def _adapter_headers(answer: GenerationResult | StreamStart) -> dict[str, str]:
-    return {"X-Adapter": answer.adapter, "X-Adapter-Sha256": answer.sha256}

@@ -33,7 +33,7 @@ async def chat_completions(request: Request) -> Response:
     The base reads a chat through its chat template. An adapter reads the one message of the user in the prompt that it
     was trained on, which `/v1/models` tells. The headers are those of `/v1/completions`.
     """
-    body = ChatRequest.model_validate_json(await request.body())
+    body = ChatRequest.from_json(await request.body())
     request.state.field_names = body.field_names()
     state = request.app.state
     tools = tool_use(state.engine, body.model, body.tools, body.tool_choice, parallel=body.parallel_tool_calls)

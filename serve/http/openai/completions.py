@@ -16,7 +16,7 @@ async def completions(request: Request) -> Response:
     The headers `X-Adapter` and `X-Adapter-Sha256` name the adapter that generated. A client that disconnects cancels
     its sequences.
     """
-    body = CompletionRequest.model_validate_json(await request.body())
+    body = CompletionRequest.from_json(await request.body())
     request.state.field_names = body.field_names()
     asked = body.generation_request(request.app.state.max_client_batch_size)
     form = CompletionForm(body)

@@ -1,6 +1,7 @@
 """GET /v1/models: the adapters, and the base model where requests can select it; a member's parent is its adapter."""
 
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -50,8 +51,7 @@ class Models(BaseModel):
 async def models(request: Request) -> Models:
     """List the adapters, and the base model where requests can select it."""
     engine: Engine = request.app.state.engine
-    base = engine.info().base["name"]
-    return Models(data=[_model(one, base) for one in engine.models()])
+    return Models(data=list(_models(engine)))
 
 
 @router.get("/v1/models/{name:path}")
@@ -59,10 +59,17 @@ async def model(request: Request, name: str) -> Model:
     """Return one of them."""
     request.state.field_names = {"adapter": "model"}
     engine: Engine = request.app.state.engine
-    found = next((one for one in engine.models() if one.name == name), None)
+    found = next((one for one in _models(engine) if one.id == name), None)
     if found is None:
         raise UnknownAdapter(f"there is no model {shortened(name, MAX_NAME)!r} here; /v1/models lists those there are")
-    return _model(found, engine.info().base["name"])
+    return found
+
+
+def _models(engine: Engine) -> Iterator[Model]:
+    """Yield the models, each with the name of its base."""
+    bases = {model.name: part.info().base["name"] for part in engine.parts() for model in part.models()}
+    for one in engine.models():
+        yield _model(one, bases[one.name])
 
 
 def _model(one: ModelInfo, base: str) -> Model:

@@ -1,7 +1,7 @@
 """POST /predict, compatible with text-embeddings-inference, plus an adapter for every text."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.engine import ClassificationEngine
 from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
+from serve.http.headers import adapter_headers
 from serve.http.openapi import request_body
 from serve.http.protocol import ErrorKind
 from serve.prediction import Prediction
@@ -33,7 +34,15 @@ class PredictRequest(Body):
     adapter: Annotated[
         str | Strings | None, Field(description="adapter of all texts, or of each; optional if there is only one")
     ] = None
-    truncate: Annotated[bool, Field(description="cut texts that are too long instead of refusing them")] = False
+    truncate: Annotated[
+        bool | None, Field(description="cut texts that are too long instead of refusing them; null is false")
+    ] = False
+    truncation_direction: Annotated[
+        Literal["Right", "right"] | None,
+        Field(
+            description="texts lose their end, or their beginning where the base's tokenizer says so; Left is refused"
+        ),
+    ] = None
     windows: Annotated[
         bool, Field(description="split long texts into overlapping windows, and average the windows' scores")
     ] = False
@@ -41,6 +50,9 @@ class PredictRequest(Body):
         int | None, Field(description="tokens that neighbouring windows share; a quarter of a window by default")
     ] = None
     raw_scores: Annotated[bool, Field(description="return logits instead of probabilities")] = False
+    return_adapter: Annotated[
+        bool, Field(description="return with each label the adapter's name and the sha256 of its weights")
+    ] = False
     members: Annotated[
         bool,
         Field(
@@ -59,6 +71,8 @@ class Score(BaseModel):
         float | None,
         Field(description="standard deviation of the probability (or value) over the members; only if asked for"),
     ] = None
+    adapter: Annotated[str | None, Field(description="only if asked for, as the next")] = None
+    sha256: str | None = None
 
 
 @router.post("/predict", response_model=list[Score] | list[list[Score]], openapi_extra=request_body(PredictRequest))
@@ -66,9 +80,9 @@ async def predict(request: Request) -> Response:
     """Classify texts, or pairs of texts.
 
     One text or pair returns a list of labels, most probable first; a batch returns a list of such lists. The headers
-    `X-Adapter` and `X-Adapter-Sha256` name the adapter of each text.
+    `X-Adapter` and `X-Adapter-Sha256` name the adapters, each once, unless they are more than 16.
     """
-    body = PredictRequest.model_validate_json(await request.body())
+    body = PredictRequest.from_json(await request.body())
     limit = request.app.state.max_client_batch_size
     texts = _texts(body.inputs, limit=limit)
     engine: ClassificationEngine = request.app.state.engine
@@ -76,19 +90,15 @@ async def predict(request: Request) -> Response:
         ClassificationRequest(
             texts=texts,
             adapters=adapter_names(body.adapter, len(texts)),
-            truncate=body.truncate,
+            truncate=bool(body.truncate),
             windows=body.windows,
             overlap=body.overlap,
             max_windows=limit,
             members=body.members,
         )
     )
-    headers = {
-        "X-Adapter": ",".join(prediction.adapter for prediction in predictions),
-        "X-Adapter-Sha256": ",".join(prediction.sha256 for prediction in predictions),
-    }
-    results = [_scores(prediction, raw=body.raw_scores, spread=body.members) for prediction in predictions]
-    return JSONResponse(results if _is_batch(body.inputs) else results[0], headers=headers)
+    results = [_scores(prediction, body) for prediction in predictions]
+    return JSONResponse(results if _is_batch(body.inputs) else results[0], headers=adapter_headers(predictions))
 
 
 def error_body(message: str, kind: ErrorKind, param: str | None) -> dict[str, Any]:
@@ -125,13 +135,14 @@ def _text(item: Sequence[object]) -> Text:
     )
 
 
-def _scores(prediction: Prediction, *, raw: bool, spread: bool) -> list[dict[str, object]]:
+def _scores(prediction: Prediction, body: PredictRequest) -> list[dict[str, object]]:
     """Return scores by label, the highest first, as `Score` describes them."""
-    values = prediction.logits if raw else prediction.scores
+    values = prediction.logits if body.raw_scores else prediction.scores
     columns = {"label": prediction.labels, "score": values.tolist()}
-    if spread:
+    if body.members:
         columns["spread"] = prediction.spread.tolist()
+    named = {"adapter": prediction.adapter, "sha256": prediction.sha256} if body.return_adapter else {}
     return [
-        dict(zip(columns, row, strict=True))
+        dict(zip(columns, row, strict=True)) | named
         for row in sorted(zip(*columns.values(), strict=True), key=lambda row: -row[1])
     ]

@@ -8,6 +8,7 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.checkpoint.embeddings import check_embeddings_of
+from adamix_export.checkpoint.importers.mixture import MixtureImporter
 from adamix_train.artifacts.checkpoint import Card
 from adamix_train.errors import BaseError
 from adamix_train.peft_method import AdaMixConfig
@@ -32,7 +33,7 @@ def checkpoint(folder: Path, *, max_length: int = 8, **tokenizer: Any) -> Checkp
         max_length=max_length,
         recipe={},
     )
-    return Checkpoint("tone", folder / "run", card, AdaMixConfig(), folder / "base", "classification")
+    return Checkpoint("tone", folder / "run", card, MixtureImporter(AdaMixConfig()), folder / "base", "classification")
 
 
 def test_a_length_up_to_the_bases_positions_passes(tmp_path: Path) -> None:

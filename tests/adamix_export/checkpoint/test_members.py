@@ -138,7 +138,7 @@ def test_the_modules_of_a_generator_are_adapters_by_name(writing_data: Path, tmp
 @pytest.mark.slow
 def test_a_member_that_is_not_its_module_is_caught(tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch runs the mean in a member's place: canaries or parity must see it."""
-    monkeypatch.setattr("adamix_export.checkpoint.checkpoint.set_weights", lambda *_: None)
+    monkeypatch.setattr("adamix_export.checkpoint.importers.mixture.set_weights", lambda *_: None)
     with pytest.raises((ParityError, BundleError), match=r"tone\.0.*PyTorch"):
         export(open_checkpoint(str(tone)), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from adamix_export.commands.command import Command, Output, add_comparison_flags, positive
+from adamix_export.commands.export import EXPORT
 from adamix_export.commands.signals import StopSignals
 
 
@@ -55,3 +56,20 @@ def test_the_flags_of_a_comparison_are_unset_unless_given() -> None:
     given = parser.parse_args(["--base", "b", "--data", "d.tsv", "--parity-rows", "9", "--tolerance", "0.5"])
     assert vars(given) == {"base": "b", "data": Path("d.tsv"), "parity_rows": 9, "tolerance": 0.5}
     assert "(default: 1e-4)" in " ".join(parser.format_help().split())
+
+
+@pytest.mark.parametrize(
+    ("flag", "error"),
+    [
+        ("--toleranc", "unknown argument --toleranc: did you mean --tolerance?"),
+        ("--lr", "unknown argument --lr"),
+        ("--model", "unknown argument --model: did you mean --base?"),
+    ],
+)
+def test_flags_are_written_out(flag: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--lr` is what other programs call a flag of training, which an export does not have."""
+    with pytest.raises(SystemExit):
+        EXPORT.parser("adamix-export").parse_args(["run", "bundle", flag, "1"])
+    printed = capsys.readouterr().err
+    assert error in printed
+    assert "learning-rate" not in printed

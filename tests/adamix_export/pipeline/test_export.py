@@ -158,7 +158,7 @@ def test_a_wrong_weight_is_caught_and_nothing_is_written(
     source = open_checkpoint(str(houlsby))
     wrong = source.adapter
     monkeypatch.undo()
-    monkeypatch.setattr("adamix_export.checkpoint.checkpoint.collapse_checkpoint", lambda *_: wrong)
+    monkeypatch.setattr("adamix_export.checkpoint.importers.mixture.collapse_checkpoint", lambda *_: wrong)
     with pytest.raises((ParityError, BundleError), match="PyTorch"):
         export(shape, houlsby, fresh=shape == "merged", again=shape != "merged")
     assert list(tmp_path.iterdir()) == []

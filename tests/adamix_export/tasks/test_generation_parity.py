@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from adamix_export.checkpoint.checkpoint import Checkpoint
+from adamix_export.checkpoint.importers.mixture import MixtureImporter
 from adamix_export.errors import ParityError
 from adamix_export.parity.bounds import Bounds, Check
 from adamix_export.parity.report import Parity
@@ -62,7 +63,7 @@ def checkpoint_of(bundle: Bundle, **fields: object) -> Checkpoint:
         max_length=recipe.max_length,
         recipe=asdict(recipe),
     )
-    return Checkpoint(NAME, folder, card, AdaMixConfig(kind="lora"), folder, "generation")
+    return Checkpoint(NAME, folder, card, MixtureImporter(AdaMixConfig(kind="lora")), folder, "generation")
 
 
 def by_hand(checkpoint: Checkpoint, prompts: TokenLists, tokens: TokenLists) -> Logits:

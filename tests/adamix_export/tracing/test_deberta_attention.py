@@ -41,12 +41,22 @@ def stack(name: str, adapters: list[AdapterTensors]) -> Tensor:
     return torch.stack([value.T if value.ndim == 2 else value for value in values])
 
 
+OWN = {"c2p": "pos_key_proj", "p2c": "pos_query_proj"}
+"""Projections of positions where they are not shared with tokens."""
+
+
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("buckets", [-1, 4])
 @pytest.mark.parametrize("parts", [["c2p", "p2c"], ["c2p"], ["p2c"]])
-def test_each_row_has_the_positions_of_its_own_adapter(parts: list[str], buckets: int) -> None:
+def test_each_row_has_the_positions_of_its_own_adapter(parts: list[str], buckets: int, shared: bool) -> None:
     """Against PyTorch's own attention with one adapter merged, each row alone; slot 0 is the base."""
-    settings = {"pos_att_type": parts, "position_buckets": buckets}
-    slots = [{}, adapter("lora", seed=1), adapter("houlsby", seed=2)]
+    settings = {"pos_att_type": parts, "position_buckets": buckets, "share_att_key": shared}
+    projections = ("query_proj", "key_proj", *(() if shared else (OWN[part] for part in parts)))
+    slots = [
+        {},
+        adapter("lora", seed=1, projections=projections),
+        adapter("houlsby", seed=2, projections=projections),
+    ]
     model, inputs = deberta(**settings), tiny_inputs("deberta-v2")
     stacks = make_bank(model, slots)
     stacks.adapter_ids = torch.tensor([2, 1, 0])

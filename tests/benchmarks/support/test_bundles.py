@@ -51,7 +51,7 @@ def test_a_mixture_of_each_kind_is_trained_on_the_tone_of_voice(
     for field, value in {"epochs": 1, "train_limit": 32, "max_length": 16}.items():
         monkeypatch.setitem(bundles.RUN, field, value)
     source = trained(kind, tmp_path / "run")
-    assert (source.config.kind, source.config.r, source.config.num_modules) == (kind, r, 4)
+    assert (source.kind, source.r, source.num_modules) == (kind, r, 4)
     assert sorted(source.labels) == ["negative", "positive"]
     assert {Path(file).name for file in source.card.data} == {"train.csv", "test.csv"}
     assert all(tensor.any() for name, tensor in source.adapter.items() if name.endswith(f"{kind}.up.weight"))

@@ -113,3 +113,9 @@ def test_valid_bodies_are_read_as_before() -> None:
     )
     assert (body.prompt, body.stop, body.logit_bias) == (["a", "b"], ["x"], {7: 1.0})
     assert body.options.include_usage and not body.options.continuous_usage_stats
+
+
+def test_a_byte_order_mark_is_skipped(client: httpx.Client) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps({"inputs": "good", "adapter": "tone"}).encode()
+    assert client.post("/predict", content=body).status_code == 200
+    assert client.post("/predict", content=b"\xff\xfe" + body).status_code == 400

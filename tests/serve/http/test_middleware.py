@@ -1,5 +1,7 @@
+import gzip
 from collections.abc import Iterator
 
+import pytest
 from starlette.testclient import TestClient
 
 from serve.classification.classifier import Classifier
@@ -40,3 +42,56 @@ def test_post_requests_are_counted_by_status() -> None:
     counts = sorted(line for line in lines if line.startswith("adamix_requests_total{"))
     assert counts == ['adamix_requests_total{code="200"} 1.0', 'adamix_requests_total{code="422"} 1.0']
     assert "adamix_request_seconds_count 2.0" in lines
+
+
+def test_head_answers_as_get_does_without_a_body(classifier: Classifier) -> None:
+    with live_server(classifier) as client:
+        head, get = client.head("/health"), client.get("/health")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
+def test_a_slash_at_the_end_is_none() -> None:
+    with TestClient(make_app(ToyEngine())) as client:
+        answer = client.post("/v1/completions/", json={"prompt": "a"}, follow_redirects=False)
+        assert (answer.status_code, answer.json()["choices"][0]["text"]) == (200, "A")
+        assert client.get("/health/", follow_redirects=False).status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+def test_a_compressed_body_is_415(encoding: str) -> None:
+    with TestClient(make_app(ToyEngine())) as client:
+        body = gzip.compress(b'{"prompt": "a"}')
+        answer = client.post("/v1/completions", content=body, headers={"content-encoding": encoding})
+        plain = client.post("/v1/completions", json={"prompt": "a"}, headers={"content-encoding": "identity"})
+    assert (answer.status_code, plain.status_code) == (415, 200)
+    assert f"the body has the encoding {encoding}: send it without" in answer.json()["error"]["message"]
+
+
+def test_a_method_that_is_not_allowed_is_told_which_are() -> None:
+    with TestClient(make_app(ToyEngine())) as client:
+        for method, path, allowed in (("DELETE", "/health", "GET"), ("GET", "/v1/completions", "POST")):
+            answer = client.request(method, path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+def test_pages_of_other_origins_ask_where_they_may() -> None:
+    asks = {"origin": "https://page.example", "access-control-request-method": "POST"}
+    for origins, allowed in (([], None), (["https://page.example"], "https://page.example")):
+        with TestClient(make_app(ToyEngine(), cors_origins=origins)) as client:
+            answer = client.options("/v1/completions", headers=asks)
+            assert answer.headers.get("access-control-allow-origin") == allowed
+            answer = client.post("/v1/completions", json={"prompt": "a"}, headers={"origin": "https://page.example"})
+            assert answer.headers.get("access-control-allow-origin") == allowed
+            assert answer.headers.get("access-control-expose-headers") == (
+                "X-Adapter, X-Adapter-Sha256" if allowed else None
+            )
+
+
+def test_the_documentation_is_found_behind_a_prefix() -> None:
+    """uvicorn puts the prefix that a proxy took away in front of the path again."""
+    with TestClient(make_app(ToyEngine()), root_path="/nlp") as client:
+        assert "/nlp/openapi.json" in client.get("/nlp/docs").text
+        assert client.get("/nlp/openapi.json").json()["servers"] == [{"url": "/nlp"}]
+        assert client.get("/nlp/health").status_code == 200
+        assert "message" in client.post("/nlp/v1/completions", json={}).json()["error"], "an error of OpenAI's form"

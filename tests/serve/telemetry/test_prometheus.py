@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 from serve.engine import DeviceInfo, EngineInfo, SequenceFinished
 from serve.generated_text import FinishReason
 from serve.http.app import make_app
+from serve.telemetry.prometheus import Metrics
 from tests.fixtures.toy_engine import ToyEngine
 
 
@@ -75,3 +76,23 @@ def test_the_provider_and_its_device_are_told() -> None:
         lines = client.get("/metrics").text.splitlines()
     assert 'adamix_provider{device="cpu",provider="none"} 1.0' in lines
     assert not any(line.startswith("adamix_device_memory_bytes") for line in lines)
+
+
+@pytest.mark.parametrize("reason", list(FinishReason))
+def test_a_text_that_was_cut_off_is_not_counted_as_answered(reason: FinishReason) -> None:
+    engine = ToyEngine()
+    metrics = Metrics(engine)
+    engine.report(
+        SequenceFinished(
+            adapter="toy",
+            finish_reason=reason,
+            prompt_tokens=3,
+            generated_tokens=2,
+            first_token_seconds=None,
+            decode_seconds=None,
+        )
+    )
+    answered = reason in ("stop", "length")
+    text = metrics.exposition()[0].decode()
+    assert ('adamix_rows_total{adapter="toy"} 1.0' in text) is answered
+    assert f'adamix_ended_total{{reason="{reason}"}} 1.0' in text

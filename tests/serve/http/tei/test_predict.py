@@ -22,10 +22,16 @@ def test_the_rows_of_a_request_may_name_different_adapters(client: httpx.Client,
     body = {"inputs": [["good"], ["the bill is late"], ["bad"]], "adapter": ["tone", "intent", "tone"]}
     response = client.post("/predict", json=body)
     assert [len(scores) for scores in response.json()] == [2, 3, 2]
-    assert response.headers["x-adapter"] == "tone,intent,tone"
+    assert response.headers["x-adapter"] == "tone,intent"
     texts = [text for (text,) in body["inputs"]]
     labels = [prediction.label for prediction in classifier(texts, adapter=body["adapter"])]
     assert [scores[0]["label"] for scores in response.json()] == labels
+
+
+def test_labels_name_the_adapter_where_that_is_asked_for(client: httpx.Client, classifier: Classifier) -> None:
+    body = {"inputs": [["good"], ["bad"]], "adapter": ["tone", "intent"], "return_adapter": True}
+    for scores, name in zip(client.post("/predict", json=body).json(), body["adapter"], strict=True):
+        assert {(one["adapter"], one["sha256"]) for one in scores} == {(name, classifier.cards[name].sha256)}
 
 
 def test_raw_scores_are_logits(client: httpx.Client, classifier: Classifier) -> None:
@@ -57,6 +63,17 @@ def test_pairs_come_alone_and_in_batches(mixed: Classifier) -> None:
 def test_a_long_text_is_cut_where_that_is_asked_for(client: httpx.Client) -> None:
     body = {"inputs": "very " * 50_000, "adapter": "tone", "truncate": True}
     assert client.post("/predict", json=body).status_code == 200
+
+
+def test_fields_at_their_defaults_change_nothing(client: httpx.Client) -> None:
+    body = {"inputs": "good", "adapter": "tone"}
+    for fields in ({"truncate": None}, {"truncation_direction": "Right"}, {"truncation_direction": None}):
+        assert client.post("/predict", json={**body, **fields}).json() == client.post("/predict", json=body).json()
+    left = client.post("/predict", json={**body, "truncation_direction": "Left"})
+    assert (left.status_code, left.json()["error"].partition(":")[0]) == (
+        422,
+        "truncation_direction",
+    )
 
 
 def test_long_texts_are_read_in_windows_when_asked(client: httpx.Client, classifier: Classifier) -> None:

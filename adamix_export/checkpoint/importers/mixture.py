@@ -1,0 +1,57 @@
+"""Mixtures, collapsed into one adapter."""
+
+from dataclasses import dataclass
+
+import peft
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from adamix_export.checkpoint.checkpoint import Checkpoint
+from adamix_export.checkpoint.collapse import AdapterTensors, collapse_checkpoint, with_module_weights
+from adamix_export.tracing.merged import merge
+from adamix_train.artifacts.checkpoint import WEIGHTS
+from adamix_train.mixture.projection import mixtures
+from adamix_train.peft_method import AdaMixConfig
+from adamix_train.training.module_weights import set_weights
+
+
+@dataclass(frozen=True)
+class MixtureImporter:
+    """Importer of a mixture."""
+
+    config: AdaMixConfig
+
+    @property
+    def kind(self) -> str:
+        """Kind of adapter."""
+        return self.config.kind
+
+    @property
+    def r(self) -> int:
+        """Rank or bottleneck width."""
+        return self.config.r
+
+    @property
+    def num_modules(self) -> int:
+        """Modules of the mixture."""
+        return self.config.num_modules
+
+    def adapter(self, checkpoint: Checkpoint) -> AdapterTensors:
+        """Return the collapsed adapter."""
+        return collapse_checkpoint(checkpoint_tensors(checkpoint), self.config)
+
+    def reference(self, checkpoint: Checkpoint) -> peft.PeftModel:
+        """Return the checkpoint as PEFT loads it, with the checkpoint's module weights."""
+        model = peft.PeftModel.from_pretrained(checkpoint.base_model(), checkpoint.folder).eval()
+        if checkpoint.weights:
+            set_weights(mixtures(model), checkpoint.weights)
+        return model
+
+    def merged(self, checkpoint: Checkpoint) -> PreTrainedModel:
+        """Return the base with the collapsed adapter merged into it."""
+        return merge(checkpoint.base_model(), checkpoint.adapter)
+
+
+def checkpoint_tensors(checkpoint: Checkpoint) -> AdapterTensors:
+    """Return the stored tensors of a mixture, with `checkpoint.weights` as the module weights if there are any."""
+    return with_module_weights(load_file(checkpoint.folder / WEIGHTS), checkpoint.weights)

@@ -1,0 +1,216 @@
+"""Checkpoints of PEFT: `adapter_config.json` and `adapter_model.safetensors`.
+
+PEFT itself loads the adapter and merges it. Its own layers are read for a bank, so that a configuration means here what
+it means there.
+"""
+
+import copy
+import json
+import warnings
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+
+import peft
+from transformers import PreTrainedModel
+
+from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
+from adamix_export.checkpoint.collapse import PEFT_PREFIX, AdapterTensors
+from adamix_export.checkpoint.importers.approximation import approximation
+from adamix_export.checkpoint.importers.bank_form import bank_form
+from adamix_export.checkpoint.importers.card import (
+    CLASSIFIER,
+    Origin,
+    configured_labels,
+    configured_task_type,
+    make_card,
+)
+from adamix_export.checkpoint.importers.mixture import MixtureImporter
+from adamix_export.checkpoint.importers.outputs import output_layer
+from adamix_export.checkpoint.importers.stored import read_tensors, require_all_loaded
+from adamix_export.checkpoint.importers.tied import untie_adapted_embeddings
+from adamix_export.errors import BankError, ExportError
+from adamix_train.artifacts.checkpoint import CONFIG
+from adamix_train.base_model.load import Base, load_base, load_config, load_tokenizer
+from adamix_train.base_model.locate import base_folder
+from adamix_train.errors import BaseError, CheckpointError, first_line, one_line
+from adamix_train.peft_method import AdaMixConfig
+
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
+"""Files by which a folder with a tokenizer of its own is recognized."""
+LOST_BASES = ("pissa_niter", "corda", "loftq", "lora_ga")
+"""Starts of LoRA that change the base in a way that cannot be repeated from the checkpoint."""
+CONVERSION = (
+    "save it as an ordinary LoRA where it was trained: save_pretrained(…, path_initial_model_for_weight_conversion=…)"
+)
+UNMERGEABLE = {
+    "XLORA": "mixes several adapters by each input",
+    "POLY": "mixes several adapters by the task of each input",
+    "ADAPTION_PROMPT": "adds tokens inside attention",
+    "SHADOW": "runs a second model beside the base",
+}
+"""PEFT's methods that are no change of weights, beside those that add tokens to the prompt."""
+
+
+@dataclass(frozen=True)
+class PeftImporter:
+    """Importer of an adapter that PEFT made."""
+
+    config: peft.PeftConfig
+    rank: int | None = None
+    """Rank of the LoRA as which a bank holds a method that it does not hold exactly; None refuses it."""
+
+    @property
+    def kind(self) -> str:
+        """PEFT's method, and `dora` for a LoRA with magnitudes."""
+        return "dora" if getattr(self.config, "use_dora", False) else str(self.config.peft_type.value).lower()
+
+    @property
+    def r(self) -> int:
+        """Largest rank; 0 for a method without one."""
+        ranks = getattr(self.config, "rank_pattern", None) or {}
+        return max((getattr(self.config, "r", 0) or 0, *ranks.values()))
+
+    @property
+    def num_modules(self) -> int:
+        """One: the adapter is no mixture."""
+        return 1
+
+    def adapter(self, checkpoint: Checkpoint) -> AdapterTensors:
+        """Return the adapter's tensors in the form of a bank."""
+        try:
+            return bank_form(checkpoint, self.config)
+        except BankError:
+            if self.rank is None:
+                raise
+            return approximation(checkpoint, self.rank)
+
+    def reference(self, checkpoint: Checkpoint) -> peft.PeftModel:
+        """Return the base with the adapter as PEFT loads it, not merged."""
+        folder, objective = checkpoint.folder, checkpoint.objective
+        stored = read_tensors(folder)
+        base = load_base(checkpoint.base, objective.model, **objective.settings(checkpoint.card.labels))
+        base.model.requires_grad_(False)
+        _require_heads(base, set(stored), checkpoint)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of missing tensors, which are errors here
+                model = peft.PeftModel.from_pretrained(
+                    base.model, str(folder), config=copy.deepcopy(self.config), ignore_mismatched_sizes=True
+                )
+        except Exception as error:  # PEFT raises any type where an adapter does not fit
+            raise CheckpointError(
+                f"{folder} does not fit {checkpoint.base} (target_modules: {_targets(self.config)}): "
+                f"{first_line(error)}; if it was trained on another base, name that with --base"
+            ) from error
+        require_all_loaded(model, stored, folder, checkpoint.base)
+        return model.eval()
+
+    def merged(self, checkpoint: Checkpoint) -> PreTrainedModel:
+        """Return the base with the adapter merged into it, as PEFT merges."""
+        model = self.reference(checkpoint)
+        untie_adapted_embeddings(model)
+        try:
+            merged: PreTrainedModel = model.merge_and_unload()
+        except Exception as error:  # a method without a merge raises any type
+            raise ExportError(
+                f"{checkpoint.folder} cannot be merged into its base, as a method {self.kind} of PEFT: "
+                f"{first_line(error)}"
+            ) from error
+        return merged.requires_grad_(False).eval()
+
+
+def open_adapter(argument: Argument) -> Checkpoint:
+    """Open a folder that PEFT saved; an AdaMix mixture without a card is one too."""
+    folder = argument.folder
+    config = read_config(folder)
+    stored = read_tensors(folder)
+    base = _base(argument, config)
+    base_config = load_config(base)
+    own_config = load_config(folder) if (folder / "config.json").is_file() else None
+    tokenizer_folder = folder if any((folder / name).is_file() for name in TOKENIZERS) else base
+    task_type = getattr(config.task_type, "value", config.task_type)
+    outputs = None
+    if (task_type or configured_task_type(base_config)) == CLASSIFIER:
+        head = stored.get(f"{PEFT_PREFIX}{output_layer(base_config)}.weight")
+        own = base_config.num_labels if configured_task_type(base_config) == CLASSIFIER else None
+        outputs = own if head is None else head.shape[0]
+    mixture = isinstance(config, AdaMixConfig)
+    origin = Origin(
+        folder=folder,
+        base=base,
+        config=base_config,
+        named_labels=configured_labels(own_config, base_config),
+        tokenizer=load_tokenizer(tokenizer_folder),
+        task_type=task_type,
+        outputs=outputs,
+        method="adamix" if mixture else "peft-lora",
+    )
+    card = make_card(origin, argument)
+    return Checkpoint(
+        argument.name,
+        folder,
+        card,
+        MixtureImporter(config) if mixture else PeftImporter(config, argument.facts.rank),
+        base,
+        objective_name(card.task, base),
+        tokenizer_folder=tokenizer_folder,
+    )
+
+
+def read_config(folder: Path) -> peft.PeftConfig:
+    """Return the configuration; raise an error for what PEFT would ignore or cannot repeat."""
+    try:
+        content = json.loads((folder / CONFIG).read_text("utf-8"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of fields that it does not know, which are errors here
+            config: peft.PeftConfig = peft.PeftConfig.from_pretrained(folder)
+    except Exception as error:  # PEFT raises any type on a damaged file
+        raise CheckpointError(f"{folder / CONFIG} is damaged or of another version: {one_line(error)}") from error
+    known = {field.name for field in fields(config)}
+    if unknown := sorted(name for name, value in content.items() if value and name not in known):
+        raise CheckpointError(
+            f"{folder / CONFIG} has {unknown[0]}, which PEFT {version('peft')} does not know: install the version that "
+            "wrote it"
+        )
+    method = str(config.peft_type.value)
+    reason = "adds tokens to every input" if config.is_prompt_learning else UNMERGEABLE.get(method)
+    if reason:
+        raise ExportError(f"{folder} is a {method} of PEFT, which {reason}: it cannot be exported")
+    start = str(getattr(config, "init_lora_weights", ""))
+    if start.startswith(LOST_BASES):
+        raise ExportError(
+            f"{folder} was started with init_lora_weights={start!r}, which changes the base in a way that the "
+            f"checkpoint does not hold: {CONVERSION}"
+        )
+    if getattr(config, "megatron_config", None):
+        raise ExportError(f"{folder} adapts Megatron's layers (megatron_config), which are not exported")
+    return config
+
+
+def _base(argument: Argument, config: peft.PeftConfig) -> Path:
+    name = argument.base or config.base_model_name_or_path
+    if not name:
+        raise BaseError(f"{argument.folder} does not name its base: name it with --base")
+    try:
+        return base_folder(name, revision=None if argument.base else config.revision)
+    except BaseError as error:
+        if argument.base:
+            raise
+        raise BaseError(f"{error}; {argument.folder} names it, and --base names another place") from error
+
+
+def _targets(config: peft.PeftConfig) -> str:
+    targets = getattr(config, "target_modules", None)
+    return ", ".join(sorted(targets)) if isinstance(targets, list | set) else str(targets)
+
+
+def _require_heads(base: Base, stored: set[str], checkpoint: Checkpoint) -> None:
+    """Raise a `CheckpointError` if a part of the model has weights neither in the base nor in the checkpoint."""
+    for module in base.new_modules:
+        if not any(name.startswith(f"{PEFT_PREFIX}{module}.") for name in stored):
+            raise CheckpointError(
+                f"neither {checkpoint.base} nor {checkpoint.folder} has the weights of {module}: they were random in "
+                "training and are lost; train again with modules_to_save naming it, or name the base that has them, "
+                "with --base"
+            )

@@ -1,0 +1,52 @@
+"""The page and the picture of the protocol's results, drawn anew from the file that keeps them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from adamix_train.artifacts.atomic_write import write_text
+from benchmarks.quality.comparison import comparisons_of, goals_of
+from benchmarks.quality.plot import draw_passes
+from benchmarks.quality.protocol import CANDIDATE
+from benchmarks.quality.results import Result, rows_of
+from benchmarks.support.report import table
+
+PAGE = """\
+# quality_protocol: does the mixture pay?
+
+{runs} measured runs of [the protocol](../quality/protocol.md), which was written before them. This page and its
+picture are drawn from `{results}` by `python -m benchmarks.quality --report`; with `--protocol` the runs go on.
+Accuracies and their differences are in points; a calibration error is one of probabilities in [0, 1].
+
+## `{candidate}` against the strongest control of its size, paired by seed
+
+{comparisons}
+
+{goals}
+
+## Score and loss against passes
+
+![score and test loss against passes]({picture})
+
+## All methods
+
+Means over seeds. The last columns of mixtures are points above the score of the mean, with the seeds that were run so.
+
+{rows}
+"""
+
+
+def write_report(results: Sequence[Result], file: Path) -> None:
+    """Write the page and the picture beside the results' file, with its name and the endings .md and .png."""
+    if not results:
+        return
+    draw_passes(results, file.with_suffix(".png"))
+    page = PAGE.format(
+        runs=len(results),
+        results=file.name,
+        candidate=CANDIDATE,
+        comparisons=table(comparisons_of(results)) or "Not yet: a control is missing.",
+        goals="\n".join(f"- {goal}" for goal in goals_of(results)),
+        picture=file.with_suffix(".png").name,
+        rows=table(rows_of(results)),
+    )
+    write_text(file.with_suffix(".md"), page)

@@ -1,0 +1,127 @@
+"""Messages of the Open Inference Protocol over gRPC: its names, numbers and types, made into classes when imported."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+PACKAGE = "inference"
+SCALARS = {"bool": "TYPE_BOOL", "string": "TYPE_STRING", "bytes": "TYPE_BYTES", "float": "TYPE_FLOAT"} | {
+    name: f"TYPE_{name.upper()}" for name in ("int32", "int64", "uint32", "uint64", "double")
+}
+PARAMETERS = "parameters"
+"""Field that is a map from names to `InferParameter` in every message that has it."""
+REPEATED = "repeated "
+NAMED = {"name": (1, "string"), "version": (2, "string")}
+FIELDS: dict[str, Mapping[str, tuple[int, str]]] = {
+    "ServerLiveRequest": {},
+    "ServerLiveResponse": {"live": (1, "bool")},
+    "ServerReadyRequest": {},
+    "ServerReadyResponse": {"ready": (1, "bool")},
+    "ModelReadyRequest": NAMED,
+    "ModelReadyResponse": {"ready": (1, "bool")},
+    "ServerMetadataRequest": {},
+    "ServerMetadataResponse": {**NAMED, "extensions": (3, "repeated string")},
+    "ModelMetadataRequest": NAMED,
+    "TensorMetadata": {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")},
+    "ModelMetadataResponse": {
+        "name": (1, "string"),
+        "versions": (2, "repeated string"),
+        "platform": (3, "string"),
+        "inputs": (4, "repeated TensorMetadata"),
+        "outputs": (5, "repeated TensorMetadata"),
+    },
+    "InferParameter": {
+        "bool_param": (1, "bool"),
+        "int64_param": (2, "int64"),
+        "string_param": (3, "string"),
+        "double_param": (4, "double"),
+        "uint64_param": (5, "uint64"),
+    },
+    "InferTensorContents": {
+        "bool_contents": (1, "repeated bool"),
+        "int_contents": (2, "repeated int32"),
+        "int64_contents": (3, "repeated int64"),
+        "uint_contents": (4, "repeated uint32"),
+        "uint64_contents": (5, "repeated uint64"),
+        "fp32_contents": (6, "repeated float"),
+        "fp64_contents": (7, "repeated double"),
+        "bytes_contents": (8, "repeated bytes"),
+    },
+    "InferTensor": {
+        "name": (1, "string"),
+        "datatype": (2, "string"),
+        "shape": (3, "repeated int64"),
+        "parameters": (4, "map"),
+        "contents": (5, "InferTensorContents"),
+    },
+    "RequestedOutput": {"name": (1, "string"), "parameters": (2, "map")},
+    "ModelInferRequest": {
+        "model_name": (1, "string"),
+        "model_version": (2, "string"),
+        "id": (3, "string"),
+        "parameters": (4, "map"),
+        "inputs": (5, "repeated InferTensor"),
+        "outputs": (6, "repeated RequestedOutput"),
+        "raw_input_contents": (7, "repeated bytes"),
+    },
+    "ModelInferResponse": {
+        "model_name": (1, "string"),
+        "model_version": (2, "string"),
+        "id": (3, "string"),
+        "parameters": (4, "map"),
+        "outputs": (5, "repeated InferTensor"),
+        "raw_output_contents": (6, "repeated bytes"),
+    },
+    "RepositoryIndexRequest": {"repository_name": (1, "string"), "ready": (2, "bool")},
+    "ModelIndex": {**NAMED, "state": (3, "string"), "reason": (4, "string")},
+    "RepositoryIndexResponse": {"models": (1, "repeated ModelIndex")},
+}
+"""Message → field → number and type. On the wire a message has no name, so that nested ones stand beside the others."""
+ONE_OF = {"InferParameter": "parameter_choice"}
+"""Messages of which one field is set, and the name of that choice."""
+
+
+def _file() -> descriptor_pb2.FileDescriptorProto:
+    """Return the description of all messages, as protoc would make it of a file."""
+    file = descriptor_pb2.FileDescriptorProto(name="open_inference.proto", package=PACKAGE, syntax="proto3")
+    for name, fields in FIELDS.items():
+        message = file.message_type.add(name=name)
+        if name in ONE_OF:
+            message.oneof_decl.add(name=ONE_OF[name])
+        for field, (number, kind) in fields.items():
+            one = message.field.add(name=field, number=number)
+            if kind == "map":
+                _add_map(message, one, name)
+                continue
+            one.label = one.LABEL_REPEATED if kind.startswith(REPEATED) else one.LABEL_OPTIONAL
+            _set_type(one, kind.removeprefix(REPEATED))
+            if name in ONE_OF:
+                one.oneof_index = 0
+    return file
+
+
+def _set_type(field: descriptor_pb2.FieldDescriptorProto, kind: str) -> None:
+    if kind in SCALARS:
+        field.type = getattr(field, SCALARS[kind])
+    else:
+        field.type, field.type_name = field.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
+
+
+def _add_map(message: descriptor_pb2.DescriptorProto, field: descriptor_pb2.FieldDescriptorProto, owner: str) -> None:
+    """Make a field a map from strings to parameters, which is a repeated message of a key and a value."""
+    entry = message.nested_type.add(name="ParametersEntry")
+    entry.options.map_entry = True
+    for name, number, kind in (("key", 1, "string"), ("value", 2, "InferParameter")):
+        part = entry.field.add(name=name, number=number, label=field.LABEL_OPTIONAL)
+        _set_type(part, kind)
+    field.label, field.type = field.LABEL_REPEATED, field.TYPE_MESSAGE
+    field.type_name = f".{PACKAGE}.{owner}.{entry.name}"
+
+
+_POOL = descriptor_pool.DescriptorPool()
+_POOL.Add(_file())
+MESSAGES: dict[str, Any] = {
+    name: message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in FIELDS
+}
+"""Classes of the messages, by name."""

@@ -1,0 +1,93 @@
+"""POST /v2/models/{name}/infer: texts in, scores and labels out."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from serve.engine import ClassificationEngine
+from serve.errors import InputError
+from serve.http.headers import adapter_headers
+from serve.http.oip.messages import InferRequest
+from serve.http.oip.tensors import binary_output, json_output, read_texts
+from serve.http.openapi import request_body
+from serve.oip.elements import Tensor
+from serve.oip.inference import run_inference
+from serve.oip.models import Model, find_model
+
+HEADER = "Inference-Header-Content-Length"
+"""Header that gives the length of the JSON in front of binary data."""
+BINARY_DATA, BINARY_OUTPUT = "binary_data", "binary_data_output"
+"""Parameters of an output, and of a request, that ask for data in binary form."""
+router = APIRouter()
+
+
+@router.post("/v2/models/{name}/infer", openapi_extra=request_body(InferRequest))
+@router.post("/v2/models/{name}/versions/{version}/infer", openapi_extra=request_body(InferRequest))
+async def infer(request: Request, name: str, version: str | None = None) -> Response:
+    """Classify texts, or pairs of texts, through one adapter; the model `adamix` takes the adapter of each row.
+
+    Inputs are `text`, `text_pair` and `adapter`, of BYTES with shape (rows,). The model's metadata lists its outputs.
+    """
+    engine: ClassificationEngine = request.app.state.engine
+    model = find_model(engine, name, version)
+    asked, binary = _parsed(await request.body(), request.headers.get(HEADER))
+    parameters = dict(asked.parameters)
+    binary_names = _binary_outputs(model, asked, everything=parameters.pop(BINARY_OUTPUT, False))
+    found = await run_inference(
+        engine,
+        model,
+        read_texts(asked.inputs, binary),
+        parameters,
+        [output.name for output in asked.outputs or ()],
+        limit=request.app.state.max_client_batch_size,
+    )
+    content = {
+        "model_name": name,
+        "model_version": found.version,
+        **({} if asked.id is None else {"id": asked.id}),
+    }
+    return _response(content, found.tensors, binary_names, adapter_headers(found.predictions))
+
+
+def _parsed(body: bytes, header: str | None) -> tuple[InferRequest, bytes]:
+    """Return the request and the binary data behind it."""
+    if header is None:
+        return InferRequest.from_json(body), b""
+    if not header.isascii() or not header.isdigit() or int(header) > len(body):
+        raise InputError(f"{HEADER} is {header!r}: the body has {len(body)} bytes, JSON and data together")
+    return InferRequest.from_json(body[: int(header)]), body[int(header) :]
+
+
+def _binary_outputs(model: Model, asked: InferRequest, *, everything: object) -> set[str]:
+    """Return the names of the outputs whose data shall be in binary form."""
+    if not isinstance(everything, bool):
+        raise InputError(f"parameter {BINARY_OUTPUT} is {everything!r}: it must be of type bool")
+    if not asked.outputs:
+        return set(model.outputs) if everything else set()
+    for output in asked.outputs:
+        if unknown := next((name for name in output.parameters if name != BINARY_DATA), None):
+            raise InputError(f"output {output.name!r} has an unknown parameter {unknown!r}; known is {BINARY_DATA}")
+    return {output.name for output in asked.outputs if output.parameters.get(BINARY_DATA, everything)}
+
+
+def _response(
+    content: dict[str, Any], tensors: Mapping[str, Tensor], binary_names: set[str], headers: dict[str, str]
+) -> Response:
+    """Return JSON, or JSON with the data of some outputs behind it."""
+    data = b""
+    outputs = []
+    for name, tensor in tensors.items():
+        if name in binary_names:
+            output, more = binary_output(name, tensor)
+            data += more
+        else:
+            output = json_output(name, tensor)
+        outputs.append(output)
+    if not binary_names:
+        return JSONResponse({**content, "outputs": outputs}, headers=headers)
+    start = json.dumps({**content, "outputs": outputs}, ensure_ascii=False).encode()
+    headers = {**headers, HEADER: str(len(start))}
+    return Response(start + data, media_type="application/octet-stream", headers=headers)

@@ -1,0 +1,52 @@
+"""Messages of the Open Inference Protocol, in JSON."""
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from serve.http.body import Body, FirstError
+from serve.http.protocol import ErrorKind
+from serve.oip.inference import Parameter
+
+Parameters = Annotated[dict[str, Parameter], FirstError()]
+
+
+class InputTensor(Body):
+    """A named tensor of texts: in `data`, or in `binary_data_size` bytes behind the JSON."""
+
+    name: str
+    datatype: str
+    shape: Annotated[list[int], FirstError()]
+    parameters: Parameters = Field(default_factory=dict)
+    data: Annotated[list[Any] | None, FirstError()] = None
+
+
+class RequestedOutput(Body):
+    """A tensor that the response shall have."""
+
+    name: str
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class InferRequest(Body):
+    """Tensors in, tensors out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["It works like a charm."]}]
+            }
+        }
+    )
+
+    id: Annotated[str | None, Field(description="comes back in the response")] = None
+    parameters: Annotated[
+        Parameters, Field(description="truncate, windows, overlap and raw_scores as in /predict; binary_data_output")
+    ] = Field(default_factory=dict)
+    inputs: Annotated[list[InputTensor], FirstError()]
+    outputs: Annotated[list[RequestedOutput] | None, FirstError(), Field(description="all if this is left out")] = None
+
+
+def error_body(message: str, kind: ErrorKind, param: str | None) -> dict[str, Any]:
+    """Return an error in the protocol's form."""
+    return {"error": message}

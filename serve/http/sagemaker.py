@@ -1,0 +1,63 @@
+"""GET /ping and POST /invocations, which SageMaker sends: a body goes to the route that has its fields."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from serve.engine import Capability, Engine
+from serve.errors import InputError
+from serve.http.health import health
+from serve.http.openai.chat import chat_completions
+from serve.http.openai.completions import completions
+from serve.http.tei.predict import predict
+
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A route that bodies go to."""
+
+    path: str
+    answer: Callable[[Request], Awaitable[Response]]
+    capability: Capability
+
+
+TARGETS = {
+    "inputs": Target("/predict", predict, Capability.CLASSIFY),
+    "messages": Target("/v1/chat/completions", chat_completions, Capability.GENERATE),
+    "prompt": Target("/v1/completions", completions, Capability.GENERATE),
+}
+"""Routes by the field that tells their bodies from those of others."""
+
+
+@router.get("/ping")
+async def ping(request: Request) -> dict[str, str]:
+    """Return 200 while the server takes requests, and 503 once it is stopping or its device is lost."""
+    return await health(request)
+
+
+@router.post("/invocations", response_model=None)
+async def invocations(request: Request) -> Response:
+    """Answer as `/predict`, `/v1/chat/completions` or `/v1/completions`, by the fields of the body."""
+    engine: Engine = request.app.state.engine
+    targets = {name: one for name, one in TARGETS.items() if one.capability in engine.capabilities}
+    body = await _fields(request)
+    target = next((one for name, one in targets.items() if name in body), None)
+    if target is None:
+        raise InputError(
+            "the body has none of the fields "
+            + ", ".join(f"{name} (as in {one.path})" for name, one in targets.items())
+            + ": send that of the route which shall answer"
+        )
+    return await target.answer(request)
+
+
+async def _fields(request: Request) -> dict[str, Any]:
+    try:
+        body = await request.json()
+    except ValueError as error:
+        raise InputError(f"the body is not JSON: {error}") from error
+    return body if isinstance(body, dict) else {}

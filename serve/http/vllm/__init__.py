@@ -1,0 +1,1 @@
+"""Routes for classifiers as vLLM has them."""

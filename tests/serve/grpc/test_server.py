@@ -1,0 +1,217 @@
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serve.classification.async_classifier import AsyncClassifier
+from serve.classification.classifier import Classifier
+from serve.errors import ServeError
+from tests.fixtures.toy_engine import ToyEngine
+
+grpc = pytest.importorskip("grpc")
+from serve.grpc.messages import FIELDS, MESSAGES  # noqa: E402
+from serve.grpc.server import SERVICE, GrpcServer  # noqa: E402
+from serve.grpc.service import METHODS  # noqa: E402
+
+Call = Callable[..., Awaitable[Any]]
+
+
+def on_server(classifier: Classifier, use: Callable[[Call], Awaitable[None]]) -> None:
+    """Run `use` with a function that calls a method by its name."""
+
+    async def run() -> None:
+        async with AsyncClassifier(classifier) as engine:
+            server = GrpcServer(engine, "127.0.0.1", 0, limit=64, payload_limit=100_000)
+            await server.start()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+
+                async def call(method: str, message: Any = None) -> Any:
+                    asked, answered = METHODS[method][0], METHODS[method][0].replace("Request", "Response")
+                    stub = channel.unary_unary(
+                        f"/{SERVICE}/{method}",
+                        request_serializer=lambda one: one if isinstance(one, bytes) else one.SerializeToString(),
+                        response_deserializer=MESSAGES[answered].FromString,
+                    )
+                    return await stub(MESSAGES[asked]() if message is None else message)
+
+                await use(call)
+            await server.stop(0)
+
+    asyncio.run(run())
+
+
+def asked(model: str, **inputs: list[str]) -> Any:
+    request = MESSAGES["ModelInferRequest"](model_name=model)
+    for name, texts in inputs.items():
+        tensor = request.inputs.add(name=name, datatype="BYTES", shape=[len(texts)])
+        tensor.contents.bytes_contents.extend(text.encode() for text in texts)
+    return request
+
+
+def test_texts_go_in_and_scores_come_out(classifier: Classifier) -> None:
+    async def use(call: Call) -> None:
+        response = await call("ModelInfer", asked("intent", text=["the bill is late", "good"]))
+        expected = classifier(["the bill is late", "good"], adapter="intent")
+        outputs = {output.name: output for output in response.outputs}
+        assert [bytes(one).decode() for one in outputs["label"].contents.bytes_contents] == [
+            one.label for one in expected
+        ]
+        assert list(outputs["scores"].shape) == [2, 3]
+        assert list(outputs["scores"].contents.fp32_contents) == pytest.approx(
+            np.concatenate([one.scores for one in expected]).tolist()
+        )
+        assert response.model_version == expected[0].sha256[:12]
+
+    on_server(classifier, use)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Return a field of the wire format whose content has a length (below 128)."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def test_numbers_of_fields_are_those_of_the_protocol(classifier: Classifier) -> None:
+    """A request as its bytes: model 1, id 3, parameters 4, inputs 5 (name 1, datatype 2, shape 3), outputs 6, raw 7."""
+    element = struct.pack("<I", 4) + b"good"
+    tensor = field(1, b"text") + field(2, b"BYTES") + field(3, bytes([1, 1]))
+    parameter = field(1, b"raw_scores") + field(2, bytes([1 << 3, 1]))
+    request = (
+        field(1, b"tone") + field(3, b"7") + field(4, parameter) + field(5, tensor) + field(6, field(1, b"scores"))
+    ) + field(7, element)
+
+    async def use(call: Call) -> None:
+        response = await call("ModelInfer", request)
+        (logits,) = (one.logits for one in classifier("good", adapter="tone"))
+        assert response.id == "7"
+        assert struct.unpack("<2f", response.raw_output_contents[0]) == pytest.approx(logits.tolist())
+        assert field(6, struct.pack("<2f", *logits)) in response.SerializeToString()
+        assert field(1, b"scores") + field(2, b"FP32") + field(3, bytes([1, 2])) in response.SerializeToString()
+
+    on_server(classifier, use)
+
+
+def test_rows_of_the_bank_name_their_adapters(classifier: Classifier) -> None:
+    async def use(call: Call) -> None:
+        response = await call("ModelInfer", asked("adamix", text=["good", "bill"], adapter=["tone", "intent"]))
+        labels = [bytes(one).decode() for one in response.outputs[0].contents.bytes_contents]
+        assert labels == [one.label for one in classifier(["good", "bill"], adapter=["tone", "intent"])]
+
+    on_server(classifier, use)
+
+
+def test_models_are_described_and_listed(classifier: Classifier) -> None:
+    async def use(call: Call) -> None:
+        assert (await call("ServerLive")).live
+        assert (await call("ServerReady")).ready
+        assert (await call("ModelReady", MESSAGES["ModelReadyRequest"](name="tone"))).ready
+        assert (await call("ServerMetadata")).name == "adamix-serve"
+        described = await call("ModelMetadata", MESSAGES["ModelMetadataRequest"](name="intent"))
+        assert [(one.name, list(one.shape)) for one in described.outputs] == [
+            ("label", [-1]),
+            ("score", [-1]),
+            ("scores", [-1, 3]),
+            ("labels", [3]),
+        ]
+        listed = await call("RepositoryIndex")
+        assert {one.name for one in listed.models} == {"adamix", *classifier.cards}
+
+    on_server(classifier, use)
+
+
+def with_parameter(request: Any, **values: Any) -> Any:
+    for name, value in values.items():
+        request.parameters[name].CopyFrom(MESSAGES["InferParameter"](**value))
+    return request
+
+
+def raw(*contents: bytes) -> Any:
+    request = asked("tone", text=["good"])
+    request.raw_input_contents.extend(contents)
+    return request
+
+
+def not_utf8() -> Any:
+    request = asked("tone", text=["a"])
+    request.inputs[0].contents.bytes_contents[0] = b"\xff"
+    return request
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "message"),
+    [
+        (asked("mood", text=["a"]), "NOT_FOUND", "there is no model 'mood'"),
+        (asked("tone"), "INVALID_ARGUMENT", "there is no text"),
+        (asked("tone", txt=["a"]), "INVALID_ARGUMENT", "has no input 'txt'"),
+        (asked("tone", text=["a"] * 65), "INVALID_ARGUMENT", "at most 64 go into one request"),
+        (not_utf8(), "INVALID_ARGUMENT", "not UTF-8"),
+        (raw(b"\x05\x00\x00\x00good"), "INVALID_ARGUMENT", "input 'text' is cut short"),
+        (raw(b"", b""), "INVALID_ARGUMENT", "raw_input_contents has 2 entries for 1 inputs"),
+        (with_parameter(asked("tone", text=["a"]), timeout={"int64_param": 3}), "INVALID_ARGUMENT", "'timeout'"),
+        (with_parameter(asked("tone", text=["a"]), truncate={}), "INVALID_ARGUMENT", "parameter truncate has no value"),
+        (
+            with_parameter(asked("tone", text=["a"]), truncate={"string_param": "yes"}),
+            "INVALID_ARGUMENT",
+            "must be of type bool",
+        ),
+        (asked("tone", text=["x" * 200_000]), "RESOURCE_EXHAUSTED", "larger than max"),
+    ],
+)
+def test_a_request_that_is_wrong_is_told_why(classifier: Classifier, request_: Any, code: str, message: str) -> None:
+    async def use(call: Call) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call("ModelInfer", request_)
+        assert error.value.code().name == code
+        assert message in error.value.details()
+        assert (await call("ServerLive")).live
+
+    on_server(classifier, use)
+
+
+def test_a_bug_tells_nothing_of_itself(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(self: object, request: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(AsyncClassifier, "classify", fails)
+
+    async def use(call: Call) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call("ModelInfer", asked("tone", text=["a"]))
+        assert error.value.code().name == "INTERNAL"
+        assert "secret" not in error.value.details()
+
+    on_server(classifier, use)
+
+
+def test_a_server_that_stops_is_not_ready(classifier: Classifier) -> None:
+    async def run() -> None:
+        engine = AsyncClassifier(classifier)
+        server = GrpcServer(engine, "127.0.0.1", 0, limit=64, payload_limit=1000)
+        await engine.start()
+        await engine.drain()
+        assert not (await server.service.ready(None)).ready
+        with pytest.raises(ServeError, match="the server is stopping"):
+            await server.service.infer(asked("tone", text=["a"]))
+
+    asyncio.run(run())
+
+
+def test_an_address_that_is_taken_and_an_engine_without_classifiers_are_refused(classifier: Classifier) -> None:
+    async def use(call: Call) -> None:
+        first = GrpcServer(AsyncClassifier(classifier), "127.0.0.1", 0, limit=1, payload_limit=1000)
+        await first.start()
+        second = GrpcServer(AsyncClassifier(classifier), "127.0.0.1", first.port, limit=1, payload_limit=1000)
+        with pytest.raises(ServeError, match=rf"cannot listen on 127\.0\.0\.1:{first.port}: give another --grpc-port"):
+            await second.start()
+        await first.stop(0)
+
+    on_server(classifier, use)
+    with pytest.raises(ServeError, match="gRPC serves classifiers"):
+        GrpcServer(ToyEngine(), "127.0.0.1", 0, limit=1, payload_limit=1)
+
+
+def test_every_message_of_a_method_is_there() -> None:
+    for request, _ in METHODS.values():
+        assert {request, request.replace("Request", "Response")} <= FIELDS.keys()

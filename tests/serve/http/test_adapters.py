@@ -1,0 +1,114 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serve.classification.async_classifier import AsyncClassifier
+from serve.classification.classifier import Classifier
+from serve.http.adapters import folder_below
+from serve.http.app import make_app
+from tests.serve.conftest import LABELS, Reference, live_app, write_adapter, write_bundle
+
+
+@pytest.fixture
+def root(tmp_path: Path, reference: Reference) -> Path:
+    """A folder with `intent`, and another adapter that is called tone; a third lies beside it."""
+    write_adapter(tmp_path / "adapters" / "intent", reference, "intent")
+    write_adapter(tmp_path / "adapters" / "newer", reference, "match", pairs=False, name="tone", labels=LABELS["tone"])
+    write_adapter(tmp_path / "secret", reference, "grade")
+    return tmp_path / "adapters"
+
+
+@pytest.fixture
+def bank(root: Path, tmp_path: Path, reference: Reference) -> Iterator[httpx.Client]:
+    classifier = Classifier(write_bundle(tmp_path / "bundle", reference, ["tone"]), provider="cpu", threads=1)
+    with live_app(make_app(AsyncClassifier(classifier), adapter_dir=root)) as client:
+        yield client
+
+
+def names(client: httpx.Client) -> list[str]:
+    return list(client.get("/info").json()["adapters"])
+
+
+def predict(client: httpx.Client, adapter: str) -> httpx.Response:
+    return client.post("/predict", json={"inputs": "good", "adapter": adapter})
+
+
+def test_adapters_come_and_go_while_the_server_runs(bank: httpx.Client) -> None:
+    assert predict(bank, "intent").status_code == 404
+    loaded = bank.post("/v1/load_lora_adapter", json={"lora_name": "intent", "lora_path": "intent"})
+    assert (loaded.status_code, loaded.json()["id"]) == (200, "intent")
+    assert predict(bank, "intent").headers["x-adapter-sha256"] == loaded.json()["root"]
+    assert bank.post("/v1/unload_lora_adapter", json={"lora_name": "intent"}).json()["deleted"]
+    assert predict(bank, "intent").status_code == 404
+    assert names(bank) == ["tone"]
+
+
+def test_a_name_is_replaced_where_that_is_asked_for(bank: httpx.Client) -> None:
+    asked = {"lora_name": "tone", "lora_path": "newer"}
+    before = predict(bank, "tone").headers["x-adapter-sha256"]
+    taken = bank.post("/v1/load_lora_adapter", json=asked)
+    assert (taken.status_code, predict(bank, "tone").headers["x-adapter-sha256"]) == (422, before)
+    assert "there are two adapters called tone" in taken.json()["error"]["message"]
+    replaced = bank.post("/v1/load_lora_adapter", json={**asked, "load_inplace": True})
+    assert predict(bank, "tone").headers["x-adapter-sha256"] == replaced.json()["root"] != before
+
+
+def test_the_open_inference_protocol_loads_by_name(bank: httpx.Client) -> None:
+    assert bank.post("/v2/repository/models/intent/load", json={}).json() == {}
+    assert bank.get("/v2/models/intent/ready").json()["ready"]
+    asked = {"parameters": {"unload_dependents": False}}
+    assert bank.post("/v2/repository/models/intent/unload", json=asked).status_code == 200
+    assert bank.get("/v2/models/intent").status_code == 404
+    assert bank.post("/v2/repository/models/intent/unload").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"lora_name": "grade", "lora_path": "../secret"}, "is not below the folder"),
+        ({"lora_name": "grade", "lora_path": "/etc"}, "is not below the folder"),
+        ({"lora_name": "grade", "lora_path": ""}, "is not below the folder"),
+        ({"lora_name": "grade", "lora_path": "link"}, "is not below the folder"),
+        ({"lora_name": "grade", "lora_path": "x\0y"}, "there is no adapter folder"),
+        ({"lora_name": "grade", "lora_path": "x" * 5000}, "there is no adapter folder"),
+        ({"lora_name": "grade", "lora_path": "nowhere"}, "there is no adapter folder 'nowhere'"),
+        ({"lora_name": "grade", "lora_path": "intent"}, "is called intent, not grade: load it by its own name"),
+        ({"lora_name": "empty", "lora_path": "empty"}, "adapter.json"),
+        ({"lora_name": "intent", "lora_path": "intent", "lora_int_id": 1}, "lora_int_id"),
+    ],
+)
+def test_a_request_that_is_wrong_is_told_why_and_changes_nothing(
+    bank: httpx.Client, root: Path, asked: dict[str, Any], message: str
+) -> None:
+    (root / "link").symlink_to(root.parent / "secret")
+    (root / "empty").mkdir()
+    response = bank.post("/v1/load_lora_adapter", json=asked)
+    assert response.status_code == 422
+    assert message in response.json()["error"]["message"]
+    assert names(bank) == ["tone"]
+
+
+def test_a_parameter_that_would_change_the_model_is_refused(bank: httpx.Client) -> None:
+    response = bank.post("/v2/repository/models/intent/load", json={"parameters": {"config": "{}"}})
+    assert (response.status_code, names(bank)) == (422, ["tone"])
+    assert "unknown parameter 'config'" in response.json()["error"]
+
+
+def test_a_server_without_a_folder_loads_nothing(client: httpx.Client) -> None:
+    for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"):
+        asked = {"lora_name": "tone", **({"lora_path": "tone"} if "/load" in path else {})}
+        response = client.post(path, json=asked)
+        assert response.status_code == 403
+        assert "start adamix-serve with --adapter-dir FOLDER" in response.json()["error"]["message"]
+    assert client.post("/v2/repository/models/tone/unload").status_code == 403
+    assert client.get("/v2/models/tone").status_code == 200
+
+
+def test_the_folder_itself_is_no_adapter(root: Path) -> None:
+    assert folder_below(root, "intent") == (root / "intent").resolve()
+    for path in (".", "intent/..", "..", str(root)):
+        with pytest.raises(Exception, match="is not below"):
+            folder_below(root, path)

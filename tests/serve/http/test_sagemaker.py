@@ -1,0 +1,40 @@
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from serve.http.app import make_app
+from tests.fixtures.toy_engine import ToyEngine
+
+
+@pytest.fixture
+def writer() -> TestClient:
+    return TestClient(make_app(ToyEngine()))
+
+
+def test_a_classifier_answers_as_predict_does(client: httpx.Client) -> None:
+    body = {"inputs": [["good"], ["bad"]], "adapter": "tone"}
+    assert client.post("/invocations", json=body).json() == client.post("/predict", json=body).json()
+    assert client.get("/ping").json() == {"status": "ok"}
+
+
+def test_a_generator_answers_as_completions_do(writer: TestClient) -> None:
+    found = writer.post("/invocations", json={"prompt": "abc", "model": "toy"}).json()
+    assert found["choices"][0]["text"] == "ABC"
+    chat = writer.post("/invocations", json={"messages": []})
+    assert (chat.status_code, chat.json()) == (
+        writer.post("/v1/chat/completions", json={"messages": []}).status_code,
+        {"error": chat.json()["error"], "error_type": "validation"},
+    )
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"inputs": "a"}', b"nonsense", b"\xff"])
+def test_a_body_of_no_route_is_told_which_there_are(writer: TestClient, body: bytes) -> None:
+    answer = writer.post("/invocations", content=body)
+    assert answer.status_code == 422
+    message = answer.json()["error"]
+    assert "messages (as in /v1/chat/completions), prompt (as in /v1/completions)" in message or "not JSON" in message
+
+
+def test_a_server_that_stops_does_not_answer_pings(writer: TestClient) -> None:
+    writer.app.state.engine.draining = True  # type: ignore[attr-defined]
+    assert writer.get("/ping").status_code == 503
