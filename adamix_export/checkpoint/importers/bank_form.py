@@ -72,14 +72,14 @@ def bank_form(checkpoint: Checkpoint, config: peft.PeftConfig) -> AdapterTensors
                 )
             tensors |= _saved(name, module)
         elif isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
-            if type(module) not in READERS:
+            readers = OUTPUT_READERS if name == output else READERS
+            if type(module) not in readers:
                 raise BankError(
                     f"{checkpoint.folder} has {config.peft_type.value}'s {_type(module)} at {name}, which a bank does "
-                    f"not hold: {MERGE}, or with --rank R, which makes it a LoRA of that rank"
+                    f"not hold: {MERGE}{_rank_advice(module)}"
                 )
-            read = _adapted_head if name == output else READERS[type(module)]
-            tensors |= read(name, module, before)
-        else:
+            tensors |= readers[type(module)](name, module, before)
+        elif name != output:
             tensors |= _trained(name, module, before)
     if output is not None and f"{output}.{HEAD}.weight" not in tensors:
         tensors |= parameters(output, model.get_submodule(output))
@@ -182,6 +182,8 @@ READERS: dict[type, Callable[[str, Any, Before], AdapterTensors]] = {
     ia3.Linear: _ia3,
 }
 """Layer of PEFT → function that returns its form in a bank."""
+OUTPUT_READERS: dict[type, Callable[[str, Any, Before], AdapterTensors]] = {lora.Linear: _adapted_head}
+"""The same for the output layer, of which a bank has one for each adapter."""
 VARIANTS: dict[type, Callable[[lora.Linear], Tensor]] = {DoraLinearVariant: _dora_scale}
 """Variant of LoRA → function that returns the factor of each output."""
 
@@ -225,6 +227,12 @@ def affine(name: str, scale: Tensor, shift: Tensor) -> AdapterTensors:
     if bool((scale == 1).all()) and not shift.any():
         return {}
     return {f"{name}.{AFFINE}.out.weight": scale - 1, f"{name}.{AFFINE}.out.bias": shift}
+
+
+def _rank_advice(module: nn.Module) -> str:
+    """Return how a bank can hold a layer of PEFT around a projection; nothing for another layer."""
+    around = module.get_base_layer() if isinstance(module, BaseTunerLayer) else None
+    return ", or with --rank R, which makes it a LoRA of that rank" if type(around) in TRANSPOSED else ""
 
 
 def _type(thing: object) -> str:

@@ -17,6 +17,12 @@ def test_a_hub_id_without_a_hub_is_one_clear_error() -> None:
         base_folder("no-such-org/no-such-model")
 
 
+def test_a_download_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(BaseError):
+        base_folder("no-such-org/no-such-model", revision="1234")
+    assert "no-such-org/no-such-model is not on this machine: looking it up on the Hub to download it" in caplog.text
+
+
 def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(BaseError, match=r"has no config\.json"):
         base_folder(str(tmp_path))

@@ -38,7 +38,9 @@ SINGLE: dict[str, dict[str, Any]] = {
     "pooler_saved": {"modules_to_save": ["pooler"]},
     "layer_norm_saved": {"modules_to_save": ["embeddings.LayerNorm"]},
     "head_adapted": {"target_modules": ["query", "classifier"], "task_type": None},
+    "head_adapted_dora": {"target_modules": ["query", "classifier"], "task_type": None, "use_dora": True},
     "base_head": {"target_modules": ["query"], "task_type": None},
+    "base_head_and_biases": {"target_modules": ["query"], "task_type": None, "bias": "all"},
     "random_start": {"init_lora_weights": False},
     "gaussian": {"init_lora_weights": "gaussian"},
     "orthogonal": {"init_lora_weights": "orthogonal", "r": 4},
@@ -64,8 +66,11 @@ PRODUCT = {
     )
 }
 MERGED_ALONE: dict[str, tuple[dict[str, Any], str]] = {
-    "embedding": ({"target_modules": ["word_embeddings", "query"]}, "a Embedding at .*word_embeddings"),
-    "tokens": ({"trainable_token_indices": {"word_embeddings": [3, 4]}}, "a TrainableTokensWrapper at .*embeddings"),
+    "embedding": ({"target_modules": ["word_embeddings", "query"]}, "LORA's Embedding at .*word_embeddings"),
+    "tokens": (
+        {"trainable_token_indices": {"word_embeddings": [3, 4]}},
+        "LORA's TrainableTokensWrapper at .*embeddings",
+    ),
     "embedding_saved": ({"modules_to_save": ["word_embeddings"]}, "does not hold its Embedding"),
 }
 """Name → fields, and the refusal in a bank."""
@@ -148,7 +153,7 @@ def test_one_bank_of_all_of_them_gives_pefts_logits(
 
 @pytest.mark.parametrize("name", MERGED_ALONE)
 def test_a_bank_refuses_the_rest_by_name(name: str, folders: dict[str, Path], outcomes: Outcomes) -> None:
-    with pytest.raises(BankError, match=MERGED_ALONE[name][1] + r".*export it with --shape merged"):
+    with pytest.raises(BankError, match=MERGED_ALONE[name][1] + r".*export it with --shape merged$"):
         _ = opened(folders[name]).adapter
     outcomes.refused["bank"].append(name)
 

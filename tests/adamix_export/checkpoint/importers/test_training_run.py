@@ -1,11 +1,13 @@
 """Runs of adamix-train by the method that trained them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from adamix_export.checkpoint.checkpoint import open_checkpoint
+from adamix_export.checkpoint.facts import Facts
 from adamix_export.errors import ExportError
 from adamix_train.run.train import train
 from tests.fixtures.training import small_recipe
@@ -28,3 +30,14 @@ def test_a_run_of_a_method_that_is_not_exported_is_named(tiny_base: Path, tiny_d
     train(small_recipe(tiny_base, tiny_data, tmp_path / "run", method="head", epochs=1))
     with pytest.raises(ExportError, match="was trained with method head; export takes adamix, peft-lora"):
         open_checkpoint(str(tmp_path / "run"))
+
+
+def test_a_mixture_that_a_loop_of_ones_own_saved_needs_facts_alone(lora: Path, tmp_path: Path) -> None:
+    """`save_pretrained` of an AdaMix model writes no card: labels and the base are given instead."""
+    run = open_checkpoint(str(lora))
+    own = Path(shutil.copytree(lora, tmp_path / "own"))
+    (own / "adamix.json").unlink()
+    found = open_checkpoint(str(own), base=str(run.base), facts=Facts(labels=tuple(run.labels), max_length=16))
+    assert (found.kind, found.num_modules, found.card.max_length) == ("lora", run.num_modules, 16)
+    assert found.adapter.keys() == run.adapter.keys()
+    assert all(torch.equal(tensor, run.adapter[name]) for name, tensor in found.adapter.items())
