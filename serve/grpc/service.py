@@ -54,7 +54,8 @@ class Service:
         """Classify texts; data comes back in the form in which it came."""
         if self.engine.stats().draining:
             raise ShuttingDown("the server is stopping")
-        model = find_model(self.engine, request.model_name, request.model_version or None)
+        version = request.model_version or None
+        model = find_model(self.engine, request.model_name, version)
         if wrong := next((output.name for output in request.outputs if output.parameters), None):
             raise InputError(f"output {wrong!r} has parameters: there are none")
         found = await run_inference(
@@ -63,6 +64,7 @@ class Service:
             _texts(request),
             {name: _value(name, one) for name, one in request.parameters.items()},
             [output.name for output in request.outputs],
+            version=version,
             limit=self.limit,
         )
         response = MESSAGES["ModelInferResponse"](

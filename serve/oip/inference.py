@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypedDict, cast
 
 from serve.engine import ClassificationEngine
-from serve.errors import InputError
+from serve.errors import InputError, UnknownAdapter
 from serve.oip.elements import Tensor
 from serve.oip.models import ADAPTER, BANK, PAIR, TEXT, Model, version_of
 from serve.oip.outputs import tensors_of
@@ -44,6 +44,7 @@ async def run_inference(
     parameters: Mapping[str, Parameter],
     outputs: Sequence[str],
     *,
+    version: str | None,
     limit: int,
 ) -> Inference:
     """Classify the rows of a request.
@@ -54,9 +55,11 @@ async def run_inference(
         inputs: Texts by the name of their tensor.
         parameters: Those of `OPTIONS`.
         outputs: Names of the tensors to return; none asks for all.
+        version: The version of the weights that shall answer; None for any.
         limit: Most rows.
 
     Raises:
+        UnknownAdapter: The weights were replaced meanwhile by another version.
         InputError: An input, a parameter or an output is not known, or has the wrong type or size.
         The errors of `engine.classify`.
     """
@@ -68,8 +71,11 @@ async def run_inference(
     predictions = await engine.classify(
         ClassificationRequest(texts=texts, adapters=adapters, max_windows=limit, **cast(Options, options))
     )
+    answered = version_of(predictions[0].sha256) if model.versions else ""
+    if version is not None and version != answered:
+        raise UnknownAdapter(f"model {model.name!r} has no version {version!r} any more; there is {answered}")
     return Inference(
-        version=version_of(predictions[0].sha256) if model.versions else "",
+        version=answered,
         tensors=tensors_of(predictions, outputs or list(model.outputs), raw=raw),
         predictions=predictions,
     )

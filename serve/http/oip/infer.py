@@ -42,6 +42,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         read_texts(asked.inputs, binary),
         parameters,
         [output.name for output in asked.outputs or ()],
+        version=version,
         limit=request.app.state.max_client_batch_size,
     )
     content = {

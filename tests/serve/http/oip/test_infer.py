@@ -1,12 +1,16 @@
 import json
 import struct
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
+from serve.prediction import Prediction
+from serve.requests import ClassificationRequest
 from tests.serve.conftest import live_server
 
 TONE, INTENT = "/v2/models/tone/infer", "/v2/models/intent/infer"
@@ -121,6 +125,22 @@ def test_a_version_is_that_of_the_weights(client: httpx.Client, classifier: Clas
     assert client.post(f"/v2/models/tone/versions/{version}/infer", json=body(texts("good"))).status_code == 200
     other = client.post("/v2/models/tone/versions/1/infer", json=body(texts("good")))
     assert (other.status_code, other.json()) == (404, {"error": f"model 'tone' has no version '1'; there is {version}"})
+
+
+def test_weights_that_are_replaced_meanwhile_do_not_answer_for_the_version_before(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = classifier.cards["tone"].sha256[:12]
+    classify = AsyncClassifier.classify
+
+    async def replaced(self: AsyncClassifier, request: ClassificationRequest) -> list[Prediction]:
+        return [replace(one, sha256="f" * 64) for one in await classify(self, request)]
+
+    monkeypatch.setattr(AsyncClassifier, "classify", replaced)
+    with live_server(classifier) as client:
+        answer = client.post(f"/v2/models/tone/versions/{version}/infer", json=body(texts("good")))
+        assert (answer.status_code, "any more; there is ffffffffffff" in answer.text) == (404, True)
+        assert client.post(TONE, json=body(texts("good"))).json()["model_version"] == "ffffffffffff"
 
 
 @pytest.mark.parametrize(
