@@ -100,12 +100,14 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root-path",
         default="",
+        type=lambda text: text.rstrip("/"),
         metavar="PATH",
         help="path under which a proxy has this server, and which it takes away, such as /nlp",
     )
     parser.add_argument(
         "--cors-origin",
         action="append",
+        type=lambda text: text.rstrip("/"),
         default=[],
         metavar="ORIGIN",
         help="let pages of this origin call the server from a browser, such as https://example.org; * is any",

@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         listener = _listen(args.host, args.port)
+        if args.grpc_port:
+            _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
         bundles = with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
         engine = make_engines(bundles, limits(args), **load_options(args))
         grpc = _grpc_server(engine, args)
@@ -65,12 +67,13 @@ def main(argv: list[str] | None = None) -> None:
         timeout_graceful_shutdown=args.exit_timeout_secs,
         lifespan="on",
     )
+    server = _Server(config, engine, grpc)
     try:
-        _Server(config, engine, grpc).run(sockets=[listener])
+        server.run(sockets=[listener])
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
     finally:
-        if abandoned := engine.stats().abandoned:
+        if abandoned := engine.stats().abandoned - server.gone:
             logger.error("stopped; %d texts were not answered within the time to exit", abandoned)
         else:
             logger.info("stopped; every accepted request is answered")
@@ -82,6 +85,8 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, engine: Engine, grpc: "GrpcServer | None" = None) -> None:
         super().__init__(config)
         self.engine, self.grpc = engine, grpc
+        self.gone = 0
+        """Texts whose callers went away before the server began to stop."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the engine, and listen."""
@@ -91,6 +96,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Prepare the engine, and wait for open requests."""
+        self.gone = self.engine.stats().abandoned
         self.engine.prepare_to_drain()
         stopping = [] if self.grpc is None else [self.grpc.stop(self.config.timeout_graceful_shutdown or 0)]
         await asyncio.gather(super().shutdown(sockets), *stopping)
@@ -107,7 +113,7 @@ def _grpc_server(engine: Engine, args: argparse.Namespace) -> "GrpcServer | None
     return GrpcServer(engine, args.host, args.grpc_port, limit=limit, payload_limit=args.payload_limit)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, flag: str = "--port") -> socket.socket:
     """Bind the port before the model is loaded, so that a port in use is reported at once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -118,7 +124,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        sys.exit(f"adamix-serve: cannot listen on {host}:{port}: {reason}; give another --port")
+        sys.exit(f"adamix-serve: cannot listen on {host}:{port}: {reason}; give another {flag}")
     return listener
 
 

@@ -1,7 +1,7 @@
 """The registry: names of the adapters that an engine serves, which may be loaded and unloaded while it runs."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from serve.adapters.bank import Bank
@@ -29,6 +29,13 @@ class Registry:
     def cards(self) -> dict[str, AdapterCard]:
         """Cards of the adapters, by name."""
         return {name: adapter.card for name, adapter in self.adapters.items()}
+
+    def find_each(self, names: Iterable[str | None]) -> dict[str | None, Adapter]:
+        """Return the adapter of each name, as `find` does, all of one moment.
+
+        A request resolves its names so when it arrives: adapters that are replaced later do not answer a part of it.
+        """
+        return {name: self.find(name) for name in dict.fromkeys(names)}
 
     def find(self, name: str | None) -> Adapter:
         """Return the adapter called `name`; None selects the only one, members beside their mean not counted.

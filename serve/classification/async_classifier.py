@@ -1,9 +1,10 @@
 """The classification engine behind the seam: requests of one event loop share batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from serve.async_engine import AsyncEngine
+from serve.bundle.adapter import Adapter
 from serve.classification.batcher import Batcher
 from serve.classification.classifier import Classifier, Members
 from serve.classification.text_rows import TextRows, runs_of
@@ -14,6 +15,9 @@ from serve.limits import BatchLimits
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, Text, adapter_names
 from serve.runtime.tokenization import check_characters
+
+Adapters = Mapping[str | None, Adapter]
+"""The adapters of a request by the names it has for them."""
 
 
 class AsyncClassifier(AsyncEngine):
@@ -54,10 +58,11 @@ class AsyncClassifier(AsyncEngine):
         """Return one prediction for each text; see `ClassificationEngine.classify`."""
         limit = self._max_rows(request)
         members = self.classifier.members(request.adapters, asked=request.members)
-        self._check_size(request, members, limit)
+        adapters = self.registry.find_each(request.adapters)
+        self._check_size(request, adapters, members, limit)
 
         def tokenize() -> list[TextRows]:
-            return list(self._rows(request, members, limit))
+            return list(self._rows(request, adapters, members, limit))
 
         characters = sum(len(part) for text in request.texts for part in parts(text))
         rows = await self.tokenizer_threads.run(tokenize, characters)
@@ -91,26 +96,33 @@ class AsyncClassifier(AsyncEngine):
         queued = self.limits.max_queued_requests
         return queued if request.max_windows is None else min(queued, request.max_windows)
 
-    def _check_size(self, request: ClassificationRequest, members: Members, limit: int) -> None:
+    def _check_size(self, request: ClassificationRequest, adapters: Adapters, members: Members, limit: int) -> None:
         """Refuse too many texts or characters before anything is tokenized."""
         runs = [self._runs(name, members) for name in request.adapters]
         if sum(runs) > limit:
             times = f", each through its adapter's members, are {sum(runs)} rows" if members else ""
             raise InputError(f"{len(request.texts)} texts at once{times}: at most {limit} go into one request")
         for text, name, count in zip(request.texts, request.adapters, runs, strict=True):
-            longest = self.classifier.registry.find(name).card.max_length
+            longest = adapters[name].card.max_length
             check_characters(sum(map(len, parts(text))), longest * (limit // count if request.windows else 1))
 
     def _runs(self, name: str | None, members: Members) -> int:
         """Return the number of adapters that a text goes through."""
         return runs_of(members.get(name, ()), ensemble=self.classifier.ensemble)
 
-    def _rows(self, request: ClassificationRequest, members: Members, limit: int) -> Iterator[TextRows]:
+    def _rows(
+        self, request: ClassificationRequest, adapters: Adapters, members: Members, limit: int
+    ) -> Iterator[TextRows]:
         """Yield the rows of each text; raise an InputError before more than `limit` of them are built."""
         count = 0
         for index, (text, name) in enumerate(zip(request.texts, request.adapters, strict=True), 1):
             rows = self.classifier.rows(
-                text, name, members, truncate=request.truncate, windows=request.windows, overlap=request.overlap
+                text,
+                adapters[name],
+                members.get(name, ()),
+                truncate=request.truncate,
+                windows=request.windows,
+                overlap=request.overlap,
             )
             count += len(rows)
             if count > limit:

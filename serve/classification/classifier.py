@@ -124,9 +124,9 @@ class Classifier:
         """
         texts = [texts] if isinstance(texts, str) else texts
         names = adapter_names(adapter, len(texts))
-        found = self.members(names, asked=members)
+        adapters, found = self.registry.find_each(names), self.members(names, asked=members)
         parts = [
-            self.rows(text, name, found, truncate=True, windows=windows, overlap=overlap)
+            self.rows(text, adapters[name], found.get(name, ()), truncate=True, windows=windows, overlap=overlap)
             for text, name in zip(texts, names, strict=True)
         ]
         predictions = iter(self._predict([row for part in parts for row in part]))
@@ -157,26 +157,39 @@ class Classifier:
         }
 
     def rows(
-        self, text: Text, adapter: str | None, members: Members, *, truncate: bool, windows: bool, overlap: int | None
+        self,
+        text: Text,
+        adapter: Adapter,
+        members: Sequence[Adapter],
+        *,
+        truncate: bool,
+        windows: bool,
+        overlap: int | None,
     ) -> TextRows:
         """Return the rows of a text through an adapter and its `members`, in windows or as one row."""
         found = (
-            self.windows(text, adapter, overlap=overlap) if windows else [self.encode(text, adapter, truncate=truncate)]
+            self._windows(text, adapter, overlap=overlap)
+            if windows
+            else [self._encode(text, adapter, truncate=truncate)]
         )
-        return TextRows(windows=found, members=members.get(adapter, ()), ensemble=self.ensemble)
+        return TextRows(windows=found, members=members, ensemble=self.ensemble)
 
     def encode(self, text: Text, adapter: str | None, *, truncate: bool) -> EncodedText:
         """Tokenize a text or pair for an adapter; None selects the only one."""
-        found = self.registry.find(adapter)
+        return self._encode(text, self.registry.find(adapter), truncate=truncate)
+
+    def windows(self, text: Text, adapter: str | None, *, overlap: int | None = None) -> Windows:
+        """Return windows that cover a text of any length."""
+        return self._windows(text, self.registry.find(adapter), overlap=overlap)
+
+    def _encode(self, text: Text, found: Adapter, *, truncate: bool) -> EncodedText:
         if found.card.pairs and isinstance(text, str):
             raise InputError(f"adapter {found.card.name} takes pairs of texts: send two texts, not one")
         if not found.card.pairs and not isinstance(text, str):
             raise InputError(f"adapter {found.card.name} takes one text, not a pair{PAIR_HINT}")
         return self.tokenizer.encode(text, found, truncate=truncate)
 
-    def windows(self, text: Text, adapter: str | None, *, overlap: int | None = None) -> Windows:
-        """Return windows that cover a text of any length."""
-        found = self.registry.find(adapter)
+    def _windows(self, text: Text, found: Adapter, *, overlap: int | None) -> Windows:
         if found.card.pairs or not isinstance(text, str):
             raise InputError("windows are read of one text, not of a pair: which of the two is long is not known")
         return self.tokenizer.windows(text, found, overlap=overlap)

@@ -150,9 +150,11 @@ class AsyncTextGenerator(AsyncEngine):
         generator, sampling = self.generator, request.sampling
         self.scheduler.queue.check_count(len(request.prompts) * sampling.n)
         sizes = [characters_of(prompt) for prompt in request.prompts]
-        for size, name in zip(sizes, request.adapters, strict=True):
-            check_characters(size, generator.find(name).card.max_length)
-        prompts = await self.tokenizer_threads.run(partial(generator.prompts_of, request), sum(sizes))
+        found = {name: generator.find(name) for name in dict.fromkeys(request.adapters)}
+        adapters = [found[name] for name in request.adapters]  # of one moment: none that comes later answers a part
+        for size, adapter in zip(sizes, adapters, strict=True):
+            check_characters(size, adapter.card.max_length)
+        prompts = await self.tokenizer_threads.run(partial(generator.prompts_of, request, adapters), sum(sizes))
         self._check_open()
         grammars = await self._grammars(prompts, sampling)
         return generator.factory.of_request(request, prompts, grammars)

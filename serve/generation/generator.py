@@ -195,15 +195,15 @@ class Generator:
         names = adapter_names(adapter, len(texts))
         return [self.prompt(text, name, truncate=truncate) for text, name in zip(texts, names, strict=True)]
 
-    def prompts_of(self, request: GenerationRequest) -> list[Prompt]:
+    def prompts_of(self, request: GenerationRequest, adapters: Sequence[Adapter]) -> list[Prompt]:
         """Return the prompts of a request; those that are cut leave room for what is to be generated."""
         limits = PromptLimits(
             truncate=request.truncate,
             max_tokens=request.max_prompt_tokens,
             context=self.scheduler.queue.prompt_room(request.sampling),
         )
-        pairs = zip(request.prompts, request.adapters, strict=True)
-        return [self.prompt_encoder.encode(prompt, self.find(name), limits=limits) for prompt, name in pairs]
+        pairs = zip(request.prompts, adapters, strict=True)
+        return [self.prompt_encoder.encode(prompt, adapter, limits=limits) for prompt, adapter in pairs]
 
     def sequences(
         self, prompts: Sequence[Prompt], sampling: SamplingParams, grammars: Grammars | None = None

@@ -32,8 +32,8 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     ServeError: grpc.StatusCode.INTERNAL,
 }
 """Status of an error; a class without an entry has that of its nearest base class."""
-MAX_MESSAGE = 2000
-"""Characters of an error's message."""
+MAX_MESSAGE = 1000
+"""Characters of an error's message; clients take 16 KB, where a character may have twelve bytes."""
 logger = logging.getLogger(__name__)
 
 

@@ -11,7 +11,8 @@ from serve.oip.elements import Tensor, as_bytes, check_rows, datatype_of, decode
 from serve.oip.inference import Parameter, run_inference
 from serve.oip.models import find_model, models_of, server_metadata
 
-RAW = "raw_input_contents"
+RAW, CONTENTS = "raw_input_contents", "bytes_contents"
+"""Fields that hold texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,8 @@ def _texts(request: Any) -> dict[str, list[str]]:
             raise InputError(f"inputs has {tensor.name!r} twice")
         if tensor.parameters:
             raise InputError(f"input {tensor.name!r} has parameters: there are none")
+        if other := [one.name for one, _ in tensor.contents.ListFields() if raw or one.name != CONTENTS]:
+            raise InputError(f"input {tensor.name!r} has {other[0]}: send texts in {RAW if raw else CONTENTS} alone")
         if raw:
             texts = read_elements(tensor.name, raw[place])
         else:

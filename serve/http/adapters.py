@@ -9,10 +9,12 @@ from fastapi import APIRouter, HTTPException, Request
 from pydantic import ConfigDict, Field
 
 from serve.engine import Engine, ModelInfo
-from serve.errors import BundleError, InputError
+from serve.errors import BundleError, InputError, shortened
 from serve.http.body import Body
 from serve.http.openapi import request_body
 
+MAX_PATH = 128
+"""Characters of a path that an error quotes."""
 router = APIRouter()
 
 
@@ -44,6 +46,7 @@ class RepositoryRequest(Body):
 async def load(request: Request) -> dict[str, Any]:
     """Load an adapter, as vLLM does; it is compared with PyTorch's logits before it answers."""
     body = LoadAdapterRequest.from_json(await request.body())
+    request.state.field_names = {"folder": "lora_path"}
     info = await _loaded(request, body.lora_name, body.lora_path, replace=body.load_inplace)
     return {"id": info.name, "object": "model", "root": info.sha256}
 
@@ -52,6 +55,7 @@ async def load(request: Request) -> dict[str, Any]:
 async def unload(request: Request) -> dict[str, Any]:
     """Unload an adapter, as vLLM does; requests that arrived before still get it."""
     body = UnloadAdapterRequest.from_json(await request.body())
+    request.state.field_names = {"adapter": "lora_name"}
     await _unloaded(request, body.lora_name)
     return {"id": body.lora_name, "object": "model", "deleted": True}
 
@@ -107,12 +111,17 @@ def folder_below(root: Path, path: str) -> Path:
     try:
         folder = (root / path).resolve()
         inside, there = folder.is_relative_to(root) and folder != root, folder.is_dir()
+        files = (
+            [file for file in folder.iterdir() if not file.resolve().is_relative_to(root)] if inside and there else []
+        )
     except (OSError, ValueError) as error:  # a loop of links, a name that is too long, a null character
-        raise InputError(f"there is no adapter folder {path!r}: {error}") from error
+        raise InputError(f"there is no adapter folder {shortened(path, MAX_PATH)!r}: {error}", "folder") from error
     if not inside:
-        raise InputError(f"{path!r} is not below the folder that adapters are loaded from (--adapter-dir)")
+        raise InputError(f"{path!r} is not below the folder that adapters are loaded from (--adapter-dir)", "folder")
     if not there:
-        raise InputError(f"there is no adapter folder {path!r} below --adapter-dir")
+        raise InputError(f"there is no adapter folder {path!r} below --adapter-dir", "folder")
+    if files:
+        raise InputError(f"{files[0].name} in {path!r} is a link to a file that is not below --adapter-dir", "folder")
     return folder
 
 

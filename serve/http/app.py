@@ -101,8 +101,8 @@ def _add_middleware(app: FastAPI, errors: ErrorResponder, *, payload_limit: int,
     """Add the middleware, the innermost first."""
     app.add_middleware(PayloadLimitMiddleware, limit=payload_limit, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors)
-    app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
     app.add_middleware(PlainRequestMiddleware, errors=errors)
+    app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,

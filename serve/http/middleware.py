@@ -7,7 +7,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.errors import ShuttingDown
-from serve.http.error_responses import PAYLOAD_TOO_LARGE, UNSUPPORTED_ENCODING, ErrorResponder, kind_of
+from serve.http.error_responses import INTERNAL, PAYLOAD_TOO_LARGE, UNSUPPORTED_ENCODING, ErrorResponder, kind_of
 from serve.telemetry.prometheus import Metrics
 
 
@@ -23,14 +23,16 @@ class PlainRequestMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; the server leaves out the body of a response to HEAD."""
         if scope["type"] == "http":
-            encoding = dict(scope["headers"]).get(b"content-encoding", b"identity").decode("latin-1")
-            if encoding.lower() != "identity":
-                text = f"the body has the encoding {encoding}: send it without"
-                await self.errors.response(scope["path"], text, UNSUPPORTED_ENCODING)(scope, receive, send)
-                return
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
-            scope = {**scope, "method": method, "path": path or "/"}
+            prefix = scope.get("root_path", "")
+            # The server puts the prefix in front of every path, also of one that a proxy has left it on.
+            path = scope["path"].removeprefix(prefix).removeprefix(prefix).rstrip("/") or "/"
+            scope = {**scope, "method": method, "path": path}
+            encodings = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
+            if other := [encoding for encoding in encodings if encoding.lower() != "identity"]:
+                text = f"the body has the encoding {other[0]}: send it without"
+                await self.errors.response(path, text, UNSUPPORTED_ENCODING)(scope, receive, send)
+                return
         await self.app(scope, receive, send)
 
 
@@ -108,10 +110,18 @@ class RequestMetricsMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.monotonic()
+        begun = False
 
         async def note(message: Any) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 self.metrics.request_finished(message["status"], time.monotonic() - started)
             await send(message)
 
-        await self.app(scope, receive, note)
+        try:
+            await self.app(scope, receive, note)
+        except Exception:
+            if not begun:  # a bug: the response comes from beyond all middleware
+                self.metrics.request_finished(INTERNAL.status, time.monotonic() - started)
+            raise

@@ -8,12 +8,14 @@ import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from serve.engine import ClassificationEngine
 from serve.errors import InputError
 from serve.http.body import Body, Strings
+from serve.http.headers import adapter_headers
 from serve.http.openapi import request_body
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest
@@ -46,6 +48,8 @@ class RerankRequest(Body):
         """
         if (self.texts is None) == (self.documents is None):
             raise InputError("send the texts that are put in order as texts, or as documents")
+        if self.return_documents if self.documents is None else self.return_text:
+            raise InputError("return_text goes with texts, and return_documents with documents")
         if self.adapter and self.model:
             raise InputError("adapter and model mean the same: send one of them")
         found = self.texts or self.documents or []
@@ -57,13 +61,14 @@ class RerankRequest(Body):
 @router.post("/rerank", response_model=None, openapi_extra=request_body(RerankRequest))
 @router.post("/v1/rerank", response_model=None, openapi_extra=request_body(RerankRequest))
 @router.post("/v2/rerank", response_model=None, openapi_extra=request_body(RerankRequest))
-async def rerank(request: Request) -> list[dict[str, Any]] | dict[str, Any]:
+async def rerank(request: Request) -> Response:
     """Put texts in order by their score beside a query, the highest first.
 
     The score is the value of a regression on pairs, or the probability of the second label of a classifier of pairs
     with two labels.
     """
     body = RerankRequest.from_json(await request.body())
+    request.state.field_names = {"adapter": "adapter" if body.model is None else "model"}
     engine: ClassificationEngine = request.app.state.engine
     texts = body.candidates(request.app.state.max_client_batch_size)
     predictions = await engine.classify(
@@ -75,16 +80,17 @@ async def rerank(request: Request) -> list[dict[str, Any]] | dict[str, Any]:
     )
     scores = [score_of(prediction, raw=body.raw_scores) for prediction in predictions]
     order = sorted(range(len(texts)), key=lambda index: -scores[index])[: body.top_n]
-    if body.texts is not None:
-        return [
-            {"index": index, "score": scores[index], **({"text": texts[index]} if body.return_text else {})}
-            for index in order
-        ]
-    return {
-        "id": f"rerank-{uuid.uuid4().hex}",
-        "model": predictions[0].adapter,
-        "results": _results(texts, scores, order, with_documents=body.return_documents),
-    }
+    content: list[dict[str, Any]] | dict[str, Any] = [
+        {"index": index, "score": scores[index], **({"text": texts[index]} if body.return_text else {})}
+        for index in order
+    ]
+    if body.documents is not None:
+        content = {
+            "id": f"rerank-{uuid.uuid4().hex}",
+            "model": predictions[0].adapter,
+            "results": _results(texts, scores, order, with_documents=body.return_documents),
+        }
+    return JSONResponse(content, headers=adapter_headers(predictions))
 
 
 def _results(

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
 from serve.engine import Capability, Engine
 from serve.errors import InputError
@@ -58,6 +58,6 @@ async def invocations(request: Request) -> Response:
 async def _fields(request: Request) -> dict[str, Any]:
     try:
         body = await request.json()
-    except ValueError as error:
-        raise InputError(f"the body is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is not JSON: {error}") from error
     return body if isinstance(body, dict) else {}

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from serve.engine import Engine, ModelInfo
-from serve.errors import UnknownAdapter
+from serve.errors import UnknownAdapter, shortened
 from serve.oip.elements import BYTES
 from serve.oip.outputs import Output, outputs_of
 
@@ -15,6 +15,8 @@ BANK = "adamix"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 PLATFORM = "onnxruntime_adamix"
 VERSION_LENGTH = 12
+MAX_NAME = 64
+"""Characters of a name that an error quotes."""
 TEXT, PAIR, ADAPTER = "text", "text_pair", "adapter"
 """Names of inputs."""
 
@@ -58,9 +60,9 @@ def server_metadata() -> dict[str, Any]:
 
 
 def models_of(engine: Engine) -> dict[str, Model]:
-    """Return the models by name."""
+    """Return the models by name; those that generate are none, since they have no labels."""
     bank = Model(name=BANK, versions=(), inputs=(TEXT, PAIR, ADAPTER), outputs=outputs_of(None, regression=False))
-    return {BANK: bank} | {info.name: _of_adapter(info) for info in engine.models()}
+    return {BANK: bank} | {info.name: _of_adapter(info) for info in engine.models() if info.labels}
 
 
 def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
@@ -72,10 +74,11 @@ def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
     models = models_of(engine)
     if name not in models:
         listed = ", ".join(other for other, model in models.items() if not model.is_member)
-        raise UnknownAdapter(f"there is no model {name!r}; there are {listed}")
+        raise UnknownAdapter(f"there is no model {shortened(name, MAX_NAME)!r}; there are {listed}")
     if version is not None and version not in models[name].versions:
         there = ", ".join(models[name].versions) or "no versions"
-        raise UnknownAdapter(f"model {name!r} has no version {version!r}; there is {there}")
+        wanted = shortened(version, MAX_NAME)
+        raise UnknownAdapter(f"model {name!r} has no version {wanted!r}; there is {there}")
     return models[name]
 
 

@@ -68,6 +68,7 @@ def test_one_server_classifies_and_generates(client: httpx.Client) -> None:
     assert listed["toy"] == "toy" != listed["tone"]
     bundles = client.get("/info").json()["bundles"]
     assert [list(one["adapters"]) for one in bundles] == [["tone", "match"], ["intent"], ["toy"]]
+    assert client.get("/v2/models/toy").status_code == 404, "it does not classify"
     metrics = client.get("/metrics").text
     assert "adamix_adapters 4.0" in metrics
     assert 'adamix_provider{device="cpu",provider="CPUExecutionProvider"} 1.0' in metrics

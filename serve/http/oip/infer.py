@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from serve.engine import ClassificationEngine
-from serve.errors import InputError
+from serve.errors import InputError, shortened
 from serve.http.headers import adapter_headers
 from serve.http.oip.messages import InferRequest
 from serve.http.oip.tensors import binary_output, json_output, read_texts
@@ -19,6 +19,7 @@ from serve.oip.models import Model, find_model
 
 HEADER = "Inference-Header-Content-Length"
 """Header that gives the length of the JSON in front of binary data."""
+MAX_DIGITS = 12
 BINARY_DATA, BINARY_OUTPUT = "binary_data", "binary_data_output"
 """Parameters of an output, and of a request, that ask for data in binary form."""
 router = APIRouter()
@@ -57,8 +58,10 @@ def _parsed(body: bytes, header: str | None) -> tuple[InferRequest, bytes]:
     """Return the request and the binary data behind it."""
     if header is None:
         return InferRequest.from_json(body), b""
-    if not header.isascii() or not header.isdigit() or int(header) > len(body):
-        raise InputError(f"{HEADER} is {header!r}: the body has {len(body)} bytes, JSON and data together")
+    if not header.isascii() or not header.isdigit() or len(header) > MAX_DIGITS or int(header) > len(body):
+        raise InputError(
+            f"{HEADER} is {shortened(header, MAX_DIGITS)!r}: the body has {len(body)} bytes, JSON and data together"
+        )
     return InferRequest.from_json(body[: int(header)]), body[int(header) :]
 
 
@@ -71,6 +74,8 @@ def _binary_outputs(model: Model, asked: InferRequest, *, everything: object) ->
     for output in asked.outputs:
         if unknown := next((name for name in output.parameters if name != BINARY_DATA), None):
             raise InputError(f"output {output.name!r} has an unknown parameter {unknown!r}; known is {BINARY_DATA}")
+        if type(value := output.parameters.get(BINARY_DATA, False)) is not bool:
+            raise InputError(f"parameter {BINARY_DATA} of output {output.name!r} is {value!r}: it must be of type bool")
     return {output.name for output in asked.outputs if output.parameters.get(BINARY_DATA, everything)}
 
 

@@ -58,6 +58,7 @@ async def classify(request: Request) -> Response:
     The headers `X-Adapter` and `X-Adapter-Sha256` name it. There is no `usage`: a classifier's work is rows.
     """
     body = ClassifyRequest.from_json(await request.body())
+    request.state.field_names = {"adapter": "model", "texts": "input"}
     texts = [body.input] if isinstance(body.input, str) else body.input
     limit = request.app.state.max_client_batch_size
     if not 1 <= len(texts) <= limit:

@@ -7,11 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve import AsyncClassifier, BatchLimits, Classifier, Prediction
+from serve.bundle.adapter import Adapter, AdapterCard
 from serve.bundle.reader import Bundle
 from serve.classification.text_tokenizer import EncodedText
 from serve.errors import ClassificationFailed, InputError, ShuttingDown
 from serve.requests import ClassificationRequest, Text
-from tests.serve.conftest import LABELS, WORDS, Reference, write_bundle
+from tests.serve.conftest import LABELS, WORDS, Reference, write_adapter, write_bundle
 
 NAMES = ["tone", "intent", "grade"]
 WORD = st.sampled_from(WORDS[4:])
@@ -168,3 +169,31 @@ def test_the_neighbours_of_a_row_that_the_runtime_refuses_are_classified(
             assert isinstance(result, ClassificationFailed)
         else:
             np.testing.assert_allclose(result[0].logits, reference.logits(row.input_ids, "tone"), atol=1e-4)
+
+
+def test_adapters_are_those_of_the_moment_in_which_a_request_arrives(
+    tmp_path: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that replaces another while the texts are tokenized answers none of them."""
+    spare = Classifier(write_bundle(tmp_path / "spare", reference, ["tone"]), provider="cpu", threads=1)
+    old = spare.cards["tone"].sha256
+    folder = tmp_path / "new"
+    write_adapter(folder, reference, "match", pairs=False, name="tone", labels=LABELS["tone"])
+    encode = spare.tokenizer.encode
+    loaded: list[AdapterCard] = []
+
+    def replaced(text: str, adapter: Adapter, *, truncate: bool) -> EncodedText:
+        if not loaded:
+            loaded.append(spare.load(folder, replace=True))
+        return encode(text, adapter, truncate=truncate)
+
+    monkeypatch.setattr(spare.tokenizer, "encode", replaced)
+
+    async def ask() -> list[str]:
+        async with AsyncClassifier(spare) as engine:
+            request = ClassificationRequest(texts=["good", "bad", "late"], adapters=["tone"] * 3)
+            first = await engine.classify(request)
+            return [one.sha256 for one in (*first, *await engine.classify(request))]
+
+    answered = asyncio.run(ask())
+    assert answered == [old] * 3 + [loaded[0].sha256] * 3

@@ -127,9 +127,11 @@ def with_parameter(request: Any, **values: Any) -> Any:
     return request
 
 
-def raw(*contents: bytes) -> Any:
+def raw(*raw_contents: bytes, contents: bool = True) -> Any:
     request = asked("tone", text=["good"])
-    request.raw_input_contents.extend(contents)
+    request.raw_input_contents.extend(raw_contents)
+    if not contents:
+        request.inputs[0].ClearField("contents")
     return request
 
 
@@ -147,7 +149,9 @@ def not_utf8() -> Any:
         (asked("tone", txt=["a"]), "INVALID_ARGUMENT", "has no input 'txt'"),
         (asked("tone", text=["a"] * 65), "INVALID_ARGUMENT", "at most 64 go into one request"),
         (not_utf8(), "INVALID_ARGUMENT", "not UTF-8"),
-        (raw(b"\x05\x00\x00\x00good"), "INVALID_ARGUMENT", "input 'text' is cut short"),
+        (raw(b"\x05\x00\x00\x00good", contents=False), "INVALID_ARGUMENT", "input 'text' is cut short"),
+        (raw(b"\x04\x00\x00\x00good"), "INVALID_ARGUMENT", "send texts in raw_input_contents alone"),
+        (asked("\u2603" * 3000, text=["a"]), "NOT_FOUND", "there is no model"),
         (raw(b"", b""), "INVALID_ARGUMENT", "raw_input_contents has 2 entries for 1 inputs"),
         (with_parameter(asked("tone", text=["a"]), timeout={"int64_param": 3}), "INVALID_ARGUMENT", "'timeout'"),
         (with_parameter(asked("tone", text=["a"]), truncate={}), "INVALID_ARGUMENT", "parameter truncate has no value"),

@@ -77,6 +77,7 @@ def test_the_open_inference_protocol_loads_by_name(bank: httpx.Client) -> None:
         ({"lora_name": "grade", "lora_path": "nowhere"}, "there is no adapter folder 'nowhere'"),
         ({"lora_name": "grade", "lora_path": "intent"}, "is called intent, not grade: load it by its own name"),
         ({"lora_name": "empty", "lora_path": "empty"}, "adapter.json"),
+        ({"lora_name": "grade", "lora_path": "linked"}, "is a link to a file that is not below --adapter-dir"),
         ({"lora_name": "intent", "lora_path": "intent", "lora_int_id": 1}, "lora_int_id"),
     ],
 )
@@ -85,10 +86,15 @@ def test_a_request_that_is_wrong_is_told_why_and_changes_nothing(
 ) -> None:
     (root / "link").symlink_to(root.parent / "secret")
     (root / "empty").mkdir()
+    (root / "linked").mkdir()
+    for file in (root.parent / "secret").iterdir():
+        (root / "linked" / file.name).symlink_to(file)
     response = bank.post("/v1/load_lora_adapter", json=asked)
     assert response.status_code == 422
     assert message in response.json()["error"]["message"]
     assert names(bank) == ["tone"]
+    if "adapter folder" in message or "not below" in message:
+        assert response.json()["error"]["param"] == "lora_path"
 
 
 def test_a_parameter_that_would_change_the_model_is_refused(bank: httpx.Client) -> None:

@@ -68,6 +68,14 @@ def test_a_compressed_body_is_415(encoding: str) -> None:
     assert f"the body has the encoding {encoding}: send it without" in answer.json()["error"]["message"]
 
 
+def test_a_bug_is_counted_as_a_500() -> None:
+    with TestClient(make_app(ToyEngine(RuntimeError("a bug"))), raise_server_exceptions=False) as client:
+        assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 500
+        client.post("/v1/completions", content=b"x", headers={"content-encoding": "gzip"})
+        lines = client.get("/metrics").text.splitlines()
+    assert {'adamix_requests_total{code="500"} 1.0', 'adamix_requests_total{code="415"} 1.0'} <= set(lines)
+
+
 def test_a_method_that_is_not_allowed_is_told_which_are() -> None:
     with TestClient(make_app(ToyEngine())) as client:
         for method, path, allowed in (("DELETE", "/health", "GET"), ("GET", "/v1/completions", "POST")):
@@ -94,4 +102,5 @@ def test_the_documentation_is_found_behind_a_prefix() -> None:
         assert "/nlp/openapi.json" in client.get("/nlp/docs").text
         assert client.get("/nlp/openapi.json").json()["servers"] == [{"url": "/nlp"}]
         assert client.get("/nlp/health").status_code == 200
-        assert "message" in client.post("/nlp/v1/completions", json={}).json()["error"], "an error of OpenAI's form"
+        for path in ("/nlp/v1/completions", "/nlp/nlp/v1/completions"):  # of a proxy that leaves the prefix, too
+            assert "message" in client.post(path, json={}).json()["error"], "an error of OpenAI's form"

@@ -27,7 +27,9 @@ def probabilities(mixed: Classifier) -> list[float]:
 
 def test_texts_come_back_as_text_embeddings_inference_has_them(pairs: httpx.Client, mixed: Classifier) -> None:
     asked = {"query": "good", "texts": TEXTS, "adapter": "match", "return_text": True}
-    found = pairs.post("/rerank", json=asked).json()
+    response = pairs.post("/rerank", json=asked)
+    found = response.json()
+    assert response.headers["x-adapter"] == "match"
     scores = probabilities(mixed)
     order = sorted(range(4), key=lambda index: -scores[index])
     assert [(one["index"], one["text"]) for one in found] == [(index, TEXTS[index]) for index in order]
@@ -72,6 +74,8 @@ def test_pairs_of_three_labels_have_no_order() -> None:
         ({"query": "a", "texts": ["b"] * 65, "adapter": "match"}, 422, "there are 65 texts: send 1 to 64"),
         ({"query": "a", "texts": ["b"], "adapter": "match", "model": "match"}, 422, "send one of them"),
         ({"query": "a", "texts": ["b"], "adapter": "match", "top_n": 0}, 422, "top_n"),
+        ({"query": "a", "texts": ["b"], "adapter": "match", "return_documents": True}, 422, "goes with texts"),
+        ({"query": "a", "documents": ["b"], "model": "match", "return_text": True}, 422, "goes with texts"),
         ({"query": "a", "texts": ["b"], "max_chunks_per_doc": 1}, 422, "max_chunks_per_doc"),
     ],
 )

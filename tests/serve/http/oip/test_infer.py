@@ -169,6 +169,13 @@ def test_weights_that_are_replaced_meanwhile_do_not_answer_for_the_version_befor
             422,
             "output 'label' has an unknown parameter 'classification'; known is binary_data",
         ),
+        (TONE, body(texts("a", parameters={"x": 1})), 422, "input 'text' has an unknown parameter 'x'"),
+        (
+            TONE,
+            body(texts("a"), outputs=[{"name": "label", "parameters": {"binary_data": "false"}}]),
+            422,
+            "parameter binary_data of output 'label' is 'false': it must be of type bool",
+        ),
         (
             "/v2/models/adamix/infer",
             body(texts("a", "b"), texts("tone", name="adapter")),
@@ -211,7 +218,7 @@ def test_binary_data_that_does_not_fit_is_refused(client: httpx.Client, data: by
     assert message in response.json()["error"]
 
 
-@pytest.mark.parametrize("header", ["-1", "x", "99999", "\u00b2"])
+@pytest.mark.parametrize("header", ["-1", "x", "99999", "\u00b2", "1" * 5000])
 def test_a_length_of_json_that_cannot_be_is_refused(client: httpx.Client, header: str) -> None:
     response = client.post(TONE, content=b"{}", headers={HEADER: header.encode()})
     assert response.status_code == 422
