@@ -57,8 +57,8 @@ class AsyncClassifier(AsyncEngine):
     async def classify(self, request: ClassificationRequest) -> list[Prediction]:
         """Return one prediction for each text; see `ClassificationEngine.classify`."""
         limit = self._max_rows(request)
-        members = self.classifier.members(request.adapters, asked=request.members)
         adapters = self.registry.find_each(request.adapters)
+        members = self.classifier.members(adapters, asked=request.members)
         self._check_size(request, adapters, members, limit)
 
         def tokenize() -> list[TextRows]:

@@ -1,6 +1,6 @@
 """The classification engine, synchronous: texts in, predictions out, each row of a batch through its own adapter."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -80,7 +80,7 @@ class Classifier:
         self.registry = self.model.registry(self.check_canaries)
         self.ensemble = ensemble
         try:
-            self.members(self.registry.adapters)
+            self.members(self.registry.find_each(self.registry.adapters))
         except InputError as error:
             raise BundleError(f"{self.bundle.folder} cannot be served as an ensemble: {error}") from error
 
@@ -124,7 +124,8 @@ class Classifier:
         """
         texts = [texts] if isinstance(texts, str) else texts
         names = adapter_names(adapter, len(texts))
-        adapters, found = self.registry.find_each(names), self.members(names, asked=members)
+        adapters = self.registry.find_each(names)
+        found = self.members(adapters, asked=members)
         parts = [
             self.rows(text, adapters[name], found.get(name, ()), truncate=True, windows=windows, overlap=overlap)
             for text, name in zip(texts, names, strict=True)
@@ -140,16 +141,14 @@ class Classifier:
         """Remove an adapter, as `Registry.unload` describes."""
         self.registry.unload(name)
 
-    def members(self, names: Iterable[str | None], *, asked: bool = False) -> Members:
-        """Return the members that have to run, by adapter: where they are asked for, or make up an ensemble.
+    def members(self, adapters: Mapping[str | None, Adapter], *, asked: bool = False) -> Members:
+        """Return the members of adapters that have to run: where they are asked for, or make up an ensemble.
 
         Raises:
-            UnknownAdapter: No adapter has that name.
             InputError: The members of an adapter are not here.
         """
         if not (asked or self.ensemble):
             return {}
-        adapters = {name: self.registry.find(name) for name in set(names)}
         return {
             name: self.registry.members(adapter)
             for name, adapter in adapters.items()
