@@ -73,7 +73,7 @@ def run(args: Namespace, stop: StopSignals) -> Output:
         for one in opened:
             require_used(facts[one.name], one.folder)
         checkpoints = [choose_module_weights(one, args.collapse, args.collapse_data) for one in opened]
-        options = _options(args, approximate=any(one.rank for one in facts.values()))
+        options = _options(args, approximate=any(one.rank or one.rank_energy for one in facts.values()))
         reports = EXPORTS[shape](checkpoints, Path(out), options, progress)
     parity = {name: report.as_dict() for name, report in reports.items()}
     return Output(

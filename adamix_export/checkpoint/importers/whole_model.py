@@ -34,7 +34,7 @@ class WholeModelImporter:
     def reference(self, checkpoint: Checkpoint) -> PreTrainedModel:
         """Return the model as transformers loads it."""
         objective = checkpoint.objective
-        base = load_base(checkpoint.base, objective.model, **objective.settings(checkpoint.card.labels))
+        base = load_base(checkpoint.folder, objective.model, **objective.settings(checkpoint.card.labels))
         if base.new_modules:
             raise CheckpointError(
                 f"{checkpoint.folder} has no weights of {', '.join(base.new_modules)}: it is a base, not a model that "
