@@ -52,7 +52,8 @@ def run(args: Namespace, stop: StopSignals) -> Output:
     """Export the checkpoints; show the stages on stderr."""
     if len(args.checkpoints) < 2:
         raise ExportError("give one checkpoint or more, and then the folder to write")
-    from adamix_export.checkpoint.checkpoint import adapter_name, open_checkpoint
+    from adamix_export.checkpoint.checkpoint import open_checkpoint
+    from adamix_export.checkpoint.locate import adapter_name
     from adamix_export.checkpoint.module_weights import choose_module_weights
     from adamix_export.pipeline.export import EXPORTS
 

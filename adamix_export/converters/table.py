@@ -44,6 +44,12 @@ TARGETS: dict[str, Target] = {
         has_graph=False,
         writer="write_peft",
     ),
+    "gguf-lora": Target(
+        description="one LoRA of a decoder as an adapter of llama.cpp",
+        module="gguf_lora",
+        has_graph=False,
+        writer="write_gguf",
+    ),
     "onnx-adapter": Target(
         description="a bank as a graph and a file for each adapter, for ONNX Runtime's LoraAdapter",
         module="onnx_adapter",

@@ -96,6 +96,7 @@ PEERS: dict[str, Peer] = {
     "openai": Peer(name="openai", packages=("openai", "litellm")),
     "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
     "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),
+    "xllamacpp": Peer(name="xllamacpp", packages=("xllamacpp",)),
 }
 
 

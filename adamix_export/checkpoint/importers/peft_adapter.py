@@ -12,13 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import peft
+from peft.utils.other import ModulesToSaveWrapper
 from transformers import PreTrainedModel
 
 from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
 from adamix_export.checkpoint.collapse import PEFT_PREFIX, AdapterTensors
 from adamix_export.checkpoint.facts import Facts
 from adamix_export.checkpoint.importers.approximation import approximation
-from adamix_export.checkpoint.importers.bank_form import bank_form
+from adamix_export.checkpoint.importers.bank_form import ADAPTER, bank_form
 from adamix_export.checkpoint.importers.card import (
     CLASSIFIER,
     Origin,
@@ -32,6 +33,7 @@ from adamix_export.checkpoint.importers.outputs import output_layer
 from adamix_export.checkpoint.importers.stored import read_tensors, require_all_loaded
 from adamix_export.checkpoint.importers.tied import untie_adapted_embeddings
 from adamix_export.errors import BankError, ExportError
+from adamix_export.tracing.merged import replace_module
 from adamix_train.artifacts.checkpoint import CONFIG
 from adamix_train.base_model.load import Base, load_base, load_config, load_tokenizer
 from adamix_train.base_model.locate import base_folder
@@ -120,6 +122,9 @@ class PeftImporter:
                 f"{checkpoint.folder} cannot be merged into its base, as a method {self.kind} of PEFT: "
                 f"{first_line(error)}"
             ) from error
+        for name, module in list(merged.named_modules()):
+            if isinstance(module, ModulesToSaveWrapper):  # which some methods leave behind
+                replace_module(merged, name, module.modules_to_save[ADAPTER])
         return merged.requires_grad_(False).eval()
 
 
