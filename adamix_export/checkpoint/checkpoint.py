@@ -168,6 +168,9 @@ class Argument:
 
 IMPORTERS = {
     CARD: "training_run:open_run",
+    "adapter.safetensors": "adapterhub.importer:open_adapter",
+    "pytorch_adapter.bin": "adapterhub.importer:open_adapter",
+    "adapter_fusion_config.json": "adapterhub.importer:open_adapter",
     CONFIG: "peft_adapter:open_adapter",
     "config.json": "whole_model:open_model",
 }
@@ -197,7 +200,7 @@ def open_checkpoint(argument: str, *, base: str | None = None, facts: Facts = NO
             return checkpoint
     raise CheckpointError(
         f"{folder} holds no checkpoint: it has no {CARD} (adamix-train; a run that was cut short leaves checkpoint-N "
-        f"folders: resume it with --resume), no {CONFIG} (PEFT) and no config.json (a whole model)"
+        f"folders: resume it with --resume), no {CONFIG} (PEFT, adapters) and no config.json (a whole model)"
     )
 
 
