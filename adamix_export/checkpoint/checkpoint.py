@@ -171,6 +171,8 @@ IMPORTERS = {
     "adapter.safetensors": "adapterhub.importer:open_adapter",
     "pytorch_adapter.bin": "adapterhub.importer:open_adapter",
     "adapter_fusion_config.json": "adapterhub.importer:open_adapter",
+    "expert_soup.safetensors": "original:open_original",
+    "pytorch_model_expert_soup.bin": "original:open_original",
     CONFIG: "peft_adapter:open_adapter",
     "config.json": "whole_model:open_model",
 }

@@ -10,7 +10,7 @@ from transformers.activations import ACT2FN
 
 from adamix_export.checkpoint.importers.adapterhub.families import FAMILIES, Family, Place
 from adamix_export.checkpoint.importers.adapterhub.folder import Folder
-from adamix_export.checkpoint.importers.adapterhub.modules import (
+from adamix_export.checkpoint.importers.grafted.modules import (
     Behind,
     Bottleneck,
     BottleneckGraft,
@@ -18,11 +18,12 @@ from adamix_export.checkpoint.importers.adapterhub.modules import (
     LinearChange,
     ParallelGraft,
     WithinNorm,
+    in_blocks,
     leaky_relu,
     linear,
     norm,
 )
-from adamix_export.checkpoint.importers.adapterhub.tensors import Tensors
+from adamix_export.checkpoint.importers.grafted.tensors import Tensors
 from adamix_export.errors import ExportError
 from adamix_train.mixture.layers import TRANSPOSED, features
 
@@ -197,9 +198,7 @@ def _change(
         return LinearChange(module=module, down=None, up=None, scale=scale.flatten())
     down = tensors.take(f"{prefix}.lora_A", count * r, width_in)
     stored = tensors.take(f"{prefix}.lora_B", count * block, r) * (method["alpha"] / r)
-    up = stored if not blocks else stored.new_zeros(width_out, count * r)
-    for place, own in enumerate(blocks):
-        up[own * block : (own + 1) * block, place * r : (place + 1) * r] = stored[place * block : (place + 1) * block]
+    up = in_blocks(stored, blocks, width_out) if blocks else stored
     if not method["use_dora"]:
         return LinearChange(module=module, down=down, up=up, scale=None)
     if TRANSPOSED[type(base)]:

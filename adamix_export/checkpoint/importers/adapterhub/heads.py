@@ -9,43 +9,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from adamix_export.checkpoint.collapse import HEAD, AdapterTensors
+from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.importers.adapterhub.families import FAMILIES, Form
 from adamix_export.checkpoint.importers.adapterhub.folder import Folder, Head
-from adamix_export.checkpoint.importers.adapterhub.modules import linear
-from adamix_export.checkpoint.importers.adapterhub.tensors import Tensors
 from adamix_export.checkpoint.importers.bank_form import MERGE
+from adamix_export.checkpoint.importers.grafted.importer import OwnHead, own_head
+from adamix_export.checkpoint.importers.grafted.modules import linear
+from adamix_export.checkpoint.importers.grafted.tensors import Tensors
 from adamix_export.errors import BankError, ExportError
 from adamix_export.tracing.merged import replace_module
 
 CLASSIFICATION, MULTI_LABEL, CAUSAL = "classification", "multilabel_classification", "causal_lm"
 TASK_TYPES = {CLASSIFICATION: "SEQ_CLS", MULTI_LABEL: "SEQ_CLS", CAUSAL: "CAUSAL_LM"}
 """`head_type` of a flexible head → task type, by PEFT's name; all others are refused by name."""
-
-
-@dataclass(frozen=True)
-class OwnHead:
-    """Linear layers of the classifier with the weights of a head."""
-
-    layers: dict[str, dict[str, Tensor]]
-    """Module → its parameters."""
-
-    def attach(self, model: PreTrainedModel) -> None:
-        """Put the weights into the classifier."""
-        for module, weights in self.layers.items():
-            model.get_submodule(module).load_state_dict(weights)
-
-    def provides(self, module: str) -> bool:
-        """Return True if all weights of a module are the head's."""
-        return any(name == module or name.startswith(f"{module}.") for name in self.layers)
-
-    def bank_form(self) -> AdapterTensors:
-        """Return the parameters as heads."""
-        return {
-            f"{module}.{HEAD}.{name}": weight
-            for module, weights in self.layers.items()
-            for name, weight in weights.items()
-        }
 
 
 @dataclass(frozen=True)
@@ -74,15 +50,13 @@ class FreeHead:
         )
 
 
-def read_head(model: PreTrainedModel, folder: Folder, outputs: int) -> OwnHead | FreeHead:
+def read_head(model: PreTrainedModel, folder: Folder, head: Head, outputs: int) -> OwnHead | FreeHead:
     """Return the head that is stored in a folder.
 
     Raises:
         ExportError: a head of this form is not exported on this base.
         CheckpointError: its tensors are not those of its configuration.
     """
-    head = folder.head
-    assert head is not None
     tensors = Tensors(head.tensors, folder.path)
     if head.config is None:
         return _static(model, head, tensors)
@@ -130,13 +104,7 @@ def _static(model: PreTrainedModel, head: Head, tensors: Tensors) -> OwnHead:
             f"{tensors.path} has the head of a {head.model_class}, which is not exported on this base: it is a "
             f"{type(model).__name__}"
         )
-    own = {name: weight for name, weight in model.state_dict().items() if name in tensors.left}
-    layers: dict[str, dict[str, Tensor]] = {}
-    for name, weight in own.items():
-        module, _, parameter = name.rpartition(".")
-        layers.setdefault(module, {})[parameter] = tensors.take(name, *weight.shape)
-    tensors.require_all_taken()
-    return OwnHead(layers)
+    return own_head(model, tensors)
 
 
 def _language(model: PreTrainedModel, name: str, config: Any, tensors: Tensors) -> OwnHead:

@@ -11,12 +11,10 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 
 from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
-from adamix_export.checkpoint.collapse import HEAD, AdapterTensors
 from adamix_export.checkpoint.importers.adapterhub.families import FAMILIES
 from adamix_export.checkpoint.importers.adapterhub.folder import Folder, read_folder
 from adamix_export.checkpoint.importers.adapterhub.grafts import read_grafts
 from adamix_export.checkpoint.importers.adapterhub.heads import MULTI_LABEL, TASK_TYPES, read_head
-from adamix_export.checkpoint.importers.bank_form import parameters
 from adamix_export.checkpoint.importers.card import (
     ARCHITECTURES,
     CLASSIFIER,
@@ -26,18 +24,21 @@ from adamix_export.checkpoint.importers.card import (
     configured_task_type,
     make_card,
 )
+from adamix_export.checkpoint.importers.grafted.importer import GraftedImporter, Head
+from adamix_export.checkpoint.importers.grafted.modules import Graft
 from adamix_export.checkpoint.importers.named_base import named_base, tokenizer_folder
-from adamix_export.checkpoint.importers.outputs import output_layer
 from adamix_export.errors import ExportError
-from adamix_train.base_model.load import load_base, load_config, load_tokenizer
-from adamix_train.errors import BaseError, CheckpointError
+from adamix_train.base_model.load import load_config, load_tokenizer
+from adamix_train.errors import BaseError
 
 
 @dataclass(frozen=True)
-class AdapterHubImporter:
+class AdapterHubImporter(GraftedImporter):
     """Importer of an adapter of the library."""
 
     source: Folder
+    num_modules = 1
+    """The adapter is no mixture."""
 
     @property
     def kind(self) -> str:
@@ -53,57 +54,13 @@ class AdapterHubImporter:
         ]
         return max(widths, default=0)
 
-    @property
-    def num_modules(self) -> int:
-        """One: the adapter is no mixture."""
-        return 1
+    def grafts(self, model: PreTrainedModel, checkpoint: Checkpoint) -> list[Graft]:
+        """Return the adapter's grafts for a base."""
+        return read_grafts(model, self.source)
 
-    def adapter(self, checkpoint: Checkpoint) -> AdapterTensors:
-        """Return the adapter's tensors in the form of a bank."""
-        model = self._base(checkpoint)
-        tensors: AdapterTensors = {}
-        for graft in read_grafts(model, self.source):
-            tensors |= graft.bank_form()
-        if self.source.head is not None:
-            tensors |= read_head(model, self.source, len(checkpoint.labels)).bank_form()
-        if not checkpoint.objective.is_generative:
-            output = output_layer(model.config)
-            if f"{output}.{HEAD}.weight" not in tensors:
-                tensors |= parameters(output, model.get_submodule(output))
-        return {name: tensor.detach().float() for name, tensor in tensors.items()}
-
-    def reference(self, checkpoint: Checkpoint) -> PreTrainedModel:
-        """Return the base with the adapter beside its weights."""
-        model = self._base(checkpoint)
-        for graft in read_grafts(model, self.source):
-            graft.attach(model)
-        return self._with_head(model, checkpoint)
-
-    def merged(self, checkpoint: Checkpoint) -> PreTrainedModel:
-        """Return the base with the adapter in its weights as far as possible."""
-        model = self._base(checkpoint)
-        for graft in read_grafts(model, self.source):
-            graft.merge(model)
-        return self._with_head(model, checkpoint)
-
-    def _with_head(self, model: PreTrainedModel, checkpoint: Checkpoint) -> PreTrainedModel:
-        if self.source.head is not None:
-            read_head(model, self.source, len(checkpoint.labels)).attach(model)
-        return model.requires_grad_(False).eval()
-
-    def _base(self, checkpoint: Checkpoint) -> PreTrainedModel:
-        """Return the base; raise a `CheckpointError` if it has a part with weights that neither side has."""
-        objective = checkpoint.objective
-        base = load_base(checkpoint.base, objective.model, **objective.settings(checkpoint.card.labels))
-        model = base.model.requires_grad_(False).eval()
-        if base.new_modules:
-            head = None if self.source.head is None else read_head(model, self.source, len(checkpoint.labels))
-            if lost := [module for module in base.new_modules if head is None or not head.provides(module)]:
-                raise CheckpointError(
-                    f"neither {checkpoint.base} nor {checkpoint.folder} has the weights of {', '.join(lost)}: save the "
-                    "adapter again with save_adapter(…, with_head=True), or name the base that has them, with --base"
-                )
-        return model
+    def head(self, model: PreTrainedModel, outputs: int) -> Head | None:
+        """Return the head that was saved beside the adapter."""
+        return None if self.source.head is None else read_head(model, self.source, self.source.head, outputs)
 
 
 def open_adapter(argument: Argument) -> Checkpoint:

@@ -212,7 +212,7 @@ def test_a_head_of_several_labels_a_text_is_taken_only_when_that_is_meant(folder
 def test_a_head_that_is_nowhere_is_refused(tiny_base: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "tone", tiny_base, LORA, head=None)
     checkpoint = open_checkpoint(str(folder), facts=Facts(labels=LABELS, task="classification"))
-    with pytest.raises(CheckpointError, match="has the weights of classifier: save the adapter again with save_adap"):
+    with pytest.raises(CheckpointError, match="has the weights of classifier: save the adapter again with its head"):
         _ = checkpoint.adapter
 
 

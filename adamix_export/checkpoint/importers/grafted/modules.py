@@ -1,6 +1,6 @@
 """Adapters of the library as modules around the base's layers, and each in the form of a bank where it has one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -231,6 +231,21 @@ def _joined(layer: nn.Module, other: nn.Linear, dim: int) -> nn.Linear:
     weight = torch.cat([layer.weight, other.weight], dim)  # type: ignore[list-item]
     bias = torch.cat([layer.bias, other.bias]) if dim == 0 else layer.bias + other.bias  # type: ignore[operator,list-item]
     return linear(weight, bias)
+
+
+def in_blocks(up: Tensor, blocks: Sequence[int], width: int) -> Tensor:
+    """Return the pairs of a fused projection's blocks as one pair's `up` (width, pairs · r).
+
+    Args:
+        up: The pairs' own (pairs · block, r), one below the other.
+        blocks: Indices of their blocks.
+        width: Output width of the projection.
+    """
+    r, block = up.shape[1], up.shape[0] // len(blocks)
+    whole = up.new_zeros(width, len(blocks) * r)
+    for pair, own in enumerate(blocks):
+        whole[own * block : (own + 1) * block, pair * r : (pair + 1) * r] = up[pair * block : (pair + 1) * block]
+    return whole
 
 
 def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
