@@ -12,6 +12,8 @@ from adamix_export.checkpoint.importers.adapterhub.families import FAMILIES, Fam
 from adamix_export.checkpoint.importers.adapterhub.folder import Folder
 from adamix_export.checkpoint.importers.grafted.modules import (
     Behind,
+    BehindLayer,
+    BehindNorm,
     Bottleneck,
     BottleneckGraft,
     Graft,
@@ -33,7 +35,13 @@ FORMS: dict[tuple[bool, bool | str, bool], str] = {
     (True, True, True): "within",
     (True, False, False): "norm",
 }
-"""`original_ln_before`, `residual_before_ln`, `original_ln_after` of a bottleneck → where it stands."""
+"""`original_ln_before`, `residual_before_ln`, `original_ln_after` of a bottleneck → its form. Behind the feed-forward
+of a family whose norms come before the projections, `within` is `layer`.
+"""
+AROUND: dict[str, type[Behind]] = {"dense": Behind, "within": WithinNorm, "norm": BehindNorm, "layer": BehindLayer}
+"""Form of a bottleneck → module that puts it around the base's."""
+NORMS = ("within", "norm")
+"""Forms at a layer norm behind the residual."""
 
 
 def read_grafts(model: PreTrainedModel, folder: Folder) -> list[Graft]:
@@ -71,26 +79,27 @@ def _bottlenecks(
         if method["is_parallel"]:
             yield _parallel(prefix, place, family, bottleneck, method, folder)
         else:
-            yield _sequential(prefix, place, bottleneck, method, folder)
+            yield _sequential(prefix, place, family, bottleneck, method, folder)
 
 
 def _sequential(
-    prefix: str, place: Place, bottleneck: Bottleneck, method: Mapping[str, Any], folder: Folder
+    prefix: str, place: Place, family: Family, bottleneck: Bottleneck, method: Mapping[str, Any], folder: Folder
 ) -> BottleneckGraft:
     flags = tuple(method[flag] for flag in ("original_ln_before", "residual_before_ln", "original_ln_after"))
     form = FORMS.get(flags)
-    if form is None or (form != "dense" and place.norm is None) or (form == "within" and bottleneck.after_residual):
+    if form == "within" and place is family.feed_forward and place.norm is None:
+        form = "layer"
+    if form is None or (form in NORMS and place.norm is None) or (form != "dense" and bottleneck.after_residual):
         names = ", ".join(
             f"{flag}={method[flag]}"
             for flag in ("original_ln_before", "original_ln_after", "residual_before_ln", "adapter_residual_before_ln")
         )
         raise ExportError(f"{folder.path} is a bottleneck with {names} on a {folder.model_type}, which is not exported")
     return BottleneckGraft(
-        module=prefix + (place.dense if form == "dense" else str(place.norm)),
-        around=WithinNorm if form == "within" else Behind,
+        module=(prefix + {"dense": place.dense, "layer": ""}.get(form, str(place.norm))).rstrip("."),
+        around=AROUND[form],
         bottleneck=bottleneck,
         activation=str(method["non_linearity"]).lower(),
-        behind_norm=form == "norm",
     )
 
 

@@ -58,10 +58,10 @@ def read_head(model: PreTrainedModel, folder: Folder, head: Head, outputs: int) 
         CheckpointError: its tensors are not those of its configuration.
     """
     tensors = Tensors(head.tensors, folder.path)
+    if model.can_generate():
+        return _language(model, tensors)
     if head.config is None:
         return _static(model, head, tensors)
-    if TASK_TYPES[head.config["head_type"]] != "SEQ_CLS":
-        return _language(model, folder.name, head.config, tensors)
     layers = _layers(model, folder.name, head.config, tensors, outputs)
     form = (len(layers), _between(head.config), bool(head.config.get("use_pooler")))
     family = FAMILIES[folder.model_type]
@@ -107,19 +107,14 @@ def _static(model: PreTrainedModel, head: Head, tensors: Tensors) -> OwnHead:
     return own_head(model, tensors)
 
 
-def _language(model: PreTrainedModel, name: str, config: Any, tensors: Tensors) -> OwnHead:
+def _language(model: PreTrainedModel, tensors: Tensors) -> OwnHead:
     """Return no layers for a language model's head that equals the base's; raise an `ExportError` for any other."""
     own = model.get_output_embeddings().weight
-    if (
-        config["layers"] == 1
-        and not config.get("bias")
-        and own.equal(tensors.take(f"heads.{name}.0.weight", *own.shape))
-    ):
-        tensors.require_all_taken()
+    if len(tensors.left) == 1 and all(weight.equal(own) for weight in tensors.left.values()):
         return OwnHead({})
     raise ExportError(
-        f"{tensors.path} has a language model's head that is not the base's: train it on the base's own head, with "
-        "adapters.init(AutoModelForCausalLM.from_pretrained(…))"
+        f"{tensors.path} has a language model's head that is not the base's, which is not exported: train it on the "
+        "base's own head, with adapters.init(AutoModelForCausalLM.from_pretrained(…))"
     )
 
 

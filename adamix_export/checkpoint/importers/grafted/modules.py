@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,10 @@ class Bottleneck(nn.Module):
 
 
 class Behind(nn.Module):
-    """y + f(y) for the output y of a layer."""
+    """y + f(y) for the output y of a projection."""
+
+    refusal = ""
+    """Reason why no bank holds it; empty if one does."""
 
     def __init__(self, base: nn.Module, bottleneck: Bottleneck) -> None:
         super().__init__()
@@ -134,12 +137,30 @@ class Behind(nn.Module):
         return self.base.weight  # type: ignore[return-value]
 
 
+class BehindNorm(Behind):
+    """The same for the output of a layer norm."""
+
+    refusal = "is behind a layer norm (original_ln_after)"
+
+
 class WithinNorm(Behind):
     """norm(s + f(norm(s))) for the input s of a layer norm, the sum of a projection and its residual."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize x (batch, …, width) twice, the second time with the adapter."""
         adapted: Tensor = self.base(self.bottleneck(self.base(x), x))
+        return adapted
+
+
+class BehindLayer(Behind):
+    """The same for the output of a whole layer of a decoder."""
+
+    refusal = "is behind a whole layer (original_ln_before)"
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Apply the layer to x (batch, sequence, width) and further arguments, and the bottleneck to the result."""
+        y = self.base(x, *args, **kwargs)
+        adapted: Tensor = self.bottleneck(y, y)
         return adapted
 
 
@@ -152,8 +173,6 @@ class BottleneckGraft:
     bottleneck: Bottleneck
     activation: str
     """The library's name."""
-    behind_norm: bool = False
-    """The layer is a layer norm, and the bottleneck is behind it."""
 
     def attach(self, model: nn.Module) -> None:
         """Put the bottleneck around the layer."""
@@ -166,10 +185,9 @@ class BottleneckGraft:
         inner = self.bottleneck
         if not all(isinstance(norm, nn.Identity) for norm in (inner.before, inner.after)):
             raise BankError(f"the bottleneck at {self.module} has a layer norm, which a bank does not hold: {MERGE}")
-        if self.behind_norm:
+        if self.around.refusal:
             raise BankError(
-                f"the bottleneck at {self.module} is behind a layer norm (original_ln_after), which a bank does not "
-                f"hold: {MERGE}"
+                f"the bottleneck at {self.module} {self.around.refusal}, which a bank does not hold: {MERGE}"
             )
         if self.activation not in KINDS:
             raise BankError(

@@ -176,6 +176,20 @@ def test_a_bottleneck_of_gpt2_has_the_other_gelu_and_is_merged_alone(writer: Pat
         _ = checkpoint.adapter
 
 
+def test_the_conversion_in_the_documentation_works(writer: Path, tmp_path: Path) -> None:
+    """A whole GPT-2 of NLG, wrapped in a dictionary and with its tied and cached weights, becomes the adapter alone."""
+    page = (Path(__file__).parents[4] / "docs" / "export.md").read_text("utf-8")
+    code = page.partition('mkdir mnli && python -c "')[2].partition('" pytorch_model_mnli_expert_soup.bin mnli')[0]
+    whole = {**soups("transformer.h.{}.mlp"), "transformer.wte.weight": torch.ones(4, 4)}
+    torch.save(
+        {"model_state_dict": {**whole, "lm_head.decoder.weight": whole["transformer.wte.weight"]}}, tmp_path / "a.pt"
+    )
+    (tmp_path / "e2e").mkdir()
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.pt", tmp_path / "e2e"], check=True)
+    assert load_file(tmp_path / "e2e" / FILE).keys() == soups("transformer.h.{}.mlp").keys()
+    assert open_checkpoint(str(tmp_path / "e2e"), base=str(writer)).num_modules == MODULES
+
+
 @pytest.mark.parametrize("name", ["pytorch_model_expert_soup.bin"])
 def test_a_pickle_is_refused_with_a_conversion_that_works(name: str, folder: Path, base: Path) -> None:
     before = load_file(folder / FILE)

@@ -9,6 +9,7 @@ import torch
 
 from adamix_export.checkpoint.checkpoint import open_checkpoint
 from tests.adamix_export.converters.peer import peer
+from tests.adamix_train.conftest import make_writer
 from tests.fixtures.random_checkpoints import make_encoder
 
 SCRIPT = Path(__file__).with_name("library_adapters.py")
@@ -36,6 +37,13 @@ ON_BERT = {
 }
 
 
+ON_DECODERS: dict[str, dict[str, Any]] = {
+    "seq_bn": {"config": "SeqBnConfig", "fields": {"reduction_factor": 4}},
+    "double_seq_bn": {"config": "DoubleSeqBnConfig", "fields": {"reduction_factor": 4}},
+    "lora": {"config": "LoRAConfig", "fields": {"r": 4, "alpha": 16, "intermediate_lora": True, "output_lora": True}},
+    "ia3": {"config": "IA3Config"},
+}
+DECODERS = ("gpt2", "llama")
 FAMILIES = ("bert", "deberta-v2", "distilbert", "electra", "roberta")
 
 
@@ -48,6 +56,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
         base = make_encoder(folder / family / "base", family)
         for name, job in {**JOBS, **(ON_BERT if family == "bert" else {})}.items():
             jobs.append({"base": str(base), "folder": str(folder / family / name), "inputs": INPUTS, **job})
+    for family in DECODERS:
+        base = make_writer(folder / family / "base", family, initializer_range=0.2)
+        for name, job in ON_DECODERS.items():
+            about = {"base": str(base), "folder": str(folder / family / name), "adapt": "AutoModelForCausalLM"}
+            jobs.append({**about, "inputs": {"input_ids": INPUTS["input_ids"][:1]}, **job})
     (folder / "jobs.json").write_text(json.dumps(jobs))
     tool.run(str(SCRIPT), folder / "jobs.json", folder / "out.json")
     return folder, json.loads((folder / "out.json").read_text())
@@ -66,3 +79,17 @@ def test_logits_are_those_of_the_library(family: str, saved: tuple[Path, dict[st
         for model in (checkpoint.reference, checkpoint.merged()):
             with torch.inference_mode():
                 torch.testing.assert_close(model(**inputs).logits, expected[name], rtol=0, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", DECODERS)
+def test_logits_of_decoders_are_those_of_the_library(family: str, saved: tuple[Path, dict[str, Any]]) -> None:
+    folder, logits = saved
+    ids = torch.tensor(INPUTS["input_ids"][:1])
+    for name in ON_DECODERS:
+        adapter = folder / family / name
+        checkpoint = open_checkpoint(str(adapter), base=str(folder / family / "base"))
+        for model in (checkpoint.reference, checkpoint.merged()):
+            with torch.inference_mode():
+                found = model(input_ids=ids).logits
+            torch.testing.assert_close(found, torch.tensor(logits[str(adapter)]), rtol=0, atol=2e-5)
