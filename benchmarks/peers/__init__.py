@@ -92,6 +92,7 @@ class Peer:
 
 
 PEERS: dict[str, Peer] = {
+    "adapters": Peer(name="adapters", packages=("adapters", "transformers", "torch")),
     "genai": Peer(name="genai", packages=("onnxruntime-genai", "onnxruntime")),
     "llama": Peer(name="llama", packages=("llama-cpp-python",)),
     "litserve": Peer(name="litserve", packages=("litserve", "onnxruntime")),
