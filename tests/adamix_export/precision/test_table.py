@@ -19,6 +19,7 @@ from serve.classification.classifier import Classifier
 from serve.errors import BundleError
 from serve.generation.generator import Generator
 from tests.adamix_export.conftest import Export
+from tests.fixtures.random_checkpoints import make_encoder, mixture
 
 pytestmark = pytest.mark.slow
 
@@ -72,12 +73,28 @@ def test_what_is_quantized_runs_in_operators_of_its_own(runs: dict[str, Path], e
     export("bank", runs["classification"], precision="int8")
     ops = operators(tmp_path / "out" / "model.onnx")
     assert ops["QAttention"] == 1
-    assert ops["DynamicQuantizeMatMul"] == 2 * 6 - 3, "four projections and two halves of a feed-forward, in two layers"
+    assert ops["MatMulIntegerToFloat"] == 2 * 6 - 3, "four projections and two halves of a feed-forward, in two layers"
     assert ops["GatherBlockQuantized"] == 1, "64 positions; a vocabulary of 50 is too small to be worth it"
     export("merged", runs["generation"], precision="int4", out="writer")
     ops = operators(tmp_path / "writer" / "model.onnx")
     assert ops["MatMulNBits"] == 2 * 3 + 1, "feed-forwards and logits; attention of two heads of 16 is too small"
     assert ops["GatherBlockQuantized"] == 1
+
+
+@pytest.mark.parametrize(("precision", "least", "most"), [("fp32", 0, 0), ("fp16", 0, 0), ("int8", 0.8, 0.99)])
+def test_the_manifest_has_the_share_of_quantized_weights(
+    precision: str, least: float, most: float, runs: dict[str, Path], export: Export, tmp_path: Path
+) -> None:
+    export("merged", runs["classification"], precision=precision)
+    share = open_bundle(tmp_path / "out").manifest.quantized_share
+    assert share is not None and least <= share <= most
+
+
+def test_an_export_that_quantizes_nothing_is_an_error(export: Export, tmp_path: Path) -> None:
+    narrow = mixture(tmp_path / "mood", make_encoder(tmp_path / "base", "bert"), kind="lora")
+    with pytest.raises(ExportError, match="int8 quantizes matrices with sides of at least 64, and the base has none"):
+        export("merged", narrow, precision="int8", fresh=True)
+    assert not (tmp_path / "out").exists()
 
 
 def operators(graph: Path) -> Counter[str]:
