@@ -11,6 +11,7 @@ from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.converters.table import convert
 from adamix_export.errors import ExportError
 from adamix_export.parity.verification import verify
+from adamix_export.precision import sensitivity
 from adamix_export.precision.table import PRECISIONS
 from adamix_export.tasks.classification import logits
 from serve.bundle.reader import open_bundle
@@ -58,7 +59,7 @@ def test_an_encoder_is_smaller_and_close_to_pytorch(
     export("merged", runs["classification"], out="exact")
     export("merged", runs["classification"], precision=precision)
     small, exact = (data_size(tmp_path / name) for name in ("out", "exact"))
-    assert small < {"fp16": 0.55, "int8": 0.45}[precision] * exact
+    assert small < {"fp16": 0.55, "int8": 0.7}[precision] * exact, "some products of a random base stay in fp32"
     found = np.stack([answer.logits for answer in Classifier(tmp_path / "out", provider="cpu")(TEXTS)])
     expected = logits(open_checkpoint(str(runs["classification"])), [(text,) for text in TEXTS])
     assert 0 < np.abs(found - expected).max() < 0.2 * np.abs(expected).max()
@@ -69,8 +70,11 @@ def data_size(folder: Path) -> int:
 
 
 @pytest.mark.slow
-def test_what_is_quantized_runs_in_operators_of_its_own(runs: dict[str, Path], export: Export, tmp_path: Path) -> None:
-    export("bank", runs["classification"], precision="int8")
+def test_what_is_quantized_runs_in_operators_of_its_own(
+    runs: dict[str, Path], export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensitivity, "MAX_LOSS", 100.0)
+    export("bank", runs["classification"], precision="int8", again=True)
     ops = operators(tmp_path / "out" / "model.onnx")
     assert ops["QAttention"] == 1
     assert ops["MatMulIntegerToFloat"] == 2 * 6 - 3, "four projections and two halves of a feed-forward, in two layers"
@@ -81,7 +85,7 @@ def test_what_is_quantized_runs_in_operators_of_its_own(runs: dict[str, Path], e
     assert ops["GatherBlockQuantized"] == 1
 
 
-@pytest.mark.parametrize(("precision", "least", "most"), [("fp32", 0, 0), ("fp16", 0, 0), ("int8", 0.8, 0.99)])
+@pytest.mark.parametrize(("precision", "least", "most"), [("fp32", 0, 0), ("fp16", 0, 0), ("int8", 0.4, 0.99)])
 def test_the_manifest_has_the_share_of_quantized_weights(
     precision: str, least: float, most: float, runs: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:
