@@ -49,7 +49,9 @@ class Parity:
     def allowed_drop(self) -> float | None:
         """Largest accepted `metric_drop`; a metric over inputs may always lose one of them."""
         largest = self.bounds.max_metric_drop
-        return largest if largest is None or self.metric == PERPLEXITY else max(largest, 1 / (self.labelled or self.rows))
+        return (
+            largest if largest is None or self.metric == PERPLEXITY else max(largest, 1 / (self.labelled or self.rows))
+        )
 
     @property
     def passed(self) -> bool:

@@ -49,8 +49,8 @@ def rewrite_graphs(build: BundleBuild, setting: Setting, options: Options, progr
     share = quantized_share(build.graphs)
     if setting.quantizes and not share:
         raise ExportError(
-            f"{options.precision} quantizes matrices with sides of at least {SMALLEST}, and the base has none: export it "
-            "in fp32"
+            f"{options.precision} quantizes matrices with sides of at least {SMALLEST}, and the base has none: export "
+            "it in fp32"
         )
     return share
 

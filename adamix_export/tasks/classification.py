@@ -98,9 +98,7 @@ def calibration_texts(checkpoint: Checkpoint, file: Path | None, count: int) -> 
     chosen = [example.texts for example in examples[:: -(-len(examples) // count) or 1]]
     inputs = _encode(checkpoint, [*chosen, *canary_texts(checkpoint), *probe_rows(checkpoint)])
     types = inputs.get("token_type_ids", [()] * len(inputs["input_ids"]))
-    return [
-        CalibrationText(ids=ids, token_type_ids=own) for ids, own in zip(inputs["input_ids"], types, strict=True)
-    ]
+    return [CalibrationText(ids=ids, token_type_ids=own) for ids, own in zip(inputs["input_ids"], types, strict=True)]
 
 
 def compare(checkpoints: Sequence[Checkpoint], bundle: Bundle, check: Check) -> dict[str, Parity]:

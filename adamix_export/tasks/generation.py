@@ -70,9 +70,7 @@ def calibration_texts(checkpoint: Checkpoint, file: Path | None, count: int) -> 
     encoding = Encoding(tokenizer=checkpoint.tokenizer, max_length=checkpoint.card.max_length, prompt=task.prompt)
     prompts = make_prompts(read_all(files, task), encoding, encoder_decoder=False)
     chosen = prompts[:: -(-len(prompts) // count)]
-    return [
-        CalibrationText(ids=[*one.ids, *CAUSAL.target(checkpoint.tokenizer, one.references[0])]) for one in chosen
-    ]
+    return [CalibrationText(ids=[*one.ids, *CAUSAL.target(checkpoint.tokenizer, one.references[0])]) for one in chosen]
 
 
 def _end_tokens(checkpoint: Checkpoint) -> list[int]:

@@ -158,8 +158,9 @@ ADAPTERS: dict[str, Trained | Foreign] = {
         config=partial(peft.IA3Config, **TASK, target_modules=LINEAR, feedforward_modules=["dense"]),
     ),
     "peft-loha": Foreign(data=SST2, rows=2000, config=partial(peft.LoHaConfig, **TASK, r=8, target_modules=LINEAR)),
-    "peft-oft": Foreign(data=SST2, rows=1000, config=partial(peft.OFTConfig, **TASK, oft_block_size=32, r=0,
-                                                             target_modules=LINEAR)),  # fmt: skip
+    "peft-oft": Foreign(
+        data=SST2, rows=1000, config=partial(peft.OFTConfig, **TASK, oft_block_size=32, r=0, target_modules=LINEAR)
+    ),
 }
 """Adapters by name."""
 

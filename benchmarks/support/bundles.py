@@ -59,14 +59,12 @@ def exported(sources: Sequence[Checkpoint], shape: str, out: Path) -> Bundle:
 
 
 def in_int8(bundle: Bundle, out: Path) -> Bundle:
-    """Return the same bundle in int8, calibrated on its canary texts; what that costs the metric is for `benchmarks.precision` to say."""
+    """Return the same bundle in int8, calibrated on its canary texts; `benchmarks.precision` says what that costs."""
     setting = PRECISIONS["int8"]["classification"]
     assert setting.rewrite is not None and setting.calibrate is not None
     shutil.copytree(bundle.folder, out)
     adapters = list(bundle.adapters.values())
-    texts = [
-        CalibrationText(ids=ids, slot=slot) for slot, one in enumerate(adapters, 1) for ids in one.card.canary_ids
-    ]
+    texts = [CalibrationText(ids=ids, slot=slot) for slot, one in enumerate(adapters, 1) for ids in one.card.canary_ids]
     bank = Bank(bundle.manifest.inputs, adapters) if bundle.manifest.shape == "bank" else None
     rewrite_file(out / MODEL, partial(setting.rewrite, setting.calibrate(out / MODEL, texts, bank)))
     write_manifest(out, replace(bundle.manifest, precision="int8", canary_tolerance=UNBOUNDED))

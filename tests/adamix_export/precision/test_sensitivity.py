@@ -8,7 +8,7 @@ from adamix_export.precision import sensitivity
 from adamix_export.precision.calibration import CalibrationText, collect_channel_ranges
 from adamix_export.precision.sensitivity import choose_ranges
 from serve.bundle.graph_io import INPUT_IDS, LOGITS
-from tests.adamix_export.passes.graphs import made, model_of, value
+from tests.adamix_export.passes.graphs import made, model_of
 
 WIDTH, VOCABULARY = 64, 12
 RANDOM = np.random.default_rng(0)
