@@ -17,7 +17,7 @@ from transformers.exporters import OnnxConfig, OnnxExporter
 
 from adamix_export.errors import first_line
 from adamix_export.passes.rewrite_file import rewrite_file
-from adamix_export.precision.calibration import CalibrationText
+from adamix_export.precision.calibration import CalibrationText, collect_channel_ranges
 from adamix_export.precision.table import PRECISIONS
 from adamix_export.tracing.encoder import write_graph
 from benchmarks.peers import PEERS
@@ -70,8 +70,9 @@ def adamix_side(model: Path, scratch: Path, *, precision: str) -> Side:
     write_graph(loaded, TOKEN_INPUTS, None, file)
     setting = PRECISIONS[precision]["classification"]
     if setting.rewrite is not None:
-        statistics = setting.calibrate(file, random_texts(loaded.config.vocab_size), None) if setting.calibrate else {}
-        rewrite_file(file, partial(setting.rewrite, statistics))
+        # All products are quantized: the logits of weights that were drawn have no spread to hold a loss against.
+        ranges = collect_channel_ranges(file, random_texts(loaded.config.vocab_size), None)
+        rewrite_file(file, partial(setting.rewrite, ranges))
     return _onnx_side(open_session(file, ProviderChoice(CPU, "as asked"), threads=usable_cores()))
 
 
