@@ -4,7 +4,7 @@ Each is trained once, in a folder that is kept, and compared on the test data of
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.checkpoint.facts import Facts
+from adamix_train.artifacts.checkpoint import CONFIG
 from adamix_train.data.examples import Example
 from adamix_train.data.splits import read_all
 from adamix_train.recipe.recipe import Recipe
@@ -165,9 +166,10 @@ ADAPTERS: dict[str, Trained | Foreign] = {
 """Adapters by name."""
 
 
-def adapters(folder: Path) -> Iterator[tuple[Checkpoint, Path]]:
-    """Yield each adapter with the file that it is compared on; one that is not in `folder` is trained first."""
-    for name, adapter in ADAPTERS.items():
-        if not (folder / name).is_dir():
+def adapters(folder: Path, names: Iterable[str]) -> Iterator[tuple[Checkpoint, Path]]:
+    """Yield adapters with the file that each is compared on; one that is not in `folder` is trained first."""
+    for name in names:
+        adapter = ADAPTERS[name]
+        if not (folder / name / CONFIG).is_file():
             adapter.make(folder / name)
         yield adapter.open(f"{name}={folder / name}"), adapter.data.test()
