@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from adamix_export.passes.first_token import narrow_to_first_token
+from adamix_export.passes.read_token import narrow_to_read_token
 from tests.adamix_export.passes.graphs import STATES, made, matrix, model_of, value
 
 
@@ -17,7 +17,7 @@ def test_states_that_someone_reads_whole_stay_whole() -> None:
     product = made(x, matrix("weight", 4, 4), op_type="MatMul", shape=STATES)
     first = first_of(product.outputs[0])
     model = model_of([x], [first.outputs[0], product.outputs[0]], product, first)
-    narrow_to_first_token(model)
+    narrow_to_read_token(model)
     assert product.inputs[0] is x
 
 
@@ -27,7 +27,7 @@ def test_states_that_are_read_in_two_places_are_cut_once() -> None:
     total = made(product.outputs[0], x, op_type="Add", shape=STATES)
     first = first_of(total.outputs[0])
     model = model_of([x], [first.outputs[0]], product, total, first)
-    narrow_to_first_token(model)
+    narrow_to_read_token(model)
     (cut,) = [node for node in model.graph if node.op_type == "Gather" and node is not first]
     assert product.inputs[0] is cut.outputs[0]
     assert total.inputs[1] is cut.outputs[0]
@@ -39,6 +39,6 @@ def test_an_operator_that_mixes_tokens_gets_all_of_them() -> None:
     product = made(mixed.outputs[0], matrix("weight", 4, 4), op_type="MatMul", shape=STATES)
     first = first_of(product.outputs[0])
     model = model_of([x], [first.outputs[0]], mixed, product, first)
-    narrow_to_first_token(model)
+    narrow_to_read_token(model)
     assert mixed.inputs[0] is x
     assert product.inputs[0] is not mixed.outputs[0]
