@@ -95,10 +95,11 @@ def _make_last(graph: ir.Graph, narrow: set[ir.Node | None]) -> None:
                 name=f"{node.name}.only",
             )
             new, old = only.outputs[0], node.outputs[0]
-            new.name, new.type, new.shape = f"{old.name}.only", old.type, old.shape
+            name, new.type, new.shape = old.name, old.type, old.shape
             graph.insert_after(node, only)
-            old.replace_all_uses_with(new)
+            old.replace_all_uses_with(new, replace_graph_outputs=True)
             graph.remove(node, safe=True)
+            new.name = name
     graph.sort()
 
 

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from adamix_export.errors import ExportError
 from adamix_export.tracing.merged import replace_module
 from adamix_export.tracing.stacks import Stacks
-from adamix_train.base_model.architecture import is_decoder, why_not_classifier
+from adamix_train.base_model.architecture import is_decoder, why_not_exported
 from serve.bundle.graph_io import ATTENTION_MASK, INPUT_IDS
 
 
@@ -70,8 +70,8 @@ def last_token_classifier(model: PreTrainedModel, token_inputs: list[str], stack
     Raises:
         ExportError: the model is of another layout, which cannot be exported.
     """
-    if reason := why_not_classifier(model.config):
-        raise ExportError(reason)
+    if reason := why_not_exported(model.config, generates=False):
+        raise ExportError(f"the base {reason}")
     if model.config.is_encoder_decoder:
         return EncoderDecoderClassifier(model, stacks)
     if not is_decoder(model.config):

@@ -3,8 +3,10 @@
 from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-CLASSIFYING_ENCODER_DECODERS = ("t5", "mt5")
-"""Model types of encoder-decoders with a classification head that can be exported."""
+ENCODER_DECODERS = ("t5", "mt5")
+"""Model types of the encoder-decoders that can be exported."""
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""Fields of a configuration that count the experts of a layer, which a router chooses from."""
 
 
 def is_encoder(config: PretrainedConfig) -> bool:
@@ -19,13 +21,18 @@ def is_decoder(config: PretrainedConfig) -> bool:
     return config.get_text_config().model_type in names and not config.is_encoder_decoder
 
 
-def why_not_classifier(config: PretrainedConfig) -> str | None:
-    """Return why a base with a classification head cannot be exported, as far as its configuration shows it."""
-    if config.is_encoder_decoder and config.model_type not in CLASSIFYING_ENCODER_DECODERS:
-        return (
-            f"an encoder-decoder of type {config.model_type} cannot be exported as a classifier; supported are "
-            f"{', '.join(CLASSIFYING_ENCODER_DECODERS)}"
-        )
-    if is_decoder(config) and getattr(config.get_text_config(), "attn_logit_softcapping", None):
-        return f"{config.model_type} has soft-capped attention, which a classifier's graph does not have"
+def why_not_exported(config: PretrainedConfig, *, generates: bool) -> str | None:
+    """Return why a base cannot be exported once it has learned, as far as its configuration shows it.
+
+    Args:
+        config: configuration of the base.
+        generates: True for a generator, False for a classifier.
+    """
+    text = config.get_text_config()
+    if config.is_encoder_decoder and config.model_type not in ENCODER_DECODERS:
+        return f"is an encoder-decoder of type {config.model_type}; {', '.join(ENCODER_DECODERS)} can be exported"
+    if any(getattr(text, name, None) for name in EXPERTS):
+        return f"is a {config.model_type}, whose mixture of experts cannot be exported"
+    if not generates and getattr(text, "attn_logit_softcapping", None):
+        return f"is a {config.model_type}, whose soft-capped attention cannot be exported in a classifier"
     return None

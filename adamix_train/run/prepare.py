@@ -8,7 +8,7 @@ from accelerate import PartialState
 from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
 from adamix_train.artifacts.checkpoint import Card
-from adamix_train.base_model.architecture import is_encoder, why_not_classifier
+from adamix_train.base_model.architecture import is_encoder, why_not_exported
 from adamix_train.base_model.embeddings import check_embeddings, max_positions
 from adamix_train.base_model.fingerprint import base_sha256, config_sha256
 from adamix_train.base_model.load import load_config, load_tokenizer
@@ -116,9 +116,9 @@ def _check_base(
     recipe: Recipe, objective: Objective, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
 ) -> None:
     """Raise BaseError if the base cannot do the task, or cannot be exported once it has learned it."""
+    if reason := why_not_exported(config, generates=objective.is_generative):
+        raise BaseError(f"{recipe.base} {reason}: train another base")
     if not objective.is_generative:
-        if reason := why_not_classifier(config):
-            raise BaseError(f"{recipe.base}: {reason}: train another base")
         return
     if is_encoder(config):
         raise BaseError(

@@ -1,4 +1,4 @@
-"""Hidden states sliced to the first token."""
+"""Hidden states sliced to the token that a head reads."""
 
 import numpy as np
 import onnx_ir as ir
@@ -42,3 +42,49 @@ def test_an_operator_that_mixes_tokens_gets_all_of_them() -> None:
     narrow_to_read_token(model)
     assert mixed.inputs[0] is x
     assert product.inputs[0] is not mixed.outputs[0]
+
+
+def last_of(states: ir.Value, position: ir.Value) -> ir.Node:
+    return made(states, position, op_type="GatherND", shape=("batch", 4), batch_dims=1)
+
+
+def causal(position: ir.Value, x: ir.Value, *, bias: ir.Value | None = None) -> tuple[ir.Node, ir.Node, ir.Model]:
+    """Two layers of causal attention with a mask, of which a token at a position is read; and the second layer."""
+    mask = ir.Value(name="mask", shape=ir.Shape(("batch", "sequence")), type=ir.TensorType(ir.DataType.INT32))
+    options = {"op_type": "MultiHeadAttention", "shape": STATES, "num_heads": 2, "unidirectional": 1}
+    one = made(x, x, x, None, mask, bias, **options)
+    (states,) = one.outputs
+    other = made(states, states, states, None, mask, bias, **options)
+    end = last_of(other.outputs[0], position)
+    return one, other, model_of([x, position, mask], [end.outputs[0]], one, other, end)
+
+
+def at(name: str) -> ir.Value:
+    return ir.Value(name=name, shape=ir.Shape(("batch", 1)), type=ir.TensorType(ir.DataType.INT64))
+
+
+def test_attention_of_the_last_token_sees_all_up_to_it_and_causal_attention_needs_no_mask() -> None:
+    one, other, model = causal(at("position"), value("x", *STATES))
+    narrow_to_read_token(model)
+    assert (one.attributes["unidirectional"].value, one.inputs[4]) == (1, None)
+    assert "unidirectional" not in other.attributes
+    assert other.inputs[4] is not None
+    assert [str(dim) for dim in other.inputs[0].shape] == ["batch", "1", "4"]
+    assert [node.op_type for node in model.graph][-1] == "Gather", "the head reads the only token"
+
+
+def test_causal_attention_with_a_bias_keeps_all_queries() -> None:
+    _, other, model = causal(at("position"), value("x", *STATES), bias=value("bias", 1, 2, "sequence", "sequence"))
+    narrow_to_read_token(model)
+    assert other.attributes["unidirectional"].value == 1
+    assert [node.op_type for node in model.graph][-1] == "GatherND"
+
+
+def test_the_first_token_of_causal_attention_sees_itself_alone() -> None:
+    """One query and all keys would let it see all of them."""
+    x = value("x", *STATES)
+    attention = made(x, x, x, op_type="MultiHeadAttention", shape=STATES, num_heads=2, unidirectional=1)
+    first = first_of(attention.outputs[0])
+    model = model_of([x], [first.outputs[0]], attention, first)
+    narrow_to_read_token(model)
+    assert list(attention.inputs) == [x, x, x]

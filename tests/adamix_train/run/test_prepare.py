@@ -57,7 +57,7 @@ def test_what_cannot_be_exported_is_refused_before_training(
     given = small_recipe(generative_bases["t5"], tiny_data, tmp_path / "run")
     for changes, error, message in (
         ({"train_file": str(ends)}, DataError, "has 2 end-of-sequence tokens .* T5's classifier needs 1: leave them"),
-        ({"base": str(capped)}, BaseError, "gemma2 has soft-capped attention"),
+        ({"base": str(capped)}, BaseError, "is a gemma2, whose soft-capped attention cannot be exported"),
     ):
         with pytest.raises(error, match=message):
             train(replace(given, **changes))
