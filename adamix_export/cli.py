@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Sequence
 
 INSTALL = "run pip install '.[export,cpu]' in a clone of the repository"
@@ -25,13 +26,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
         name = arguments.pop(0)
-        _run(f"adamix-export {name}", COMMANDS[name], arguments)
+        prog, command = f"adamix-export {name}", COMMANDS[name]
     else:
-        _run("adamix-export", EXPORT, arguments)
+        prog, command = "adamix-export", EXPORT
+    run_command(prog, command, command.parser(prog).parse_args(arguments))
 
 
-def _run(prog: str, command: Command, arguments: Sequence[str]) -> None:
-    args = command.parser(prog).parse_args(arguments)
+def run_command(prog: str, command: Command, args: Namespace) -> None:
+    """Run a command with its parsed arguments and print what it returns; errors end the program in one line."""
     stop = StopSignals()
     _quieten()
     try:

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.facts import NONE, Facts
+from adamix_export.checkpoint.locate import adapter_name, checkpoint_folder
 from adamix_train.artifacts.checkpoint import CARD, CONFIG, Card
 from adamix_train.base_model.load import Base, load_base, load_config
 from adamix_train.base_model.padding import pad_as, padding_token
@@ -154,9 +155,9 @@ class Checkpoint:
         """Free the memory of `reference`; the next access loads it again."""
         self.__dict__.pop("reference", None)
 
-    def load_base(self) -> Base:
-        """Return the base as its folder has it, with a new head where it has none, without gradients."""
-        base = load_base(self.base, self.objective.model, **self.objective.settings(self.card.labels))
+    def load_base(self, folder: Path | None = None) -> Base:
+        """Return the base, or the model in `folder`, with a new head where it has none, without gradients."""
+        base = load_base(folder or self.base, self.objective.model, **self.objective.settings(self.card.labels))
         if not self.objective.is_generative:
             pad_as(self.tokenizer, base.model.config)
         base.model.requires_grad_(False)
@@ -187,19 +188,17 @@ IMPORTERS = {
 
 
 def open_checkpoint(argument: str, *, base: str | None = None, facts: Facts = NONE) -> Checkpoint:
-    """Open `[NAME=]FOLDER` with the base model at `base`, or with the one that the checkpoint names.
+    """Open `[NAME=]CHECKPOINT`, a folder or a Hub id, with the base at `base` or with the one that it names.
 
     `facts` complete a checkpoint of another tool; one of adamix-train states them itself.
 
     Raises:
-        CheckpointError: the folder is missing, incomplete or holds no checkpoint.
+        CheckpointError: the folder or the Hub's repository is missing, incomplete or holds no checkpoint.
         BaseError: the base is missing, or its weights or configuration are not those of training.
         ExportError: the checkpoint was trained with a method that is not exported, or a fact is missing.
     """
     _, found, path = argument.partition("=")
-    folder = Path(path if found else argument)
-    if not folder.is_dir():
-        raise CheckpointError(f"there is no checkpoint folder {folder}")
+    folder = checkpoint_folder(path if found else argument)
     for mark, importer in IMPORTERS.items():
         if (folder / mark).is_file():
             module, _, function = importer.partition(":")
@@ -211,12 +210,6 @@ def open_checkpoint(argument: str, *, base: str | None = None, facts: Facts = NO
         f"{folder} holds no checkpoint: it has no {CARD} (adamix-train; a run that was cut short leaves checkpoint-N "
         f"folders: resume it with --resume), no {CONFIG} (PEFT) and no config.json (a whole model)"
     )
-
-
-def adapter_name(argument: str) -> str:
-    """Return the name in `[NAME=]FOLDER`, or that of the folder."""
-    name, found, _ = argument.partition("=")
-    return name if found else Path(argument).resolve().name
 
 
 def objective_name(task: str, base: Path) -> str:

@@ -14,7 +14,10 @@ class Facts:
     max_length: int | None = None
     """Tokens to which inputs are truncated, special tokens included."""
     rank: int | None = None
-    """Rank of the LoRA as which a bank holds a method that it does not hold exactly; None refuses it."""
+    """Largest rank of the LoRA as which a bank holds a method that it does not hold exactly."""
+    rank_energy: float | None = None
+    """Share of the sum of squares of each layer's change that this LoRA keeps at least, unless `rank` is smaller. With
+    neither, such a method is refused."""
     prompt: str | None = None
     """Template of a generator's prompt; `{input}` stands for the client's text."""
 

@@ -32,16 +32,17 @@ class Command:
 
     def parser(self, prog: str) -> ArgumentParser:
         """Return the parser of the arguments after `prog`."""
-        parser = CommandParser(
-            prog=prog,
-            usage=self.usage,
-            description=self.description,
-            epilog="examples:\n" + self.examples,
-            formatter_class=RawDescriptionHelpFormatter,
-        )
+        parser = CommandParser(prog=prog)
+        self.configure(parser)
+        return parser
+
+    def configure(self, parser: ArgumentParser) -> None:
+        """Add the command's description, examples and flags to a parser."""
+        parser.usage, parser.description = self.usage, self.description
+        parser.epilog = "examples:\n" + self.examples
+        parser.formatter_class = RawDescriptionHelpFormatter
         self.add_flags(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-        return parser
 
 
 def add_comparison_flags(parser: ArgumentParser, *, default_tolerance: str) -> None:

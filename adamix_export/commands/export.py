@@ -52,7 +52,8 @@ def run(args: Namespace, stop: StopSignals) -> Output:
     """Export the checkpoints; show the stages on stderr."""
     if len(args.checkpoints) < 2:
         raise ExportError("give one checkpoint or more, and then the folder to write")
-    from adamix_export.checkpoint.checkpoint import adapter_name, open_checkpoint
+    from adamix_export.checkpoint.checkpoint import open_checkpoint
+    from adamix_export.checkpoint.locate import adapter_name
     from adamix_export.checkpoint.module_weights import choose_module_weights
     from adamix_export.pipeline.export import EXPORTS
 
@@ -73,7 +74,7 @@ def run(args: Namespace, stop: StopSignals) -> Output:
         for one in opened:
             require_used(facts[one.name], one.folder)
         checkpoints = [choose_module_weights(one, args.collapse, args.collapse_data) for one in opened]
-        options = _options(args, approximate=any(one.rank for one in facts.values()))
+        options = _options(args, approximate=any(one.rank or one.rank_energy for one in facts.values()))
         reports = EXPORTS[shape](checkpoints, Path(out), options, progress)
     parity = {name: report.as_dict() for name, report in reports.items()}
     return Output(

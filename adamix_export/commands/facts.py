@@ -22,6 +22,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ExportError(f"{text} (--rank-energy) is not a share above 0 and up to 1")
+    return share
+
+
 FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "labels": (_labels, "names of the labels, separated by commas, in the order of the logits (default: the base's)"),
     "task": (str, "task of adamix-train that it was trained for, such as pair-classification (default: as it says)"),
@@ -30,6 +40,11 @@ FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
         _count,
         "shape bank: rank of the LoRA that stands for a method that a bank does not hold exactly; --tolerance and "
         "--max-metric-drop bound what that may lose (default: refuse it)",
+    ),
+    "rank_energy": (
+        _share,
+        "the same, with as many ranks in each layer as keep this share of its change's sum of squares, such as 0.99; "
+        "with --rank, at most so many",
     ),
     "prompt": (str, "template of a generator's prompt; {input} stands for the client's text (default: {input})"),
 }

@@ -12,6 +12,7 @@ from transformers import AutoConfig
 
 from adamix_export.converters.onnx_adapter import COPIED, write_onnx_adapters
 from adamix_export.errors import ExportError
+from adamix_export.tracing.sizes import attention_sizes
 from serve.bundle.adapter import Adapter
 from serve.bundle.graph_io import PAST, PRESENT
 from serve.bundle.manifest import MODEL
@@ -42,7 +43,7 @@ def _config(bundle: Bundle, adapters: list[Adapter]) -> dict[str, Any]:
     base: Any = AutoConfig.from_pretrained(bundle.folder)
     shapes = {edge.name: edge.shape for edge in (*bundle.manifest.inputs, *bundle.manifest.outputs)}
     ends = sorted({token for adapter in adapters for token in adapter.card.eos_token_ids})
-    _, heads, _, width = shapes[f"{PAST}0.key"]
+    sizes = attention_sizes(base)
     return {
         "model": {
             "type": KIND,
@@ -54,11 +55,11 @@ def _config(bundle: Bundle, adapters: list[Adapter]) -> dict[str, Any]:
             "decoder": {
                 "filename": MODEL,
                 "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
-                "head_size": width,
-                "hidden_size": base.hidden_size,
-                "num_attention_heads": base.num_attention_heads,
-                "num_hidden_layers": sum(name.startswith(PAST) for name in shapes) // 2,
-                "num_key_value_heads": heads,
+                "head_size": sizes.head_width,
+                "hidden_size": sizes.hidden_size,
+                "num_attention_heads": sizes.heads,
+                "num_hidden_layers": sizes.layers,
+                "num_key_value_heads": sizes.key_value_heads,
                 "inputs": {
                     "input_ids": "input_ids",
                     "attention_mask": "attention_mask",

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adamix_export.checkpoint.checkpoint import Checkpoint, adapter_name, open_checkpoint
+from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.checkpoint.facts import NONE, Facts
+from adamix_export.checkpoint.locate import adapter_name
 from adamix_export.errors import ExportError, ParityError
 from adamix_export.parity.bounds import Bounds, Check
 from adamix_export.parity.emulation import runnable_on_cpu

@@ -17,6 +17,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from adamix_export.errors import ExportError
 from adamix_export.tracing.attention import multi_head_attention
+from adamix_export.tracing.sizes import attention_sizes
 
 NAME = "onnxruntime_group_query"
 ROTARY = "apply_rotary_pos_emb"
@@ -144,7 +145,7 @@ def _angles(model: PreTrainedModel) -> tuple[Tensor, Tensor] | tuple[None, None]
             f"rotary embeddings of type {rotary.rope_type} depend on the sequence's length, which "
             f"GroupQueryAttention's do not; supported are {', '.join(STATIC_ROTARY)}"
         )
-    width = head_width(model)
+    width = attention_sizes(model.config).head_width
     if 2 * len(rotary.inv_freq) != width:
         raise ExportError("rotary embeddings of a part of each head are not supported")
     if width % HEAD_WIDTH_MULTIPLE:
@@ -161,9 +162,3 @@ def _is_interleaved(module: Any) -> bool:
     """Return True if a family's own function rotates neighbouring values of a head."""
     rotated = module.rotate_half(torch.arange(4.0)).tolist()
     return bool(rotated == [-1.0, 0.0, -3.0, 2.0])
-
-
-def head_width(model: PreTrainedModel) -> int:
-    """Return the width of an attention head."""
-    config = model.config
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 
 from adamix_export.errors import ExportError
 from adamix_export.passes.fuse_projections import fuse_projections
-from adamix_export.tracing.cached_attention import Cache, caching, head_width
+from adamix_export.tracing.cached_attention import Cache, caching
 from adamix_export.tracing.norm import fuse_norms
+from adamix_export.tracing.sizes import attention_sizes
 from adamix_export.tracing.stacks import Stacks
 from adamix_export.tracing.torch_export import Shapes, write_onnx
 from serve.bundle.graph_io import (
@@ -87,13 +88,14 @@ class Decoder(nn.Module):
 
 def write_graph(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:
     """Write the ONNX graph of a causal language model to `file`, with its weights beside it as external data."""
-    config: Any = model.config
-    heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-    states = state_names(config.num_hidden_layers)
+    sizes = attention_sizes(model.config)
+    states = state_names(sizes.layers)
     fuse_norms(model)
     cache = Cache()
     with caching(model, cache):
-        write_steps(Decoder(model, cache, stacks, states), heads, stacks.inputs() if stacks else {}, file)
+        write_steps(
+            Decoder(model, cache, stacks, states), sizes.key_value_heads, stacks.inputs() if stacks else {}, file
+        )
 
 
 def state_names(layers: int, infix: str = "") -> States:
@@ -104,7 +106,7 @@ def state_names(layers: int, infix: str = "") -> States:
 def write_steps(decoder: Decoder, heads: int, inputs: Shapes, file: Path) -> None:
     """Write the graph of a decoder with `heads` key-value heads; `inputs` are those besides tokens and cache."""
     names = [name for pair in decoder.states for name in pair]
-    buffer = (BATCH, heads, MAX_LENGTH, head_width(decoder.model))
+    buffer = (BATCH, heads, MAX_LENGTH, attention_sizes(decoder.model.config).head_width)
     write_onnx(
         decoder.eval(),
         {

@@ -22,6 +22,7 @@ from adamix_export.tracing.cached_attention import Cache, caching
 from adamix_export.tracing.decoder import Decoder, States, state_names, write_steps
 from adamix_export.tracing.merged import replace_module
 from adamix_export.tracing.norm import fuse_norms
+from adamix_export.tracing.sizes import attention_sizes
 from adamix_export.tracing.stacks import Stacks
 from adamix_export.tracing.torch_export import Shapes, write_onnx
 from adamix_train.base_model.architecture import why_not_exported
@@ -122,11 +123,11 @@ def _write_encoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) ->
 
 
 def _write_decoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> None:
-    config: Any = model.config
+    sizes = attention_sizes(model.config)
     crosses, cache = _cross_attentions(model), Cache()
     states, sources = (state_names(len(crosses), infix) for infix in ("decoder.", "encoder."))
     inputs: Shapes = {ENCODER_ATTENTION_MASK: (BATCH, SOURCE)}
-    width = config.num_heads * config.d_kv
+    width = sizes.heads * sizes.head_width
     inputs |= {PAST + name: (BATCH, SOURCE, width) for pair in sources for name in pair}
     inputs |= stacks.inputs(lambda name: not ENCODER_MODULES.match(name)) if stacks else {}
     for layer, cross in enumerate(crosses):
@@ -135,7 +136,7 @@ def _write_decoder(model: PreTrainedModel, stacks: Stacks | None, file: Path) ->
     first = model.get_decoder().block[0].layer[0].SelfAttention
     first.compute_bias = lambda *_, **__: _relative_bias(first, cache)
     with caching(model, cache):
-        write_steps(TargetDecoder(model, cache, stacks, states, sources), config.num_heads, inputs, file)
+        write_steps(TargetDecoder(model, cache, stacks, states, sources), sizes.heads, inputs, file)
 
 
 def _cross_attentions(model: PreTrainedModel) -> list[Any]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from adamix_train.errors import BaseError, first_line
 
+CONFIGS = ("config.json", "adapter_config.json")
+"""Files of which a repository of a model or of an adapter has one."""
 logger = logging.getLogger(__name__)
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
 """Files downloaded from a Hub repository: safetensors only, never a pickle, and the model card for its licence."""
@@ -25,13 +27,20 @@ def base_folder(name: str, *, revision: str | None = None) -> Path:
         return folder
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise BaseError(f"there is no base model folder {name}; give a folder or a Hub id such as org/model")
+    return hub_folder(name, "base model", revision=revision)
+
+
+def hub_folder(name: str, what: str, *, revision: str | None = None) -> Path:
+    """Return the snapshot of the Hub id `name`, downloaded unless it is cached; errors call it `what`.
+
+    Raises:
+        BaseError: it is not available from the Hub.
+    """
     from huggingface_hub import snapshot_download, try_to_load_from_cache
 
     try:
-        if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
-            logger.warning("base model %s is not on this machine: looking it up on the Hub to download it", name)
+        if not any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in CONFIGS):
+            logger.warning("%s %s is not on this machine: looking it up on the Hub to download it", what, name)
         return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
     except Exception as error:
-        raise BaseError(
-            f"base model {name} is neither a folder nor available from the Hub: {first_line(error)}"
-        ) from error
+        raise BaseError(f"{what} {name} is neither a folder nor available from the Hub: {first_line(error)}") from error

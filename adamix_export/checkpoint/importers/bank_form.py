@@ -232,7 +232,7 @@ def affine(name: str, scale: Tensor, shift: Tensor) -> AdapterTensors:
 def _rank_advice(module: nn.Module) -> str:
     """Return how a bank can hold a layer of PEFT around a projection; nothing for another layer."""
     around = module.get_base_layer() if isinstance(module, BaseTunerLayer) else None
-    return ", or with --rank R, which makes it a LoRA of that rank" if type(around) in TRANSPOSED else ""
+    return ", or with --rank R or --rank-energy 0.99, which make it a LoRA" if type(around) in TRANSPOSED else ""
 
 
 def _type(thing: object) -> str:

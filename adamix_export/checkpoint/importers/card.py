@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import transformers
+from optimum.exporters.tasks import TasksManager
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from adamix_export.checkpoint.checkpoint import Argument
@@ -16,13 +18,8 @@ from adamix_train.recipe.recipe import Recipe
 from adamix_train.tasks.table import TASKS
 
 CLASSIFIER, CAUSAL, SEQ2SEQ = "SEQ_CLS", "CAUSAL_LM", "SEQ_2_SEQ_LM"
-ARCHITECTURES = {
-    "ForSequenceClassification": CLASSIFIER,
-    "ForCausalLM": CAUSAL,
-    "LMHeadModel": CAUSAL,
-    "ForConditionalGeneration": SEQ2SEQ,
-}
-"""End of an architecture's name in a configuration → task type, by PEFT's name."""
+TASK_TYPES = {"text-classification": CLASSIFIER, "text-generation": CAUSAL, "text2text-generation": SEQ2SEQ}
+"""Task by optimum's name → task type, by PEFT's."""
 KINDS = {CLASSIFIER: ("classification", "regression"), CAUSAL: ("generation",), SEQ2SEQ: ("generation",)}
 """Task type → kinds of tasks that it can be, the likely one first; keys of `adamix_train.tasks.kinds.TASK_KINDS`."""
 UNNAMED = re.compile(r"LABEL_\d+")
@@ -90,11 +87,12 @@ def configured_labels(*configs: PretrainedConfig | None) -> list[str]:
 
 
 def configured_task_type(config: PretrainedConfig) -> str | None:
-    """Return the task type of a configuration's architecture, by PEFT's name; None if it has none of the known ones."""
+    """Return the task type of a configuration's architecture, by PEFT's name; None if it is not exported or unknown."""
     for name in config.architectures or ():
-        for end, task_type in ARCHITECTURES.items():
-            if name.endswith(end):
-                return task_type
+        try:
+            return TASK_TYPES.get(TasksManager.infer_task_from_model(getattr(transformers, name)))
+        except (AttributeError, ValueError):  # transformers or optimum does not know it
+            continue
     return None
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
 from adamix_export.checkpoint.collapse import PEFT_PREFIX, AdapterTensors
+from adamix_export.checkpoint.facts import Facts
 from adamix_export.checkpoint.importers.approximation import approximation
 from adamix_export.checkpoint.importers.bank_form import bank_form
 from adamix_export.checkpoint.importers.card import (
@@ -25,6 +26,7 @@ from adamix_export.checkpoint.importers.card import (
     configured_task_type,
     make_card,
 )
+from adamix_export.checkpoint.importers.low_rank import Rank
 from adamix_export.checkpoint.importers.mixture import MixtureImporter
 from adamix_export.checkpoint.importers.outputs import output_layer
 from adamix_export.checkpoint.importers.stored import read_tensors, require_all_loaded
@@ -47,6 +49,7 @@ UNMERGEABLE = {
     "XLORA": "mixes several adapters by each input",
     "POLY": "mixes several adapters by the task of each input",
     "ADAPTION_PROMPT": "adds tokens inside attention",
+    "LILY": "weighs its shared matrices anew for each input",
     "SHADOW": "runs a second model beside the base",
 }
 """PEFT's methods that are no change of weights, beside those that add tokens to the prompt."""
@@ -57,7 +60,7 @@ class PeftImporter:
     """Importer of an adapter that PEFT made."""
 
     config: peft.PeftConfig
-    rank: int | None = None
+    rank: Rank | None = None
     """Rank of the LoRA as which a bank holds a method that it does not hold exactly; None refuses it."""
 
     @property
@@ -150,7 +153,7 @@ def open_adapter(argument: Argument) -> Checkpoint:
         argument.name,
         folder,
         card,
-        MixtureImporter(config) if mixture else PeftImporter(config, argument.facts.rank),
+        MixtureImporter(config) if mixture else PeftImporter(config, _rank(argument.facts)),
         base,
         objective_name(card.task, base),
         tokenizer_folder=tokenizer_folder,
@@ -197,6 +200,13 @@ def _base(argument: Argument, config: peft.PeftConfig) -> Path:
         if argument.base:
             raise
         raise BaseError(f"{error}; {argument.folder} names it, and --base names another place") from error
+
+
+def _rank(facts: Facts) -> Rank | None:
+    """Return the rank that the user gives, or None."""
+    if facts.rank is None and facts.rank_energy is None:
+        return None
+    return Rank(most=facts.rank, energy=1.0 if facts.rank_energy is None else facts.rank_energy)
 
 
 def _targets(config: peft.PeftConfig) -> str:

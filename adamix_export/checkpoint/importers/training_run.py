@@ -1,14 +1,16 @@
 """Runs of adamix-train, whose card states everything."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import peft
 
 from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, Importer, objective_name
+from adamix_export.checkpoint.importers.head import HeadImporter
 from adamix_export.checkpoint.importers.mixture import MixtureImporter
 from adamix_export.checkpoint.importers.peft_adapter import PeftImporter, read_config
-from adamix_export.errors import ExportError
+from adamix_export.checkpoint.importers.whole_model import WholeModelImporter
 from adamix_train.artifacts.checkpoint import Card, read_card
 from adamix_train.base_model.fingerprint import base_sha256, config_sha256
 from adamix_train.base_model.locate import base_folder
@@ -20,11 +22,14 @@ def open_run(argument: Argument) -> Checkpoint:
     """Open a run, whose base has the hashes that its card names."""
     folder, card = argument.folder, read_card(argument.folder)
     method = card.recipe["method"]
-    if method not in METHODS:
-        raise ExportError(f"{folder} was trained with method {method}; export takes {', '.join(METHODS)}")
     importer = METHODS[method](folder)
-    where = base_folder(argument.base or card.base)
-    _check_base(folder, card, where)
+    if type(importer) is WholeModelImporter:
+        if argument.base:
+            raise BaseError(f"{folder} is a whole model, which has no base: leave out --base")
+        card, where = _own_base(card, folder), folder
+    else:
+        where = base_folder(argument.base or card.base)
+        _check_base(folder, card, where)
     return Checkpoint(argument.name, folder, card, importer, where, objective_name(card.task, where))
 
 
@@ -42,8 +47,18 @@ def _lora(folder: Path) -> PeftImporter:
     return PeftImporter(read_config(folder))
 
 
-METHODS: dict[str, Callable[[Path], Importer]] = {"adamix": _mixture, "peft-lora": _lora}
+METHODS: dict[str, Callable[[Path], Importer]] = {
+    "adamix": _mixture,
+    "peft-lora": _lora,
+    "head": lambda folder: HeadImporter(),
+    "full": lambda folder: WholeModelImporter(),
+}
 """Method of a recipe → function that returns the importer of a folder."""
+
+
+def _own_base(card: Card, folder: Path) -> Card:
+    """Return the card of a run that trained all weights, as that of a model which is its own base."""
+    return replace(card, base=str(folder), base_sha256=base_sha256(folder), config_sha256=config_sha256(folder))
 
 
 def _check_base(folder: Path, card: Card, base: Path) -> None:

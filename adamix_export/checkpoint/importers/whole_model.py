@@ -1,11 +1,10 @@
 """Whole models of transformers: a fine-tuned classifier or generator, which is exported merged."""
 
 from dataclasses import dataclass
-from typing import NoReturn
-
 from transformers import PreTrainedModel
 
 from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
+from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.importers.card import (
     CLASSIFIER,
     Origin,
@@ -27,13 +26,13 @@ class WholeModelImporter:
     r = 0
     num_modules = 1
 
-    def adapter(self, checkpoint: Checkpoint) -> NoReturn:
+    def adapter(self, checkpoint: Checkpoint) -> AdapterTensors:
         """Raise a `BankError`."""
         raise BankError(f"{checkpoint.folder} is a whole model, without an adapter: export it with --shape merged")
 
     def reference(self, checkpoint: Checkpoint) -> PreTrainedModel:
         """Return the model as transformers loads it."""
-        base = checkpoint.load_base()
+        base = checkpoint.load_base(checkpoint.folder)
         if base.new_modules:
             raise CheckpointError(
                 f"{checkpoint.folder} has no weights of {', '.join(base.new_modules)}: it is a base, not a model that "

@@ -32,7 +32,7 @@ def ours(bundle: Path, adapter: str) -> list[list[int]]:
     """Tokens that our engine generates, like genai without the end-of-sequence token."""
     generator = Generator(bundle, provider="cpu")
     prompts = [Prompt(ids, generator.registry.find(adapter)) for ids in PROMPTS]
-    return [row.tokens for row in generator.write(prompts, max_new_tokens=NEW)]
+    return [row.tokens for row in generator.generate(prompts, max_new_tokens=NEW)]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

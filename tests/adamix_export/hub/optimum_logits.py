@@ -19,7 +19,7 @@ def main(folder, texts, out):
     found = {
         "logits": logits.tolist(),
         "labels": list(model.config.id2label.values()),
-        "chosen": [answer["label"] for answer in pipeline(texts)],
+        "chosen": [answer["label"] for answer in pipeline(texts, truncation=True)],
     }
     Path(out).write_text(json.dumps(found))
 
