@@ -13,7 +13,8 @@ from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.facts import NONE, Facts
 from adamix_export.checkpoint.locate import adapter_name, checkpoint_folder
 from adamix_train.artifacts.checkpoint import CARD, CONFIG, Card
-from adamix_train.base_model.load import load_base, load_config
+from adamix_train.base_model.load import Base, load_base, load_config
+from adamix_train.base_model.padding import pad_as, padding_token
 from adamix_train.data.examples import Example
 from adamix_train.errors import CheckpointError, DataError
 from adamix_train.tasks.table import TASKS
@@ -71,6 +72,8 @@ class Checkpoint:
     """Name of the checkpoint of whose mixture this is one module; empty for a mean."""
     tokenizer_folder: Path | None = None
     """Folder of the tokenizer; None is the checkpoint's."""
+    pads_as_configured: bool = False
+    """Pad with the token that the base's configuration names, if it does, rather than with the tokenizer's."""
 
     @property
     def kind(self) -> str:
@@ -130,8 +133,10 @@ class Checkpoint:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The checkpoint's tokenizer, padding on the right as the server does."""
         tokenizer = AutoTokenizer.from_pretrained(self.tokenizer_folder or self.folder, padding_side="right")
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        configured = padding_token(tokenizer, load_config(self.base))
+        if configured and (self.pads_as_configured or tokenizer.pad_token is None):
+            tokenizer.pad_token = configured
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         return tokenizer
 
     @property
@@ -150,10 +155,17 @@ class Checkpoint:
         """Free the memory of `reference`; the next access loads it again."""
         self.__dict__.pop("reference", None)
 
+    def load_base(self, folder: Path | None = None) -> Base:
+        """Return the base, or the model in `folder`, with a new head where it has none, without gradients."""
+        base = load_base(folder or self.base, self.objective.model, **self.objective.settings(self.card.labels))
+        if not self.objective.is_generative:
+            pad_as(self.tokenizer, base.model.config)
+        base.model.requires_grad_(False)
+        return base
+
     def base_model(self) -> PreTrainedModel:
         """Return the base with a new head, in evaluation mode, without gradients."""
-        model = load_base(self.base, self.objective.model, **self.objective.settings(self.card.labels)).model
-        return model.requires_grad_(False).eval()
+        return self.load_base().model.eval()
 
 
 @dataclass(frozen=True, kw_only=True)

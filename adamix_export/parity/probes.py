@@ -27,10 +27,13 @@ def probe_texts(checkpoint: Checkpoint) -> list[str]:
 
 
 def probe_rows(checkpoint: Checkpoint) -> list[tuple[str, ...]]:
-    """Return the texts as inputs: single texts, or pairs of each with the next and of the longest with itself."""
+    """Return the texts as inputs: single texts, or pairs of each with the next and of the longest with itself.
+
+    A text in which the tokenizer finds no tokens, which serving refuses, is left out.
+    """
     texts = probe_texts(checkpoint)
     if not checkpoint.pairs:
-        return list(zip(texts, strict=True))
+        return [(text,) for text in texts if checkpoint.tokenizer(text)["input_ids"]]
     return [*zip(texts, [*texts[1:], texts[0]], strict=True), (texts[0], texts[0])]
 
 

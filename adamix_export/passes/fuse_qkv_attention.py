@@ -36,13 +36,14 @@ def fuse_qkv_attention(model: ir.Model) -> None:
         if node.op_type != "MultiHeadAttention":
             continue
         packed = [found for value in node.inputs[:PROJECTED] if (found := _projection(value)) is not None]
-        if len(packed) == PROJECTED and _can_be_packed(packed) and not _unsupported_inputs(node):
+        if len(packed) == PROJECTED and _can_be_packed(packed) and not _unsupported(node):
             _pack(model.graph, node, packed)
 
 
-def _unsupported_inputs(node: ir.Node) -> list[ir.Value]:
-    """Return the inputs that `Attention` has no counterpart for."""
-    return [value for index, value in enumerate(node.inputs) if value is not None and index not in (0, 1, 2, 4, 5)]
+def _unsupported(node: ir.Node) -> bool:
+    """Return True if `Attention` has no counterpart for an input, or if a token attends to earlier ones alone."""
+    inputs = [value for index, value in enumerate(node.inputs) if value is not None and index not in (0, 1, 2, 4, 5)]
+    return bool(inputs) or "unidirectional" in node.attributes
 
 
 def _projection(value: ir.Value | None) -> Projection | None:

@@ -1,6 +1,6 @@
 """Let attention compute the queries of all tokens where only that of the first one is read.
 
-The inverse of what `first_token` does to queries: packed attention takes as many queries as keys. The first token is
+The inverse of what `read_token` does to queries: packed attention takes as many queries as keys. The first token is
 selected behind the attention instead, so that everything after it is still computed for one token only.
 """
 

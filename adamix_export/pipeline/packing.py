@@ -7,6 +7,8 @@ from adamix_export.errors import ExportError
 from adamix_export.passes.pack_tokens import pack_tokens
 from adamix_export.passes.rewrite_file import derive_file
 from adamix_export.tasks.table import ExportTask
+from adamix_train.base_model.architecture import is_decoder
+from adamix_train.base_model.load import load_config
 from serve.bundle.manifest import MODEL, PACKED
 
 PRECISIONS = ("fp16", "fp32")
@@ -19,6 +21,12 @@ def require_packable(checkpoint: Checkpoint, task: ExportTask, precision: str) -
         raise ExportError(
             f"--packed is for classifiers; {checkpoint.name} was trained for {checkpoint.objective_name}: export it "
             "without --packed"
+        )
+    config = load_config(checkpoint.base)
+    if is_decoder(config) or config.is_encoder_decoder:
+        raise ExportError(
+            f"{checkpoint.name} is on a {config.model_type}, whose attention is causal, and packed attention is not: "
+            "export it without --packed"
         )
     if precision not in PRECISIONS:
         raise ExportError(f"--packed is for GPUs, in {' or '.join(PRECISIONS)}; not in {precision}")

@@ -127,8 +127,10 @@ def compare(checkpoints: Sequence[Checkpoint], bundle: Bundle, check: Check) -> 
 def logits(checkpoint: Checkpoint, texts: TextTuples) -> NDArray[np.float32]:
     """Return PyTorch's logits (texts, labels), with the tokenizer of transformers."""
     batches = []
-    for start in range(0, len(texts), REFERENCE_BATCH_SIZE):
-        batch = texts[start : start + REFERENCE_BATCH_SIZE]
+    # T5 refuses texts that differ in their end-of-sequence tokens in one batch
+    size = 1 if checkpoint.reference.config.is_encoder_decoder else REFERENCE_BATCH_SIZE
+    for start in range(0, len(texts), size):
+        batch = texts[start : start + size]
         inputs = _encode(checkpoint, batch, padding=True, return_tensors="pt")
         with torch.inference_mode():
             batches.append(checkpoint.reference(**inputs).logits.numpy())

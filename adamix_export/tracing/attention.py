@@ -10,6 +10,8 @@ from transformers.masking_utils import AttentionMaskInterface
 from adamix_export.errors import ExportError
 
 NAME = "onnxruntime_multi_head"
+UNIDIRECTIONAL = "unidirectional"
+"""Attribute of attention whose tokens see earlier ones alone."""
 
 
 def multi_head_attention(
@@ -23,35 +25,49 @@ def multi_head_attention(
     position_bias: Tensor | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Emit com.microsoft.MultiHeadAttention for query, key and value (batch, heads, sequence, head width).
+    """Emit com.microsoft.MultiHeadAttention for query (batch, heads, sequence, head width), key and value.
 
-    `attention_mask` is the key padding mask (batch, sequence); `position_bias` (1, heads, sequence, sequence) is added
-    to the scores. With `sliding_window` a token attends to tokens less than that many positions away, on either side.
+    Key and value may have fewer heads, each of which serves several of the query's. `attention_mask` is the key padding
+    mask (batch, sequence); `position_bias` (1, heads, sequence, sequence) is added to the scores. With `sliding_window`
+    a token attends to tokens less than that many positions away, on either side; in a causal module on the left alone.
 
     Raises:
-        ExportError: the attention is causal, soft-capped or grouped-query, which is not supported here.
+        ExportError: the attention is soft-capped or has sinks, which is not supported here.
 
     """
     batch, heads, length, width = query.shape
-    _refuse(module, {"causal": getattr(module, "is_causal", False), "soft-capped": softcap})
-    if key.shape[1] != heads:
-        _refuse(module, {"grouped-query": True})
+    _refuse(module, {"soft-capped attention": softcap, "attention with sinks": s_aux is not None})
+    causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    if getattr(module, "is_decoder", False) and not causal:
+        position_bias = None  # zeros: T5's cross-attention has no positions
     bias = _window(query, sliding_window) if sliding_window else position_bias
-
-    def flat(states: Tensor) -> Tensor:
-        return states.transpose(1, 2).reshape(batch, states.shape[2], heads * width)
 
     attended = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
-        (flat(query), flat(key), flat(value), None, attention_mask, bias),
-        attrs={"num_heads": heads, "scale": float(scaling if scaling is not None else width**-0.5)},
+        (_flat(query, heads), _flat(key, heads), _flat(value, heads), None, attention_mask, bias),
+        attrs={
+            "num_heads": heads,
+            "scale": float(scaling if scaling is not None else width**-0.5),
+            **({UNIDIRECTIONAL: 1} if causal else {}),
+        },
         dtype=query.dtype,
         shape=(batch, length, heads * width),
         version=1,
     )
     return attended.reshape(batch, length, heads, width), None
+
+
+def _flat(states: Tensor, heads: int) -> Tensor:
+    """Return states (batch, fewer heads, sequence, width) as (batch, sequence, heads x width), each head repeated."""
+    batch, own, length, width = states.shape
+    states = states.transpose(1, 2)
+    if own != heads:
+        states = states.unsqueeze(3).expand(batch, length, own, heads // own, width)
+    return states.reshape(batch, length, heads * width)
 
 
 def _window(query: Tensor, size: int) -> Tensor:
@@ -64,7 +80,7 @@ def _window(query: Tensor, size: int) -> Tensor:
 def _refuse(module: nn.Module, unsupported: dict[str, object]) -> None:
     for what, value in unsupported.items():
         if value:
-            raise ExportError(f"{type(module).__name__} is {what} attention, which is not supported in an encoder")
+            raise ExportError(f"{type(module).__name__} is {what}, which is not supported in a classifier")
 
 
 def padding_mask(*_: Any, attention_mask: Tensor | None = None, **__: Any) -> Tensor | None:

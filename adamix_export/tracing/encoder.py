@@ -5,16 +5,21 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from adamix_export.passes.first_token import narrow_to_first_token
+from adamix_export.passes.fuse_projections import fuse_projections
 from adamix_export.passes.fuse_qkv_attention import fuse_qkv_attention
+from adamix_export.passes.read_token import narrow_to_read_token
 from adamix_export.tracing.attention import register
 from adamix_export.tracing.deberta_attention import positions_by_row
+from adamix_export.tracing.last_token import last_token_classifier
+from adamix_export.tracing.norm import fuse_norms
 from adamix_export.tracing.stacks import Stacks
 from adamix_export.tracing.torch_export import Shapes, write_onnx
 from serve.bundle.graph_io import BANK, BATCH, LOGITS, SEQUENCE
 
-PASSES = (narrow_to_first_token, fuse_qkv_attention)
-"""Passes that make a classifier's graph faster."""
+PASSES = (narrow_to_read_token, fuse_qkv_attention)
+"""Passes that make an encoder's graph faster."""
+LAST_TOKEN_PASSES = (narrow_to_read_token, fuse_projections)
+"""The same for a model whose head reads the last token, and whose attention is causal."""
 
 
 class Encoder(nn.Module):
@@ -32,7 +37,7 @@ class Encoder(nn.Module):
 
 
 def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks | None, file: Path) -> None:
-    """Write the ONNX graph of `model` to `file`, with its weights beside it as external data.
+    """Write the ONNX graph of `model` to `file`, with its weights beside it as external data; modify `model` in place.
 
     `token_inputs` are the names of the tokenizer's outputs that the model takes. With `stacks` the graph also takes
     `adapter_ids` and the bank's weights.
@@ -40,6 +45,10 @@ def write_graph(model: PreTrainedModel, token_inputs: list[str], stacks: Stacks 
     shapes: Shapes = dict.fromkeys(token_inputs, (BATCH, SEQUENCE))
     shapes |= stacks.inputs() if stacks else {}
     model.set_attn_implementation(register())
-    encoder = Encoder(model, token_inputs, stacks).eval()
+    module, passes = last_token_classifier(model, token_inputs, stacks), LAST_TOKEN_PASSES
+    if module is None:
+        module, passes = Encoder(model, token_inputs, stacks), PASSES
+    else:
+        fuse_norms(model)
     with positions_by_row(model):
-        write_onnx(encoder, shapes, outputs=[LOGITS], floats=(BANK,), file=file, further=PASSES)
+        write_onnx(module.eval(), shapes, outputs=[LOGITS], floats=(BANK,), file=file, further=passes)

@@ -25,6 +25,7 @@ from adamix_export.tracing.norm import fuse_norms
 from adamix_export.tracing.sizes import attention_sizes
 from adamix_export.tracing.stacks import Stacks
 from adamix_export.tracing.torch_export import Shapes, write_onnx
+from adamix_train.base_model.architecture import why_not_exported
 from serve.bundle.graph_io import (
     ATTENTION_MASK,
     BANK,
@@ -39,8 +40,6 @@ from serve.bundle.graph_io import (
 
 ENCODER_MODULES = re.compile(r"encoder\.|.*\.EncDecAttention\.[kv]\.")
 """Modules that process the source only."""
-FAMILIES = ("t5", "mt5")
-"""Model types with this layout."""
 
 
 class Encoder(nn.Module):
@@ -107,11 +106,8 @@ class TargetDecoder(Decoder):
 
 def write_graphs(model: PreTrainedModel, stacks: Stacks | None, encoder: Path, decoder: Path) -> None:
     """Write the two ONNX graphs, each with its weights beside it as external data; modify `model` in place."""
-    if model.config.model_type not in FAMILIES:
-        raise ExportError(
-            f"an encoder-decoder of type {model.config.model_type} cannot be exported; supported are "
-            f"{', '.join(FAMILIES)}"
-        )
+    if reason := why_not_exported(model.config, generates=True):
+        raise ExportError(f"the base {reason}")
     fuse_norms(model)
     _write_encoder(model, stacks, encoder)
     _write_decoder(model, stacks, decoder)

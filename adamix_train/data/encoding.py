@@ -104,12 +104,35 @@ def shortened_source(ids: list[int], limit: int) -> list[int]:
     return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
 
 
+def check_ends(rows: Sequence[Inputs], examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise DataError for a text with end-of-sequence tokens of its own.
+
+    T5's classifier reads the last one, and takes batches of texts with equally many.
+
+    Args:
+        rows: inputs of `examples`.
+        examples: texts or pairs.
+        tokenizer: the tokenizer, which ends every text with such a token.
+    """
+    end = tokenizer.eos_token_id
+    for row, example in zip(rows, examples, strict=True):
+        expected = tokenizer(*["a"] * len(example.texts))["input_ids"].count(end)
+        if not expected or row["input_ids"].count(end) != expected:
+            raise DataError(
+                f"{example.texts[0][:40]!r} has {row['input_ids'].count(end)} end-of-sequence tokens "
+                f"({tokenizer.eos_token}), and T5's classifier needs {expected or 1}: "
+                + ("leave them out of the text" if expected else "use a tokenizer that ends every text with one")
+            )
+
+
 def _encode_texts(examples: Sequence[Example], encoding: Encoding) -> list[Inputs]:
     if not examples:
         return []
     columns = list(zip(*(example.texts for example in examples), strict=True))
     whole = encoding.tokenizer(*map(list, columns), truncation=False)
     for example, ids in zip(examples, whole["input_ids"], strict=True):
+        if not ids:
+            raise DataError(f"the tokenizer finds no tokens in {example.texts[0][:40]!r}: leave the example out")
         encoding.fit(len(ids), example)
     cut = encoding.tokenizer(*map(list, columns), truncation=True, max_length=encoding.max_length)
     return [{name: values[index] for name, values in cut.items()} for index in range(len(examples))]

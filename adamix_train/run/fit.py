@@ -11,6 +11,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback,
 
 from adamix_train.base_model.dropout import dropout_settings
 from adamix_train.base_model.load import Base, load_base
+from adamix_train.base_model.padding import pad_as
 from adamix_train.metrics.table import METRICS
 from adamix_train.recipe.average import Average
 from adamix_train.recipe.recipe import Recipe
@@ -44,8 +45,7 @@ def fit(run: PreparedRun, callbacks: Sequence[TrainerCallback] = ()) -> AdaMixTr
     settings = run.objective.settings(run.inputs.splits.labels)
     settings |= dropout_settings(run.inputs.base, recipe.base_dropout)
     base = load_base(run.inputs.base, run.objective.model, **settings)
-    if base.model.config.pad_token_id is None:
-        base.model.config.pad_token_id = run.tokenizer.pad_token_id
+    pad_as(run.tokenizer, base.model.config)
     model = build_trainable_model(base, recipe, run.objective)
     if recipe.init_from:
         load_initial(model, Path(recipe.init_from))

@@ -6,13 +6,13 @@ from typing import Any
 
 from accelerate import PartialState
 from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainingArguments
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from adamix_train.artifacts.checkpoint import Card
+from adamix_train.base_model.architecture import is_encoder, why_not_exported
 from adamix_train.base_model.embeddings import check_embeddings, max_positions
 from adamix_train.base_model.fingerprint import base_sha256, config_sha256
 from adamix_train.base_model.load import load_config, load_tokenizer
-from adamix_train.data.encoding import Encoding
+from adamix_train.data.encoding import Encoding, check_ends
 from adamix_train.data.splits import LOSS
 from adamix_train.errors import BaseError, RecipeError, TrainingError
 from adamix_train.evaluation.generate import Prompt, make_prompts
@@ -71,6 +71,9 @@ def prepare(inputs: RunInputs) -> PreparedRun:
     validation_rows = objective.encode(splits.validation, encoding)
     generative = objective.is_generative
     test_rows = [] if generative else objective.encode(splits.test, encoding)
+    if config.is_encoder_decoder and not generative:
+        rows = [*train_rows, *validation_rows, *test_rows]
+        check_ends(rows, [*splits.train, *splits.validation, *splits.test], tokenizer)
     prompts = _prompts(inputs, encoding, config) if generative else []
     metric = LOSS if generative or recipe.metric == LOSS else task.metrics[0]
     consistency_weight = resolve_consistency_weight(recipe, objective)
@@ -112,11 +115,12 @@ def _complete(inputs: RunInputs, config: PretrainedConfig) -> Recipe:
 def _check_base(
     recipe: Recipe, objective: Objective, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
 ) -> None:
-    """Raise BaseError if the base cannot generate and the task is to generate."""
+    """Raise BaseError if the base cannot do the task, or cannot be exported once it has learned it."""
+    if reason := why_not_exported(config, generates=objective.is_generative):
+        raise BaseError(f"{recipe.base} {reason}: train another base")
     if not objective.is_generative:
         return
-    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if masked and not config.is_encoder_decoder:
+    if is_encoder(config):
         raise BaseError(
             f"{recipe.base} is a {config.model_type}, an encoder, which cannot generate text: use a decoder, or T5"
         )

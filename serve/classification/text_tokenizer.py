@@ -77,11 +77,13 @@ class TextTokenizer:
         A pair that is too long loses tokens of its longer text first, as in training.
 
         Raises:
-            InputError: The text is empty, not valid Unicode, has a token that the base does not have or, without
-                `truncate`, is longer than the adapter's maximum.
+            InputError: The text is empty, not valid Unicode, has no tokens or one that the base does not have or,
+                without `truncate`, is longer than the adapter's maximum.
         """
         longest = adapter.card.max_length
         encoding = encode(self.tokenizer, *parts(text))
+        if not encoding.ids:
+            raise InputError("the tokenizer finds no tokens in the text")
         encoded = EncodedText(encoding.ids, encoding.type_ids, adapter)
         if len(encoded) > longest:
             if not truncate:

@@ -36,7 +36,7 @@ from adamix_export.checkpoint.importers.tied import untie_adapted_embeddings
 from adamix_export.errors import BankError, ExportError
 from adamix_export.tracing.merged import replace_module
 from adamix_train.artifacts.checkpoint import CONFIG
-from adamix_train.base_model.load import Base, load_base, load_config, load_tokenizer
+from adamix_train.base_model.load import Base, load_config, load_tokenizer
 from adamix_train.errors import CheckpointError, first_line, one_line
 from adamix_train.peft_method import AdaMixConfig
 
@@ -90,10 +90,9 @@ class PeftImporter:
 
     def reference(self, checkpoint: Checkpoint) -> peft.PeftModel:
         """Return the base with the adapter as PEFT loads it, not merged."""
-        folder, objective = checkpoint.folder, checkpoint.objective
+        folder = checkpoint.folder
         stored = read_tensors(folder)
-        base = load_base(checkpoint.base, objective.model, **objective.settings(checkpoint.card.labels))
-        base.model.requires_grad_(False)
+        base = checkpoint.load_base()
         _require_heads(base, set(stored), checkpoint)
         try:
             with warnings.catch_warnings():

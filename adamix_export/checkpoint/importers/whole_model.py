@@ -14,7 +14,7 @@ from adamix_export.checkpoint.importers.card import (
     make_card,
 )
 from adamix_export.errors import BankError
-from adamix_train.base_model.load import load_base, load_config, load_tokenizer
+from adamix_train.base_model.load import load_config, load_tokenizer
 from adamix_train.errors import BaseError, CheckpointError
 
 
@@ -33,14 +33,13 @@ class WholeModelImporter:
 
     def reference(self, checkpoint: Checkpoint) -> PreTrainedModel:
         """Return the model as transformers loads it."""
-        objective = checkpoint.objective
-        base = load_base(checkpoint.folder, objective.model, **objective.settings(checkpoint.card.labels))
+        base = checkpoint.load_base(checkpoint.folder)
         if base.new_modules:
             raise CheckpointError(
                 f"{checkpoint.folder} has no weights of {', '.join(base.new_modules)}: it is a base, not a model that "
                 "was trained for this task"
             )
-        return base.model.requires_grad_(False).eval()
+        return base.model.eval()
 
     def merged(self, checkpoint: Checkpoint) -> PreTrainedModel:
         """Return the model."""
@@ -65,4 +64,12 @@ def open_model(argument: Argument) -> Checkpoint:
         method="full",
     )
     card = make_card(origin, argument)
-    return Checkpoint(argument.name, folder, card, WholeModelImporter(), folder, objective_name(card.task, folder))
+    return Checkpoint(
+        argument.name,
+        folder,
+        card,
+        WholeModelImporter(),
+        folder,
+        objective_name(card.task, folder),
+        pads_as_configured=True,
+    )

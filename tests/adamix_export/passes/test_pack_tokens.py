@@ -12,10 +12,10 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKern
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 from adamix_export.errors import ExportError
-from adamix_export.passes.first_token import narrow_to_first_token
 from adamix_export.passes.fuse_qkv_attention import fuse_qkv_attention
 from adamix_export.passes.nodes import DOMAIN
 from adamix_export.passes.pack_tokens import pack_tokens
+from adamix_export.passes.read_token import narrow_to_read_token
 from adamix_export.precision.fp16 import to_fp16
 from tests.adamix_export.passes.graphs import STATES, made, matrix, model_of, value
 from tests.adamix_export.passes.packed_operators import run_packed
@@ -121,7 +121,7 @@ def operators(model: ir.Model) -> Counter[str]:
 def test_a_packed_graph_computes_what_the_padded_one_does(adapted: bool, fused: bool, narrow: bool) -> None:
     model = encoder(adapted=adapted)
     if narrow:
-        narrow_to_first_token(model)
+        narrow_to_read_token(model)
     if fused:
         fuse_qkv_attention(model)
     expected = run(model)
@@ -137,7 +137,7 @@ def test_a_packed_graph_computes_what_the_padded_one_does(adapted: bool, fused: 
 def test_an_fp16_graph_is_packed_in_fp16(adapted: bool) -> None:
     """The padding of a bank comes back in fp16 too, before the states are cast for its products in fp32."""
     model = encoder(adapted=adapted)
-    narrow_to_first_token(model)
+    narrow_to_read_token(model)
     fuse_qkv_attention(model)
     to_fp16(model.graph)
     expected = run(model)
@@ -157,7 +157,7 @@ def test_onnxruntime_takes_types_and_shapes_and_lacks_the_kernels_alone(adapted:
 
 def test_inputs_and_outputs_of_onnxruntimes_operators_fit_their_schemas() -> None:
     model = encoder(adapted=True)
-    narrow_to_first_token(model)
+    narrow_to_read_token(model)
     fuse_qkv_attention(model)
     pack_tokens(model.graph)
     schemas = {schema.name: schema for schema in get_all_operator_schema() if schema.domain == DOMAIN}

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from adamix_export.passes.first_token import narrow_to_first_token
+from adamix_export.passes.read_token import narrow_to_read_token
 from adamix_export.passes.widen_queries import first_token_index, widen_queries
 from tests.adamix_export.passes.graphs import STATES, made, value
 from tests.adamix_export.passes.test_pack_tokens import encoder, run
@@ -20,7 +20,7 @@ def queries(model: ir.Model) -> list[object]:
 
 def test_queries_are_those_of_all_tokens_and_the_result_is_the_same() -> None:
     model = encoder()
-    narrow_to_first_token(model)
+    narrow_to_read_token(model)
     assert queries(model) == ["sequence", 1]
     expected = run(model)
     widen_queries(model.graph)
@@ -30,7 +30,7 @@ def test_queries_are_those_of_all_tokens_and_the_result_is_the_same() -> None:
 
 def test_what_follows_the_attention_still_sees_one_token() -> None:
     model = encoder()
-    narrow_to_first_token(model)
+    narrow_to_read_token(model)
     widen_queries(model.graph)
     (*_, attended) = [node for node in model.graph if node.op_type == "MultiHeadAttention"]
     ((selection, _),) = attended.outputs[0].uses()

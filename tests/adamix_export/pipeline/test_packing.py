@@ -19,7 +19,7 @@ from serve.classification.classifier import Classifier
 from serve.runtime.padding import mask_of, pad
 from tests.adamix_export.conftest import Export, MakeGenerative
 from tests.adamix_export.passes.packed_operators import run_packed
-from tests.fixtures.random_checkpoints import make_encoder, mixture
+from tests.fixtures.random_checkpoints import make_decoder, make_encoder, mixture
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +130,15 @@ def test_a_family_that_cannot_be_packed_is_refused_and_leaves_nothing(
     with pytest.raises(ExportError, match=message):
         export("merged", run, packed=True, fresh=True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_a_decoder_is_refused_before_it_is_traced(family: str, tmp_path: Path) -> None:
+    run = mixture(tmp_path / "run", make_decoder(tmp_path / "base", family))
+    stages: list[str] = []
+    with pytest.raises(ExportError, match=rf"run is on a {family}, whose attention is causal, .* without --packed"):
+        EXPORTS["merged"]([open_checkpoint(str(run))], tmp_path / "out", Options(packed=True), stages.append)
+    assert not stages
 
 
 def test_a_generator_is_refused_before_it_is_traced(generative: MakeGenerative, tmp_path: Path) -> None:

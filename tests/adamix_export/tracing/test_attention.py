@@ -59,20 +59,37 @@ class Continuation(nn.Module):
     is_causal = True
 
 
+@pytest.mark.parametrize("window", [None, 2])
+def test_a_causal_module_sees_earlier_tokens_alone(window: int | None) -> None:
+    query, key, value = states()
+    found, _ = multi_head_attention(Continuation(), query, key, value, None, sliding_window=window)
+    distances = torch.arange(LENGTH)[:, None] - torch.arange(LENGTH)
+    near = (distances >= 0) & (distances < (window or LENGTH))
+    expected = functional.scaled_dot_product_attention(query, key, value, attn_mask=near)
+    torch.testing.assert_close(found, expected.transpose(1, 2), atol=1e-5, rtol=1e-5)
+
+
+def test_a_head_of_keys_serves_several_of_queries() -> None:
+    query, key, value = states()
+    query = torch.cat([query, query.flip(0)], 1)
+    found, _ = multi_head_attention(nn.Module(), query, key, value, None)
+    expected = functional.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+    torch.testing.assert_close(found, expected.transpose(1, 2), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
-    ("module", "key_heads", "settings", "message"),
+    ("settings", "message"),
     [
-        (Continuation(), HEADS, {}, "Continuation is causal attention, which is not supported in an encoder"),
-        (nn.Identity(), HEADS, {"softcap": 5.0}, "Identity is soft-capped attention, which is not supported"),
-        (nn.Identity(), 1, {}, "Identity is grouped-query attention, which is not supported"),
+        ({"softcap": 5.0}, "Identity is soft-capped attention, which is not supported in a classifier"),
+        ({"s_aux": torch.zeros(HEADS)}, "Identity is attention with sinks, which is not supported"),
     ],
 )
 def test_attention_that_the_operator_does_not_have_is_refused(
-    module: nn.Module, key_heads: int, settings: dict[str, float], message: str, emitted: list[str]
+    settings: dict[str, Any], message: str, emitted: list[str]
 ) -> None:
     query, key, value = states()
     with pytest.raises(ExportError, match=message):
-        multi_head_attention(module, query, key[:, :key_heads], value[:, :key_heads], None, **settings)
+        multi_head_attention(nn.Identity(), query, key, value, None, **settings)
     assert not emitted
 
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from adamix_train.data.encoding import Encoding, encode_causal, encode_seq2seq
+from adamix_train.base_model.load import load_tokenizer
+from adamix_train.data.encoding import Encoding, check_ends, encode_causal, encode_labels, encode_seq2seq
 from adamix_train.data.examples import Example
 from adamix_train.errors import DataError
 from adamix_train.training.objectives import OBJECTIVES, objective_of
@@ -52,3 +54,21 @@ def test_an_encoder_decoder_has_the_prompt_as_input_and_the_target_as_labels(gen
     assert encoding.tokenizer.convert_ids_to_tokens(row["input_ids"]) == ["good", "=>", "</s>"]
     assert encoding.tokenizer.convert_ids_to_tokens(row["labels"]) == ["fine"] * 11 + ["</s>"]
     assert objective_of("generation", encoder_decoder=True) is OBJECTIVES["sequence-to-sequence"]
+
+
+def test_a_text_without_tokens_is_an_error_that_shows_it(encoding: Encoding) -> None:
+    with pytest.raises(DataError, match="the tokenizer finds no tokens in '': leave the example out"):
+        encode_labels([Example(("",), "no")], replace(encoding, labels=["no"]))
+
+
+def test_texts_for_t5s_classifier_have_an_end_each(generative_bases: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(generative_bases["t5"])
+    single, pair = Example(("good",), "a"), Example(("good", "fine"), "a")
+    for example in (single, pair):
+        row = {"input_ids": tokenizer(*example.texts)["input_ids"]}
+        check_ends([row], [example], tokenizer)
+        with pytest.raises(DataError, match=r"'good' has \d end-of-sequence tokens \(</s>\)"):
+            check_ends([{"input_ids": [2, *row["input_ids"]]}], [example], tokenizer)
+    endless = load_tokenizer(generative_bases["llama"])
+    with pytest.raises(DataError, match="needs 1: use a tokenizer that ends every text with one"):
+        check_ends([{"input_ids": [4]}], [single], endless)

@@ -1,3 +1,5 @@
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +8,7 @@ import pytest
 from adamix_train.errors import BaseError, DataError, RecipeError
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
-from tests.fixtures.training import generation_recipe
+from tests.fixtures.training import generation_recipe, small_recipe
 
 
 def test_bad_data_leaves_no_folder(recipe: Recipe, tmp_path: Path) -> None:
@@ -38,6 +40,24 @@ def test_what_cannot_be_generated_is_refused_before_training(
         ({"max_new_tokens": 62}, RecipeError, "the longest prompt has 3 tokens, and this base has 64 positions"),
         ({"test_file": str(long), "strict": True}, DataError, "has 31 tokens and max_length is 24"),
         ({"base": str(tiny_base)}, BaseError, "is a bert, an encoder, which cannot generate"),
+    ):
+        with pytest.raises(error, match=message):
+            train(replace(given, **changes))
+        assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_exported_is_refused_before_training(
+    generative_bases: dict[str, Path], tiny_data: Path, tmp_path: Path
+) -> None:
+    ends = tmp_path / "ends.csv"
+    ends.write_text(tiny_data.read_text() + "the parcel </s> was good,positive\n")
+    capped = Path(shutil.copytree(generative_bases["llama"], tmp_path / "capped"))
+    config = json.loads((capped / "config.json").read_text())
+    (capped / "config.json").write_text(json.dumps({**config, "model_type": "gemma2", "attn_logit_softcapping": 50.0}))
+    given = small_recipe(generative_bases["t5"], tiny_data, tmp_path / "run")
+    for changes, error, message in (
+        ({"train_file": str(ends)}, DataError, "has 2 end-of-sequence tokens .* T5's classifier needs 1: leave them"),
+        ({"base": str(capped)}, BaseError, "is a gemma2, whose soft-capped attention cannot be exported"),
     ):
         with pytest.raises(error, match=message):
             train(replace(given, **changes))

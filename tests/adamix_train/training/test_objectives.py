@@ -39,6 +39,23 @@ def test_a_decoder_classifies_padded_batches(generative_bases: dict[str, Path], 
     assert train(recipe)["test_accuracy"] == 1.0
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+def test_a_metric_does_not_depend_on_the_batch(family: str, generative_bases: dict[str, Path], tmp_path: Path) -> None:
+    """The padding token is the end-of-sequence token but in T5: the one that is read is before it."""
+    end = "" if family == "t5" else "</s>"
+    rows = [
+        f"{'the ' * (number % 5)}{word} {end * (number % 2)},{tone}"
+        for number in range(8)
+        for word, tone in (("good", "p"), ("bad", "n"), ("fine", "p"), ("awful", "n"))
+    ]
+    (tmp_path / "d.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    recipe = small_recipe(generative_bases[family], tmp_path / "d.csv", tmp_path / "run", epochs=1, batch_size=16)
+    one, many = (train(replace(recipe, eval_batch_size=size, out=str(tmp_path / str(size)))) for size in (1, 128))
+    assert one["test_accuracy"] == many["test_accuracy"]
+    losses = [[entry["eval_loss"] for entry in run["history"] if "eval_loss" in entry] for run in (one, many)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
 def test_a_regression_is_learned_and_has_no_consistency(recipe: Recipe, tmp_path: Path) -> None:
     words = {"good": 2.0, "fine": 1.0, "poor": -1.0, "awful": -2.0}
     lines = [

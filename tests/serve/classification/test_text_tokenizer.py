@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer, models, processors
 
 from serve.bundle.adapter import Adapter
 from serve.classification.text_tokenizer import EncodedText, TextTokenizer
@@ -51,6 +51,13 @@ def test_a_long_text_is_refused_or_cut_before_its_last_special_token(tokenizer: 
 def test_an_empty_text_is_refused(tokenizer: TextTokenizer, text: str) -> None:
     with pytest.raises(InputError, match="is empty"):
         tokenizer.encode(text, taking(8), truncate=True)
+
+
+def test_a_text_without_tokens_is_refused(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.BPE({"a": 0}, []))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(InputError, match="the tokenizer finds no tokens in the text"):
+        TextTokenizer(tmp_path / "tokenizer.json").encode(".", taking(8), truncate=True)
 
 
 def test_a_lone_surrogate_is_refused(tokenizer: TextTokenizer) -> None:

@@ -22,6 +22,7 @@ from serve.classification.classifier import Classifier
 from serve.generation.generator import Generator
 from tests.adamix_train.conftest import make_base, make_writer
 from tests.fixtures.peft_checkpoints import LABELS, make_classifier, peft_classifier, peft_generator
+from tests.fixtures.random_checkpoints import make_decoder
 
 Command = Callable[..., None]
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -99,6 +100,31 @@ def test_a_generator_writes_as_in_peft(
     )
     expected = tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert found.strip() == expected.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "fields", "shape"),
+    [
+        ("gpt2", {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}, "bank"),
+        ("llama", {"target_modules": "all-linear", "use_dora": True}, "bank"),
+        ("qwen3", {"target_modules": ["q_proj", "v_proj"]}, "merged"),
+        ("t5", {"target_modules": ["q", "v"], "modules_to_save": ["classification_head"]}, "bank"),
+    ],
+)
+def test_a_decoder_classifies_as_in_peft(
+    family: str, fields: dict[str, object], shape: str, command: Command, tmp_path: Path
+) -> None:
+    base = make_decoder(tmp_path / "base", family)
+    adapter = peft_classifier(tmp_path / "tone", base, **fields)
+    command(adapter, tmp_path / "out", "--shape", shape, "--labels", ",".join(LABELS))
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(LABELS))
+    model, tokenizer = peft.PeftModel.from_pretrained(model, adapter).eval(), AutoTokenizer.from_pretrained(base)
+    texts = ["good", *TEXTS]
+    with torch.inference_mode():
+        expected = [model(**tokenizer(text, return_tensors="pt")).logits[0].numpy() for text in texts]
+    found = [one.logits for one in Classifier(tmp_path / "out")(texts)]
+    np.testing.assert_allclose(np.stack(found), np.stack(expected), rtol=0, atol=1e-4)
 
 
 def test_the_base_names_the_labels(tiny_base: Path, tmp_path: Path) -> None:

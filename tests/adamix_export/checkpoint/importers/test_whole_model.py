@@ -16,6 +16,7 @@ from serve.classification.classifier import Classifier
 from serve.generation.generator import Generator
 from tests.adamix_train.conftest import make_writer
 from tests.fixtures.peft_checkpoints import LABELS, make_classifier
+from tests.fixtures.random_checkpoints import make_decoder
 
 Command = Callable[..., None]
 TEXTS = ["the parcel was good", "my shop is broken"]
@@ -38,6 +39,22 @@ def test_a_classifier_predicts_as_in_pytorch(command: Command, model: Path, tmp_
     command("verify", tmp_path / "out", "--against", model)
     with pytest.raises(SystemExit, match="tone is a full adapter, which PEFT does not have"):
         command("convert", tmp_path / "out", tmp_path / "peft", "--to", "peft")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "padding"), [("gpt2", None), ("llama", 0), ("llama", None), ("t5", 0)])
+def test_a_decoder_classifies_as_in_pytorch_alone(
+    family: str, padding: int | None, command: Command, tmp_path: Path
+) -> None:
+    """Without a configured padding token transformers takes one text at a time; with one, a text may end in it."""
+    folder = make_classifier(tmp_path / "tone", make_decoder(tmp_path / "base", family), pad_token_id=padding)
+    command(folder, tmp_path / "out")
+    texts = [*TEXTS, "it", "my parcel <pad>" if padding == 0 else "my parcel is fine"]
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        expected = [model.eval()(**tokenizer(text, return_tensors="pt")).logits[0].numpy() for text in texts]
+    found = [one.logits for one in Classifier(tmp_path / "out")(texts)]
+    np.testing.assert_allclose(np.stack(found), np.stack(expected), rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow
