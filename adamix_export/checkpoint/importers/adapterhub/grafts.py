@@ -200,16 +200,16 @@ def _change(
         scale[list(blocks) if blocks else [0]] *= tensors.take(f"{prefix}.lora_B", count * block, 1).view(-1, block)
         return LinearChange(module=module, down=None, up=None, scale=scale.flatten())
     down = tensors.take(f"{prefix}.lora_A", count * r, width_in)
-    stored = tensors.take(f"{prefix}.lora_B", count * block, r) * (method["alpha"] / r)
-    up = in_blocks(stored, blocks, width_out) if blocks else stored
+    stored = tensors.take(f"{prefix}.lora_B", count * block, r)
+    unscaled = in_blocks(stored, blocks, width_out) if blocks else stored
+    up = unscaled * (method["alpha"] / r)
     if not method["use_dora"]:
         return LinearChange(module=module, down=down, up=up, scale=None)
     if TRANSPOSED[type(base)]:
         raise ExportError(f"{folder.path} is DoRA on a {folder.model_type}, which the adapters library does not have")
-    unscaled = up / (method["alpha"] / r)  # the library's norm, alone, is that of the weights without the scaling
     magnitude = tensors.take(f"{prefix}.m.weight", width_out, 1).flatten()
-    scale = magnitude / torch.linalg.norm(base.weight + unscaled @ down, dim=1)
-    return LinearChange(module=module, down=down, up=up, scale=scale.detach())
+    lengths = torch.linalg.norm(base.weight + unscaled @ down, dim=1)  # type: ignore[operator]  # without alpha
+    return LinearChange(module=module, down=down, up=up, scale=(magnitude / lengths).detach())
 
 
 BLOCKS = 3
