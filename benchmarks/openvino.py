@@ -83,7 +83,7 @@ def batches(feed: Feed) -> list[Feed]:
 
 def require_agreement(logits: list[np.ndarray]) -> None:
     """Raise an error unless all sides have nearly the same logits."""
-    difference = max(float(np.abs(found - logits[0]).max()) for found in logits)
+    difference = float(np.max([np.abs(found - logits[0]).max() for found in logits]))
     if not difference < TOLERANCE:
         raise DisagreementError(f"the logits of the sides differ by {difference:.2e}: times do not compare")
 

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 
 from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.importers.adapterhub.families import Family
-from adamix_export.checkpoint.importers.adapterhub.folder import BOTTLENECK, LORA
+from adamix_export.checkpoint.importers.adapterhub.fields import BOTTLENECK, LORA
 from adamix_export.errors import ExportError
 
 Sites = Mapping[str, AdapterTensors]

@@ -8,6 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
+from adamix_export.checkpoint.importers.adapterhub.fields import (
+    COUNT,
+    FLAG,
+    REFUSED_FIELDS,
+    Value,
+    is_activation,
+    is_numbering,
+    read_method,
+    require_values,
+)
 from adamix_export.checkpoint.importers.stored import read_tensors
 from adamix_export.errors import ExportError
 from adamix_train.artifacts.checkpoint import CONFIG
@@ -16,66 +26,21 @@ from adamix_train.errors import CheckpointError, one_line
 WEIGHTS, PICKLE = "adapter.safetensors", "pytorch_adapter.bin"
 HEAD_CONFIG, HEAD_WEIGHTS, HEAD_PICKLE = "head_config.json", "model_head.safetensors", "pytorch_model_head.bin"
 FUSION, INTERFACE = "adapter_fusion_config.json", "adapter_interface.json"
-PREFIX = "adapters."
-"""Start of the library's versions; those of its predecessor, adapter-transformers, are bare or absent."""
-MISSCALED = (1, 1, 0)
-"""Version before which the library multiplied a LoRA by 1 instead of alpha / r."""
 OLD_NAMES = ("attention_text_task_", "attention_text_lang_", "layer_text_task_", "layer_text_lang_")
 """Parts of names by old versions, which have no successor."""
-OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
-"""Activation by versions that wrote no version → its name today."""
-
-UNUSED = ("init_weights", "init_weights_seed", "dropout", "stochastic_depth", "dtype", "inv_adapter_reduction_factor")
-"""Fields of training, and of parts that are refused."""
-BOTTLENECK: dict[str, Any] = {
-    "mh_adapter": False,
-    "output_adapter": False,
-    "cross_adapter": False,
-    "reduction_factor": 16,
-    "non_linearity": "relu",
-    "original_ln_before": False,
-    "original_ln_after": True,
-    "residual_before_ln": True,
-    "adapter_residual_before_ln": False,
-    "ln_before": False,
-    "ln_after": False,
-    "is_parallel": False,
-    "scaling": 1.0,
-    "leave_out": (),
-    "use_gating": False,
-    "inv_adapter": None,
-    "phm_layer": False,
+OUTER: dict[str, dict[str, Any]] = {
+    CONFIG: {"name": str, "model_type": str, "hidden_size": int, "config": dict},
+    HEAD_CONFIG: {"model_class": str, "config": dict | None},
 }
-"""Fields of a bottleneck's configuration and their defaults; those of its PHM layers begin with `PHM`."""
-PHM = ("phm_", "factorized_phm_", "shared_phm_", "shared_W_phm", "learn_phm", "hypercomplex_")
-LORA: dict[str, Any] = {
-    "selfattn_lora": True,
-    "intermediate_lora": False,
-    "output_lora": False,
-    "leave_out": (),
-    "r": 8,
-    "alpha": 8,
-    "attn_matrices": ("q", "v"),
-    "composition_mode": "add",
-    "use_gating": False,
-    "use_dora": False,
-    "vera_d": None,
-    "vera_b": None,
-}
-FIELDS: dict[str | None, dict[str, Any]] = {None: BOTTLENECK, "bottleneck": BOTTLENECK, "lora": LORA}
-"""`architecture` of a configuration → its fields and their defaults."""
-REFUSED_METHODS = {
-    "prefix_tuning": "prefix tuning, which adds tokens inside attention",
-    "prompt_tuning": "prompt tuning, which adds tokens to every input",
-    "reft": "ReFT, which changes hidden states at chosen positions",
-    "mtl_lora": "MTL-LoRA, which depends on the task of each input",
-}
-REFUSED_FIELDS = {
-    "phm_layer": "a compacter, whose matrices are sums of Kronecker products",
-    "inv_adapter": "an invertible adapter, which changes the embeddings of every input",
-    "use_gating": "gated (use_gating) by a mean over all tokens, padding included: its logits depend on the batch",
-    "vera_d": "VeRA, whose matrices are shared by all layers",
-    "vera_b": "VeRA, whose matrices are shared by all layers",
+"""File → types of the fields around its configuration."""
+HEAD_VALUES: dict[str, Value] = {
+    "head_type": Value("a name", lambda value: isinstance(value, str)),
+    "layers": COUNT,
+    "num_labels": COUNT,
+    "activation_function": Value("an activation", lambda value: value is None or is_activation(value)),
+    "use_pooler": FLAG,
+    "bias": FLAG,
+    "label2id": Value("the numbers of the logits by label", is_numbering),
 }
 
 
@@ -120,8 +85,10 @@ def read_folder(path: Path) -> Folder:
         if (path / file).is_file():
             raise ExportError(f"{path} holds {what} of the adapters library ({file}): it cannot be exported")
     config = read_config(path / CONFIG)
-    methods = config["config"]["configs"] if config["config"].get("architecture") == "union" else [config["config"]]
-    read = tuple(_method(path, method, config) for method in methods)
+    methods = config["config"].get("configs") if config["config"].get("architecture") == "union" else [config["config"]]
+    if not isinstance(methods, list) or not methods:
+        raise CheckpointError(f"{path / CONFIG} has a union without configurations: save the adapter again")
+    read = tuple(read_method(path, method, config) for method in methods)
     tensors = {_new_name(name): tensor.float() for name, tensor in read_tensors(path, WEIGHTS, PICKLE).items()}
     if any("invertible_adapters." in name for name in tensors):
         raise ExportError(f"{path} has {REFUSED_FIELDS['inv_adapter']}: it cannot be exported")
@@ -141,49 +108,15 @@ def read_config(file: Path) -> dict[str, Any]:
     """Return the content of a configuration of the library; raise a `CheckpointError` if it is none."""
     try:
         content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        for field in ("name", "model_type", "hidden_size", "config", "model_class"):
-            content[field]
-        if file.name == CONFIG and not isinstance(content["config"], dict):
-            raise TypeError("its config is no object")
+        for field, types in OUTER[file.name].items():
+            if not isinstance(content[field], types):
+                raise TypeError(f"{field} is {content[field]!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{file} is missing or damaged ({one_line(error)}): save the adapter again with "
             "save_adapter(…, use_safetensors=True)"
         ) from error
     return content
-
-
-def _method(path: Path, stored: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the fields of a method, all of them; raise an error for a method or a field that is not known."""
-    architecture = stored.get("architecture")
-    if architecture in REFUSED_METHODS:
-        raise ExportError(f"{path} is {REFUSED_METHODS[architecture]}: it cannot be exported")
-    if architecture not in FIELDS:
-        raise ExportError(f"{path} is a method {architecture!r} of the adapters library, which is not known")
-    method = {**FIELDS[architecture], **stored, "architecture": architecture or "bottleneck"}
-    unused = config.get("type") == "text_task"  # old versions wrote an invertible adapter into every configuration
-    if method.pop("invertible_adapter", None) and not unused:
-        method["inv_adapter"] = True
-    if unused:
-        method["inv_adapter"] = None
-    for field, what in REFUSED_FIELDS.items():
-        if method.get(field) not in (None, False):
-            raise ExportError(f"{path} is {what}: it cannot be exported")
-    known = {*FIELDS[architecture], *UNUSED, "architecture"}
-    if unknown := sorted(f for f, value in method.items() if value and f not in known and not f.startswith(PHM)):
-        raise CheckpointError(
-            f"{path / CONFIG} has {unknown[0]}, which this version does not know: remove it if it changes no output"
-        )
-    version = str(config.get("version", ""))
-    if not version and method.get("non_linearity") in OLD_ACTIVATIONS:
-        method["non_linearity"] = OLD_ACTIVATIONS[method["non_linearity"]]
-    if architecture == "lora" and version.startswith(PREFIX) and _numbers(version) < MISSCALED:
-        method["alpha"] = method["r"]
-    return method
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.removeprefix(PREFIX).split(".")[:3] if part.isdigit())
 
 
 def _new_name(name: str) -> str:
@@ -197,11 +130,15 @@ def _head(path: Path) -> Head | None:
         return None
     content = read_config(path / HEAD_CONFIG)
     config = content["config"]
-    label2id = (content if config is None else config).get("label2id") or {}
+    facts = content if config is None else config
+    require_values(facts, HEAD_VALUES, path / HEAD_CONFIG)
+    if config is not None and "head_type" not in config:
+        raise CheckpointError(f"{path / HEAD_CONFIG} has no head_type: save the adapter again")
+    label2id = facts.get("label2id") or {}
     return Head(
         config=config,
         model_class=content["model_class"],
         labels=tuple(str(label) for label, _ in sorted(label2id.items(), key=lambda pair: int(pair[1]))),
-        outputs=(content if config is None else config).get("num_labels"),
+        outputs=facts.get("num_labels"),
         tensors={name: tensor.float() for name, tensor in read_tensors(path, HEAD_WEIGHTS, HEAD_PICKLE).items()},
     )

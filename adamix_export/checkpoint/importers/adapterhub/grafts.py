@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.activations import ACT2FN
 
 from adamix_export.checkpoint.importers.adapterhub.families import FAMILIES, Family, Place
+from adamix_export.checkpoint.importers.adapterhub.fields import activation
 from adamix_export.checkpoint.importers.adapterhub.folder import Folder
 from adamix_export.checkpoint.importers.grafted.modules import (
     Behind,
@@ -21,12 +21,12 @@ from adamix_export.checkpoint.importers.grafted.modules import (
     ParallelGraft,
     WithinNorm,
     in_blocks,
-    leaky_relu,
     linear,
     norm,
 )
 from adamix_export.checkpoint.importers.grafted.tensors import Tensors
 from adamix_export.errors import ExportError
+from adamix_train.errors import CheckpointError
 from adamix_train.mixture.layers import TRANSPOSED, features
 
 FORMS: dict[tuple[bool, bool | str, bool], str] = {
@@ -74,7 +74,9 @@ def _bottlenecks(
     for place in [place for place, present in places if present]:
         width = folder.hidden_size
         prefix = f"{layer}.{place.adapters}.adapters.{folder.name}"
-        bottleneck = _bottleneck(prefix, width, _reduced(width, layer, method["reduction_factor"]), method, tensors)
+        bottleneck = _bottleneck(
+            prefix, width, _reduced(width, layer, method["reduction_factor"], tensors), method, tensors
+        )
         prefix = f"{model.base_model_prefix}.{layer}."
         if method["is_parallel"]:
             yield _parallel(prefix, place, family, bottleneck, method, folder)
@@ -99,7 +101,7 @@ def _sequential(
         module=(prefix + {"dense": place.dense, "layer": ""}.get(form, str(place.norm))).rstrip("."),
         around=AROUND[form],
         bottleneck=bottleneck,
-        activation=str(method["non_linearity"]).lower(),
+        activation=method["non_linearity"].lower(),
     )
 
 
@@ -133,7 +135,7 @@ def _bottleneck(prefix: str, width: int, reduced: int, method: Mapping[str, Any]
     return Bottleneck(
         linear(tensors.take(f"{down}.weight", reduced, width), tensors.take(f"{down}.bias", reduced)),
         linear(weight * scaling.unsqueeze(-1), bias * scaling),
-        _activation(str(method["non_linearity"]).lower(), tensors),
+        activation(method["non_linearity"]),
         before,
         after,
         after_residual=bool(method["ln_after"] and method["adapter_residual_before_ln"] and not method["is_parallel"]),
@@ -146,26 +148,18 @@ def _norm(name: str, width: int, tensors: Tensors) -> nn.LayerNorm:
 
 def _scaling(name: str, width: int, scaling: float | str, tensors: Tensors) -> Tensor:
     """Return the factor of a bottleneck's output, (width,) or (1,)."""
-    if scaling in SCALINGS:
-        return tensors.take(name, SCALINGS[scaling] or width)
     if isinstance(scaling, str):
-        raise ExportError(f"{tensors.path} has scaling={scaling!r}; known are a number, {' and '.join(SCALINGS)}")
+        return tensors.take(name, 1 if scaling == "learned" else width)
     return torch.tensor([float(scaling)])
 
 
-def _activation(name: str, tensors: Tensors) -> Callable[[Tensor], Tensor]:
-    if name == "leakyrelu":
-        return leaky_relu
-    if name not in ACT2FN:
-        raise ExportError(f"{tensors.path} has non_linearity={name!r}, which transformers does not know")
-    activation: Callable[[Tensor], Tensor] = ACT2FN[name]
-    return activation
-
-
-def _reduced(width: int, layer: str, factor: float | Mapping[str, float]) -> int:
+def _reduced(width: int, layer: str, factor: float | Mapping[str, float], tensors: Tensors) -> int:
     """Return the width of a layer's bottleneck, at least 1."""
     if isinstance(factor, Mapping):
-        factor = factor.get(layer.rpartition(".")[2], factor.get("default", 16))
+        index = layer.rpartition(".")[2]
+        if index not in factor and "default" not in factor:
+            raise CheckpointError(f"{tensors.path} names no reduction_factor of layer {index}, and no default")
+        factor = factor.get(index, factor.get("default", 1))
     return max(1, int(width // factor))
 
 
@@ -206,21 +200,19 @@ def _change(
         scale[list(blocks) if blocks else [0]] *= tensors.take(f"{prefix}.lora_B", count * block, 1).view(-1, block)
         return LinearChange(module=module, down=None, up=None, scale=scale.flatten())
     down = tensors.take(f"{prefix}.lora_A", count * r, width_in)
-    stored = tensors.take(f"{prefix}.lora_B", count * block, r) * (method["alpha"] / r)
-    up = in_blocks(stored, blocks, width_out) if blocks else stored
+    stored = tensors.take(f"{prefix}.lora_B", count * block, r)
+    unscaled = in_blocks(stored, blocks, width_out) if blocks else stored
+    up = unscaled * (method["alpha"] / r)
     if not method["use_dora"]:
         return LinearChange(module=module, down=down, up=up, scale=None)
     if TRANSPOSED[type(base)]:
         raise ExportError(f"{folder.path} is DoRA on a {folder.model_type}, which the adapters library does not have")
-    unscaled = up / (method["alpha"] / r)  # the library's norm, alone, is that of the weights without the scaling
     magnitude = tensors.take(f"{prefix}.m.weight", width_out, 1).flatten()
-    scale = magnitude / torch.linalg.norm(base.weight + unscaled @ down, dim=1)
-    return LinearChange(module=module, down=down, up=up, scale=scale.detach())
+    lengths = torch.linalg.norm(base.weight + unscaled @ down, dim=1)  # type: ignore[operator]  # without alpha
+    return LinearChange(module=module, down=down, up=up, scale=(magnitude / lengths).detach())
 
 
 BLOCKS = 3
 """Blocks of a fused projection: query, key and value."""
-SCALINGS = {"learned": 1, "channel": 0}
-"""Trained scaling of a bottleneck → its length; 0 is the model's width."""
 METHODS: dict[str, Callable[..., Iterator[Graft]]] = {"bottleneck": _bottlenecks, "lora": _low_rank}
 """Architecture of a configuration → function that yields the grafts of a layer."""

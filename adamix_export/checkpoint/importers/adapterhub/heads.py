@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.activations import ACT2FN
 
 from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.importers.adapterhub.families import FAMILIES, Form
+from adamix_export.checkpoint.importers.adapterhub.fields import activation
 from adamix_export.checkpoint.importers.adapterhub.folder import Folder, Head
 from adamix_export.checkpoint.importers.bank_form import MERGE
 from adamix_export.checkpoint.importers.grafted.importer import OwnHead, own_head
@@ -74,21 +74,23 @@ def read_head(model: PreTrainedModel, folder: Folder, head: Head, outputs: int) 
         )
     modules: list[nn.Module] = [layers[0]]
     for layer in layers[1:]:
-        modules += [ACT2FN[form[1]] if form[1] else nn.Identity(), layer]
+        modules += [activation(form[1]) if form[1] else nn.Identity(), layer]
     return FreeHead(nn.Sequential(*modules), form[2], PLACES[family.free_head], form)
 
 
 def _between(config: Any) -> str | None:
     """Return the activation between the layers of a head; None if there is only one."""
-    return config.get("activation_function") if config["layers"] > 1 else None
+    name = config.get("activation_function")
+    return name.lower() if name and config.get("layers", 1) > 1 else None
 
 
 def _layers(model: PreTrainedModel, name: str, config: Any, tensors: Tensors, outputs: int) -> list[nn.Linear]:
     """Return the linear layers of a flexible head; they are numbered with the dropouts and activations between them."""
     width, step = model.config.hidden_size, 3 if _between(config) else 2
     layers = []
-    for index in range(config["layers"]):
-        last = index == config["layers"] - 1
+    count = config.get("layers", 1)
+    for index in range(count):
+        last = index == count - 1
         prefix, rows = f"heads.{name}.{1 + index * step}", outputs if last else width
         weight = tensors.take(f"{prefix}.weight", rows, width)
         biased = not last or config.get("bias", True)

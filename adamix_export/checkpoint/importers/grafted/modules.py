@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.importers.bank_form import MERGE, affine
@@ -278,8 +277,3 @@ def norm(weight: Tensor, bias: Tensor) -> nn.LayerNorm:
     layer = nn.LayerNorm(weight.shape[0])
     layer.weight, layer.bias = (nn.Parameter(tensor.detach(), requires_grad=False) for tensor in (weight, bias))
     return layer
-
-
-def leaky_relu(x: Tensor) -> Tensor:
-    """Return x where it is positive, and a hundredth of it elsewhere."""
-    return functional.leaky_relu(x)

@@ -128,16 +128,45 @@ def test_a_configuration_that_lies_about_its_weights_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("file", "fields", "message"),
     [
-        ({"scaling": "magic"}, "has scaling='magic'; known are a number, learned and channel"),
-        ({"non_linearity": "magic"}, "has non_linearity='magic', which transformers does not know"),
+        (CONFIG, {"scaling": "magic"}, 'should be a number, "learned" or "channel"'),
+        (CONFIG, {"scaling": float("nan")}, "should be a number"),
+        (CONFIG, {"non_linearity": "magic"}, "should be an activation of transformers"),
+        (CONFIG, {"reduction_factor": 0}, "should be a positive number"),
+        (CONFIG, {"reduction_factor": {"0": "x"}}, "should be a positive number, or one for each layer"),
+        (CONFIG, {"leave_out": 3}, "should be a list of numbers of layers"),
+        (CONFIG, {"original_ln_before": "yes"}, "should be true or false"),
+        ("head_config.json", {"layers": "two"}, "should be a positive integer"),
+        ("head_config.json", {"activation_function": ["tanh"]}, "should be an activation"),
+        ("head_config.json", {"label2id": {"a": 0, "b": 0, "c": 1}}, "should be the numbers of the logits by label"),
     ],
 )
-def test_a_value_that_is_not_known_is_refused(fields: dict[str, Any], message: str, folder: Path) -> None:
-    change(folder, config=fields)
-    with pytest.raises(ExportError, match=message):
+def test_a_value_that_a_field_cannot_have_is_refused(
+    file: str, fields: dict[str, Any], message: str, folder: Path
+) -> None:
+    change(folder, file, config=fields)
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("configs", [None, 3, [], [3]])
+def test_a_union_without_configurations_is_refused(configs: object, folder: Path) -> None:
+    change(folder, config={"architecture": "union", "configs": configs})
+    with pytest.raises(CheckpointError, match=r"a union without configurations|a method that is no object"):
+        open_checkpoint(str(folder))
+
+
+def test_a_reduction_without_a_default_is_refused(folder: Path) -> None:
+    change(folder, config={"reduction_factor": {"0": 8}})
+    with pytest.raises(CheckpointError, match="names no reduction_factor of layer 1"):
         _ = open_checkpoint(str(folder)).reference
+
+
+def test_a_standalone_adapter_of_ours_is_not_taken_for_one_of_the_library(folder: Path) -> None:
+    (folder / CONFIG).rename(folder / "adapter.json")
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        open_checkpoint(str(folder))
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, "model_head.safetensors"])
