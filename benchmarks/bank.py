@@ -2,8 +2,9 @@
 
 A batch has 32 rows of 32 tokens, each row an adapter of its own. The plain graph has one adapter merged. The ways
 without a bank are ONNX Runtime's own `.onnx_adapter` files, of which a run takes one, and a session for each adapter
-(eight of them, since more change nothing but the memory); both run row after row. Memory is that of 1,000 adapters in
-an engine with 64 slots, read from disk and checked, in a process of its own.
+(eight of them, since more change nothing but the memory); both run row after row. PEFT's own mixed batch
+(`adapter_names`) runs LoRA in PyTorch, without the heads. Memory is that of 1,000 adapters in an engine with 64 slots,
+read from disk and checked, in a process of its own.
 """
 
 import json
@@ -14,10 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import peft
+import torch
 
+from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.converters.onnx_adapter import write_onnx_adapters
 from benchmarks.peers import last_line
 from benchmarks.support.bundles import KINDS, adapter_bytes, exported, like, trained
@@ -36,6 +41,7 @@ ROWS, TOKENS = 32, 32
 SESSIONS = 8
 ADAPTERS, SLOTS = 1000, 64
 PLAIN, BANK, ALONE, FILES, EACH = "plain", "bank", "bank, one adapter", "onnx_adapter", "sessions"
+PEFT = "peft, adapter_names"
 MOST = {"lora": 1.06, "houlsby": 1.12}
 """Most time of the bank by that of the plain graph."""
 MIB = 1 << 20
@@ -80,13 +86,34 @@ def sides_of(kind: str, scratch: Path) -> dict[str, Callable[[], object]]:
     rows = [_row(classifier, name) for name in _names()]
     merged = [replace(row, adapter=one) for row in rows]
     same = [replace(row, adapter=rows[0].adapter) for row in rows]
-    return {
+    sides = {
         PLAIN: lambda: plain.run(merged),
         BANK: lambda: classifier.run(rows),
         ALONE: lambda: classifier.run(same),
         FILES: one_by_one(many, rows, scratch / "files"),
         EACH: session_each(plain.bundle, merged),
     }
+    return sides | ({PEFT: mixed_by_peft(source, rows)} if kind == "lora" else {})
+
+
+def mixed_by_peft(checkpoint: Checkpoint, rows: Sequence[EncodedText]) -> Callable[[], object]:
+    """Return the call of PEFT's mixed batch: a LoRA of the same size for each row."""
+    targets = {name.partition(f".{checkpoint.kind}.")[0] for name in checkpoint.adapter if ".down." in name}
+    config = peft.LoraConfig(r=checkpoint.r, target_modules=sorted(targets), init_lora_weights=False)
+    model: Any = peft.get_peft_model(checkpoint.base_model(), config, adapter_name=rows[0].adapter.card.name)
+    for row in rows[1:]:
+        model.add_adapter(row.adapter.card.name, config)
+    model.eval()
+    names = [row.adapter.card.name for row in rows]
+    feeds = {
+        name: torch.from_numpy(np.concatenate([feed[name] for feed in map(_feeds, rows)])) for name in _feeds(rows[0])
+    }
+
+    def run() -> object:
+        with torch.inference_mode():
+            return model(**feeds, adapter_names=names).logits
+
+    return run
 
 
 def one_by_one(bundle: Bundle, rows: Sequence[EncodedText], folder: Path) -> Callable[[], object]:
@@ -146,6 +173,13 @@ def findings_of(timings: Timings, grown: float, size: float) -> Findings:
     ]
     goals.append(
         Goal(
+            what="lora: throughput by that of PEFT's mixed batch",
+            value=timings["lora"][PEFT].seconds / timings["lora"][BANK].seconds,
+            goal=10.0,
+        )
+    )
+    goals.append(
+        Goal(
             what=f"bytes for {ADAPTERS} adapters by {ADAPTERS} times those of one ({size / MIB:.2f} MiB)",
             value=grown / (ADAPTERS * size),
             goal=1.1,
@@ -156,7 +190,7 @@ def findings_of(timings: Timings, grown: float, size: float) -> Findings:
     return Findings(
         goals=goals,
         rows=[row for kind, sides in timings.items() for row in _rows(kind, sides)],
-        versions=versions_of(("torch", "onnx", "onnxruntime", "numpy")),
+        versions=versions_of(("torch", "peft", "onnx", "onnxruntime", "numpy")),
         worst=f"{worst.value:.3f} ({worst.what})",
     )
 

@@ -13,7 +13,6 @@ from adamix_export.checkpoint.importers.bank_form import parameters
 from adamix_export.checkpoint.importers.grafted.modules import Graft
 from adamix_export.checkpoint.importers.grafted.tensors import Tensors
 from adamix_export.checkpoint.importers.outputs import output_layer
-from adamix_train.base_model.load import load_base
 from adamix_train.errors import CheckpointError
 
 
@@ -113,9 +112,8 @@ class GraftedImporter(ABC):
 
     def _base(self, checkpoint: Checkpoint) -> PreTrainedModel:
         """Return the base; raise a `CheckpointError` if it has a part with weights that neither side has."""
-        objective = checkpoint.objective
-        base = load_base(checkpoint.base, objective.model, **objective.settings(checkpoint.card.labels))
-        model = base.model.requires_grad_(False).eval()
+        base = checkpoint.load_base()
+        model = base.model.eval()
         if base.new_modules:
             head = self.head(model, len(checkpoint.labels))
             if lost := [module for module in base.new_modules if head is None or not head.provides(module)]:
