@@ -8,7 +8,12 @@ from adamix_export.errors import ParityError
 from adamix_export.parity.bounds import Bounds
 
 PERPLEXITY = "perplexity"
-STORED_BOUNDS = {"tolerance": "tolerance", "min_agreement": "least_equal", "max_metric_drop": "most_lost"}
+STORED_BOUNDS = {
+    "tolerance": "tolerance",
+    "relative": "relative",
+    "min_agreement": "least_equal",
+    "max_metric_drop": "most_lost",
+}
 """Keys of the bounds in `bundle.json` and `adapter.json`, by field; files on disk keep these keys."""
 
 
@@ -32,6 +37,13 @@ class Parity:
     provider: str
     """ONNX Runtime's execution provider."""
     bounds: Bounds
+    spread: float | None = None
+    """Standard deviation over the inputs of the logit that varies most, in PyTorch; None if it is not known."""
+
+    @property
+    def largest_difference(self) -> float:
+        """Largest accepted difference of a logit."""
+        return self.bounds.largest_difference(self.spread)
 
     @property
     def metric_drop(self) -> float | None:
@@ -49,7 +61,7 @@ class Parity:
     @property
     def passed(self) -> bool:
         """True if every difference is within the bounds."""
-        close = self.max_difference <= self.bounds.tolerance and self.equal_labels >= self.bounds.min_agreement
+        close = self.max_difference <= self.largest_difference and self.equal_labels >= self.bounds.min_agreement
         drop, allowed = self.metric_drop, self.allowed_drop
         return bool(close and (drop is None or allowed is None or drop <= allowed))
 
@@ -86,7 +98,7 @@ def require_parity(reports: Mapping[str, Parity]) -> None:
 def describe_difference(report: Parity) -> str:
     """Return the differences from PyTorch and their bounds as a sentence."""
     text = (
-        f"logits differ by up to {report.max_difference:.2e} (tolerance {report.bounds.tolerance:.0e}), "
+        f"logits differ by up to {report.max_difference:.2e} (tolerance {report.largest_difference:.0e}), "
         f"{report.equal_labels:.2%} of {report.rows} labels are equal"
     )
     if report.bounds.min_agreement < 1:

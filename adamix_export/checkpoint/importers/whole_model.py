@@ -1,6 +1,7 @@
 """Whole models of transformers: a fine-tuned classifier or generator, which is exported merged."""
 
 from dataclasses import dataclass
+
 from transformers import PreTrainedModel
 
 from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
