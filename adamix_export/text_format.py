@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from adamix_export.parity.report import Parity
+from adamix_export.parity.bounds import Bounds
+from adamix_export.parity.report import Parity, describe_bounds
 
 
 def parity_table(reports: Mapping[str, Parity]) -> str:
-    """Return the reports as a text table, one line for each adapter."""
+    """Return the reports as a text table, one line for each adapter, and the bounds of inexact precisions below it."""
     lines = [f"{'adapter':<16} {'rows':>5} {'max diff':>9} {'equal':>8} {'PyTorch':>8} {'ONNX':>8}  metric, data"]
     for name, report in reports.items():
         metrics = [f"{'-' if value is None else format(value, '.4f'):>8}" for value in (report.pytorch, report.onnx)]
@@ -14,6 +15,9 @@ def parity_table(reports: Mapping[str, Parity]) -> str:
             f"{name:<16} {report.rows:>5} {report.max_difference:>9.1e} {report.equal_labels:>8.2%} "
             f"{' '.join(metrics)}  {report.metric}, {report.data}"
         )
+    for name, report in reports.items():
+        if report.bounds.min_agreement < Bounds().min_agreement:
+            lines.append(f"{name} was held to: {describe_bounds(report)}")
     if any(report.pytorch is None for report in reports.values()):
         lines.append("'-': no labelled texts were found; name a file with --data to compare the metric as well")
     return "\n".join(lines)

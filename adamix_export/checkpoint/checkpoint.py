@@ -179,12 +179,19 @@ class Argument:
     facts: Facts
 
 
-IMPORTERS = {
-    CARD: "training_run:open_run",
-    CONFIG: "peft_adapter:open_adapter",
-    "config.json": "whole_model:open_model",
+IMPORTERS: dict[tuple[str, ...], str] = {
+    (CARD,): "training_run:open_run",
+    (CONFIG, "adapter.safetensors"): "adapterhub.importer:open_adapter",
+    (CONFIG, "pytorch_adapter.bin"): "adapterhub.importer:open_adapter",
+    ("adapter_fusion_config.json",): "adapterhub.importer:open_adapter",
+    ("expert_soup.safetensors",): "original:open_original",
+    ("pytorch_model_expert_soup.bin",): "original:open_original",
+    (CONFIG,): "peft_adapter:open_adapter",
+    ("config.json",): "whole_model:open_model",
 }
-"""File by which a kind of checkpoint is recognized → module in `importers` and function; the first that is there."""
+"""Files by which a kind of checkpoint is recognized → module in `importers` and function; the first whose files are all
+there.
+"""
 
 
 def open_checkpoint(argument: str, *, base: str | None = None, facts: Facts = NONE) -> Checkpoint:
@@ -199,8 +206,8 @@ def open_checkpoint(argument: str, *, base: str | None = None, facts: Facts = NO
     """
     _, found, path = argument.partition("=")
     folder = checkpoint_folder(path if found else argument)
-    for mark, importer in IMPORTERS.items():
-        if (folder / mark).is_file():
+    for marks, importer in IMPORTERS.items():
+        if all((folder / mark).is_file() for mark in marks):
             module, _, function = importer.partition(":")
             opened = getattr(import_module(f"adamix_export.checkpoint.importers.{module}"), function)
             name = check_adapter_name(adapter_name(argument))
@@ -208,7 +215,7 @@ def open_checkpoint(argument: str, *, base: str | None = None, facts: Facts = NO
             return checkpoint
     raise CheckpointError(
         f"{folder} holds no checkpoint: it has no {CARD} (adamix-train; a run that was cut short leaves checkpoint-N "
-        f"folders: resume it with --resume), no {CONFIG} (PEFT) and no config.json (a whole model)"
+        f"folders: resume it with --resume), no {CONFIG} (PEFT, adapters) and no config.json (a whole model)"
     )
 
 

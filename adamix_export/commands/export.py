@@ -115,8 +115,8 @@ def _add_precision_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--calibration-data",
         type=Path,
-        help="int4 of a decoder: labelled texts that the rounding of weights is calibrated on (default: the run's "
-        "training data)",
+        help="int8 of classifiers, int4 of decoders: labelled texts that the precision is calibrated on (default: the "
+        "run's training data)",
     )
 
 

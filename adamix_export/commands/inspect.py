@@ -11,7 +11,7 @@ from adamix_export.commands.command import Command, Output
 from adamix_export.commands.signals import StopSignals
 from adamix_export.parity.report import read_reports
 from adamix_export.text_format import columns, parity_table, size_text
-from serve.bundle.manifest import ADAPTERS, EDGES, Edge
+from serve.bundle.manifest import ADAPTERS, EDGES, Edge, Manifest
 
 if TYPE_CHECKING:
     from adamix_export.commands.bundle_contents import BundleContents, Graph
@@ -38,7 +38,7 @@ def describe(contents: BundleContents) -> str:
     manifest = contents.manifest
     return "\n".join(
         [
-            f"{contents.folder}: {manifest.task}, {manifest.shape}, {manifest.precision}, "
+            f"{contents.folder}: {manifest.task}, {manifest.shape}, {_precision(manifest)}, "
             f"{size_text(sum(contents.sizes.values()))}",
             f"base: {manifest.base['name']} ({manifest.base['model_type']}), sha256 {manifest.base['sha256']}",
             *_section("adapters", _adapters(contents)),
@@ -54,6 +54,11 @@ def describe(contents: BundleContents) -> str:
             *_section("made with", [", ".join(f"{name} {version}" for name, version in manifest.versions.items())]),
         ]
     )
+
+
+def _precision(manifest: Manifest) -> str:
+    share = manifest.quantized_share
+    return f"{manifest.precision} ({share:.0%} of the weights quantized)" if share else manifest.precision
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:

@@ -4,22 +4,19 @@ from collections import Counter
 from pathlib import Path
 
 import peft
-import torch
 from huggingface_hub import ModelCardData
 from safetensors.torch import save_file
 
-from adamix_export.checkpoint.collapse import HEAD, PEFT_PREFIX
-from adamix_export.errors import ExportError
-from adamix_export.tracing.merged import by_site
+from adamix_export.checkpoint.collapse import PEFT_PREFIX
+from adamix_export.converters.lora_sites import lora_sites, only_adapter
 from serve.bundle.adapter import Adapter
 from serve.bundle.manifest import README
 from serve.bundle.reader import Bundle
 
-KIND = "lora"
 WEIGHTS = "adapter_model.safetensors"
 MARK = "adapter_config.json"
-PARTS = {"down.weight": "lora_A.weight", "up.weight": "lora_B.weight"}
-"""PEFT's names by ours."""
+PARTS = ("lora_A.weight", "lora_B.weight")
+"""PEFT's names of the two matrices."""
 TASK_TYPES = {
     "text-classification": peft.TaskType.SEQ_CLS,
     "text-generation": peft.TaskType.CAUSAL_LM,
@@ -30,23 +27,20 @@ TASK_TYPES = {
 
 def write_peft(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
     """Write a PEFT checkpoint of the only adapter in `adapters`; return how to load it."""
-    if len(adapters) != 1:
-        names = ", ".join(adapter.card.name for adapter in adapters)
-        raise ExportError(f"a PEFT checkpoint is one adapter, and the bundle has {names}: choose one with --adapter")
-    (adapter,) = adapters
-    if adapter.card.kind != KIND:
-        raise ExportError(
-            f"{adapter.card.name} is a {adapter.card.kind} adapter, which PEFT does not have: only {KIND} converts"
-        )
-    sites = by_site({name: torch.from_numpy(tensor) for name, tensor in adapter.tensors.items()})
-    tensors, ranks, heads = {}, {}, set()
-    for (module, kind), weights in sites.items():
-        for name, weight in weights.items():
-            tensors[f"{PEFT_PREFIX}{module}.{name if kind == HEAD else PARTS[name]}"] = weight.contiguous()
-        if kind == HEAD:
-            heads.add(module.partition(".")[0])
-        else:
-            ranks[module] = weights["down.weight"].shape[0]
+    adapter = only_adapter(adapters, "a PEFT checkpoint")
+    sites = lora_sites(adapter, "PEFT")
+    tensors = {
+        f"{PEFT_PREFIX}{module}.{part}": weight.contiguous()
+        for module, pair in sites.pairs.items()
+        for part, weight in zip(PARTS, pair, strict=True)
+    }
+    tensors |= {
+        f"{PEFT_PREFIX}{module}.{name}": weight.contiguous()
+        for module, weights in sites.heads.items()
+        for name, weight in weights.items()
+    }
+    ranks = {module: down.shape[0] for module, (down, _) in sites.pairs.items()}
+    heads = {module.partition(".")[0] for module in sites.heads}
     _config(bundle, ranks, sorted(heads)).save_pretrained(str(folder))
     save_file(tensors, folder / WEIGHTS)
     (folder / README).write_text(_card(bundle, adapter))

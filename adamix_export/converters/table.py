@@ -44,6 +44,18 @@ TARGETS: dict[str, Target] = {
         has_graph=False,
         writer="write_peft",
     ),
+    "gguf-lora": Target(
+        description="one LoRA of a decoder as an adapter of llama.cpp",
+        module="gguf_lora",
+        has_graph=False,
+        writer="write_gguf",
+    ),
+    "adapters": Target(
+        description="one bottleneck or LoRA of any bundle, with its head, for AdapterHub's adapters library",
+        module="adapterhub",
+        has_graph=False,
+        writer="write_adapterhub",
+    ),
     "onnx-adapter": Target(
         description="a bank as a graph and a file for each adapter, for ONNX Runtime's LoraAdapter",
         module="onnx_adapter",

@@ -8,6 +8,9 @@ from adamix_export.errors import ParityError
 from adamix_export.parity.bounds import Bounds
 
 PERPLEXITY = "perplexity"
+RISE, DROP = "higher by at most", "lower by at most"
+ROUNDING = 1e-9
+"""The difference of two metrics is not rounded as one row's share is."""
 STORED_BOUNDS = {
     "tolerance": "tolerance",
     "relative": "relative",
@@ -37,6 +40,8 @@ class Parity:
     provider: str
     """ONNX Runtime's execution provider."""
     bounds: Bounds
+    labelled: int = 0
+    """Number of inputs that the metric is over; 0 stands for all, as in reports of earlier versions."""
     spread: float | None = None
     """Standard deviation over the inputs of the logit that varies most, in PyTorch; None if it is not known."""
 
@@ -56,14 +61,16 @@ class Parity:
     def allowed_drop(self) -> float | None:
         """Largest accepted `metric_drop`; a metric over inputs may always lose one of them."""
         largest = self.bounds.max_metric_drop
-        return largest if largest is None or self.metric == PERPLEXITY else max(largest, 1 / self.rows)
+        return (
+            largest if largest is None or self.metric == PERPLEXITY else max(largest, 1 / (self.labelled or self.rows))
+        )
 
     @property
     def passed(self) -> bool:
         """True if every difference is within the bounds."""
         close = self.max_difference <= self.largest_difference and self.equal_labels >= self.bounds.min_agreement
         drop, allowed = self.metric_drop, self.allowed_drop
-        return bool(close and (drop is None or allowed is None or drop <= allowed))
+        return bool(close and (drop is None or allowed is None or drop <= allowed + ROUNDING))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as the manifest stores it."""
@@ -93,6 +100,17 @@ def require_parity(reports: Mapping[str, Parity]) -> None:
                 f"{name}: the exported graph does not agree with PyTorch: {describe_difference(report)}; nothing was "
                 "written"
             )
+
+
+def describe_bounds(report: Parity) -> str:
+    """Return the bounds that a comparison was held to as a sentence, with the metric's name."""
+    bounds = report.bounds
+    parts = [f"logits within {bounds.tolerance:.0e}"]
+    if bounds.min_agreement:
+        parts.append(f"at least {bounds.min_agreement:.0%} of labels equal")
+    if report.metric_drop is not None and report.allowed_drop is not None:
+        parts.append(f"{report.metric} {RISE if report.metric == PERPLEXITY else DROP} {report.allowed_drop:.2%}")
+    return ", ".join(parts)
 
 
 def describe_difference(report: Parity) -> str:

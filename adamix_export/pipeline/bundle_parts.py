@@ -155,7 +155,7 @@ def write_model(build: BundleBuild) -> None:
         (build.folder / GENERATION_CONFIG).write_text(defaults + "\n")
 
 
-def make_manifest(build: BundleBuild, *, precision: str, spare_slots: int) -> Manifest:
+def make_manifest(build: BundleBuild, *, precision: str, spare_slots: int, quantized_share: float = 0.0) -> Manifest:
     """Return the manifest of the files in the folder, without hashes and parity."""
     first = build.checkpoints[0]
     inputs, outputs = graph_edges(build.folder / MODEL)
@@ -166,6 +166,7 @@ def make_manifest(build: BundleBuild, *, precision: str, spare_slots: int) -> Ma
         task=build.task.tag,
         shape=build.shape,
         precision=precision,
+        quantized_share=quantized_share,
         base={
             "name": base_name(first),
             "sha256": first.card.base_sha256,

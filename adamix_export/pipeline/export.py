@@ -105,10 +105,12 @@ def _export_bundle(
         progress("tracing")
         write_model(build)
         gc.collect()  # the traced model refers to itself, and so keeps the base in memory
-        rewrite_graphs(build, setting, options, progress)
+        quantized = rewrite_graphs(build, setting, options, progress)
         if options.packed:
             write_packed_graph(build.folder)
-        manifest = make_manifest(build, precision=options.precision, spare_slots=options.slots)
+        manifest = make_manifest(
+            build, precision=options.precision, quantized_share=quantized, spare_slots=options.slots
+        )
         _warn_of_unfused_attention(manifest)
         progress("comparing")
         reports = _compare(build, manifest, setting, options)

@@ -25,7 +25,7 @@ class Options:
     max_metric_drop: float | None = None
     """Largest drop of the metric, as in `Bounds`; None uses the precision's default."""
     calibration: Path | None = None
-    """Texts that the rounding of 4-bit weights is calibrated on; None uses the run's training data."""
+    """Texts that a precision is calibrated on; None uses the run's training data."""
     approximate: bool = False
     """Some adapters are approximations: `max_metric_drop`, where it is given, stands in for equal labels."""
     force: bool = False

@@ -1,14 +1,17 @@
 """Rewriting of a bundle's fp32 graphs in another precision."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 
+from adamix_export.errors import ExportError
+from adamix_export.passes.matrices import SMALLEST
+from adamix_export.passes.quantized_share import quantized_share
 from adamix_export.passes.rewrite_file import rewrite_file
 from adamix_export.pipeline.bundle_parts import BundleBuild, graph_edges
 from adamix_export.pipeline.options import Options, Progress
-from adamix_export.precision.calibration import CalibrationText, collect_activation_grams
+from adamix_export.precision.calibration import CalibrationText, Statistics
 from adamix_export.precision.table import Setting
-from adamix_export.precision.weight_only import ActivationGrams
 from serve.adapters.bank import Bank
 from serve.bundle.adapter import read_adapter
 from serve.bundle.manifest import ADAPTERS, MODEL
@@ -18,33 +21,47 @@ CALIBRATION_TEXTS = 48
 """Number of texts of a calibration, over all adapters."""
 
 
-def rewrite_graphs(build: BundleBuild, setting: Setting, options: Options, progress: Progress) -> None:
-    """Rewrite the graphs in `options.precision`; do nothing if this is the precision they were traced in."""
+def rewrite_graphs(build: BundleBuild, setting: Setting, options: Options, progress: Progress) -> float:
+    """Rewrite the graphs in `options.precision`; do nothing if this is the precision they were traced in.
+
+    Returns:
+        Share of the matrices' values that are stored as integers.
+
+    Raises:
+        ExportError: The precision quantizes, and no matrix is large enough.
+    """
     if setting.warning:
         logger.warning("%s: %s", options.precision, setting.warning)
-    if options.calibration is not None and not setting.needs_calibration:
-        logger.warning("--calibration-data is not used: only int4 and int4-fp16 of a decoder alone are calibrated")
+    if options.calibration is not None and setting.calibrate is None:
+        logger.warning(
+            "--calibration-data is not used: only int8 of classifiers, and int4 and int4-fp16 of a decoder alone, are "
+            "calibrated"
+        )
     if setting.rewrite is None:
-        return
-    grams: ActivationGrams = {}
-    if setting.needs_calibration:
+        return 0.0
+    statistics: Statistics = {}
+    if setting.calibrate is not None and (texts := calibration_texts(build, options)):
         progress("calibrating")
-        grams = calibrate(build, options)
+        statistics = setting.calibrate(build.folder / MODEL, texts, _bank(build))
     progress(f"rewriting in {options.precision}")
     for file in build.graphs:
-        rewrite_file(file, partial(setting.rewrite, grams))
+        rewrite_file(file, partial(setting.rewrite, statistics))
+    share = quantized_share(build.graphs)
+    if setting.quantizes and not share:
+        raise ExportError(
+            f"{options.precision} quantizes matrices with sides of at least {SMALLEST}, and the base has none: export "
+            "it in fp32"
+        )
+    return share
 
 
-def calibrate(build: BundleBuild, options: Options) -> ActivationGrams:
-    """Return the activation statistics of the decoder's matrices on texts of every checkpoint, through its adapter.
-
-    Without any texts a warning is logged and the result is empty.
-    """
+def calibration_texts(build: BundleBuild, options: Options) -> list[CalibrationText]:
+    """Return texts of every checkpoint, each with its adapter's slot; without any a warning is logged."""
     count = CALIBRATION_TEXTS // len(build.checkpoints) or 1
     texts = [
-        CalibrationText(ids, slot)
+        replace(text, slot=slot)
         for slot, checkpoint in enumerate(build.checkpoints, 1)
-        for ids in build.task.calibration_texts(checkpoint, options.calibration, count)
+        for text in build.task.calibration_texts(checkpoint, options.calibration, count)
     ]
     if not texts:
         logger.warning(
@@ -52,9 +69,11 @@ def calibrate(build: BundleBuild, options: Options) -> ActivationGrams:
             "--calibration-data",
             options.precision,
         )
-        return {}
-    bank = None
-    if build.shape == "bank":
-        adapters = [read_adapter(build.folder / ADAPTERS / checkpoint.name) for checkpoint in build.checkpoints]
-        bank = Bank(graph_edges(build.folder / MODEL)[0], adapters)
-    return collect_activation_grams(build.folder / MODEL, texts, bank)
+    return texts
+
+
+def _bank(build: BundleBuild) -> Bank | None:
+    if build.shape != "bank":
+        return None
+    adapters = [read_adapter(build.folder / ADAPTERS / checkpoint.name) for checkpoint in build.checkpoints]
+    return Bank(graph_edges(build.folder / MODEL)[0], adapters)

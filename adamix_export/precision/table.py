@@ -8,7 +8,7 @@ Rewrites import their modules when they are called, so that the command line can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,14 @@ from adamix_export.errors import ExportError
 from adamix_export.parity.bounds import Bounds
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx_ir as ir
 
-    from adamix_export.precision.weight_only import ActivationGrams
+    from adamix_export.precision.calibration import CalibrationText, Statistics
+    from serve.adapters.bank import Bank
+
+    Calibrate = Callable[[Path, Sequence[CalibrationText], Bank | None], Statistics]
 
 BLOCK_SIZE = 32
 CANARY_MARGIN = 2
@@ -31,10 +36,12 @@ BF16_WARNING = "for GPUs alone and not yet tested on one; compared in fp32 with 
 class Setting:
     """Rewrite and bounds of one kind of model in one precision."""
 
-    rewrite: Callable[[ActivationGrams, ir.Graph], None] | None
+    rewrite: Callable[[Statistics, ir.Graph], None] | None
     """Applied to the traced fp32 graph, with the statistics of the calibration; None leaves the graph unchanged."""
-    needs_calibration: bool = False
-    """Run the fp32 graph on calibration texts first."""
+    calibrate: Calibrate | None = None
+    """Returns the rewrite's statistics from a run of the fp32 graph on calibration texts; None needs none."""
+    quantizes: bool = False
+    """Weights are stored as integers; an export that finds none to quantize is refused."""
     bounds: Bounds
     warning: str = ""
     """Warning logged when this precision is selected."""
@@ -44,7 +51,7 @@ class Setting:
     @property
     def stages(self) -> int:
         """Number of stages added to an export."""
-        return int(self.rewrite is not None) + int(self.needs_calibration)
+        return int(self.rewrite is not None) + int(self.calibrate is not None)
 
     def canary_tolerance(self, difference: float) -> float:
         """Return the canaries' tolerance for the largest difference of a comparison; 0 is the engine's default."""
@@ -62,13 +69,13 @@ def precision_setting(precision: str, objective_name: str) -> Setting:
     return PRECISIONS[precision][objective_name]
 
 
-def _fp16(_: ActivationGrams, graph: ir.Graph) -> None:
+def _fp16(_: Statistics, graph: ir.Graph) -> None:
     from adamix_export.precision.fp16 import to_fp16
 
     to_fp16(graph)
 
 
-def _fp16_for_generation(grams: ActivationGrams, graph: ir.Graph) -> None:
+def _fp16_for_generation(grams: Statistics, graph: ir.Graph) -> None:
     from adamix_export.passes.candidates import add_candidates
     from adamix_export.passes.likeliest_token import add_likeliest_token
 
@@ -77,13 +84,13 @@ def _fp16_for_generation(grams: ActivationGrams, graph: ir.Graph) -> None:
     add_candidates(graph)
 
 
-def _bf16(_: ActivationGrams, graph: ir.Graph) -> None:
+def _bf16(_: Statistics, graph: ir.Graph) -> None:
     from adamix_export.precision.bf16 import to_bf16
 
     to_bf16(graph)
 
 
-def _bf16_for_generation(grams: ActivationGrams, graph: ir.Graph) -> None:
+def _bf16_for_generation(grams: Statistics, graph: ir.Graph) -> None:
     from adamix_export.passes.likeliest_token import add_likeliest_token
 
     _bf16(grams, graph)
@@ -96,27 +103,38 @@ def _emulate_bf16(graph: ir.Graph) -> None:
     emulate_bf16(graph)
 
 
-def _int8_dynamic(_: ActivationGrams, graph: ir.Graph) -> None:
+def _int8_dynamic(ranges: Statistics, graph: ir.Graph) -> None:
     from adamix_export.precision import int8_dynamic, weight_only
 
     weight_only.quantize({}, graph, bits=None, size=BLOCK_SIZE)
-    int8_dynamic.quantize_attention(graph)
-    int8_dynamic.quantize_products(graph)
+    int8_dynamic.quantize(ranges, graph)
 
 
-def _int8_weights(grams: ActivationGrams, graph: ir.Graph) -> None:
+def _choose_ranges(file: Path, texts: Sequence[CalibrationText], bank: Bank | None) -> Statistics:
+    from adamix_export.precision.sensitivity import choose_ranges
+
+    return choose_ranges(file, texts, bank)
+
+
+def _activation_grams(file: Path, texts: Sequence[CalibrationText], bank: Bank | None) -> Statistics:
+    from adamix_export.precision.calibration import collect_activation_grams
+
+    return collect_activation_grams(file, texts, bank)
+
+
+def _int8_weights(grams: Statistics, graph: ir.Graph) -> None:
     from adamix_export.precision import weight_only
 
     weight_only.quantize(grams, graph, bits=8, size=BLOCK_SIZE)
 
 
-def _int4_weights(grams: ActivationGrams, graph: ir.Graph) -> None:
+def _int4_weights(grams: Statistics, graph: ir.Graph) -> None:
     from adamix_export.precision import weight_only
 
     weight_only.quantize(grams, graph, bits=4, size=BLOCK_SIZE)
 
 
-def _int4_weights_and_fp16(grams: ActivationGrams, graph: ir.Graph) -> None:
+def _int4_weights_and_fp16(grams: Statistics, graph: ir.Graph) -> None:
     _int4_weights(grams, graph)
     _fp16_for_generation(grams, graph)
 
@@ -131,7 +149,7 @@ def _generators(setting: Setting) -> Mapping[str, Setting]:
 
 def _calibrated(setting: Setting) -> Mapping[str, Setting]:
     """Return settings that are calibrated for a decoder alone; behind an encoder there is no calibration yet."""
-    return {**_generators(setting), "generation": replace(setting, needs_calibration=True)}
+    return {**_generators(setting), "generation": replace(setting, calibrate=_activation_grams)}
 
 
 FP32_GENERATOR_TOLERANCE = 5e-4
@@ -182,14 +200,25 @@ PRECISIONS: dict[str, Mapping[str, Setting]] = {
     },
     "int8": {
         **_classifiers(
-            Setting(rewrite=_int8_dynamic, bounds=Bounds(tolerance=1.0, min_agreement=0.97, max_metric_drop=0.005))
+            Setting(
+                rewrite=_int8_dynamic,
+                calibrate=_choose_ranges,
+                quantizes=True,
+                bounds=Bounds(tolerance=1.0, min_agreement=0.97, max_metric_drop=0.005),
+            )
         ),
         **_generators(
-            Setting(rewrite=_int8_weights, bounds=Bounds(tolerance=2.0, min_agreement=0.0, max_metric_drop=0.03))
+            Setting(
+                rewrite=_int8_weights,
+                quantizes=True,
+                bounds=Bounds(tolerance=2.0, min_agreement=0.0, max_metric_drop=0.03),
+            )
         ),
     },
-    "int4": _calibrated(Setting(rewrite=_int4_weights, bounds=INT4_BOUNDS)),
-    "int4-fp16": _calibrated(Setting(rewrite=_int4_weights_and_fp16, warning=FP16_WARNING, bounds=INT4_BOUNDS)),
+    "int4": _calibrated(Setting(rewrite=_int4_weights, quantizes=True, bounds=INT4_BOUNDS)),
+    "int4-fp16": _calibrated(
+        Setting(rewrite=_int4_weights_and_fp16, quantizes=True, warning=FP16_WARNING, bounds=INT4_BOUNDS)
+    ),
 }
 """Settings by precision and by training objective."""
 EMULATIONS: dict[str, Callable[[ir.Graph], None]] = {"bf16": _emulate_bf16}

@@ -12,13 +12,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.parity.bounds import Check
-from adamix_export.parity.examples import parity_examples
+from adamix_export.parity.examples import files_exist, parity_examples
 from adamix_export.parity.probes import probe_rows, require_equal
 from adamix_export.parity.report import Parity
+from adamix_export.precision.calibration import CalibrationText
 from adamix_export.tracing import encoder
 from adamix_export.tracing.stacks import Stacks
 from adamix_train.data.examples import Example
+from adamix_train.data.splits import read_all, task_of
 from adamix_train.metrics.table import METRICS
+from adamix_train.recipe.recipe import Recipe
 from serve.bundle.reader import Bundle
 from serve.classification.classifier import Classifier
 from serve.requests import Text
@@ -81,6 +84,21 @@ def canary_texts(checkpoint: Checkpoint) -> list[tuple[str, ...]]:
 def write_graph(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stacks: Stacks | None, file: Path) -> None:
     """Write the graph of an encoder with its head."""
     encoder.write_graph(model, list(tokenizer.model_input_names), stacks, file)
+
+
+def calibration_texts(checkpoint: Checkpoint, file: Path | None, count: int) -> list[CalibrationText]:
+    """Return about `count` inputs spread evenly over a file, and the canary and probe texts after them.
+
+    Without `file` they are from the run's training data; where that is not available there are the built-in texts
+    alone.
+    """
+    recipe = Recipe(**checkpoint.card.recipe)
+    files = str(file) if file else recipe.train_file or ""
+    examples = read_all(files, task_of(recipe)) if file or (files and files_exist(files)) else []
+    chosen = [example.texts for example in examples[:: -(-len(examples) // count) or 1]]
+    inputs = _encode(checkpoint, [*chosen, *canary_texts(checkpoint), *probe_rows(checkpoint)])
+    types = inputs.get("token_type_ids", [()] * len(inputs["input_ids"]))
+    return [CalibrationText(ids=ids, token_type_ids=own) for ids, own in zip(inputs["input_ids"], types, strict=True)]
 
 
 def compare(checkpoints: Sequence[Checkpoint], bundle: Bundle, check: Check) -> dict[str, Parity]:
@@ -154,6 +172,7 @@ def _report(case: Case, found: Array, classifier: Classifier, check: Check) -> P
     metric = METRICS[case.checkpoint.card.metric]
     return Parity(
         rows=len(found),
+        labelled=len(targets),
         data=case.data,
         max_difference=max(_difference(found, expected), _probe_difference(case.checkpoint, classifier)),
         equal_labels=float(outputs.equal(found, expected, check.bounds.tolerance).mean()),

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.parity.examples import files_exist
+from adamix_export.precision.calibration import CalibrationText
 from adamix_export.tasks.reference_logits import CAUSAL, Logits, ModelLayout
 from adamix_export.tracing import decoder, encoder_decoder
 from adamix_export.tracing.stacks import Stacks
@@ -57,7 +58,7 @@ def write_encoder_decoder(
     encoder_decoder.write_graphs(model, stacks, file.with_name(ENCODER), file)
 
 
-def calibration_texts(checkpoint: Checkpoint, file: Path | None, count: int) -> list[list[int]]:
+def calibration_texts(checkpoint: Checkpoint, file: Path | None, count: int) -> list[CalibrationText]:
     """Return the token ids of about `count` prompts with their targets, spread evenly over a file.
 
     Without `file` they are from the run's training data; the list is empty if that is not available.
@@ -69,7 +70,7 @@ def calibration_texts(checkpoint: Checkpoint, file: Path | None, count: int) -> 
     encoding = Encoding(tokenizer=checkpoint.tokenizer, max_length=checkpoint.card.max_length, prompt=task.prompt)
     prompts = make_prompts(read_all(files, task), encoding, encoder_decoder=False)
     chosen = prompts[:: -(-len(prompts) // count)]
-    return [[*one.ids, *CAUSAL.target(checkpoint.tokenizer, one.references[0])] for one in chosen]
+    return [CalibrationText(ids=[*one.ids, *CAUSAL.target(checkpoint.tokenizer, one.references[0])]) for one in chosen]
 
 
 def _end_tokens(checkpoint: Checkpoint) -> list[int]:

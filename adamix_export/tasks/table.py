@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.parity.bounds import Check
 from adamix_export.parity.report import Parity
+from adamix_export.precision.calibration import CalibrationText
 from adamix_export.tasks import classification, generation, generation_parity
 from adamix_export.tasks.reference_logits import CAUSAL, SEQ2SEQ
 from adamix_export.tracing.stacks import Stacks
@@ -33,8 +34,10 @@ class ExportTask:
     """Compares the bundle in ONNX Runtime with PyTorch; returns a report for every checkpoint."""
     can_be_packed: bool = False
     """The graph may also be written without padding."""
-    calibration_texts: Callable[[Checkpoint, Path | None, int], list[list[int]]] = lambda checkpoint, file, count: []
-    """Returns the token ids of a number of labelled texts, from a file or from the run's training data."""
+    calibration_texts: Callable[[Checkpoint, Path | None, int], list[CalibrationText]] = (
+        lambda checkpoint, file, count: []
+    )
+    """Returns a number of labelled texts, from a file or from the run's training data."""
 
 
 CLASSIFICATION = ExportTask(
@@ -44,6 +47,7 @@ CLASSIFICATION = ExportTask(
     default_limit=500,
     compare=classification.compare,
     can_be_packed=True,
+    calibration_texts=classification.calibration_texts,
 )
 EXPORT_TASKS: dict[str, ExportTask] = {
     "classification": CLASSIFICATION,

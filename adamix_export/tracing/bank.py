@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 from adamix_export.checkpoint.collapse import HEAD, AdapterTensors
 from adamix_export.errors import ExportError
 from adamix_export.tracing.affine import AFFINE, INPUT, BankAffine, BankInput
+from adamix_export.tracing.imported_kinds import IMPORTED_KINDS
 from adamix_export.tracing.merged import by_site, replace_module
 from adamix_export.tracing.stacks import Stacks
-from adamix_train.mixture.adapters import make_adapter
+from adamix_train.mixture.adapters import Adapter, make_adapter
+from adamix_train.mixture.houlsby import Houlsby
 from adamix_train.mixture.layers import features
 from adamix_train.mixture.projection import Projection
 from adamix_train.mixture.shape import AdapterShape
@@ -73,6 +75,25 @@ class AdaptedLayer(nn.Module):
         return self.base.weight  # type: ignore[return-value]
 
 
+class AdaptedNorm(nn.Module):
+    """norm(s + change(norm(s))) for the sum s of a projection and its residual, as Pfeiffer et al. (2020) have it.
+
+    The changes that a sequence's adapter lacks are zero, which leaves norm(s).
+    """
+
+    def __init__(self, base: nn.Module, adapters: list[Houlsby]) -> None:
+        super().__init__()
+        self.base, self.adapters = base, nn.ModuleList(adapters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize x (batch, sequence, width) twice, the second time with the adapters."""
+        y = self.base(x)
+        for adapter in self.adapters:
+            x = x + adapter.change(y)  # type: ignore[operator]
+        normalized: Tensor = self.base(x)
+        return normalized
+
+
 def make_bank(model: PreTrainedModel, adapters: Iterable[AdapterTensors]) -> Stacks:
     """Replace the head, and every layer that one of `adapters` adapts, by layers that read stacks."""
     stacks = Stacks()
@@ -83,7 +104,10 @@ def make_bank(model: PreTrainedModel, adapters: Iterable[AdapterTensors]) -> Sta
         try:
             made = _bank_head(layer, module, stacks) if HEAD in kinds else layer
             if kinds != [HEAD]:  # one adapter may replace a layer that another one adapts
-                made = _adapted(made, module, kinds, features(layer), stacks)
+                if isinstance(layer, nn.LayerNorm):
+                    made = _adapted_norm(made, module, kinds, layer.normalized_shape[0], stacks)
+                else:
+                    made = _adapted(made, module, kinds, features(layer), stacks)
         except TypeError as error:
             raise ExportError(f"{module}: {error}") from error
         replace_module(model, module, made)
@@ -101,16 +125,26 @@ def _bank_head(layer: nn.Module, module: str, stacks: Stacks) -> BankLinear | Ba
 
 def _adapted(layer: nn.Module, module: str, kinds: list[str], widths: tuple[int, int], stacks: Stacks) -> AdaptedLayer:
     in_features, out_features = widths
-    shape = AdapterShape(in_features=in_features, out_features=out_features, r=1, lora_alpha=1)
     adapters: list[nn.Module] = [
-        make_adapter(kind, shape, _projection(stacks, module, kind))
-        for kind in kinds
-        if kind not in (HEAD, AFFINE, INPUT)
+        _adapter(kind, module, widths, stacks) for kind in kinds if kind not in (HEAD, AFFINE, INPUT)
     ]
     if AFFINE in kinds:  # of the output with everything that was added to it
         adapters.append(BankAffine(stacks, module, out_features))
     before = BankInput(stacks, module, in_features) if INPUT in kinds else nn.Identity()
     return AdaptedLayer(layer, adapters, before)
+
+
+def _adapted_norm(norm: nn.Module, module: str, kinds: list[str], width: int, stacks: Stacks) -> AdaptedNorm:
+    adapters = [_adapter(kind, module, (width, width), stacks) for kind in kinds if kind != HEAD]
+    if wrong := [adapter for adapter in adapters if not isinstance(adapter, Houlsby)]:
+        raise TypeError(f"a {type(wrong[0]).__name__} cannot adapt a layer norm; a bottleneck can")
+    return AdaptedNorm(norm, adapters)  # type: ignore[arg-type]
+
+
+def _adapter(kind: str, module: str, widths: tuple[int, int], stacks: Stacks) -> Adapter:
+    shape = AdapterShape(in_features=widths[0], out_features=widths[1], r=1, lora_alpha=1)
+    projection = _projection(stacks, module, kind)
+    return IMPORTED_KINDS[kind](shape, projection) if kind in IMPORTED_KINDS else make_adapter(kind, shape, projection)
 
 
 def _projection(stacks: Stacks, module: str, kind: str) -> Projection:

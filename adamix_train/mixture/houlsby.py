@@ -40,7 +40,12 @@ class Houlsby(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Adapt y (batch, …, out); the layer's input x is not used."""
-        return y + self.up(self.activation(self.down(y)))
+        return y + self.change(y)
+
+    def change(self, y: Tensor) -> Tensor:
+        """Return what the adapter adds to y (batch, …, out)."""
+        change: Tensor = self.up(self.activation(self.down(y)))
+        return change
 
     def fold(self) -> None:
         """Do nothing: a bottleneck has no constant factor."""

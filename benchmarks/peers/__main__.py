@@ -36,6 +36,8 @@ def install(peer: Peer) -> None:
             bar.set_description(f"{peer.name}: installing (minutes)")
             pip = (str(peer.python), "-m", "pip", "--disable-pip-version-check", "--no-input")
             _step(*pip, "install", "--quiet", "--requirement", str(peer.requirements))
+            if peer.removed:
+                _step(*pip, "uninstall", "--quiet", "--yes", *peer.removed)
             bar.update()
         peer.marker.write_text(peer.fingerprint, "utf-8")
 

@@ -16,6 +16,7 @@ from adamix_export.parity.bounds import Check
 from adamix_export.passes.rewrite_file import rewrite_file
 from adamix_export.pipeline.export import EXPORTS, UNBOUNDED
 from adamix_export.pipeline.options import Options
+from adamix_export.precision.calibration import CalibrationText
 from adamix_export.precision.table import PRECISIONS
 from adamix_export.tracing.merged import merge
 from adamix_train.recipe.recipe import Recipe
@@ -23,6 +24,7 @@ from adamix_train.run.train import train
 from benchmarks.support.data import data_file
 from demos.models import sample_model
 from demos.tasks import DATA
+from serve.adapters.bank import Bank
 from serve.bundle.adapter import WEIGHTS, Adapter, read_adapter, write_card
 from serve.bundle.checked_json import file_sha256
 from serve.bundle.manifest import MODEL
@@ -57,11 +59,14 @@ def exported(sources: Sequence[Checkpoint], shape: str, out: Path) -> Bundle:
 
 
 def in_int8(bundle: Bundle, out: Path) -> Bundle:
-    """Return the same bundle in int8; what that costs the metric is for `benchmarks.precision` to say."""
-    rewrite = PRECISIONS["int8"]["classification"].rewrite
-    assert rewrite is not None
+    """Return the same bundle in int8, calibrated on its canary texts; `benchmarks.precision` says what that costs."""
+    setting = PRECISIONS["int8"]["classification"]
+    assert setting.rewrite is not None and setting.calibrate is not None
     shutil.copytree(bundle.folder, out)
-    rewrite_file(out / MODEL, partial(rewrite, {}))
+    adapters = list(bundle.adapters.values())
+    texts = [CalibrationText(ids=ids, slot=slot) for slot, one in enumerate(adapters, 1) for ids in one.card.canary_ids]
+    bank = Bank(bundle.manifest.inputs, adapters) if bundle.manifest.shape == "bank" else None
+    rewrite_file(out / MODEL, partial(setting.rewrite, setting.calibrate(out / MODEL, texts, bank)))
     write_manifest(out, replace(bundle.manifest, precision="int8", canary_tolerance=UNBOUNDED))
     return open_bundle(out)
 

@@ -17,6 +17,7 @@ from transformers.exporters import OnnxConfig, OnnxExporter
 
 from adamix_export.errors import first_line
 from adamix_export.passes.rewrite_file import rewrite_file
+from adamix_export.precision.calibration import CalibrationText, collect_channel_ranges
 from adamix_export.precision.table import PRECISIONS
 from adamix_export.tracing.encoder import write_graph
 from benchmarks.peers import PEERS
@@ -31,6 +32,8 @@ OURS, TORCH, COMPILED, OPTIMUM, TRANSFORMERS = "adamix", "pytorch", "torch.compi
 INT8 = "-int8"
 """Suffix of the names of sides in int8."""
 
+TEXTS, LENGTH, SEED = 16, 16, 1
+"""Texts that our int8 is calibrated on, their tokens, and the seed that draws them."""
 QUANTISED = {"DefaultTensorType": onnx.TensorProto.FLOAT}
 """Options that the quantiser needs for O2's graph, whose operators it has no shapes for."""
 
@@ -63,11 +66,20 @@ def open_sides(scratch: Path) -> tuple[dict[str, Side], list[Absent]]:
 def adamix_side(model: Path, scratch: Path, *, precision: str) -> Side:
     """Return the graph that adamix-export writes, as our engine opens it."""
     file = scratch / f"adamix-{precision}.onnx"
-    write_graph(_load(model), TOKEN_INPUTS, None, file)
-    rewrite = PRECISIONS[precision]["classification"].rewrite
-    if rewrite is not None:
-        rewrite_file(file, partial(rewrite, {}))
+    loaded = _load(model)
+    write_graph(loaded, TOKEN_INPUTS, None, file)
+    setting = PRECISIONS[precision]["classification"]
+    if setting.rewrite is not None:
+        # All products are quantized: the logits of weights that were drawn have no spread to hold a loss against.
+        ranges = collect_channel_ranges(file, random_texts(loaded.config.vocab_size), None)
+        rewrite_file(file, partial(setting.rewrite, ranges))
     return _onnx_side(open_session(file, ProviderChoice(CPU, "as asked"), threads=usable_cores()))
+
+
+def random_texts(vocabulary: int) -> list[CalibrationText]:
+    """Return texts of random tokens to calibrate on, as those that are timed are."""
+    ids = np.random.default_rng(SEED).integers(vocabulary, size=(TEXTS, LENGTH))
+    return [CalibrationText(ids=row) for row in ids.tolist()]
 
 
 def pytorch_side(model: Path, scratch: Path, *, compiled: bool) -> Side:

@@ -41,7 +41,9 @@ class AdapterCard:
     tokenizer_sha256: str
     """sha256 of the `tokenizer.json` that it was exported with; it takes the tokens of no other."""
     kind: str
-    """Kind of adapter: lora, houlsby, pfeiffer, PEFT's name of a method, full for a whole model, none for the base."""
+    """Kind of adapter: lora, houlsby, pfeiffer, another tool's name of a method, full for a whole model, none for the
+    base.
+    """
     r: int
     """Rank or bottleneck width."""
     num_modules: int

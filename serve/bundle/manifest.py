@@ -52,6 +52,8 @@ class Manifest:
     """One of `SHAPES`."""
     precision: str
     """Precision of the base's weights, such as fp32 or int4."""
+    quantized_share: float | None = None
+    """Share of the graphs' weights that are stored as integers, in [0, 1]; None in bundles of earlier versions."""
     base: dict[str, str]
     """Base model: name, sha256 (of the weights) and model_type."""
     pad_token_id: int

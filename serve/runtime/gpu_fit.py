@@ -11,7 +11,7 @@ from serve.runtime.cuda_driver import CudaDriver, DriverError, MemoryInfo
 from serve.runtime.providers import CUDA, CudaInstallation, ProviderChoice, choose_provider, find_cuda, without_cuda
 
 CPU_ONLY: dict[tuple[str, str], str] = {
-    ("text-classification", "int8"): "its products of 8-bit integers, scaled for each batch, have kernels for the CPU "
+    ("text-classification", "int8"): "its products of 8-bit integers have kernels for the CPU "
     "alone: export it again with --precision fp16, or serve it with --provider cpu",
 }
 """Advice on bundles that no GPU runs, by task and precision."""

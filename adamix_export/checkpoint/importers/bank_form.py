@@ -13,6 +13,7 @@ import peft
 import torch
 from peft.tuners.adalora import layer as adalora
 from peft.tuners.ia3 import layer as ia3
+from peft.tuners.ln_tuning import layer as ln_tuning
 from peft.tuners.lora import layer as lora
 from peft.tuners.lora.variants import DoraLinearVariant
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -146,6 +147,11 @@ def _ia3(name: str, layer: ia3.Linear, before: Before) -> AdapterTensors:
     return affine(name, factors, torch.zeros_like(factors))
 
 
+def _layer_norm(name: str, layer: ln_tuning.LNTuningLayer, before: Before) -> AdapterTensors:
+    """Return the parameters of a layer norm that was trained as a whole."""
+    return parameters(name, layer.ln_tuning_layers[ADAPTER])
+
+
 def _adapted_head(name: str, layer: lora.Linear, before: Before) -> AdapterTensors:
     """Return the output layer with its adapter folded in: a bank has one for each adapter anyway."""
     base, scale = layer.get_base_layer(), _scale(name, layer)
@@ -180,6 +186,7 @@ READERS: dict[type, Callable[[str, Any, Before], AdapterTensors]] = {
     lora.Linear: _adapted,
     adalora.SVDLinear: _adalora,
     ia3.Linear: _ia3,
+    ln_tuning.LNTuningLayer: _layer_norm,
 }
 """Layer of PEFT → function that returns its form in a bank."""
 OUTPUT_READERS: dict[type, Callable[[str, Any, Before], AdapterTensors]] = {lora.Linear: _adapted_head}

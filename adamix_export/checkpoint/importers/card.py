@@ -88,12 +88,16 @@ def configured_labels(*configs: PretrainedConfig | None) -> list[str]:
 
 def configured_task_type(config: PretrainedConfig) -> str | None:
     """Return the task type of a configuration's architecture, by PEFT's name; None if it is not exported or unknown."""
-    for name in config.architectures or ():
-        try:
-            return TASK_TYPES.get(TasksManager.infer_task_from_model(getattr(transformers, name)))
-        except (AttributeError, ValueError):  # transformers or optimum does not know it
-            continue
-    return None
+    found = (architecture_task_type(name) for name in config.architectures or ())
+    return next(filter(None, found), None)
+
+
+def architecture_task_type(name: str) -> str | None:
+    """Return the task type of a class of transformers, by PEFT's name; None if it is not exported or unknown."""
+    try:
+        return TASK_TYPES.get(TasksManager.infer_task_from_model(getattr(transformers, name)))
+    except (AttributeError, ValueError):  # transformers or optimum does not know it
+        return None
 
 
 def _task(origin: Origin, argument: Argument) -> str:

@@ -12,13 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import peft
+from peft.utils.other import ModulesToSaveWrapper
 from transformers import PreTrainedModel
 
 from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
 from adamix_export.checkpoint.collapse import PEFT_PREFIX, AdapterTensors
 from adamix_export.checkpoint.facts import Facts
 from adamix_export.checkpoint.importers.approximation import approximation
-from adamix_export.checkpoint.importers.bank_form import bank_form
+from adamix_export.checkpoint.importers.bank_form import ADAPTER, bank_form
 from adamix_export.checkpoint.importers.card import (
     CLASSIFIER,
     Origin,
@@ -28,18 +29,17 @@ from adamix_export.checkpoint.importers.card import (
 )
 from adamix_export.checkpoint.importers.low_rank import Rank
 from adamix_export.checkpoint.importers.mixture import MixtureImporter
+from adamix_export.checkpoint.importers.named_base import named_base, tokenizer_folder
 from adamix_export.checkpoint.importers.outputs import output_layer
 from adamix_export.checkpoint.importers.stored import read_tensors, require_all_loaded
 from adamix_export.checkpoint.importers.tied import untie_adapted_embeddings
 from adamix_export.errors import BankError, ExportError
+from adamix_export.tracing.merged import replace_module
 from adamix_train.artifacts.checkpoint import CONFIG
 from adamix_train.base_model.load import Base, load_config, load_tokenizer
-from adamix_train.base_model.locate import base_folder
-from adamix_train.errors import BaseError, CheckpointError, first_line, one_line
+from adamix_train.errors import CheckpointError, first_line, one_line
 from adamix_train.peft_method import AdaMixConfig
 
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
-"""Files by which a folder with a tokenizer of its own is recognized."""
 LOST_BASES = ("pissa_niter", "corda", "loftq", "lora_ga")
 """Starts of LoRA that change the base in a way that cannot be repeated from the checkpoint."""
 CONVERSION = (
@@ -119,6 +119,9 @@ class PeftImporter:
                 f"{checkpoint.folder} cannot be merged into its base, as a method {self.kind} of PEFT: "
                 f"{first_line(error)}"
             ) from error
+        for name, module in list(merged.named_modules()):
+            if isinstance(module, ModulesToSaveWrapper):  # which some methods leave behind
+                replace_module(merged, name, module.modules_to_save[ADAPTER])
         return merged.requires_grad_(False).eval()
 
 
@@ -127,10 +130,10 @@ def open_adapter(argument: Argument) -> Checkpoint:
     folder = argument.folder
     config = read_config(folder)
     stored = read_tensors(folder)
-    base = _base(argument, config)
+    base = named_base(argument, config.base_model_name_or_path, config.revision)
     base_config = load_config(base)
     own_config = load_config(folder) if (folder / "config.json").is_file() else None
-    tokenizer_folder = folder if any((folder / name).is_file() for name in TOKENIZERS) else base
+    tokenizer = tokenizer_folder(folder, base)
     task_type = getattr(config.task_type, "value", config.task_type)
     outputs = None
     if (task_type or configured_task_type(base_config)) == CLASSIFIER:
@@ -143,7 +146,7 @@ def open_adapter(argument: Argument) -> Checkpoint:
         base=base,
         config=base_config,
         named_labels=configured_labels(own_config, base_config),
-        tokenizer=load_tokenizer(tokenizer_folder),
+        tokenizer=load_tokenizer(tokenizer),
         task_type=task_type,
         outputs=outputs,
         method="adamix" if mixture else "peft-lora",
@@ -156,7 +159,7 @@ def open_adapter(argument: Argument) -> Checkpoint:
         MixtureImporter(config) if mixture else PeftImporter(config, _rank(argument.facts)),
         base,
         objective_name(card.task, base),
-        tokenizer_folder=tokenizer_folder,
+        tokenizer_folder=tokenizer,
     )
 
 
@@ -188,18 +191,6 @@ def read_config(folder: Path) -> peft.PeftConfig:
     if getattr(config, "megatron_config", None):
         raise ExportError(f"{folder} adapts Megatron's layers (megatron_config), which are not exported")
     return config
-
-
-def _base(argument: Argument, config: peft.PeftConfig) -> Path:
-    name = argument.base or config.base_model_name_or_path
-    if not name:
-        raise BaseError(f"{argument.folder} does not name its base: name it with --base")
-    try:
-        return base_folder(name, revision=None if argument.base else config.revision)
-    except BaseError as error:
-        if argument.base:
-            raise
-        raise BaseError(f"{error}; {argument.folder} names it, and --base names another place") from error
 
 
 def _rank(facts: Facts) -> Rank | None:

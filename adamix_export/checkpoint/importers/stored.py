@@ -1,4 +1,4 @@
-"""Stored tensors of a PEFT checkpoint: safetensors alone, finite, and exactly those of its configuration."""
+"""Stored tensors of a checkpoint: safetensors alone, finite, and exactly those of its configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,19 +15,19 @@ from adamix_train.errors import CheckpointError, first_line
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 CONVERT = (
     'where you trust the file, convert it: python -c "import torch, safetensors.torch as s; '
-    "s.save_file({{k: v.contiguous() for k, v in torch.load('{file}', weights_only=True).items()}}, '{weights}')\""
+    "s.save_file({{k: v.clone() for k, v in torch.load('{file}', weights_only=True).items()}}, '{weights}')\""
 )
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors of a PEFT checkpoint.
+def read_tensors(folder: Path, weights: str = WEIGHTS, pickle: str | None = None) -> dict[str, Tensor]:
+    """Return the tensors of the file `weights` of a checkpoint; `pickle` is the name of its form as a pickle.
 
     Raises:
         CheckpointError: there is no safetensors file, or it is damaged, empty, or holds a value that is not finite.
     """
-    file = folder / WEIGHTS
+    file = folder / weights
     if not file.is_file():
-        raise CheckpointError(f"{folder} has no {WEIGHTS}" + _advice(folder))
+        raise CheckpointError(f"{folder} has no {weights}" + _advice(folder, weights, pickle))
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
@@ -65,14 +65,13 @@ def require_all_loaded(model: PeftModel, stored: Mapping[str, Tensor], folder: P
             )
 
 
-def _advice(folder: Path) -> str:
+def _advice(folder: Path, weights: str, pickle: str | None) -> str:
     """Return how to get a safetensors file, if there is a pickle in the folder."""
-    pickle = next((file for pattern in PICKLES for file in sorted(folder.glob(pattern))), None)
-    if pickle is None:
+    patterns = PICKLES if pickle is None else (pickle,)
+    found = next((file for pattern in patterns for file in sorted(folder.glob(pattern))), None)
+    if found is None:
         return ", the adapter's weights"
-    return f", and {pickle.name} is a pickle, which is not read; " + CONVERT.format(
-        file=pickle, weights=folder / WEIGHTS
-    )
+    return f", and {found.name} is a pickle, which is not read; " + CONVERT.format(file=found, weights=folder / weights)
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -7,7 +7,14 @@ import pytest
 
 from adamix_export.errors import ParityError
 from adamix_export.parity.bounds import Bounds
-from adamix_export.parity.report import PERPLEXITY, Parity, describe_difference, read_reports, require_parity
+from adamix_export.parity.report import (
+    PERPLEXITY,
+    Parity,
+    describe_bounds,
+    describe_difference,
+    read_reports,
+    require_parity,
+)
 
 EXACT = Parity(
     rows=50,
@@ -52,6 +59,22 @@ def test_a_report_without_bounds_has_the_default_ones() -> None:
 )
 def test_every_bound_is_kept(found: dict[str, float], bounds: dict[str, float], passed: bool) -> None:
     assert replace(EXACT, bounds=Bounds(**bounds), **found).passed is passed
+
+
+def test_one_of_the_labelled_inputs_may_be_lost_and_not_one_of_all() -> None:
+    bounds = Bounds(max_metric_drop=0.005)
+    report = replace(EXACT, rows=52, labelled=50, pytorch=0.9, onnx=0.88, bounds=bounds)
+    assert report.allowed_drop == 1 / 50
+    assert report.passed
+
+
+def test_bounds_are_told_with_the_name_of_their_metric() -> None:
+    bounds = Bounds(tolerance=1.0, min_agreement=0.97, max_metric_drop=0.005)
+    expected = "logits within 1e+00, at least 97% of labels equal, accuracy lower by at most 2.00%"
+    assert describe_bounds(replace(EXACT, bounds=bounds)) == expected
+    report = replace(EXACT, metric=PERPLEXITY, bounds=replace(bounds, min_agreement=0.0, max_metric_drop=0.03))
+    assert describe_bounds(report) == "logits within 1e+00, perplexity higher by at most 3.00%"
+    assert describe_bounds(replace(report, onnx=None)) == "logits within 1e+00"
 
 
 def test_perplexity_is_lost_by_rising_and_relatively() -> None:

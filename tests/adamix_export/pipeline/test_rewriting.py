@@ -12,10 +12,10 @@ import pytest
 from adamix_export.parity.bounds import Bounds
 from adamix_export.pipeline.bundle_parts import BundleBuild
 from adamix_export.pipeline.options import Options
-from adamix_export.pipeline.rewriting import CALIBRATION_TEXTS, calibrate, rewrite_graphs
+from adamix_export.pipeline.rewriting import CALIBRATION_TEXTS, calibration_texts, rewrite_graphs
 from adamix_export.precision import calibration
+from adamix_export.precision.calibration import CalibrationText, Statistics, collect_activation_grams
 from adamix_export.precision.table import Setting, precision_setting
-from adamix_export.precision.weight_only import ActivationGrams
 from tests.fixtures.hand_computed_decoder import NAMES, WIDTH, random_decoder, write_decoder_bundle
 
 TEXTS = {"north": [[4, 5, 6], [7, 2]], "south": [[9, 8, 4, 10]], "west": [[5, 5, 7]]}
@@ -29,9 +29,9 @@ class Texts:
         self.texts = texts
         self.asked: list[tuple[str, Path | None, int]] = []
 
-    def __call__(self, checkpoint: SimpleNamespace, file: Path | None, count: int) -> list[list[int]]:
+    def __call__(self, checkpoint: SimpleNamespace, file: Path | None, count: int) -> list[CalibrationText]:
         self.asked.append((checkpoint.name, file, count))
-        return self.texts.get(checkpoint.name, [])
+        return [CalibrationText(ids=ids) for ids in self.texts.get(checkpoint.name, [])]
 
 
 def bank(folder: Path, texts: Texts, names: Sequence[str] = NAMES) -> BundleBuild:
@@ -43,7 +43,7 @@ def bank(folder: Path, texts: Texts, names: Sequence[str] = NAMES) -> BundleBuil
     )
 
 
-def rename(grams: ActivationGrams, graph: ir.Graph) -> None:
+def rename(grams: Statistics, graph: ir.Graph) -> None:
     graph.name = "rewritten"
 
 
@@ -52,9 +52,11 @@ def test_a_rewrite_is_given_the_states_of_every_text_under_the_adapter_of_its_ch
 ) -> None:
     """By hand: the states before the head are the decoder's output with the identity as its head."""
     monkeypatch.setattr(calibration, "products", partial(calibration.products, smallest=8))
-    given: list[ActivationGrams] = []
+    given: list[Statistics] = []
     stages: list[str] = []
-    setting = Setting(rewrite=lambda grams, graph: given.append(grams), needs_calibration=True, bounds=Bounds())
+    setting = Setting(
+        rewrite=lambda grams, graph: given.append(grams), calibrate=collect_activation_grams, bounds=Bounds()
+    )
     rewrite_graphs(bank(tmp_path / "bank", Texts(TEXTS)), setting, Options(precision="int4"), stages.append)
     headless = replace(DECODER, weights={**DECODER.weights, "head": np.eye(WIDTH, dtype=np.float32)})
     rows = [(ids, name) for name, texts in TEXTS.items() for ids in texts]
@@ -72,13 +74,13 @@ def test_a_rewrite_is_given_the_states_of_every_text_under_the_adapter_of_its_ch
 def test_the_texts_are_shared_out_between_checkpoints_and_each_is_asked_for_one(count: int, tmp_path: Path) -> None:
     texts, file = Texts({}), tmp_path / "texts.csv"
     names = [f"run{index}" for index in range(count)]
-    calibrate(bank(tmp_path / "bank", texts, names), Options(calibration=file))
+    calibration_texts(bank(tmp_path / "bank", texts, names), Options(calibration=file))
     shares = {3: 16, 7: 6, CALIBRATION_TEXTS + 1: 1}
     assert texts.asked == [(name, file, shares[count]) for name in names]
 
 
 def test_without_texts_a_warning_says_what_is_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert calibrate(bank(tmp_path / "bank", Texts({})), Options(precision="int4")) == {}
+    assert calibration_texts(bank(tmp_path / "bank", Texts({})), Options(precision="int4")) == []
     assert "int4 without calibration texts rounds weights to the nearest values" in caplog.text
     assert "--calibration-data" in caplog.text
 
@@ -104,7 +106,7 @@ def test_a_graph_that_has_its_precision_stays_and_the_precisions_warning_is_hear
 
 
 @pytest.mark.parametrize(
-    ("precision", "objective"), [("int4", "sequence-to-sequence"), ("fp32", "generation"), ("int8", "classification")]
+    ("precision", "objective"), [("int4", "sequence-to-sequence"), ("fp32", "generation"), ("fp16", "classification")]
 )
 def test_calibration_texts_that_nothing_uses_are_told(
     precision: str, objective: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -112,5 +114,5 @@ def test_calibration_texts_that_nothing_uses_are_told(
     setting = replace(precision_setting(precision, objective), rewrite=None)
     options = Options(precision=precision, calibration=tmp_path / "texts.csv")
     rewrite_graphs(bank(tmp_path / "bank", Texts(TEXTS)), setting, options, lambda stage: None)
-    assert "--calibration-data is not used: only int4 and int4-fp16 of a decoder alone are calibrated" in caplog.text
+    assert "--calibration-data is not used: only int8 of classifiers, and int4 and int4-fp16" in caplog.text
     assert "without calibration texts" not in caplog.text

@@ -1,32 +1,130 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 
 from adamix_export.errors import ParityError
 from adamix_export.precision import int8_dynamic
-from adamix_export.precision.int8_dynamic import quantize_columns
+from adamix_export.precision.int8_dynamic import MARGIN, product_inputs, quantize, quantize_columns, smoothing
 from serve.classification.classifier import Classifier
 from tests.adamix_export.conftest import Export
+from tests.adamix_export.passes.graphs import made, model_of, value
 from tests.adamix_export.precision.matrices import matrices
 
-pytestmark = pytest.mark.slow
-
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "the " * 30]
+WIDTH, OUT = 64, 96
+RANDOM = np.random.default_rng(0)
+WEIGHT, BIAS = RANDOM.normal(size=(WIDTH, OUT)).astype(np.float32), RANDOM.normal(size=OUT).astype(np.float32)
+GAIN = np.where(np.arange(WIDTH) == 7, 40, 1).astype(np.float32)
+"""Of a layer norm; one channel is far larger than the others."""
+STATES = RANDOM.normal(size=(3, 5, WIDTH)).astype(np.float32) * np.array([0.01, 1, 50], np.float32)[:, None, None]
+SHAPE = ("batch", "sequence")
 
 
-def test_a_row_of_int8_depends_little_on_the_rows_beside_it(
-    runs: dict[str, Path], export: Export, tmp_path: Path
+def product(*, normed: bool) -> ir.Model:
+    """A product with a bias, of an input or of its layer norm."""
+    given = value("x", *SHAPE, WIDTH)
+    states, nodes = given, []
+    if normed:
+        gain, shift = (fixed(name, array) for name, array in (("gain", GAIN), ("shift", np.zeros_like(GAIN))))
+        nodes = [made(given, gain, shift, op_type="LayerNormalization", shape=(*SHAPE, WIDTH))]
+        states = nodes[0].outputs[0]
+        states.name = "normed"
+    multiply = made(states, fixed("weight", WEIGHT), op_type="MatMul", shape=(*SHAPE, OUT))
+    multiply.name = "product"
+    add = made(multiply.outputs[0], fixed("bias", BIAS), op_type="Add", shape=(*SHAPE, OUT))
+    add.outputs[0].name = "y"
+    return model_of([given], [add.outputs[0]], *nodes, multiply, add)
+
+
+def fixed(name: str, array: np.ndarray) -> ir.Value:
+    made_value = value(name, *array.shape)
+    made_value.const_value = ir.tensor(array, name=name)
+    return made_value
+
+
+def quantized(model: ir.Model, ranges: dict[str, np.ndarray]) -> ort.InferenceSession:
+    quantize(ranges, model.graph)
+    model.graph.opset_imports["com.microsoft"] = 1
+    return ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def run(session: ort.InferenceSession, states: np.ndarray) -> np.ndarray:
+    return session.run(["y"], {"x": states})[0]
+
+
+def test_each_token_is_scaled_by_its_largest_activation() -> None:
+    session = quantized(product(normed=False), {"product": np.ones(WIDTH, np.float32)})
+    values, scales = quantize_columns(WEIGHT.T)
+    largest = np.abs(STATES).max(-1, keepdims=True)
+    levels = np.rint(STATES / largest * 127)
+    expected = levels @ values.astype(np.float32) * scales / 127 * largest + BIAS
+    np.testing.assert_allclose(run(session, STATES), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_token_without_activations_gives_the_bias() -> None:
+    session = quantized(product(normed=False), {"product": np.ones(WIDTH, np.float32)})
+    np.testing.assert_array_equal(run(session, np.zeros((1, 2, WIDTH), np.float32)), np.broadcast_to(BIAS, (1, 2, OUT)))
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_row_is_the_same_alone_and_beside_others(normed: bool) -> None:
+    session = quantized(product(normed=normed), {"product": GAIN * 4})
+    together = run(session, STATES)
+    for row, states in zip(together, STATES, strict=True):
+        np.testing.assert_array_equal(run(session, states[None])[0], row)
+
+
+def test_a_layer_norms_output_has_fixed_scales_and_smoothed_channels() -> None:
+    channels = GAIN * 4
+    session = quantized(product(normed=True), {"product": channels})
+    normed = (STATES - STATES.mean(-1, keepdims=True)) / np.sqrt(STATES.var(-1, keepdims=True) + 1e-5) * GAIN
+    factors = smoothing(channels)
+    step = MARGIN * (channels / factors).max() / 127
+    values, scales = quantize_columns(WEIGHT.T * factors)
+    levels = np.clip(np.rint(normed / factors / step), -128, 127)
+    expected = levels @ values.astype(np.float32) * scales * step + BIAS
+    found = run(session, STATES)
+    assert np.abs(found - expected).mean() < 1e-3, "levels may round differently at a half"
+    exact = normed @ WEIGHT + BIAS
+    alike = np.clip(np.rint(normed * 127 / channels.max()), -128, 127) * channels.max() / 127 @ WEIGHT + BIAS
+    assert np.abs(found - exact).mean() < 0.5 * np.abs(alike - exact).mean(), "one scale for all channels loses more"
+
+
+def test_smoothing_divides_by_the_root_of_a_channels_magnitude() -> None:
+    found = smoothing(np.array([1, 4, 16, 0], np.float32))
+    np.testing.assert_allclose(found[1:3] / found[0], [2, 4], rtol=1e-6)
+    assert found[3] > 0
+    assert np.log(found).mean() == pytest.approx(0, abs=1e-6)
+    assert np.isfinite(smoothing(np.zeros(3, np.float32))).all()
+
+
+def test_a_product_without_ranges_stays_in_fp32() -> None:
+    model = product(normed=False)
+    assert product_inputs(model.graph) == {"product": "x"}
+    quantize({}, model.graph)
+    assert Counter(node.op_type for node in model.graph) == {"MatMul": 1, "Add": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["bank", "merged"])
+def test_a_text_has_the_same_logits_in_any_batch(
+    shape: str, runs: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:
-    export("bank", runs["classification"], precision="int8")
+    export(shape, runs["classification"], precision="int8")
     classifier = Classifier(tmp_path / "out", provider="cpu")
-    together = classifier.run([classifier.encode(text, None, truncate=True) for text in TEXTS])
-    for text, answer in zip(TEXTS, together, strict=True):
-        (alone,) = classifier(text)
-        assert np.abs(alone.logits - answer.logits).max() <= classifier.bundle.manifest.canary_tolerance
+    rows = [classifier.encode(text, None, truncate=True) for text in TEXTS]
+    alone = np.stack([classifier.run([row])[0].logits for row in rows])
+    for order in ([0, 1, 2, 3], [3, 0], [2, 2, 1, 1, 0], [1, 2]):
+        together = np.stack([answer.logits for answer in classifier.run([rows[index] for index in order])])
+        np.testing.assert_allclose(together, alone[order], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_graph_that_loses_too_much_is_refused(
     runs: dict[str, Path], export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,7 @@ def test_a_text_ends_at_the_tokens_of_tokenizer_and_configuration(
 
 def test_calibration_texts_are_spread_over_the_inputs_with_the_first_target_of_each(checkpoint: Checkpoint) -> None:
     """The run's data has 16 inputs, with two targets each."""
-    found = [words(checkpoint, ids) for ids in calibration_texts(checkpoint, None, 4)]
+    found = [words(checkpoint, text.ids) for text in calibration_texts(checkpoint, None, 4)]
     assert found == [
         f"{noun} {word} => the {noun} was {word}" for noun in ("parcel", "shop") for word in ("good", "bad")
     ]
@@ -70,7 +70,7 @@ def test_calibration_texts_are_spread_over_the_inputs_with_the_first_target_of_e
 def test_a_file_takes_the_place_of_the_runs_data_and_has_to_be_there(checkpoint: Checkpoint, tmp_path: Path) -> None:
     file = tmp_path / "texts.csv"
     file.write_text("input,target\ngood,my shop\n")
-    assert [words(checkpoint, ids) for ids in calibration_texts(checkpoint, file, 4)] == ["good => my shop"]
+    assert [words(checkpoint, text.ids) for text in calibration_texts(checkpoint, file, 4)] == ["good => my shop"]
     with pytest.raises(DataError, match=r"there is no data file .*none\.csv"):
         calibration_texts(checkpoint, tmp_path / "none.csv", 4)
     for gone in (str(tmp_path / "none.csv"), None):

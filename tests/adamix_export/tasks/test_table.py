@@ -11,6 +11,9 @@ from serve.engines import ENGINES
 from tests.adamix_export.conftest import MakeGenerative
 from tests.fixtures.random_checkpoints import make_encoder, mixture
 
+BUILT_IN = 8
+"""Canary and probe texts of a classifier."""
+
 
 def test_every_training_objective_can_be_exported_in_a_precision_and_served() -> None:
     assert EXPORT_TASKS.keys() == OBJECTIVES.keys()
@@ -30,11 +33,11 @@ def test_canaries_of_an_encoder_decoder_are_written_by_its_decoder(generative: M
         assert logits == pytest.approx(expected.max(-1).values.tolist(), abs=1e-4)
 
 
-def test_only_a_decoder_is_calibrated(generative: MakeGenerative, tmp_path: Path, tiny_data: Path) -> None:
+def test_decoders_and_classifiers_are_calibrated(generative: MakeGenerative, tmp_path: Path, tiny_data: Path) -> None:
     encoder = mixture(tmp_path / "run", make_encoder(tmp_path / "base", "distilbert"), train_file=str(tiny_data))
     counts = {}
     for run in (generative("gpt2", "lora"), generative("t5", "houlsby"), encoder):
         checkpoint = open_checkpoint(str(run))
         texts = EXPORT_TASKS[checkpoint.objective_name].calibration_texts(checkpoint, None, 4)
         counts[checkpoint.objective_name] = len(texts)
-    assert counts == {"generation": 4, "sequence-to-sequence": 0, "classification": 0}
+    assert counts == {"generation": 4, "sequence-to-sequence": 0, "classification": BUILT_IN + 4}

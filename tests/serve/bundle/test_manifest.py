@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,13 @@ def test_a_manifest_comes_back(bundle: Bundle) -> None:
 def test_a_wrong_manifest_is_refused(changes: dict[str, Any], message: str, bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=message):
         parse_manifest({**asdict(bundle.manifest), **changes}, Path("bundle"))
+
+
+def test_an_earlier_manifest_has_no_share_of_quantized_weights(bundle: Bundle) -> None:
+    content = asdict(replace(bundle.manifest, quantized_share=0.7))
+    assert parse_manifest(content, bundle.folder).quantized_share == 0.7
+    del content["quantized_share"]
+    assert parse_manifest(content, bundle.folder).quantized_share is None
 
 
 def test_a_missing_field_is_named(bundle: Bundle) -> None:

@@ -31,7 +31,7 @@ REFUSED = {
     "SHADOW": "runs a second model",
 }
 """Method that is no change of weights → reason."""
-BANK = ["ADALORA", "IA3", "LORA"]
+BANK = ["ADALORA", "IA3", "LN_TUNING", "LORA"]
 """Methods that a bank holds."""
 MERGED = [method for method in METHODS if method not in (*BANK, *REFUSED)]
 

@@ -1,0 +1,1 @@
+"""Adapters of other tools that are put onto the base module by module."""

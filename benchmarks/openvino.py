@@ -1,0 +1,119 @@
+"""The merged MiniLM graph of adamix-export against OpenVINO's of the same model, in fp32 and in int8.
+
+Both sides have the same number of threads, full masks, random token ids. Ours are the graphs as our engine opens them,
+in batches of at most as many padded tokens as it forms; OpenVINO's int8 is NNCF's, with its settings for transformers.
+Both are calibrated on random tokens. OpenVINO times itself in its own process, which sleeps meanwhile.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.classify import SHAPES, random_tokens
+from benchmarks.peers import PEERS
+from benchmarks.peers.worker import Worker, working
+from benchmarks.support.classifier_sides import INT8, OURS, Feed, Side, adamix_side
+from benchmarks.support.comparison import Comparison
+from benchmarks.support.errors import DisagreementError
+from benchmarks.support.harness import Benchmark, main
+from benchmarks.support.machine import versions_of
+from benchmarks.support.report import Findings, Goal
+from benchmarks.support.rounds import Pace, Reported, Timings, measure
+from benchmarks.support.sample import merged_classifier
+from serve.limits import BatchLimits
+
+OPENVINO = "openvino"
+PRECISIONS = {"": "fp32", INT8: "int8"}
+"""Suffix of a side's name → precision."""
+TOLERANCE = 0.1
+"""Largest difference of a logit between the sides."""
+PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "numpy")
+Call = Callable[[], object]
+
+
+def compare_with_openvino(pace: Pace) -> Findings:
+    """Measure both sides in both precisions at all shapes."""
+    peer = PEERS[OPENVINO]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        scratch = Path(folder)
+        merged_classifier().save_pretrained(scratch / "merged")
+        converted = peer.convert("openvino_quantize.py", scratch / "merged")
+        ours = {suffix: adamix_side(scratch / "merged", scratch, precision=name) for suffix, name in PRECISIONS.items()}
+        theirs = {
+            suffix: stack.enter_context(working(peer.python, "openvino_classify.py", converted / f"{name}.xml"))
+            for suffix, name in PRECISIONS.items()
+        }
+        feeds = {case: random_tokens(*shape) for case, shape in SHAPES.items()}
+        for feed in feeds.values():
+            require_agreement(
+                [*(_logits(side, feed) for side in ours.values()), *(_answer(one, feed)[1] for one in theirs.values())]
+            )
+        work = {case: _calls(feed, ours, theirs) for case, feed in feeds.items()}
+        timings = measure(work, pace)
+    return Findings(
+        goals=goals(timings),
+        rows=[row for suffix in PRECISIONS for row in _of(timings, suffix).rows()],
+        versions=versions_of(PACKAGES) | peer.versions(),
+        worst=str(_of(timings, INT8).worst()),
+    )
+
+
+def goals(timings: Timings) -> list[Goal]:
+    """Return the benchmark's goals."""
+    exact, int8 = (_of(timings, suffix) for suffix in PRECISIONS)
+    ratios = [int8.ratio(case, OPENVINO + INT8).value for case in SHAPES]
+    return [
+        Goal(what="fp32 by OpenVINO's fp32, worst shape", value=exact.worst().value, goal=1.0),
+        Goal(what="int8 by OpenVINO's int8, worst shape", value=int8.worst().value, goal=1.0),
+        Goal(what="int8 by OpenVINO's int8, mean of the shapes", value=statistics.mean(ratios), goal=1.1),
+    ]
+
+
+def batches(feed: Feed) -> list[Feed]:
+    """Return a feed in batches that the engine's limits allow."""
+    rows, length = next(iter(feed.values())).shape
+    step = max(1, BatchLimits().max_batch_tokens // length)
+    return [{name: ids[start : start + step] for name, ids in feed.items()} for start in range(0, rows, step)]
+
+
+def require_agreement(logits: list[np.ndarray]) -> None:
+    """Raise an error unless all sides have nearly the same logits."""
+    difference = float(np.max([np.abs(found - logits[0]).max() for found in logits]))
+    if not difference < TOLERANCE:
+        raise DisagreementError(f"the logits of the sides differ by {difference:.2e}: times do not compare")
+
+
+def _calls(feed: Feed, ours: dict[str, Side], theirs: dict[str, Worker]) -> dict[str, Call]:
+    return {
+        **{OURS + suffix: partial(_logits, side, feed) for suffix, side in ours.items()},
+        **{OPENVINO + suffix: partial(_timed, worker, feed) for suffix, worker in theirs.items()},
+    }
+
+
+def _logits(side: Side, feed: Feed) -> np.ndarray:
+    return np.concatenate([side(batch)() for batch in batches(feed)])
+
+
+def _timed(worker: Worker, feed: Feed) -> Reported:
+    return Reported(_answer(worker, feed)[0])
+
+
+def _answer(worker: Worker, feed: Feed) -> tuple[float, np.ndarray]:
+    """Return the seconds of a run in the worker, and its logits."""
+    found = worker.ask({name: ids.tolist() for name, ids in feed.items()})
+    return found["seconds"], np.array(found["logits"], np.float32)
+
+
+def _of(timings: Timings, suffix: str) -> Comparison:
+    """Return the two sides of one precision."""
+    names = (OURS + suffix, OPENVINO + suffix)
+    return Comparison(OURS + suffix, {case: {name: sides[name] for name in names} for case, sides in timings.items()})
+
+
+if __name__ == "__main__":
+    main(Benchmark(name="openvino", claim=str(__doc__), measure=compare_with_openvino, rounds=9))

@@ -1,0 +1,39 @@
+"""Run a classifier with OpenVINO: `openvino_classify.py MODEL_FILE`.
+
+A job has the token inputs of a batch by name; the answer has the seconds of a run, and its logits.
+Run by the interpreter of the openvino peer.
+"""
+
+import os
+import sys
+import time
+from importlib import import_module
+from typing import Any
+
+answer = import_module("answering").answer
+
+
+class Classifier:
+    """A compiled model, in as many threads as there are usable cores."""
+
+    def __init__(self, file: str) -> None:
+        settings = {
+            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+            "INFERENCE_PRECISION_HINT": "f32",  # else fp32 operators run in bf16 where the processor has it
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        core = import_module("openvino").Core()
+        self.request = core.compile_model(file, "CPU", settings).create_infer_request()
+
+    def classify(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Return the seconds of a run on a batch, and the logits (batch, labels)."""
+        numpy = import_module("numpy")
+        feed = {name: numpy.array(rows, numpy.int64) for name, rows in job.items()}
+        start = time.perf_counter()
+        found = self.request.infer(feed)
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "logits": next(iter(found.values())).tolist()}
+
+
+if __name__ == "__main__":
+    answer(Classifier(sys.argv[1]).classify)
