@@ -133,7 +133,7 @@ class Checkpoint:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The checkpoint's tokenizer, padding on the right as the server does."""
         tokenizer = AutoTokenizer.from_pretrained(self.tokenizer_folder or self.folder, padding_side="right")
-        configured = padding_token(tokenizer, load_config(self.base))
+        configured = None if self.objective.is_generative else padding_token(tokenizer, load_config(self.base))
         if configured and (self.pads_as_configured or tokenizer.pad_token is None):
             tokenizer.pad_token = configured
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token

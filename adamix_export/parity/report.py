@@ -11,7 +11,12 @@ PERPLEXITY = "perplexity"
 RISE, DROP = "higher by at most", "lower by at most"
 ROUNDING = 1e-9
 """The difference of two metrics is not rounded as one row's share is."""
-STORED_BOUNDS = {"tolerance": "tolerance", "min_agreement": "least_equal", "max_metric_drop": "most_lost"}
+STORED_BOUNDS = {
+    "tolerance": "tolerance",
+    "relative": "relative",
+    "min_agreement": "least_equal",
+    "max_metric_drop": "most_lost",
+}
 """Keys of the bounds in `bundle.json` and `adapter.json`, by field; files on disk keep these keys."""
 
 
@@ -37,6 +42,13 @@ class Parity:
     bounds: Bounds
     labelled: int = 0
     """Number of inputs that the metric is over; 0 stands for all, as in reports of earlier versions."""
+    spread: float | None = None
+    """Standard deviation over the inputs of the logit that varies most, in PyTorch; None if it is not known."""
+
+    @property
+    def largest_difference(self) -> float:
+        """Largest accepted difference of a logit."""
+        return self.bounds.largest_difference(self.spread)
 
     @property
     def metric_drop(self) -> float | None:
@@ -56,7 +68,7 @@ class Parity:
     @property
     def passed(self) -> bool:
         """True if every difference is within the bounds."""
-        close = self.max_difference <= self.bounds.tolerance and self.equal_labels >= self.bounds.min_agreement
+        close = self.max_difference <= self.largest_difference and self.equal_labels >= self.bounds.min_agreement
         drop, allowed = self.metric_drop, self.allowed_drop
         return bool(close and (drop is None or allowed is None or drop <= allowed + ROUNDING))
 
@@ -104,7 +116,7 @@ def describe_bounds(report: Parity) -> str:
 def describe_difference(report: Parity) -> str:
     """Return the differences from PyTorch and their bounds as a sentence."""
     text = (
-        f"logits differ by up to {report.max_difference:.2e} (tolerance {report.bounds.tolerance:.0e}), "
+        f"logits differ by up to {report.max_difference:.2e} (tolerance {report.largest_difference:.0e}), "
         f"{report.equal_labels:.2%} of {report.rows} labels are equal"
     )
     if report.bounds.min_agreement < 1:

@@ -118,7 +118,7 @@ def _compare(checkpoints: Sequence[Checkpoint], bundle: Bundle, check: Check) ->
 def _bounds(bundle: Bundle, tolerance: float | None) -> Bounds:
     """Return the bounds that the export used, with `tolerance` in place of its own if one is given."""
     bounds = next((report.bounds for report in read_reports(bundle.manifest.parity).values()), Bounds())
-    return bounds if tolerance is None else replace(bounds, tolerance=tolerance)
+    return bounds if tolerance is None else replace(bounds, tolerance=tolerance, relative=None)
 
 
 def _require_agreement(reports: Mapping[str, Parity]) -> None:

@@ -154,6 +154,8 @@ def _seal(build: BundleBuild, manifest: Manifest, setting: Setting, reports: dic
 def _bounds(bounds: Bounds, options: Options) -> Bounds:
     """Return the bounds of a precision, replaced by those that the options give."""
     given = {"tolerance": options.tolerance, "max_metric_drop": options.max_metric_drop}
+    if options.tolerance is not None:
+        bounds = replace(bounds, relative=None)
     if options.approximate and options.max_metric_drop is not None:
         given["min_agreement"] = 0.0
     return replace(bounds, **{name: value for name, value in given.items() if value is not None})

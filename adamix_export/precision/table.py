@@ -154,18 +154,20 @@ def _calibrated(setting: Setting) -> Mapping[str, Setting]:
 
 FP32_GENERATOR_TOLERANCE = 5e-4
 """Logits over a vocabulary are of the order of 10, and both sides add in different orders."""
+FP32_RELATIVE = 1e-3
+"""A wrong token or position changes logits by the order of their spread, rounding by a millionth of it or a few."""
 INT4_BOUNDS = Bounds(tolerance=10.0, min_agreement=0.0, max_metric_drop=0.03)
 PRECISIONS: dict[str, Mapping[str, Setting]] = {
     "fp32": {
-        **_classifiers(Setting(rewrite=None, bounds=Bounds())),
-        **_generators(Setting(rewrite=None, bounds=Bounds(tolerance=FP32_GENERATOR_TOLERANCE))),
+        **_classifiers(Setting(rewrite=None, bounds=Bounds(relative=FP32_RELATIVE))),
+        **_generators(Setting(rewrite=None, bounds=Bounds(tolerance=FP32_GENERATOR_TOLERANCE, relative=FP32_RELATIVE))),
     },
     "fp16": {
         **_classifiers(
             Setting(
                 rewrite=_fp16,
                 warning=FP16_WARNING,
-                bounds=Bounds(tolerance=0.05, min_agreement=0.99, max_metric_drop=0.005),
+                bounds=Bounds(tolerance=0.05, relative=0.2, min_agreement=0.99, max_metric_drop=0.005),
                 min_canary_tolerance=0.05,
             )
         ),

@@ -181,6 +181,7 @@ def _report(case: Case, found: Array, classifier: Classifier, check: Check) -> P
         onnx=metric(found[: len(targets)], targets) if len(targets) else None,
         provider=classifier.provider,
         bounds=check.bounds,
+        spread=float(expected.std(0).max()),
     )
 
 

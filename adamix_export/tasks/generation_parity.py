@@ -63,7 +63,7 @@ def _report(sides: Sides, check: Check) -> Parity:
     _require_equal_prompts(sides, encoding, [*inputs, *probe_texts(checkpoint)])
     adapter = generator.registry.find(checkpoint.name)
     prompts = [Prompt(ids, adapter) for ids in (*(one.ids for one in data), *adapter.card.canary_ids)]
-    differences, equal = _differences(sides, prompts, recipe.max_new_tokens)
+    differences, equal, spreads = _differences(sides, prompts, recipe.max_new_tokens)
     targets = [sides.layout.target(checkpoint.tokenizer, one.references[0])[: recipe.max_new_tokens] for one in data]
     losses = _mean_losses(sides, prompts[: len(data)], targets) if data else None
     return Parity(
@@ -76,6 +76,7 @@ def _report(sides: Sides, check: Check) -> Parity:
         onnx=float(np.exp(losses[1])) if losses else None,
         provider=generator.provider,
         bounds=check.bounds,
+        spread=max(spreads),
     )
 
 
@@ -92,18 +93,24 @@ def _require_equal_prompts(sides: Sides, encoding: Encoding, texts: Sequence[str
         require_equal(checkpoint.name, [text], found.input_ids, expected)
 
 
-def _differences(sides: Sides, prompts: Sequence[Prompt], max_new_tokens: int) -> tuple[list[float], list[bool]]:
-    """Return, for each prompt, the largest difference of a logit and whether PyTorch generates the same tokens."""
-    differences, equal = [], []
+def _differences(
+    sides: Sides, prompts: Sequence[Prompt], max_new_tokens: int
+) -> tuple[list[float], list[bool], list[float]]:
+    """Return, for each prompt, the largest difference of a logit, whether PyTorch generates its tokens, and the spread.
+
+    The spread is the standard deviation of PyTorch's logits.
+    """
+    differences, equal, spreads = [], [], []
     ends = set(sides.generator.cards[sides.checkpoint.name].eos_token_ids)
     for batch in _batches(sorted(prompts, key=lambda prompt: len(prompt.input_ids))):
         tokens, found = sides.generator.greedy_logits(batch, max_new_tokens=max_new_tokens)
         expected = sides.layout.logits(sides.checkpoint, [prompt.input_ids for prompt in batch], tokens)
         for row, ours, theirs in zip(tokens, found, expected, strict=True):
             differences.append(float(np.abs(ours - theirs).max()) if np.isfinite(ours).all() else float("inf"))
+            spreads.append(float(theirs.std()))
             chosen = theirs.argmax(-1).tolist()
             equal.append(all(one == other or {one, other} <= ends for one, other in zip(chosen, row, strict=True)))
-    return differences, equal
+    return differences, equal, spreads
 
 
 def _mean_losses(sides: Sides, prompts: Sequence[Prompt], targets: TokenLists) -> tuple[float, float]:

@@ -31,7 +31,7 @@ EXACT = Parity(
 
 def test_a_report_is_read_as_it_was_stored() -> None:
     stored = json.loads(json.dumps({"tone": EXACT.as_dict()}))
-    assert stored["tone"]["bounds"] == {"tolerance": 1e-4, "least_equal": 1.0, "most_lost": None}
+    assert stored["tone"]["bounds"] == {"tolerance": 1e-4, "relative": None, "least_equal": 1.0, "most_lost": None}
     assert read_reports(stored) == {"tone": EXACT}
 
 
@@ -44,6 +44,11 @@ def test_a_report_without_bounds_has_the_default_ones() -> None:
     ("found", "bounds", "passed"),
     [
         ({"max_difference": 2e-4}, {}, False),
+        ({"max_difference": 8e-5, "spread": 1e-4}, {}, True),
+        ({"max_difference": 8e-5, "spread": 1e-4}, {"relative": 1e-3}, False),
+        ({"max_difference": 8e-5, "spread": 1.0}, {"relative": 1e-3}, True),
+        ({"max_difference": 2e-4, "spread": 1.0}, {"relative": 1e-3}, False),
+        ({"max_difference": 5e-7, "spread": 1e-6}, {"relative": 1e-3}, True),  # rounding is absolute
         ({"equal_labels": 0.98}, {"min_agreement": 0.99}, False),
         ({"equal_labels": 0.98}, {"min_agreement": 0.97}, True),
         ({"onnx": 0.885}, {"max_metric_drop": 0.005}, True),  # one of 50 inputs may always be lost
@@ -83,3 +88,8 @@ def test_the_first_report_beyond_its_bounds_is_the_error() -> None:
     require_parity({"tone": EXACT})
     with pytest.raises(ParityError, match=r"^topic: .*logits differ by up to inf"):
         require_parity({"tone": EXACT, "topic": replace(EXACT, max_difference=float("inf"))})
+
+
+def test_the_error_names_the_bound_that_was_missed() -> None:
+    report = replace(EXACT, max_difference=8e-5, spread=0.02, bounds=Bounds(relative=1e-3))
+    assert describe_difference(report).startswith("logits differ by up to 8.00e-05 (tolerance 2e-05)")

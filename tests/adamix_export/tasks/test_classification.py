@@ -7,12 +7,13 @@ import numpy as np
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from adamix_export.converters.table import convert
 from adamix_export.errors import ParityError
 from adamix_export.tasks import classification
-from adamix_train.artifacts.checkpoint import read_card
+from adamix_train.artifacts.checkpoint import WEIGHTS, read_card, write_card
 from adamix_train.base_model.load import load_base
 from adamix_train.tasks.table import TASKS
 from adamix_train.training.objectives import OBJECTIVES
@@ -165,3 +166,21 @@ def test_a_converted_bank_answers_pairs_and_scores_on_its_canary_rows(
 ) -> None:
     """Conversion runs them and refuses to write what does not answer as PyTorch."""
     convert(bank.bundle.folder, tmp_path / "out", target)
+
+
+def test_wrong_tokens_are_found_however_small_the_logits_are(
+    base: Path, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All logits differ by less than the absolute tolerance; a score has no label that could differ."""
+    run = mixture(tmp_path / "score", base, task="regression")
+    card, tensors = read_card(run), load_file(run / WEIGHTS)
+    for name in tensors:
+        tensors[name] *= 1e-4 if "classifier" in name else 1
+    save_file(tensors, run / WEIGHTS)
+    write_card(run, card)
+    (report,) = export("merged", run).values()
+    assert report.passed and 1e-6 < report.spread < 1e-4
+    right = classification.logits
+    monkeypatch.setattr(classification, "logits", lambda checkpoint, rows: right(checkpoint, rows)[::-1])
+    with pytest.raises(ParityError, match=r"logits differ by up to \S+e-0[5-9] \(tolerance 1e-06\)"):
+        export("merged", run, out="wrong", again=True)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub.constants
 import numpy as np
 import peft
 import pytest
@@ -17,6 +18,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.checkpoint.facts import Facts
 from adamix_export.errors import BankError, ExportError
+from adamix_export.pipeline.export import EXPORTS
+from adamix_export.pipeline.options import Options
 from adamix_train.errors import BaseError, CheckpointError
 from serve.classification.classifier import Classifier
 from serve.generation.generator import Generator
@@ -274,6 +277,38 @@ def test_a_base_in_shards_is_read(adapter: Path, tiny_base: Path, tmp_path: Path
     whole, sharded = (open_checkpoint(str(adapter), base=str(one), facts=FACTS) for one in (tiny_base, base))
     assert whole.card.base_sha256 == sharded.card.base_sha256
     assert all(torch.equal(tensor, sharded.adapter[name]) for name, tensor in whole.adapter.items())
+
+
+def test_a_base_of_another_revision_is_another_base(
+    adapter: Path, copy: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter names the revision that it was trained on, and gets that one; a bank holds one revision."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    bases = {"a" * 40: tiny_base, "b" * 40: make_base(tmp_path / "other", seed=7)}
+    snapshots = tmp_path / "cache" / "models--org--base" / "snapshots"
+    opened = []
+    for revision, base in bases.items():
+        shutil.copytree(base, snapshots / revision)
+        change(copy, base_model_name_or_path="org/base", revision=revision)
+        opened.append(open_checkpoint(f"{revision[0]}={copy}", facts=FACTS))
+        assert opened[-1].base.samefile(snapshots / revision)
+    with pytest.raises(ExportError, match="b and a were trained on different bases: a bank has one base"):
+        EXPORTS["bank"](opened, tmp_path / "out", Options(), lambda stage: None)
+
+
+@pytest.mark.slow
+def test_a_thousand_labels_are_predicted_as_in_peft(command: Command, tiny_base: Path, tmp_path: Path) -> None:
+    labels = [f"intent {index}" for index in range(1000)]
+    adapter = peft_classifier(tmp_path / "many", tiny_base, num_labels=len(labels), r=4)
+    command(adapter, tmp_path / "out", "--shape", "bank", "--labels", ",".join(labels))
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=len(labels))
+    inputs = AutoTokenizer.from_pretrained(tiny_base)(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        expected = peft.PeftModel.from_pretrained(model, adapter).eval()(**inputs).logits.numpy()
+    found = Classifier(tmp_path / "out")(TEXTS)
+    np.testing.assert_allclose(np.stack([one.logits for one in found]), expected, rtol=0, atol=1e-5)
+    assert [one.label for one in found] == [labels[index] for index in expected.argmax(-1)]
 
 
 def test_a_head_that_is_nowhere_is_refused(copy: Path) -> None:

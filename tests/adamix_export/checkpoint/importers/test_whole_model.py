@@ -42,6 +42,24 @@ def test_a_classifier_predicts_as_in_pytorch(command: Command, model: Path, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "shard"), [(torch.bfloat16, "20KB"), (torch.float16, "1GB")])
+def test_a_model_of_half_precision_predicts_as_in_fp32(
+    dtype: torch.dtype, shard: str, command: Command, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "half"
+    half = AutoModelForSequenceClassification.from_pretrained(model).to(dtype)
+    half.save_pretrained(folder, max_shard_size=shard)
+    assert (len(list(folder.glob("*.safetensors"))) > 1) is (shard == "20KB")
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    command(folder, tmp_path / "out")
+    inputs = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        expected = half.float().eval()(**inputs).logits.numpy()
+    found = np.stack([one.logits for one in Classifier(tmp_path / "out")(TEXTS)])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "padding"), [("gpt2", None), ("llama", 0), ("llama", None), ("t5", 0)])
 def test_a_decoder_classifies_as_in_pytorch_alone(
     family: str, padding: int | None, command: Command, tmp_path: Path
