@@ -17,8 +17,10 @@ class Classifier:
     """A compiled model, in as many threads as there are usable cores."""
 
     def __init__(self, file: str) -> None:
+        threads = len(os.sched_getaffinity(0))
+        self.clock = time.process_time if threads == 1 else time.perf_counter
         settings = {
-            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+            "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",  # else fp32 operators run in bf16 where the processor has it
             "PERFORMANCE_HINT": "LATENCY",
         }
@@ -29,9 +31,9 @@ class Classifier:
         """Return the seconds of a run on a batch, and the logits (batch, labels)."""
         numpy = import_module("numpy")
         feed = {name: numpy.array(rows, numpy.int64) for name, rows in job.items()}
-        start = time.perf_counter()
+        start = self.clock()
         found = self.request.infer(feed)
-        seconds = time.perf_counter() - start
+        seconds = self.clock() - start
         return {"seconds": seconds, "logits": next(iter(found.values())).tolist()}
 
 
