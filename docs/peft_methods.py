@@ -1,6 +1,6 @@
 """The table of PEFT's methods: `python -m docs.peft_methods` exports one adapter of each, writes docs/peft-methods.md.
 
-Each adapter has random weights on query and value of MiniLM, or on what its method adapts.
+Each adapter has random weights on query and value of MiniLM's first layers, or on what its method adapts.
 """
 
 import sys
@@ -16,7 +16,7 @@ import peft
 import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from tqdm import tqdm
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.checkpoint.facts import Facts
@@ -75,6 +75,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """Method → the fields of its configuration that are not its defaults."""
 LABELS = ["negative", "neutral", "positive"]
+LAYERS = 2
 NOISE = 0.02
 """Standard deviation of what is added to each trained weight."""
 ENERGY = 0.99
@@ -83,9 +84,10 @@ UNBOUNDED = Options(tolerance=float("inf"), max_metric_drop=1.0, approximate=Tru
 HEADER = f"""\
 # PEFT's methods, merged and in a bank
 
-Written by `python -m docs.peft_methods`, which exports an adapter of every method of PEFT {peft.__version__} on MiniLM
-(fp32, CPU) and compares ONNX Runtime with PEFT's own model. The adapters have random weights, on query and value where
-a method has a choice. X-LoRA, CPT and adaption prompts, which need other adapters or a decoder, are refused as well.
+Written by `python -m docs.peft_methods`, which exports an adapter of every method of PEFT {peft.__version__} on the
+first two layers of MiniLM (fp32, CPU) and compares ONNX Runtime with PEFT's own model. The adapters have random
+weights, on query and value where a method has a choice. X-LoRA, CPT and adaption prompts, which need other adapters or
+a decoder, are refused as well.
 
 - **merged** and **bank**: the largest difference of a logit from PEFT's, or the reason why the method is refused.
 - **--rank-energy {ENERGY}**: the same bank with the closest LoRA in place of the method. The difference is a share of
@@ -187,10 +189,20 @@ def _plain_logits(model: Any, checkpoint: Checkpoint) -> Any:
         return model(**inputs).logits.numpy()
 
 
+def make_base(folder: Path) -> Path:
+    """Write a classifier of MiniLM's first layers, with a random head, which methods without one need."""
+    minilm = sample_model("minilm")
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=len(LABELS), num_hidden_layers=LAYERS)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(minilm).save_pretrained(folder)
+    return folder
+
+
 def main(names: Sequence[str] = tuple(METHODS)) -> None:
     """Examine the methods and write the page."""
-    base = sample_model("minilm")
     with tempfile.TemporaryDirectory() as scratch:
+        base = make_base(Path(scratch) / "base")
         rows = [examine(name, base, Path(scratch)) for name in tqdm(names, file=sys.stderr)]
     write_text(PAGE, HEADER + "\n".join(map(str, rows)) + "\n")
 
