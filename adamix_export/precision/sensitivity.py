@@ -20,7 +20,7 @@ from serve.bundle.graph_io import LOGITS
 from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
 
-MAX_LOSS = 0.05
+MAX_LOSS = 0.03
 """Largest accepted loss of the logits by quantized products."""
 TINY = 1e-30
 RANKING_TEXTS = 12
