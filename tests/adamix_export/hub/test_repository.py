@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoTokenizer
 
@@ -13,6 +14,8 @@ from adamix_export.parity.verification import verify
 from adamix_export.tasks.classification import logits
 from tests.adamix_export.conftest import Export, Exports
 from tests.adamix_export.converters.peer import peer
+from tests.adamix_train.conftest import make_writer
+from tests.fixtures.generation_banks import generative_checkpoint
 from tests.fixtures.hub_cache import pull
 
 pytestmark = pytest.mark.slow
@@ -62,3 +65,20 @@ def test_optimum_classifies_as_pytorch_does(
     np.testing.assert_allclose(found["logits"], expected, atol=1e-5)
     assert found["labels"] == source.card.labels
     assert found["chosen"] == [source.card.labels[index] for index in expected.argmax(-1)]
+
+
+def test_optimum_writes_what_pytorch_writes(exported: Exports, writing_data: Path, tmp_path: Path) -> None:
+    """optimum takes a head's width to be the hidden size over the heads."""
+    optimum = peer("optimum")
+    base = make_writer(tmp_path / "base", "llama", hidden_size=32, head_dim=16)
+    run = generative_checkpoint(tmp_path / "run", base, writing_data, kind="lora", seed=2)
+    batches = [[[5, 7, 9, 4]], [[12, 8, 5]], [[5, 7, 9, 4], [6, 6, 10, 11]]]
+    job, out = tmp_path / "job.json", tmp_path / "written.json"
+    job.write_text(json.dumps({"batches": batches, "new": 12}))
+    optimum.run(str(LOGITS.with_name("optimum_greedy.py")), exported("merged", str(run)), job, out)
+    model = open_checkpoint(str(run)).merged()
+    settings = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    expected = [
+        [model.generate(torch.tensor([ids]), **settings)[0, len(ids) :].tolist() for ids in batch] for batch in batches
+    ]
+    assert json.loads(out.read_text()) == expected
