@@ -3,24 +3,32 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
+
+from tokenizers import Tokenizer
 
 from serve.adapters.registry import Registry
-from serve.engine import BundleEngine, EngineInfo, Event, Listener, ModelInfo
-from serve.errors import DeviceLost
+from serve.bundle.adapter import AdapterCard
+from serve.bundle.tokenizer_config import readable_config
+from serve.engine import BundleEngine, Codec, EngineInfo, Event, Listener, ModelInfo
+from serve.errors import DeviceLost, UnknownAdapter, shortened
 from serve.loaded_model import LoadedModel
+from serve.runtime.text_codec import TextCodec
 from serve.runtime.tokenization import TokenizerThreads
 
 logger = logging.getLogger(__name__)
+MAX_NAME = 64
+"""Characters of a name that an error quotes."""
 
 
 class AsyncEngine:
     """An engine for the tasks of one event loop; `async with` starts it and, at the end, drains it."""
 
-    def __init__(self, model: LoadedModel, registry: Registry) -> None:
-        self.model, self.registry = model, registry
+    def __init__(self, model: LoadedModel, registry: Registry, tokenizer: Tokenizer) -> None:
+        self.loaded, self.registry, self.tokenizer = model, registry, tokenizer
         self.tokenizer_threads = TokenizerThreads()
         self.listeners: list[Listener] = []
         self.failure: str | None = None
@@ -69,7 +77,33 @@ class AsyncEngine:
 
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served."""
-        return [self.model.model_info(card) for card in self.registry.cards.values()]
+        return [self.describe(card) for card in self.registry.cards.values()]
+
+    def model(self, name: str) -> ModelInfo | None:
+        """Return the adapter of this name, or None."""
+        card = self.registry.cards.get(name)
+        return None if card is None else self.describe(card)
+
+    def describe(self, card: AdapterCard) -> ModelInfo:
+        """Return the public facts of an adapter."""
+        return self.loaded.model_info(card)
+
+    def codec(self, name: str | None) -> Codec:
+        """Return the bundle's tokenizer, with the maximum length of a model; see `Engine.codec`."""
+        if name is None:
+            longest = max((card.max_length for card in self.registry.cards.values()), default=0)
+        elif (found := self.model(name)) is not None:
+            longest = found.max_length
+        else:
+            raise UnknownAdapter(f"there is no model {shortened(name, MAX_NAME)!r} here")
+        return TextCodec(
+            tokenizer=self.tokenizer, threads=self.tokenizer_threads, max_length=longest, config=self.tokenizer_config
+        )
+
+    @cached_property
+    def tokenizer_config(self) -> dict[str, Any]:
+        """Content of `tokenizer_config.json`, with special tokens as texts."""
+        return readable_config(self.loaded.bundle)
 
     def serves(self, name: str) -> bool:
         """Return whether there is an adapter of this name."""
@@ -81,7 +115,7 @@ class AsyncEngine:
 
     def info(self) -> EngineInfo:
         """Return the facts of the bundle."""
-        return self.model.info()
+        return self.loaded.info()
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event, in the event loop."""
@@ -94,7 +128,7 @@ class AsyncEngine:
 
     def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:
         """Add the standalone adapter in `folder`, as `Registry.load` describes."""
-        return self.model.model_info(self.registry.load(folder, name=name, replace=replace))
+        return self.describe(self.registry.load(folder, name=name, replace=replace))
 
     def unload(self, name: str) -> None:
         """Remove an adapter, as `Registry.unload` describes."""

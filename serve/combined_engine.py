@@ -11,6 +11,7 @@ from serve.engine import (
     BundleEngine,
     Capability,
     ClassificationEngine,
+    Codec,
     Engine,
     EngineStats,
     GenerationEngine,
@@ -70,6 +71,15 @@ class CombinedEngine:
             for model in engine.models()
             if not (model.is_base and model.name in self.hidden)
         ]
+
+    def model(self, name: str) -> ModelInfo | None:
+        """Return the adapter of this name, or None."""
+        owner = self._owner(name)
+        return None if owner is None else owner.model(name)
+
+    def codec(self, name: str | None) -> Codec:
+        """Return the tokenizer of the bundle that has an adapter; see `Engine.codec`."""
+        return _owner_of(name, [one for one in self.engines if name not in self.hidden]).codec(name)
 
     def serves(self, name: str) -> bool:
         """Return whether one of them has an adapter."""

@@ -1,9 +1,9 @@
 """The seam between engines and protocols.
 
 An engine takes requests and returns results; a protocol (HTTP, metrics, a page) turns its clients' messages into
-requests and results into messages. Of an engine, protocols import this module, `serve.requests`,
-`serve.prediction`, `serve.generated_text`, `serve.sampling_params` and `serve.errors` alone, so that each new protocol
-and each new engine is one entry in a table.
+requests and results into messages. Of an engine, protocols import this module, `serve.requests`, `serve.prediction`,
+`serve.generated_text`, `serve.tokenized_text`, `serve.sampling_params` and `serve.errors` alone, so that each new
+protocol and each new engine is one entry in a table.
 
     engine.classify(ClassificationRequest) -> list[Prediction]
     engine.generate(GenerationRequest)     -> list[GenerationResult]
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from serve.generated_text import FinishReason, GenerationResult, StreamEvent
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, GenerationRequest
+from serve.tokenized_text import TokenizedText
 
 
 class Capability(enum.StrEnum):
@@ -165,6 +166,32 @@ Event = BatchFinished | SequenceFinished
 Listener = Callable[[Event], None]
 
 
+class Codec(Protocol):
+    """The tokenizer of a model."""
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of an input of the model."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Content of `tokenizer_config.json`, with special tokens as texts."""
+
+    async def tokenize(self, text: str, *, special_tokens: bool = True) -> TokenizedText:
+        """Return the tokens of a text, which may be longer than the model reads.
+
+        Raises:
+            InputError: The text is far too long, or not valid Unicode.
+        """
+
+    def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Return the text of tokens.
+
+        Raises:
+            InputError: An id is not in the vocabulary.
+        """
+
+
 class Engine(Protocol):
     """The part that all engines have in common."""
 
@@ -172,6 +199,17 @@ class Engine(Protocol):
 
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served, and the base model where requests can select it."""
+
+    def model(self, name: str) -> ModelInfo | None:
+        """Return what `models` has under a name, or None; callable from any thread."""
+
+    def codec(self, name: str | None) -> Codec:
+        """Return the tokenizer of a model; None is any model of an engine with one bundle.
+
+        Raises:
+            UnknownAdapter: No model has that name.
+            InputError: `name` is None, and there are several bundles.
+        """
 
     def serves(self, name: str) -> bool:
         """Return whether requests can name an adapter, or the base model; callable from any thread."""

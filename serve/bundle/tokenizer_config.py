@@ -27,6 +27,11 @@ def special_tokens(bundle: Bundle) -> dict[str, str]:
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
+def readable_config(bundle: Bundle) -> dict[str, Any]:
+    """Return the configuration with special tokens as texts; empty for a bundle without one."""
+    return _config(bundle) | special_tokens(bundle)
+
+
 def _config(bundle: Bundle) -> dict[str, Any]:
     """Return the configuration; empty for a bundle without one."""
     file = bundle.folder / TOKENIZER_CONFIG

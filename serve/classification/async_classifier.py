@@ -29,7 +29,7 @@ class AsyncClassifier(AsyncEngine):
     capabilities = frozenset({Capability.CLASSIFY})
 
     def __init__(self, classifier: Classifier, limits: BatchLimits | None = None) -> None:
-        super().__init__(classifier.model, classifier.registry)
+        super().__init__(classifier.model, classifier.registry, classifier.tokenizer.tokenizer)
         self.classifier = classifier
         self.limits = limits or BatchLimits(max_batch_tokens=classifier.batch_tokens)
         self.batcher: Batcher[EncodedText, Prediction] = Batcher(
@@ -76,7 +76,7 @@ class AsyncClassifier(AsyncEngine):
 
     def stats(self) -> EngineStats:
         """Return the counts of this moment."""
-        return self.model.stats(
+        return self.loaded.stats(
             self.classifier.cards,
             draining=self.batcher.draining,
             failure=self.failure,

@@ -10,6 +10,7 @@ from functools import partial
 
 from serve.adapters.base_adapter import BASE
 from serve.async_engine import AsyncEngine
+from serve.bundle.adapter import AdapterCard
 from serve.engine import Capability, EngineStats, ModelInfo, SequenceFinished
 from serve.errors import DeadlineExceeded, ShuttingDown
 from serve.generated_text import GenerationResult, StreamEvent, TextDelta
@@ -36,7 +37,7 @@ class AsyncTextGenerator(AsyncEngine):
     capabilities = frozenset({Capability.GENERATE})
 
     def __init__(self, generator: Generator) -> None:
-        super().__init__(generator.model, generator.registry)
+        super().__init__(generator.model, generator.registry, generator.tokenizer)
         self.generator, self.scheduler = generator, generator.scheduler
         self.change = threading.Condition()
         """Notified when sequences have been submitted, or the end has been announced."""
@@ -97,19 +98,22 @@ class AsyncTextGenerator(AsyncEngine):
 
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served, and the base model of a bank."""
-        base = self.generator.base
-        known = [(card, False) for card in self.registry.cards.values()]
-        if base is not None and BASE not in self.registry.cards:
-            known.append((base.card, True))
-        return [
-            replace(
-                self.model.model_info(card, is_base=is_base),
-                prompt=card.prompt,
-                chat=self.generator.prompt_encoder.chat_form(card),
-                tools=self.generator.prompt_encoder.tool_form(card),
-            )
-            for card, is_base in known
-        ]
+        base = self.model(BASE) if BASE not in self.registry.cards else None
+        return super().models() + ([base] if base else [])
+
+    def model(self, name: str) -> ModelInfo | None:
+        """Return the adapter of this name, or the base model, or None."""
+        found = super().model(name)
+        if found is None and name == BASE and self.generator.base is not None:
+            return replace(self.describe(self.generator.base.card), is_base=True)
+        return found
+
+    def describe(self, card: AdapterCard) -> ModelInfo:
+        """Return the public facts of an adapter."""
+        encoder = self.generator.prompt_encoder
+        return replace(
+            super().describe(card), prompt=card.prompt, chat=encoder.chat_form(card), tools=encoder.tool_form(card)
+        )
 
     def serves(self, name: str) -> bool:
         """Return whether there is an adapter of this name, or the base model has it and requests can select that."""
@@ -117,7 +121,7 @@ class AsyncTextGenerator(AsyncEngine):
 
     def stats(self) -> EngineStats:
         """Return the counts of this moment."""
-        return self.model.stats(
+        return self.loaded.stats(
             self.generator.cards,
             draining=self.draining,
             failure=self.failure,

@@ -22,11 +22,13 @@ from serve.http.openai import chat, completions, models, protocol
 from serve.http.openapi import complete_document
 from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
-from serve.http.vllm import classify
+from serve.http.vllm import classify, tokenize
 from serve.telemetry.prometheus import Metrics
 
 PROTOCOLS: dict[str, HttpProtocol] = {
-    "health": HttpProtocol(routers=(health.router, adapters.router, sagemaker.router), error_body=predict.error_body),
+    "health": HttpProtocol(
+        routers=(health.router, adapters.router, sagemaker.router, tokenize.router), error_body=predict.error_body
+    ),
     "tei": HttpProtocol(
         routers=(predict.router, rerank.router), error_body=predict.error_body, capability=Capability.CLASSIFY
     ),

@@ -61,8 +61,7 @@ def server_metadata() -> dict[str, Any]:
 
 def models_of(engine: Engine) -> dict[str, Model]:
     """Return the models by name; those that generate are none, since they have no labels."""
-    bank = Model(name=BANK, versions=(), inputs=(TEXT, PAIR, ADAPTER), outputs=outputs_of(None, regression=False))
-    return {BANK: bank} | {info.name: _of_adapter(info) for info in engine.models() if info.labels}
+    return {BANK: _BANK} | {info.name: _of_adapter(info) for info in engine.models() if info.labels}
 
 
 def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
@@ -71,15 +70,16 @@ def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
     Raises:
         UnknownAdapter: There is none of that name, or its weights are another version.
     """
-    models = models_of(engine)
-    if name not in models:
-        listed = ", ".join(other for other, model in models.items() if not model.is_member)
+    info = engine.model(name)
+    model = _of_adapter(info) if info is not None and info.labels else _BANK if name == BANK else None
+    if model is None:
+        listed = ", ".join(other for other, one in models_of(engine).items() if not one.is_member)
         raise UnknownAdapter(f"there is no model {shortened(name, MAX_NAME)!r}; there are {listed}")
-    if version is not None and version not in models[name].versions:
-        there = ", ".join(models[name].versions) or "no versions"
+    if version is not None and version not in model.versions:
+        there = ", ".join(model.versions) or "no versions"
         wanted = shortened(version, MAX_NAME)
         raise UnknownAdapter(f"model {name!r} has no version {wanted!r}; there is {there}")
-    return models[name]
+    return model
 
 
 def version_of(sha256: str) -> str:
@@ -96,3 +96,6 @@ def _of_adapter(info: ModelInfo) -> Model:
         labels=info.labels,
         is_member=bool(info.member_of),
     )
+
+
+_BANK = Model(name=BANK, versions=(), inputs=(TEXT, PAIR, ADAPTER), outputs=outputs_of(None, regression=False))

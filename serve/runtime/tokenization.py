@@ -30,12 +30,29 @@ def encode(tokenizer: Tokenizer, text: str, second: str | None = None, *, add_sp
     """
     if not text.strip() or (second is not None and not second.strip()):
         raise InputError("the text is empty", "prompts")
+    return tokenize(tokenizer, text, second, add_special_tokens=add_special_tokens)
+
+
+def tokenize(
+    tokenizer: Tokenizer,
+    text: str,
+    second: str | None = None,
+    *,
+    add_special_tokens: bool = True,
+    offsets: bool = False,
+) -> Encoding:
+    """Tokenize a text or pair that may be empty; `offsets` are those of long texts too, which takes longer.
+
+    Raises:
+        InputError: A text has a lone surrogate.
+    """
     try:
         if len(text) + len(second or "") <= LONG_TEXT:
             return tokenizer.encode(text, second, add_special_tokens=add_special_tokens)
-        # Unlike `encode`, the batch method releases the lock.
+        # Unlike `encode`, the batch methods release the lock.
         texts = [text if second is None else (text, second)]
-        return tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)[0]
+        batch = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
+        return batch(texts, add_special_tokens=add_special_tokens)[0]
     except (TypeError, UnicodeEncodeError) as error:
         raise InputError("the text is not valid Unicode: it holds a lone surrogate", "prompts") from error
 

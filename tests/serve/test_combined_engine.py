@@ -92,6 +92,21 @@ def test_a_request_that_no_bundle_can_answer_is_told_so(
     assert message in response.text
 
 
+def test_a_model_and_its_tokenizer_are_found_by_name(engine: CombinedEngine) -> None:
+    assert [getattr(engine.model(name), "name", None) for name in ("intent", "toy", "nobody")] == [
+        "intent",
+        "toy",
+        None,
+    ]
+    found = asyncio.run(engine.codec("intent").tokenize("good late"))
+    assert list(found.ids) == ids("good late")
+    assert engine.codec("intent").detokenize([4, 6]) == "good late"
+    with pytest.raises(InputError, match="name an adapter: tone, match, intent"):
+        engine.codec(None)
+    with pytest.raises(UnknownAdapter, match="there is no adapter 'nobody' here"):
+        engine.codec("nobody")
+
+
 def test_it_drains_and_fails_as_a_whole(engine: CombinedEngine) -> None:
     toy = engine.engines[-1]
     assert isinstance(toy, ToyEngine)

@@ -59,10 +59,10 @@ async def model(request: Request, name: str) -> Model:
     """Return one of them."""
     request.state.field_names = {"adapter": "model"}
     engine: Engine = request.app.state.engine
-    found = next((one for one in _models(engine) if one.id == name), None)
+    found = engine.model(name)
     if found is None:
         raise UnknownAdapter(f"there is no model {shortened(name, MAX_NAME)!r} here; /v1/models lists those there are")
-    return found
+    return _model(found, next(part.info().base["name"] for part in engine.parts() if part.serves(name)))
 
 
 def _models(engine: Engine) -> Iterator[Model]:

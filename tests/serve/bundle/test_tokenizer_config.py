@@ -3,7 +3,7 @@ from pathlib import Path
 
 from serve.bundle.config import eos_token_ids
 from serve.bundle.reader import Bundle
-from serve.bundle.tokenizer_config import chat_templates, special_tokens
+from serve.bundle.tokenizer_config import chat_templates, readable_config, special_tokens
 
 
 def configured(bundle: Bundle, **config: object) -> Bundle:
@@ -28,6 +28,11 @@ def test_templates_have_names_where_there_are_several(bundle: Bundle) -> None:
 def test_special_tokens_are_texts_however_they_are_written(bundle: Bundle) -> None:
     config = {"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False}, "pad_token": None}
     assert special_tokens(configured(bundle, **config, add_bos_token=True)) == {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+def test_the_configuration_is_readable_without_knowing_how_special_tokens_are_written(bundle: Bundle) -> None:
+    config = {"eos_token": {"content": "</s>", "lstrip": False}, "model_max_length": 64}
+    assert readable_config(configured(bundle, **config)) == {"eos_token": "</s>", "model_max_length": 64}
 
 
 def test_the_end_tokens_are_those_that_the_base_generates_with(bundle: Bundle) -> None:
