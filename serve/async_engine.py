@@ -27,8 +27,8 @@ MAX_NAME = 64
 class AsyncEngine:
     """An engine for the tasks of one event loop; `async with` starts it and, at the end, drains it."""
 
-    def __init__(self, model: LoadedModel, registry: Registry, tokenizer: Tokenizer) -> None:
-        self.loaded, self.registry, self.tokenizer = model, registry, tokenizer
+    def __init__(self, model: LoadedModel, registry: Registry) -> None:
+        self.loaded, self.registry = model, registry
         self.tokenizer_threads = TokenizerThreads()
         self.listeners: list[Listener] = []
         self.failure: str | None = None
@@ -74,6 +74,11 @@ class AsyncEngine:
                 logger.critical("%s; requests are refused, and /health is 503", error)
             self.failure = str(error)
             raise
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer, which neither truncates nor pads."""
+        raise NotImplementedError
 
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served."""

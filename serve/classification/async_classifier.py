@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from tokenizers import Tokenizer
+
 from serve.async_engine import AsyncEngine
 from serve.bundle.adapter import Adapter
 from serve.classification.batcher import Batcher
@@ -29,7 +31,7 @@ class AsyncClassifier(AsyncEngine):
     capabilities = frozenset({Capability.CLASSIFY})
 
     def __init__(self, classifier: Classifier, limits: BatchLimits | None = None) -> None:
-        super().__init__(classifier.model, classifier.registry, classifier.tokenizer.tokenizer)
+        super().__init__(classifier.model, classifier.registry)
         self.classifier = classifier
         self.limits = limits or BatchLimits(max_batch_tokens=classifier.batch_tokens)
         self.batcher: Batcher[EncodedText, Prediction] = Batcher(
@@ -69,6 +71,11 @@ class AsyncClassifier(AsyncEngine):
         with self.watch_device():
             predictions = iter(await self.batcher.submit([row for part in rows for row in part]))
         return [part.combine(predictions) for part in rows]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer, which neither truncates nor pads."""
+        return self.classifier.tokenizer.tokenizer
 
     def info(self) -> EngineInfo:
         """Return the facts of the bundle, and whether it is served as an ensemble."""

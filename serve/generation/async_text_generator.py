@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from dataclasses import replace
 from functools import partial
 
+from tokenizers import Tokenizer
+
 from serve.adapters.base_adapter import BASE
 from serve.async_engine import AsyncEngine
 from serve.bundle.adapter import AdapterCard
@@ -37,7 +39,7 @@ class AsyncTextGenerator(AsyncEngine):
     capabilities = frozenset({Capability.GENERATE})
 
     def __init__(self, generator: Generator) -> None:
-        super().__init__(generator.model, generator.registry, generator.tokenizer)
+        super().__init__(generator.model, generator.registry)
         self.generator, self.scheduler = generator, generator.scheduler
         self.change = threading.Condition()
         """Notified when sequences have been submitted, or the end has been announced."""
@@ -95,6 +97,11 @@ class AsyncTextGenerator(AsyncEngine):
             cancel(sequences)
             for end in ends:
                 end.cancel()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer, which neither truncates nor pads."""
+        return self.generator.tokenizer
 
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served, and the base model of a bank."""

@@ -15,7 +15,7 @@ class Recorder(AsyncEngine):
     """Writes down when it starts and drains."""
 
     def __init__(self, classifier: Classifier) -> None:
-        super().__init__(classifier.model, classifier.registry, classifier.tokenizer.tokenizer)
+        super().__init__(classifier.model, classifier.registry)
         self.calls: list[str] = []
 
     async def start(self) -> None:
