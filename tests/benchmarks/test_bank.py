@@ -15,16 +15,18 @@ from tests.fixtures.random_checkpoints import make_encoder, mixture
 def test_a_bank_is_held_against_the_plain_graph_and_one_adapter_a_run() -> None:
     times = {bank.PLAIN: 1.0, bank.BANK: 1.1, bank.ALONE: 1.0, bank.FILES: 5.5, bank.EACH: 8.0}
     sides = {name: Timing([seconds]) for name, seconds in times.items()}
-    findings = bank.findings_of({"lora": sides, "houlsby": sides}, grown=1.2e9, size=1e6)
+    with_peft = sides | {bank.PEFT: Timing([13.2])}
+    findings = bank.findings_of({"lora": with_peft, "houlsby": sides}, grown=1.2e9, size=1e6)
     assert [(round(goal.value or 0, 3), goal.met) for goal in findings.goals] == [
         (1.1, False),
         (1.1, True),
         (5.0, True),
         (5.0, True),
+        (12.0, True),
         (1.2, False),
     ]
     assert findings.worst.startswith("1.100 (lora")
-    assert len(findings.rows) == 10
+    assert len(findings.rows) == 11
 
 
 def test_memory_is_what_the_process_grew_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +58,7 @@ def test_all_ways_through_an_adapter_give_the_same_logits_and_its_bytes_are_coun
     np.testing.assert_allclose(np.concatenate(sides[bank.FILES]()), many, atol=1e-4)
     np.testing.assert_allclose(np.concatenate(sides[bank.EACH]()), plain, atol=1e-4)
     np.testing.assert_allclose(same, many[[0, 0, 0]], atol=1e-4)
+    assert sides[bank.PEFT]().shape == plain.shape
     assert min(np.abs(many[one] - many[other]).max() for one, other in ((0, 1), (0, 2), (1, 2))) > 1e-2
     monkeypatch.setattr(bank, "ADAPTERS", 3)
     monkeypatch.setattr(bank, "SLOTS", 2)

@@ -8,6 +8,8 @@ from transformers import PreTrainedTokenizerFast
 from tests.adamix_train.conftest import NEGATIVE, POSITIVE, make_writer
 from tests.fixtures.random_checkpoints import make_encoder, mixture
 
+WIDE = {"hidden_size": 64, "intermediate_size": 128}
+"""Sizes of the encoder, whose products are large enough to be quantized."""
 TOPICS = {"the": "billing", "my": "delivery", "a": "other"}
 
 
@@ -17,7 +19,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from adamix_export.cli import main as adamix_export
 
     place = tmp_path_factory.mktemp("workspace")
-    encoder = make_encoder(_new(place / "models/my-encoder"), "bert", num_hidden_layers=1, max_position_embeddings=256)
+    encoder = make_encoder(
+        _new(place / "models/my-encoder"), "bert", num_hidden_layers=1, max_position_embeddings=256, **WIDE
+    )
     tokenizer = PreTrainedTokenizerFast.from_pretrained(encoder)
     tokenizer.model_max_length = 256
     tokenizer.save_pretrained(encoder)
