@@ -7,7 +7,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ def examine(method: str, base: Path, scratch: Path) -> Row:
         return Row(method=method, merged=merged, bank=f"{_difference('bank', opened(facts=facts), scratch):.0e}")
     except BankError as error:
         refusal = _refusal(error, folder)
-    close = opened(facts=Facts(labels=tuple(LABELS), max_length=64, rank_energy=ENERGY))
+    close = opened(facts=replace(facts, rank_energy=ENERGY))
     try:
         return Row(method=method, merged=merged, bank=refusal, approximated=_approximated(close, scratch))
     except BankError as error:

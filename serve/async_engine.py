@@ -14,14 +14,12 @@ from serve.adapters.registry import Registry
 from serve.bundle.adapter import AdapterCard
 from serve.bundle.tokenizer_config import readable_config
 from serve.engine import BundleEngine, Codec, EngineInfo, Event, Listener, ModelInfo
-from serve.errors import DeviceLost, UnknownAdapter, shortened
+from serve.errors import MAX_NAME, DeviceLost, UnknownAdapter, shortened
 from serve.loaded_model import LoadedModel
 from serve.runtime.text_codec import TextCodec
 from serve.runtime.tokenization import TokenizerThreads
 
 logger = logging.getLogger(__name__)
-MAX_NAME = 64
-"""Characters of a name that an error quotes."""
 
 
 class AsyncEngine:
@@ -82,12 +80,12 @@ class AsyncEngine:
 
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served."""
-        return [self.describe(card) for card in self.registry.cards.values()]
+        return [self.describe(adapter.card) for adapter in self.registry.adapters.values()]
 
     def model(self, name: str) -> ModelInfo | None:
         """Return the adapter of this name, or None."""
-        card = self.registry.cards.get(name)
-        return None if card is None else self.describe(card)
+        adapter = self.registry.adapters.get(name)
+        return None if adapter is None else self.describe(adapter.card)
 
     def describe(self, card: AdapterCard) -> ModelInfo:
         """Return the public facts of an adapter."""
@@ -96,7 +94,7 @@ class AsyncEngine:
     def codec(self, name: str | None) -> Codec:
         """Return the bundle's tokenizer, with the maximum length of a model; see `Engine.codec`."""
         if name is None:
-            longest = max((card.max_length for card in self.registry.cards.values()), default=0)
+            longest = max((one.card.max_length for one in self.registry.adapters.values()), default=0)
         elif (found := self.model(name)) is not None:
             longest = found.max_length
         else:

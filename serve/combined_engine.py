@@ -18,7 +18,7 @@ from serve.engine import (
     Listener,
     ModelInfo,
 )
-from serve.errors import BundleError, InputError, UnknownAdapter, shortened
+from serve.errors import MAX_NAME, BundleError, InputError, UnknownAdapter, shortened
 from serve.generated_text import GenerationResult, StreamEvent
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, GenerationRequest
@@ -34,8 +34,8 @@ COUNTS = (
     "tokens_in_flight",
 )
 """Fields of the stats that are added up."""
-MAX_LISTED, MAX_NAME = 20, 64
-"""Adapters that an error lists, and characters of a name in one."""
+MAX_LISTED = 20
+"""Adapters that an error lists."""
 EngineT = TypeVar("EngineT", bound=Engine)
 
 

@@ -80,6 +80,10 @@ class ShuttingDown(ServeError):
     """The server is stopping and takes no new requests."""
 
 
+MAX_NAME = 64
+"""Characters of a client's name for a model that an error quotes."""
+
+
 def shortened(text: str, max_length: int) -> str:
     """Return a text that an error quotes, cut to `max_length` characters."""
     return text if len(text) <= max_length else f"{text[:max_length]}…"

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCardData
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
@@ -13,11 +12,12 @@ from transformers import AutoConfig, PretrainedConfig
 from adamix_export.checkpoint.collapse import HEAD
 from adamix_export.checkpoint.importers.adapterhub.families import FAMILIES
 from adamix_export.checkpoint.importers.adapterhub.folder import HEAD_CONFIG, HEAD_WEIGHTS, WEIGHTS
+from adamix_export.converters.adapter_readme import write_readme
 from adamix_export.converters.adapterhub_methods import WRITERS, Layout, Sites
+from adamix_export.converters.lora_sites import only_adapter
 from adamix_export.errors import ExportError
 from adamix_export.tracing.merged import by_site
 from serve.bundle.adapter import Adapter
-from serve.bundle.manifest import README
 from serve.bundle.reader import Bundle
 
 MARK = "adapter_config.json"
@@ -39,10 +39,7 @@ CLASSES = {
 
 def write_adapterhub(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
     """Write the only adapter in `adapters` and its head; return how to load them."""
-    if len(adapters) != 1:
-        names = ", ".join(adapter.card.name for adapter in adapters)
-        raise ExportError(f"a folder of adapters is one adapter, and the bundle has {names}: choose one with --adapter")
-    (adapter,) = adapters
+    adapter = only_adapter(adapters, "a folder of adapters")
     config = AutoConfig.from_pretrained(bundle.folder)
     if config.model_type not in FAMILIES:
         raise ExportError(f"layers of a {config.model_type} in adapters are not known; known are {', '.join(FAMILIES)}")
@@ -63,7 +60,8 @@ def write_adapterhub(bundle: Bundle, adapters: list[Adapter], folder: Path) -> s
     if heads:
         head, tensors = _head(heads, layout, adapter, name)
         _write(folder, HEAD_CONFIG, {**about, "config": head}, HEAD_WEIGHTS, tensors)
-    (folder / README).write_text(_card(bundle, adapter))
+    form = "modules (AdaMix), as one adapter"
+    write_readme(folder, bundle, adapter, library="adapters", tag="adapter-transformers", form=form)
     model = "adapters.AutoAdapterModel" if heads else "a causal model after adapters.init(model)"
     return f"load_adapter(FOLDER, use_safetensors=True) of {model} loads it; the base is {bundle.manifest.base['name']}"
 
@@ -111,18 +109,3 @@ def _head(heads: Sites, layout: Layout, adapter: Adapter, name: str) -> tuple[di
         "use_pooler": use_pooler,
     }
     return config, tensors
-
-
-def _card(bundle: Bundle, adapter: Adapter) -> str:
-    name = bundle.manifest.base["name"]
-    data = ModelCardData(
-        base_model=name if "/" in name else None,
-        library_name="adapters",
-        pipeline_tag=bundle.manifest.task,
-        tags=["adapter-transformers", "adamix"],
-    )
-    return (
-        f"---\n{data.to_yaml()}\n---\n\n# {adapter.card.name} on {name}\n\nThe average of a mixture of "
-        f"{adapter.card.num_modules} modules (AdaMix), as one adapter. sha256 of the base's weights: "
-        f"`{bundle.manifest.base['sha256']}`. Labels: {', '.join(adapter.card.labels) or '-'}.\n"
-    )

@@ -17,6 +17,7 @@ from transformers import PretrainedConfig
 from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.importers.adapterhub.families import Family
 from adamix_export.checkpoint.importers.adapterhub.fields import BOTTLENECK, LORA
+from adamix_export.converters.lora_sites import padded
 from adamix_export.errors import ExportError
 
 Sites = Mapping[str, AdapterTensors]
@@ -62,11 +63,11 @@ def _bottlenecks(sites: Sites, layout: Layout, name: str, *, activation: str) ->
         for flag in used:
             adapter = f"{layer}.{places[flag].adapters}.adapters.{name}"
             weights = sites.get(f"{layer}.{ends[flag]}") or _no_bottleneck(width)
-            missing = r - weights["down.weight"].shape[0]
+            down, up = padded(weights["down.weight"], weights["up.weight"], r)
             tensors |= {
-                f"{adapter}.adapter_down.0.weight": pad(weights["down.weight"], (0, 0, 0, missing)),
-                f"{adapter}.adapter_down.0.bias": pad(weights["down.bias"], (0, missing)),
-                f"{adapter}.adapter_up.weight": pad(weights["up.weight"], (0, missing)),
+                f"{adapter}.adapter_down.0.weight": down,
+                f"{adapter}.adapter_down.0.bias": pad(weights["down.bias"], (0, r - len(weights["down.bias"]))),
+                f"{adapter}.adapter_up.weight": up,
                 f"{adapter}.adapter_up.bias": weights["up.bias"],
             }
     method = {
@@ -113,8 +114,7 @@ def _lora(sites: Sites, layout: Layout, name: str) -> Written:
                 "down.weight": torch.zeros(r, width_in),
                 "up.weight": torch.zeros(width_out, r),
             }
-            missing = r - weights["down.weight"].shape[0]
-            down, up = pad(weights["down.weight"], (0, 0, 0, missing)), pad(weights["up.weight"], (0, missing))
+            down, up = padded(weights["down.weight"], weights["up.weight"], r)
             if family.fused and end in family.projections.values():
                 down, up = torch.cat([down] * len(blocks)), torch.cat([up.chunk(BLOCKS)[block] for block in blocks])
             tensors |= {f"{layer}.{end}.loras.{name}.lora_A": down, f"{layer}.{end}.loras.{name}.lora_B": up}

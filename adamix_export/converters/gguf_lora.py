@@ -6,10 +6,9 @@ from typing import Any
 import gguf
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import AutoConfig
 
-from adamix_export.converters.lora_sites import lora_sites, only_adapter
+from adamix_export.converters.lora_sites import lora_sites, only_adapter, padded
 from adamix_export.errors import ExportError
 from adamix_export.tracing.sizes import AttentionSizes, attention_sizes
 from serve.bundle.adapter import Adapter
@@ -48,9 +47,8 @@ def write_gguf(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
             raise ExportError(f"llama.cpp has no tensor for {module} of {config.model_type}")
         if architecture is gguf.MODEL_ARCH.LLAMA:
             up = _reordered(up, name, sizes)
-        missing = rank - down.shape[0]
-        writer.add_tensor(f"{name}.lora_a", pad(down, (0, 0, 0, missing)).contiguous().numpy())
-        writer.add_tensor(f"{name}.lora_b", pad(up, (0, missing)).contiguous().numpy())
+        for part, weight in zip(("lora_a", "lora_b"), padded(down, up, rank), strict=True):
+            writer.add_tensor(f"{name}.{part}", weight.contiguous().numpy())
     for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
         write()
     writer.close()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from adamix_export.checkpoint.collapse import HEAD, AdapterTensors
 from adamix_export.errors import ExportError
@@ -22,6 +23,12 @@ class LoraSites:
     """Module of the base → `down` (r, in) and `up` (out, r)."""
     heads: dict[str, AdapterTensors]
     """Module that was trained as a whole → its weight and bias."""
+
+
+def padded(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return `down` (rank, in) and `up` (out, rank) with zeros in place of the ranks that they lack."""
+    missing = rank - down.shape[0]
+    return pad(down, (0, 0, 0, missing)), pad(up, (0, missing))
 
 
 def only_adapter(adapters: Sequence[Adapter], what: str) -> Adapter:

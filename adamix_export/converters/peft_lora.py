@@ -4,13 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 import peft
-from huggingface_hub import ModelCardData
 from safetensors.torch import save_file
 
 from adamix_export.checkpoint.collapse import PEFT_PREFIX
+from adamix_export.converters.adapter_readme import write_readme
 from adamix_export.converters.lora_sites import lora_sites, only_adapter
 from serve.bundle.adapter import Adapter
-from serve.bundle.manifest import README
 from serve.bundle.reader import Bundle
 
 WEIGHTS = "adapter_model.safetensors"
@@ -43,7 +42,8 @@ def write_peft(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
     heads = {module.partition(".")[0] for module in sites.heads}
     _config(bundle, ranks, sorted(heads)).save_pretrained(str(folder))
     save_file(tensors, folder / WEIGHTS)
-    (folder / README).write_text(_card(bundle, adapter))
+    form = "LoRA modules (AdaMix), as one LoRA"
+    write_readme(folder, bundle, adapter, library="peft", tag="lora", form=form)
     return f"peft.PeftModel.from_pretrained(base_model, FOLDER) loads it; the base is {bundle.manifest.base['name']}"
 
 
@@ -61,19 +61,4 @@ def _config(bundle: Bundle, ranks: dict[str, int], heads: list[str]) -> peft.Lor
         alpha_pattern=others,
         target_modules=sorted(ranks),
         modules_to_save=heads or None,
-    )
-
-
-def _card(bundle: Bundle, adapter: Adapter) -> str:
-    name = bundle.manifest.base["name"]
-    data = ModelCardData(
-        base_model=name if "/" in name else None,
-        library_name="peft",
-        pipeline_tag=bundle.manifest.task,
-        tags=["lora", "adamix"],
-    )
-    return (
-        f"---\n{data.to_yaml()}\n---\n\n# {adapter.card.name} on {name}\n\nThe average of a mixture of "
-        f"{adapter.card.num_modules} LoRA modules (AdaMix), as one LoRA. sha256 of the base's weights: "
-        f"`{bundle.manifest.base['sha256']}`. Labels: {', '.join(adapter.card.labels) or '-'}.\n"
     )

@@ -115,11 +115,12 @@ def check_ends(rows: Sequence[Inputs], examples: Sequence[Example], tokenizer: P
         tokenizer: the tokenizer, which ends every text with such a token.
     """
     end = tokenizer.eos_token_id
+    ends = {count: tokenizer(*["a"] * count)["input_ids"].count(end) for count in {len(one.texts) for one in examples}}
     for row, example in zip(rows, examples, strict=True):
-        expected = tokenizer(*["a"] * len(example.texts))["input_ids"].count(end)
-        if not expected or row["input_ids"].count(end) != expected:
+        expected, found = ends[len(example.texts)], row["input_ids"].count(end)
+        if not expected or found != expected:
             raise DataError(
-                f"{example.texts[0][:40]!r} has {row['input_ids'].count(end)} end-of-sequence tokens "
+                f"{example.texts[0][:40]!r} has {found} end-of-sequence tokens "
                 f"({tokenizer.eos_token}), and T5's classifier needs {expected or 1}: "
                 + ("leave them out of the text" if expected else "use a tokenizer that ends every text with one")
             )

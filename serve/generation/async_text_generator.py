@@ -105,7 +105,7 @@ class AsyncTextGenerator(AsyncEngine):
 
     def models(self) -> list[ModelInfo]:
         """Return the adapters that are served, and the base model of a bank."""
-        base = self.model(BASE) if BASE not in self.registry.cards else None
+        base = self.model(BASE) if BASE not in self.registry.adapters else None
         return super().models() + ([base] if base else [])
 
     def model(self, name: str) -> ModelInfo | None:

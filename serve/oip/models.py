@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from serve.engine import Engine, ModelInfo
-from serve.errors import UnknownAdapter, shortened
+from serve.errors import MAX_NAME, UnknownAdapter, shortened
 from serve.oip.elements import BYTES
 from serve.oip.outputs import Output, outputs_of
 
@@ -15,8 +15,6 @@ BANK = "adamix"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 PLATFORM = "onnxruntime_adamix"
 VERSION_LENGTH = 12
-MAX_NAME = 64
-"""Characters of a name that an error quotes."""
 TEXT, PAIR, ADAPTER = "text", "text_pair", "adapter"
 """Names of inputs."""
 
@@ -54,6 +52,10 @@ class Model:
         return [{"name": self.name, "version": version, "state": "READY", "reason": ""} for version in versions]
 
 
+ALL = Model(name=BANK, versions=(), inputs=(TEXT, PAIR, ADAPTER), outputs=outputs_of(None, regression=False))
+"""The bank as a model."""
+
+
 def server_metadata() -> dict[str, Any]:
     """Return the description of the server in the protocol's form."""
     return {"name": "adamix-serve", "version": version("adamix"), "extensions": EXTENSIONS}
@@ -61,7 +63,7 @@ def server_metadata() -> dict[str, Any]:
 
 def models_of(engine: Engine) -> dict[str, Model]:
     """Return the models by name; those that generate are none, since they have no labels."""
-    return {BANK: _BANK} | {info.name: _of_adapter(info) for info in engine.models() if info.labels}
+    return {BANK: ALL} | {info.name: _of_adapter(info) for info in engine.models() if info.labels}
 
 
 def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
@@ -71,8 +73,11 @@ def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
         UnknownAdapter: There is none of that name, or its weights are another version.
     """
     info = engine.model(name)
-    model = _of_adapter(info) if info is not None and info.labels else _BANK if name == BANK else None
-    if model is None:
+    if info is not None and info.labels:
+        model = _of_adapter(info)
+    elif name == BANK:
+        model = ALL
+    else:
         listed = ", ".join(other for other, one in models_of(engine).items() if not one.is_member)
         raise UnknownAdapter(f"there is no model {shortened(name, MAX_NAME)!r}; there are {listed}")
     if version is not None and version not in model.versions:
@@ -96,6 +101,3 @@ def _of_adapter(info: ModelInfo) -> Model:
         labels=info.labels,
         is_member=bool(info.member_of),
     )
-
-
-_BANK = Model(name=BANK, versions=(), inputs=(TEXT, PAIR, ADAPTER), outputs=outputs_of(None, regression=False))

@@ -4,12 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import transformers
 from optimum.exporters.tasks import TasksManager
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from adamix_export.checkpoint.checkpoint import Argument
+from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, Importer, objective_name
 from adamix_export.errors import ExportError
 from adamix_train.artifacts.checkpoint import Card
 from adamix_train.base_model.embeddings import UNLIMITED, max_positions
@@ -48,6 +49,13 @@ class Origin:
     """Number of logits of a classifier; None if it cannot be told from the stored tensors."""
     method: str
     """Method of a recipe, a name in `adamix_train.recipe.recipe.METHODS`."""
+
+
+def make_checkpoint(origin: Origin, argument: Argument, importer: Importer, **settings: Any) -> Checkpoint:
+    """Return a checkpoint with its card; `settings` are further fields of it. Raises the errors of `make_card`."""
+    card = make_card(origin, argument)
+    objective = objective_name(card.task, origin.base)
+    return Checkpoint(argument.name, origin.folder, card, importer, origin.base, objective, **settings)
 
 
 def make_card(origin: Origin, argument: Argument) -> Card:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
-from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
-from adamix_export.checkpoint.importers.card import CAUSAL, CLASSIFIER, Origin, configured_labels, make_card
+from adamix_export.checkpoint.checkpoint import Argument, Checkpoint
+from adamix_export.checkpoint.importers.card import CAUSAL, CLASSIFIER, Origin, configured_labels, make_checkpoint
 from adamix_export.checkpoint.importers.grafted.importer import GraftedImporter, OwnHead, own_head
 from adamix_export.checkpoint.importers.grafted.modules import (
     Behind,
@@ -190,11 +190,8 @@ def open_original(argument: Argument) -> Checkpoint:
         outputs=None if output is None else output.shape[0],
         method="peft-lora",
     )
-    card = make_card(origin, argument)
     importer = OriginalImporter(folder, tensors, PLACES[config.model_type], alpha)
-    return Checkpoint(
-        argument.name, folder, card, importer, base, objective_name(card.task, base), tokenizer_folder=tokenizer
-    )
+    return make_checkpoint(origin, argument, importer, tokenizer_folder=tokenizer)
 
 
 def _alpha(folder: Path, config: PretrainedConfig) -> float:

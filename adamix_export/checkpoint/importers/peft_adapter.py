@@ -15,7 +15,7 @@ import peft
 from peft.utils.other import ModulesToSaveWrapper
 from transformers import PreTrainedModel
 
-from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
+from adamix_export.checkpoint.checkpoint import Argument, Checkpoint
 from adamix_export.checkpoint.collapse import PEFT_PREFIX, AdapterTensors
 from adamix_export.checkpoint.facts import Facts
 from adamix_export.checkpoint.importers.approximation import approximation
@@ -25,7 +25,7 @@ from adamix_export.checkpoint.importers.card import (
     Origin,
     configured_labels,
     configured_task_type,
-    make_card,
+    make_checkpoint,
 )
 from adamix_export.checkpoint.importers.low_rank import Rank
 from adamix_export.checkpoint.importers.mixture import MixtureImporter
@@ -151,16 +151,8 @@ def open_adapter(argument: Argument) -> Checkpoint:
         outputs=outputs,
         method="adamix" if mixture else "peft-lora",
     )
-    card = make_card(origin, argument)
-    return Checkpoint(
-        argument.name,
-        folder,
-        card,
-        MixtureImporter(config) if mixture else PeftImporter(config, _rank(argument.facts)),
-        base,
-        objective_name(card.task, base),
-        tokenizer_folder=tokenizer,
-    )
+    importer = MixtureImporter(config) if mixture else PeftImporter(config, _rank(argument.facts))
+    return make_checkpoint(origin, argument, importer, tokenizer_folder=tokenizer)
 
 
 def read_config(folder: Path) -> peft.PeftConfig:

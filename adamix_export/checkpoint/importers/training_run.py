@@ -10,7 +10,7 @@ from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, Importer, 
 from adamix_export.checkpoint.importers.head import HeadImporter
 from adamix_export.checkpoint.importers.mixture import MixtureImporter
 from adamix_export.checkpoint.importers.peft_adapter import PeftImporter, read_config
-from adamix_export.checkpoint.importers.whole_model import WholeModelImporter
+from adamix_export.checkpoint.importers.whole_model import WholeModelImporter, refuse_base
 from adamix_train.artifacts.checkpoint import Card, read_card
 from adamix_train.base_model.fingerprint import base_sha256, config_sha256
 from adamix_train.base_model.locate import base_folder
@@ -24,8 +24,7 @@ def open_run(argument: Argument) -> Checkpoint:
     method = card.recipe["method"]
     importer = METHODS[method](folder)
     if type(importer) is WholeModelImporter:
-        if argument.base:
-            raise BaseError(f"{folder} is a whole model, which has no base: leave out --base")
+        refuse_base(argument)
         card, where = _own_base(card, folder), folder
     else:
         where = base_folder(argument.base or card.base)

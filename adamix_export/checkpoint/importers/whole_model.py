@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
+from adamix_export.checkpoint.checkpoint import Argument, Checkpoint
 from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.importers.card import (
     CLASSIFIER,
     Origin,
     configured_labels,
     configured_task_type,
-    make_card,
+    make_checkpoint,
 )
 from adamix_export.errors import BankError
 from adamix_train.base_model.load import load_config, load_tokenizer
@@ -49,8 +49,7 @@ class WholeModelImporter:
 def open_model(argument: Argument) -> Checkpoint:
     """Open a folder that `save_pretrained` of a model wrote."""
     folder = argument.folder
-    if argument.base:
-        raise BaseError(f"{folder} is a whole model, which has no base: leave out --base")
+    refuse_base(argument)
     config = load_config(folder)
     task_type = configured_task_type(config)
     origin = Origin(
@@ -63,13 +62,10 @@ def open_model(argument: Argument) -> Checkpoint:
         outputs=config.num_labels if task_type == CLASSIFIER else None,
         method="full",
     )
-    card = make_card(origin, argument)
-    return Checkpoint(
-        argument.name,
-        folder,
-        card,
-        WholeModelImporter(),
-        folder,
-        objective_name(card.task, folder),
-        pads_as_configured=True,
-    )
+    return make_checkpoint(origin, argument, WholeModelImporter(), pads_as_configured=True)
+
+
+def refuse_base(argument: Argument) -> None:
+    """Raise a `BaseError` if the user names a base."""
+    if argument.base:
+        raise BaseError(f"{argument.folder} is a whole model, which has no base: leave out --base")

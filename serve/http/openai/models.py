@@ -8,13 +8,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from serve.engine import Engine, ModelInfo
-from serve.errors import UnknownAdapter, shortened
+from serve.errors import MAX_NAME, UnknownAdapter, shortened
 
 router = APIRouter()
 CREATED = int(time.time())
 """Start of this process: adapters do not say when they were made."""
-MAX_NAME = 64
-"""Characters of a name that an error quotes."""
 
 
 class Model(BaseModel):

@@ -3,7 +3,6 @@
 text-embeddings-inference has the path /tokenize too; its clients send `inputs` where those of vLLM send `prompt`.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -108,9 +107,6 @@ def _codec(request: Request, model: str | None) -> Codec:
 
 def _tokens(text: str, found: TokenizedText) -> list[Token]:
     """Return tokens with the part of the text that each stands for; a special one has its own name."""
-    columns: Sequence[tuple[int, str, bool, tuple[int, int]]] = list(
-        zip(found.ids, found.names, found.special, found.offsets, strict=True)
-    )
     return [
         Token(
             id=number,
@@ -119,5 +115,7 @@ def _tokens(text: str, found: TokenizedText) -> list[Token]:
             start=None if special else start,
             stop=None if special else stop,
         )
-        for number, name, special, (start, stop) in columns
+        for number, name, special, (start, stop) in zip(
+            found.ids, found.names, found.special, found.offsets, strict=True
+        )
     ]

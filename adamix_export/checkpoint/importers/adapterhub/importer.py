@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from adamix_export.checkpoint.checkpoint import Argument, Checkpoint, objective_name
+from adamix_export.checkpoint.checkpoint import Argument, Checkpoint
 from adamix_export.checkpoint.importers.adapterhub.families import FAMILIES
 from adamix_export.checkpoint.importers.adapterhub.folder import Folder, read_folder
 from adamix_export.checkpoint.importers.adapterhub.grafts import read_grafts
@@ -22,7 +22,7 @@ from adamix_export.checkpoint.importers.card import (
     architecture_task_type,
     configured_labels,
     configured_task_type,
-    make_card,
+    make_checkpoint,
 )
 from adamix_export.checkpoint.importers.grafted.importer import GraftedImporter, Head
 from adamix_export.checkpoint.importers.grafted.modules import Graft
@@ -84,17 +84,9 @@ def open_adapter(argument: Argument) -> Checkpoint:
         outputs=(own if head is None else head.outputs) if task_type == CLASSIFIER else None,
         method="peft-lora",
     )
-    card = make_card(origin, argument)
+    checkpoint = make_checkpoint(origin, argument, AdapterHubImporter(source), tokenizer_folder=tokenizer)
     _check_task(source, argument)
-    return Checkpoint(
-        argument.name,
-        argument.folder,
-        card,
-        AdapterHubImporter(source),
-        base,
-        objective_name(card.task, base),
-        tokenizer_folder=tokenizer,
-    )
+    return checkpoint
 
 
 def _kind(method: Mapping[str, Any]) -> str:
