@@ -1,10 +1,13 @@
-"""JSON schemas before they are compiled: values that llguidance would change, and formats that it does not know."""
+"""JSON schemas before they are compiled, and the places in them at which llguidance gives up."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from serve.errors import InputError
 
+FIELD = "json_schema"
+"""The field of a request that holds the schema."""
 EXACT = 2**53
 """Largest whole number that llguidance keeps as it is."""
 FORMATS = frozenset(
@@ -15,15 +18,40 @@ VALUES = ("const", "enum")
 """Keywords whose values are texts' own, rather than schemas."""
 NOTES = ("default", "examples")
 """Keywords whose values mean nothing for a text."""
+NAMED = ("properties", "patternProperties", "$defs", "definitions")
+"""Keywords whose values are schemas by name."""
+NEUTRAL: Mapping[str, Any] = {"uniqueItems": False, "unevaluatedProperties": True, "unevaluatedItems": True}
+"""Values with which a keyword that llguidance does not know asks for nothing."""
+UNKNOWN = frozenset(
+    {
+        *("not", "if", "then", "else", "contains", "minContains", "maxContains", "propertyNames"),
+        *("dependentRequired", "dependentSchemas", "dependencies", "$dynamicRef", "$dynamicAnchor", "$recursiveRef"),
+        *NEUTRAL,
+    }
+)
+"""Keywords that llguidance does not know."""
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+FAULTS: Mapping[str, tuple[Sequence[str], str]] = {
+    "regex": (("pattern", "patternProperties"), "look-around, word boundaries and back-references are not known"),
+    "integer range": (BOUNDS, "give bounds from -2^53 to 2^53, or leave them out"),
+    "float range": (BOUNDS, "give bounds from -2^53 to 2^53, or leave them out"),
+    "oneOf": (("oneOf",), "its alternatives cannot be told apart: use anyOf"),
+    "maxProperties": (("minProperties", "maxProperties"), "they are known only where all properties are required"),
+    "NoExtensionBias": (("$ref",), "the reference leads back to itself"),
+    "retriev": (("$ref",), "other documents are not read: put their schemas into $defs"),
+}
+"""Words of llguidance's messages, with the keywords that may be at fault and what is wrong with them."""
 MAX_PLACE = 200
 """Characters of a place that an error quotes."""
+MAX_PLACES = 3
+"""Places that an error quotes."""
 
 
 def prepared(schema: Any, place: str = "") -> Any:
-    """Return a schema without formats that llguidance does not know.
+    """Return a schema without formats that llguidance does not know, and without keywords that ask for nothing.
 
     Raises:
-        InputError: A value would be rounded.
+        InputError: A value would be rounded, or llguidance does not know a keyword.
         RecursionError: The schema is too deep.
     """
     if isinstance(schema, list):
@@ -33,12 +61,46 @@ def prepared(schema: Any, place: str = "") -> Any:
     kept = {}
     for name, value in schema.items():
         where = f"{place}/{name}"
-        if name in VALUES and not isinstance(value, Mapping):
+        if name in VALUES:
             _check_exact(value, where)
+        elif name in UNKNOWN:
+            if NEUTRAL.get(name) is value:
+                continue
+            raise InputError(f'json_schema has "{name}" at {where[:MAX_PLACE]}: this keyword is not known', FIELD)
         elif name == "format" and isinstance(value, str) and value not in FORMATS:
+            continue
+        elif name in NAMED and isinstance(value, Mapping):
+            kept[name] = {key: prepared(one, f"{where}/{key}") for key, one in value.items()}
             continue
         kept[name] = value if name in VALUES or name in NOTES else prepared(value, where)
     return kept
+
+
+def explained(fault: str, schema: Any) -> str:
+    """Return llguidance's message about a schema with the keyword at fault, its places, and what is wrong with it."""
+    for word, (keywords, reason) in FAULTS.items():
+        if word in fault and (places := list(islice(_places(schema, keywords), MAX_PLACES + 1))):
+            more = ", …" if len(places) > MAX_PLACES else ""
+            named = ", ".join(place[:MAX_PLACE] for place in places[:MAX_PLACES])
+            return f"json_schema cannot be followed at {named}{more}: {reason}"
+    return fault
+
+
+def _places(schema: Any, keywords: Sequence[str], place: str = "") -> Iterator[str]:
+    """Yield the places of keywords."""
+    if isinstance(schema, list):
+        for index, one in enumerate(schema):
+            yield from _places(one, keywords, f"{place}/{index}")
+    elif isinstance(schema, Mapping):
+        for name, value in schema.items():
+            where = f"{place}/{name}"
+            if name in keywords:
+                yield where
+            if name in NAMED and isinstance(value, Mapping):
+                for key, one in value.items():
+                    yield from _places(one, keywords, f"{where}/{key}")
+            elif name not in VALUES and name not in NOTES:
+                yield from _places(value, keywords, where)
 
 
 def _check_exact(value: Any, place: str) -> None:
@@ -46,9 +108,12 @@ def _check_exact(value: Any, place: str) -> None:
     if isinstance(value, list):
         for index, one in enumerate(value):
             _check_exact(one, f"{place}/{index}")
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            _check_exact(one, f"{place}/{name}")
     elif isinstance(value, int) and abs(value) > EXACT:
         raise InputError(
             f"json_schema has {value} at {place[:MAX_PLACE]}, which would be rounded: numbers go up to 2^53 there, "
             "larger ones are given as strings",
-            "json_schema",
+            FIELD,
         )

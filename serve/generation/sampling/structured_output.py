@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from serve.errors import InputError, Overloaded
-from serve.generation.sampling.schema_preparation import prepared
+from serve.generation.sampling.schema_preparation import explained, prepared
 from serve.generation.sampling.schema_trials import CompileBudget, SchemaTrials, Trial
 from serve.generation.sampling.schema_worker import compile_schema, first_line, name_of
 
@@ -165,6 +165,8 @@ class GrammarCache:
                 return cached
             self.trials.run(schema, trial)
             return self._add(schema, eos)
+        except InputError as error:
+            raise InputError(explained(str(error), json.loads(schema)), error.field) from error
         finally:
             self._done(trial)
 

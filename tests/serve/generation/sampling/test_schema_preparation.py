@@ -1,11 +1,12 @@
 import json
+import re
 from typing import Any
 
 import pytest
 from llguidance import LLTokenizer
 
 from serve.errors import InputError
-from serve.generation.sampling.schema_preparation import EXACT, FORMATS, prepared
+from serve.generation.sampling.schema_preparation import EXACT, FORMATS, NEUTRAL, UNKNOWN, explained, prepared
 from serve.generation.sampling.schema_worker import compile_schema
 
 BYTES = LLTokenizer("byte")
@@ -31,6 +32,7 @@ def test_numbers_up_to_2_to_the_53_are_exact(number: int) -> None:
         ({"enum": ["a", 1234567890123456789]}, "/enum/1"),
         ({"properties": {"id": {"enum": [[-EXACT - 1]]}}}, "/properties/id/enum/0/0"),
         ({"anyOf": [{}, {"const": EXACT + 1}]}, "/anyOf/1/const"),
+        ({"const": {"id": EXACT + 1}}, "/const/id"),
     ],
 )
 def test_larger_values_are_refused_by_their_place(schema: Any, place: str) -> None:
@@ -58,3 +60,39 @@ def test_known_formats_are_followed() -> None:
 def test_a_property_or_a_value_called_format_is_none() -> None:
     schema = {"properties": {"format": {"const": {"format": "path"}}}, "default": {"format": "path"}}
     assert prepared(schema) == schema
+
+
+@pytest.mark.parametrize("name", sorted(UNKNOWN))
+def test_a_keyword_that_is_not_known_is_refused_by_its_place(name: str) -> None:
+    schema = {"properties": {name: {"anyOf": [{"type": "string"}, {name: {}}]}}}
+    with pytest.raises(InputError, match=f'has "{re.escape(name)}" at /properties/{re.escape(name)}/anyOf/1/'):
+        prepared(schema)
+    with pytest.raises(ValueError, match="Unimplemented keys"):
+        compile_schema(json.dumps({name: {}}), BYTES)
+
+
+def test_keywords_that_ask_for_nothing_are_left_out() -> None:
+    assert prepared({"type": "array", **NEUTRAL}) == {"type": "array"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"properties": {"a": {"type": "string", "pattern": "^(?=.*x)"}}}, "at /properties/a/pattern: look-around"),
+        ({"type": "integer", "minimum": -(2**63)}, "at /minimum: give bounds from"),
+        ({"type": "number", "maximum": 1e300}, "at /maximum: give bounds from"),
+        ({"oneOf": [{"type": "string", "minLength": 1}, {"type": "string"}]}, "at /oneOf: its alternatives"),
+        ({"properties": {"oneOf": {}}, "maxProperties": 1}, "at /maxProperties: they are known only"),
+        ({"$ref": "http://example.org/a.json"}, "at /\\$ref: other documents are not read"),
+        ({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "at /\\$defs/a/\\$ref, /\\$ref: the reference"),
+        (
+            {"properties": {name: {"type": "string", "pattern": "\\bx"} for name in "abcd"}},
+            "/c/pattern, …: look-around",
+        ),
+        ({"type": "nothing"}, "Invalid type: nothing"),
+    ],
+)
+def test_a_fault_names_keyword_and_place(schema: Any, told: str) -> None:
+    with pytest.raises(ValueError, match="cannot be followed") as fault:
+        compile_schema(json.dumps(prepared(schema)), BYTES)
+    assert re.search(told, explained(f"json_schema {fault.value}", schema))

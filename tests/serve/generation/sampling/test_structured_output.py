@@ -62,7 +62,7 @@ def test_whatever_is_drawn_is_json_of_the_schema(seed: int, tokenizer: Tokenizer
         ({"type": "nothing"}, "json_schema cannot be followed"),
         ({"type": {1, 2}}, "json_schema is no JSON schema"),
         ({"$ref": "http://example.org/other.json"}, "json_schema cannot be followed"),
-        ({"$ref": "#"}, "json_schema cannot be followed: NoExtensionBias"),
+        ({"$ref": "#"}, "json_schema cannot be followed at /\\$ref: the reference leads back"),
         ({"enum": ["x" * 70_000]}, "json_schema has 70014 characters: give at most 64000"),
     ],
 )
