@@ -7,7 +7,9 @@ import numpy as np
 BATCH_TOKENS = {"CPUExecutionProvider": 512, "CUDAExecutionProvider": 8192}
 """Default padded tokens of a batch by provider: on the CPU as many as its caches hold; for a GPU not yet measured."""
 DEFAULT_MAX_NEW_TOKENS = 64
-"""Tokens that are generated for a request that does not say how many."""
+"""Most tokens that are generated for a prompt whose request does not say how many."""
+DEFAULT_CHAT_TOKENS = 512
+"""The same for the answer of a chat, which people expect whole."""
 
 
 @dataclass(frozen=True, kw_only=True)

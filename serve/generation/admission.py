@@ -137,7 +137,7 @@ class AdmissionQueue:
         if self.context_length is not None and self.context_length - prompt < room:
             room, bound = self.context_length - prompt, f"the model's context has {self.context_length}"
         most = sampling.max_new_tokens
-        sequence.max_new_tokens = max(1, min(DEFAULT_MAX_NEW_TOKENS, room)) if most is None else most
+        sequence.max_new_tokens = max(1, min(sequence.default_new_tokens, room)) if most is None else most
         if sequence.max_new_tokens > room:
             times = f", times {sampling.num_beams} beams," if sampling.num_beams > 1 else ""
             raise InputError(

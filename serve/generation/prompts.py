@@ -10,6 +10,7 @@ from serve.bundle.adapter import Adapter, AdapterCard
 from serve.engine import ChatForm, ToolForm
 from serve.errors import InputError
 from serve.generation.chat_template import ChatTemplate
+from serve.limits import DEFAULT_CHAT_TOKENS, DEFAULT_MAX_NEW_TOKENS
 from serve.requests import Chat, PromptInput
 from serve.runtime.tokenization import check_vocabulary, encode
 
@@ -23,6 +24,8 @@ class Prompt:
     adapter: Adapter
     text: str = ""
     """The prompt as the model reads it."""
+    default_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    """Most tokens of a text whose request does not say how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,8 @@ class PromptEncoder:
                 "prompts",
             )
         check_vocabulary(ids, self.tokenizer, self.vocab_size)
-        return Prompt(list(ids), adapter, text)
+        is_chat = isinstance(prompt, Chat) and self.chat_form(card) is ChatForm.TEMPLATE
+        return Prompt(list(ids), adapter, text, DEFAULT_CHAT_TOKENS if is_chat else DEFAULT_MAX_NEW_TOKENS)
 
     def chat_form(self, card: AdapterCard) -> ChatForm | None:
         """Return the form in which an adapter, or the base, reads the messages of a chat."""

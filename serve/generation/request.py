@@ -18,6 +18,7 @@ from serve.generation.sampling.choice import Choice, KnownRow, choose, score, wa
 from serve.generation.sampling.logits import Logprobs
 from serve.generation.sampling.structured_output import GrammarState
 from serve.generation.sampling.token_mask import TokenMask
+from serve.limits import DEFAULT_MAX_NEW_TOKENS
 from serve.sampling_params import SamplingParams
 from serve.share import Share
 
@@ -58,6 +59,8 @@ class SequenceState:
     error: Exception | None = None
     cancelled: bool = False
     """The next step removes the sequence."""
+    default_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    """Most tokens to generate where the request does not say how many."""
     max_new_tokens: int = 0
     """Most tokens to generate; set when the sequence is submitted."""
     share: Share = field(default_factory=lambda: Share(rows=1))

@@ -80,6 +80,7 @@ class SequenceFactory:
             source=ids if is_encoded else (),
             forced=() if is_encoded else ids[first:],
             prompt_text=prompt.text,
+            default_new_tokens=prompt.default_new_tokens,
             grammar=grammars[eos].start() if sampling.is_constrained else None,
             mask=TokenMask(sampling, ends=ends, bad_words=bad_words, vocabulary=self.vocabulary)
             if sampling.masks_tokens

@@ -7,8 +7,11 @@ from tokenizers import Tokenizer
 
 from serve.bundle.adapter import Adapter
 from serve.errors import InputError
+from serve.generation.chat_template import ChatTemplate
 from serve.generation.generator import Generator
 from serve.generation.prompts import PromptEncoder
+from serve.limits import DEFAULT_CHAT_TOKENS, DEFAULT_MAX_NEW_TOKENS
+from serve.requests import Chat
 
 LONG = "good bad late bill the is very " * 6
 """42 words; the adapters were trained on 32 tokens."""
@@ -66,3 +69,14 @@ def test_a_token_without_an_embedding_is_refused_by_name(tokenizer: Tokenizer, a
     with pytest.raises(InputError, match=message):
         encoder(tokenizer, 10).encode("very good", adapter)
     assert encoder(tokenizer, 10).encode("good", adapter).input_ids
+
+
+def test_an_answer_of_a_chat_is_longer_than_another_text_by_default(generator: Generator, tokenizer: Tokenizer) -> None:
+    base, adapter = generator.find("base"), generator.find("north")
+    template = ChatTemplate({"default": "{{ messages[0]['content'] }}"}, {})
+    made = PromptEncoder(tokenizer, vocab_size=None, is_encoder_decoder=False, template=template)
+    chat = Chat(messages=[{"role": "user", "content": "the bill"}])
+    found = [
+        made.encode(prompt, one).default_new_tokens for prompt, one in ((chat, base), ("bill", base), (chat, adapter))
+    ]
+    assert found == [DEFAULT_CHAT_TOKENS, DEFAULT_MAX_NEW_TOKENS, DEFAULT_MAX_NEW_TOKENS]
