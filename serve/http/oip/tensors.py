@@ -22,9 +22,10 @@ def read_texts(inputs: Sequence[InputTensor], binary: bytes) -> dict[str, list[s
     for tensor in inputs:
         if tensor.name in found:
             raise InputError(f"inputs has {tensor.name!r} twice")
-        if unknown := next((name for name in tensor.parameters if name != BINARY_SIZE), None):
+        parameters = tensor.parameters or {}
+        if unknown := next((name for name in parameters if name != BINARY_SIZE), None):
             raise InputError(f"input {tensor.name!r} has an unknown parameter {unknown!r}; known is {BINARY_SIZE}")
-        size = tensor.parameters.get(BINARY_SIZE)
+        size = parameters.get(BINARY_SIZE)
         if size is None:
             texts = _of_json(tensor)
         else:
