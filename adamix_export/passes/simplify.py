@@ -1,6 +1,7 @@
 """Simplification of a traced graph; its outputs do not change."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 import onnx_ir as ir
 import onnxscript.optimizer
@@ -32,7 +33,7 @@ def simplify(model: ir.Model, further: Sequence[Callable[[ir.Model], None]] = ()
     for step in (
         common.InlinePass(),
         onnxscript.optimizer.fold_constants,
-        onnxscript.rewriter.RewritePass(RULES),
+        onnxscript.rewriter.RewritePass(deepcopy(RULES)),  # a rule keeps the graph that it matched last alive
         onnxscript.optimizer.fold_constants,
         common.ShapeInferencePass(),
         undo_reshapes,
