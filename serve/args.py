@@ -20,15 +20,14 @@ examples:
        -d '{"model": "e2e", "prompt": "name[Alimentum], area[city centre]", "stream": true}'
 
 routes:
-  text-embeddings-inference  POST /predict, /rerank                    classifiers
-  OpenAI                     POST /v1/completions, /v1/chat/completions   generators
-                             GET  /v1/models
-  vLLM                       POST /classify, /tokenize, /detokenize
+  text-embeddings-inference  POST /predict, /rerank (classifiers)
+  OpenAI                     POST /v1/completions, /v1/chat/completions (generators); GET /v1/models
+  vLLM                       POST /classify (classifiers), /tokenize, /detokenize
                              POST /v1/load_lora_adapter, /v1/unload_lora_adapter (with --adapter-dir)
-  Open Inference Protocol    POST /v2/models/NAME/infer, and /generate, /generate_stream of generators
-                             GET  /v2, /v2/health/…, /v2/models/NAME; POST /v2/repository/…; gRPC with --grpc-port
-  SageMaker                  POST /invocations; GET /ping
-  operation                  GET  /health, /info, /metrics (Prometheus), /docs (OpenAPI)
+  Open Inference Protocol    GET /v2, /v2/models/NAME; POST /v2/models/NAME/infer, /v2/repository/…
+                             POST /v2/models/NAME/generate, /generate_stream (generators); gRPC with --grpc-port
+  SageMaker                  GET /ping; POST /invocations
+  operation                  GET /health, /info, /metrics (Prometheus), /docs (OpenAPI)
 
 On SIGTERM the server completes the requests in flight and exits.
 """

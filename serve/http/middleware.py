@@ -4,6 +4,7 @@ import asyncio
 import time
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.errors import ShuttingDown
@@ -38,7 +39,7 @@ class PlainRequestMiddleware:
             encodings = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
             if other := [encoding for encoding in encodings if encoding.lower() != "identity"]:
                 text = f"the body has the encoding {other[0]}: send it without"
-                await self.errors.response(path, text, UNSUPPORTED_ENCODING)(scope, receive, send)
+                await _closing(self.errors.response(path, text, UNSUPPORTED_ENCODING))(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -59,9 +60,7 @@ class BodyLimitMiddleware:
                 body = await self._read(receive)
         except TimeoutError:
             text = f"the body has not arrived within {self.timeout:g} s: send it faster, or less at once"
-            response = self.errors.response(scope["path"], text, REQUEST_TIMEOUT)
-            response.headers["Connection"] = "close"  # or its other bytes would keep it open
-            await response(scope, receive, send)
+            await _closing(self.errors.response(scope["path"], text, REQUEST_TIMEOUT))(scope, receive, send)
             return
         if body is None:
             return
@@ -81,15 +80,25 @@ class BodyLimitMiddleware:
         await self.app(scope, replay, send)
 
     async def _read(self, receive: Receive) -> bytes | None:
-        """Return the body, or its beginning if it is over the limit; None if the client disconnects."""
+        """Return the body, or its beginning if it is over the limit; None if the client disconnects.
+
+        The rest is read all the same: what nobody reads would keep the connection open without end.
+        """
         body, more = bytearray(), True
-        while more and len(body) <= self.limit:
+        while more:
             message = await receive()
             if message["type"] != "http.request":
                 return None
-            body += message.get("body", b"")
+            if len(body) <= self.limit:
+                body += message.get("body", b"")
             more = message.get("more_body", False)
         return bytes(body)
+
+
+def _closing(response: Response) -> Response:
+    """Return a response that ends the connection: the rest of a body that nobody reads would keep it open."""
+    response.headers["Connection"] = "close"
+    return response
 
 
 class ShutdownMiddleware:

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -36,28 +37,40 @@ def test_a_body_whose_length_is_not_announced_is_limited_as_well() -> None:
     }
 
 
+def dribbled(client: httpx.Client, path: str, header: str = "Content-Length: 1000") -> tuple[bytes, float]:
+    """Send a body byte by byte; return the response and the seconds until the server closed the connection."""
+    started, received = time.monotonic(), b""
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=10) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
+        connection.settimeout(0.05)
+        with contextlib.suppress(ConnectionError):  # closed
+            while time.monotonic() - started < 10:
+                with contextlib.suppress(TimeoutError):
+                    received += (more := connection.recv(10_000))
+                    if not more:
+                        break
+                connection.sendall(b"x")
+    return received, time.monotonic() - started
+
+
 @pytest.mark.parametrize("path", ["/v1/completions", "/v2/models/toy/generate", "/predict"])
 def test_a_body_that_comes_byte_by_byte_is_408_and_ends_the_connection(path: str) -> None:
     with live_app(make_app(ToyEngine(), body_timeout=0.3)) as client:
         assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 200
-        address = (client.base_url.host, client.base_url.port)
-        started = time.monotonic()
-        with socket.create_connection(address, timeout=10) as connection:
-            connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode())
-            received = b""
-            while not received:
-                connection.sendall(b"x")
-                connection.settimeout(0.1)
-                with contextlib.suppress(TimeoutError):
-                    received = connection.recv(10_000)
-            connection.settimeout(10)
-            while more := connection.recv(10_000):  # until the server closes
-                received += more
-        assert 0.3 <= time.monotonic() - started < 5
-        assert received.startswith(b"HTTP/1.1 408") and b"connection: close" in received.lower()
-        assert b"the body has not arrived within 0.3 s: send it faster, or less at once" in received
+        received, seconds = dribbled(client, path)
         lines = client.get("/metrics").text.splitlines()
+    assert 0.3 <= seconds < 5
+    assert received.startswith(b"HTTP/1.1 408") and b"connection: close" in received.lower()
+    assert b"the body has not arrived within 0.3 s: send it faster, or less at once" in received
     assert 'adamix_requests_total{code="408",method="POST"} 1.0' in lines
+
+
+def test_a_body_that_is_refused_does_not_keep_the_connection_open() -> None:
+    with live_app(make_app(ToyEngine(), payload_limit=2, body_timeout=0.3)) as client:
+        compressed, at_once = dribbled(client, "/predict", "Content-Encoding: gzip\r\nContent-Length: 1000")
+        long, later = dribbled(client, "/predict")
+    assert compressed.startswith(b"HTTP/1.1 415") and at_once < 5
+    assert long.startswith(b"HTTP/1.1 408") and later < 5
 
 
 def test_post_requests_are_counted_by_status() -> None:
