@@ -10,12 +10,13 @@ from serve.engine import Engine, GenerationEngine
 from serve.errors import DeviceLost, InputError, ShuttingDown, UnknownAdapter
 from serve.generated_text import StreamStart, TextDelta
 from serve.grpc.messages import MESSAGES
-from serve.grpc.tensors import read_outputs, read_parameters, read_texts, response_to
+from serve.grpc.tensors import read_inputs, read_outputs, read_parameters, response_to
 from serve.oip.elements import tensor_of
 from serve.oip.generation import generation_request, stream_text
 from serve.oip.inference import check_inputs, checked_outputs, run_inference
 from serve.oip.models import TEXT_INPUT, Model, find_model, model_index, server_metadata, version_of
 from serve.oip.outputs import FINISH_REASON, TEXT_OUTPUT
+from serve.oip.parameters import STREAM, merged
 
 FINAL_RESPONSE = "triton_final_response"
 """Parameter of a response in a stream: it is the request's last one."""
@@ -100,15 +101,21 @@ class Service:
 
     async def _infer(self, request: Any, model: Model, parameters: dict[str, Any]) -> Any:
         outputs, version = read_outputs(request), request.model_version or None
+        texts, values = read_inputs(request, model.parameters)
         found = await run_inference(
-            self.engine, model, read_texts(request), parameters, outputs, version=version, limit=self.limit
+            self.engine, model, texts, merged(parameters, values), outputs, version=version, limit=self.limit
         )
         return response_to(request, found.version, found.tensors)
 
     async def _pieces(self, request: Any, model: Model, parameters: dict[str, Any]) -> AsyncGenerator[Any, None]:
         """Yield a response for each piece of a text, and a last one with the reason for its end."""
-        inputs, names = read_texts(request), checked_outputs(model, read_outputs(request))
+        inputs, values = read_inputs(request, model.parameters)
+        names = checked_outputs(model, read_outputs(request))
         check_inputs(model, inputs, limit=self.limit)
+        parameters = merged(parameters, values)
+        pieces = parameters.pop(STREAM, True)
+        if not isinstance(pieces, bool):
+            raise InputError(f"parameter {STREAM} is {pieces!r}: it must be of type bool")
         asked = generation_request(model, inputs[TEXT_INPUT], parameters, limit=self.limit)
         version, sent = "", ""
         events = stream_text(cast(GenerationEngine, self.engine), model, asked, version=request.model_version or None)
@@ -119,6 +126,8 @@ class Service:
                     continue
                 texts = {TEXT_OUTPUT: event.text}
                 if isinstance(event, TextDelta):
+                    if not pieces:
+                        continue
                     sent += event.text
                 else:
                     texts = {TEXT_OUTPUT: event.text[len(sent) :], FINISH_REASON: str(event.finish_reason)}

@@ -1,40 +1,55 @@
 """Tensors of the Open Inference Protocol over gRPC: contents in fields, or raw."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serve.errors import InputError
 from serve.grpc.messages import MESSAGES
-from serve.oip.elements import Tensor, as_bytes, check_rows, datatype_of, decoded, read_elements
+from serve.oip.elements import BYTES, Tensor, as_bytes, check_rows, datatype_of, decoded
+from serve.oip.scalars import read_values, scalar_type, single_value
 
-RAW, CONTENTS = "raw_input_contents", "bytes_contents"
-"""Fields that hold texts."""
+RAW = "raw_input_contents"
+"""Field that holds the data of all inputs in binary form."""
 
 
-def read_texts(request: Any) -> dict[str, list[str]]:
-    """Return the texts of each input by its name.
+def read_inputs(request: Any, parameters: Sequence[str]) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """Return the texts of each input by its name, and the value of each that is one of the parameters.
 
     Raises:
-        InputError: An input comes twice or is not of texts, or there are not as many raw contents as inputs.
+        InputError: An input comes twice or has another datatype or number of values than it should, or there are not
+            as many raw contents as inputs.
     """
     raw = list(request.raw_input_contents)
     if raw and len(raw) != len(request.inputs):
         raise InputError(f"{RAW} has {len(raw)} entries for {len(request.inputs)} inputs: send one for each")
-    found: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
+    values: dict[str, Any] = {}
     for place, tensor in enumerate(request.inputs):
-        if tensor.name in found:
-            raise InputError(f"inputs has {tensor.name!r} twice")
+        name, shape = tensor.name, list(tensor.shape)
+        if name in texts or name in values:
+            raise InputError(f"inputs has {name!r} twice")
         if tensor.parameters:
-            raise InputError(f"input {tensor.name!r} has parameters: there are none")
-        if other := [one.name for one, _ in tensor.contents.ListFields() if raw or one.name != CONTENTS]:
-            raise InputError(f"input {tensor.name!r} has {other[0]}: send texts in {RAW if raw else CONTENTS} alone")
-        if raw:
-            texts = read_elements(tensor.name, raw[place])
+            raise InputError(f"input {name!r} has parameters: there are none")
+        datatype = tensor.datatype if name in parameters else BYTES
+        found = _values(tensor, datatype, raw[place] if raw else None)
+        if name in parameters:
+            values[name] = single_value(name, datatype, shape, found)
         else:
-            texts = decoded(tensor.name, list(tensor.contents.bytes_contents))
-        check_rows(tensor.name, tensor.datatype, list(tensor.shape), texts)
-        found[tensor.name] = texts
-    return found
+            check_rows(name, tensor.datatype, shape, found)
+            texts[name] = found
+    return texts, values
+
+
+def _values(tensor: Any, datatype: str, raw: bytes | None) -> list[Any]:
+    """Return the values of an input, from its raw contents or the field of its datatype."""
+    field = scalar_type(tensor.name, datatype).contents
+    if other := [one.name for one, _ in tensor.contents.ListFields() if raw is not None or one.name != field]:
+        content, where = "texts" if datatype == BYTES else datatype, field if raw is None else RAW
+        raise InputError(f"input {tensor.name!r} has {other[0]}: send {content} in {where} alone")
+    if raw is not None:
+        return read_values(tensor.name, datatype, raw)
+    found = list(getattr(tensor.contents, field))
+    return decoded(tensor.name, found) if datatype == BYTES else found
 
 
 def read_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:

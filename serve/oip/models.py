@@ -9,6 +9,7 @@ from serve.engine import Capability, Engine, ModelInfo
 from serve.errors import MAX_NAME, UnknownAdapter, shortened
 from serve.oip.elements import BYTES
 from serve.oip.outputs import TEXT_OUTPUTS, Output, outputs_of
+from serve.oip.parameters import KNOWN
 
 BANK = "adamix"
 """Name of the model of all classifiers, whose rows name their own adapters; an adapter of that name hides it."""
@@ -38,6 +39,8 @@ class Model:
     """It is a module of a mixture, which no list shows among the others."""
     generates: bool = False
     """It generates texts rather than classifying them."""
+    parameters: Sequence[str] = ()
+    """Names of parameters that may also come as inputs of one value each."""
 
     def metadata(self) -> dict[str, Any]:
         """Return the description in the protocol's form."""
@@ -129,6 +132,7 @@ def _of_adapter(info: ModelInfo) -> Model:
             outputs=TEXT_OUTPUTS,
             is_member=is_member,
             generates=True,
+            parameters=KNOWN,
         )
     return Model(
         name=info.name,

@@ -29,7 +29,9 @@ ALIASES = {"stop_words": "stop"}
 """Names in Triton's backends of parameters here."""
 SAMPLING_PARAMETERS = "sampling_parameters"
 """Parameter that holds others, as an object in JSON."""
-NEUTRAL: dict[str, tuple[Any, ...]] = {"exclude_input_in_output": (True,), "best_of": (1,)}
+STREAM = "stream"
+"""Parameter that says whether the text comes in pieces, where a protocol can send it so."""
+NEUTRAL: dict[str, tuple[Any, ...]] = {"exclude_input_in_output": (True,), "best_of": (1,), STREAM: (False,)}
 """Parameters of which only these values are supported, since they change nothing."""
 KNOWN = (*SAMPLING, *REQUEST, *ALIASES, SAMPLING_PARAMETERS, *NEUTRAL)
 MAX_NAME, MAX_DIGITS = 64, 12
@@ -75,6 +77,17 @@ def client_words(names: Mapping[str, str]) -> Iterator[None]:
         message, error.field = in_client_words(error, names)
         error.args = (message,)
         raise
+
+
+def merged(parameters: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of two places of a request.
+
+    Raises:
+        InputError: One is in both.
+    """
+    if twice := next((name for name in others if name in parameters), None):
+        raise InputError(f"parameter {shortened(twice, MAX_NAME)} is given twice: send it once", twice)
+    return {**parameters, **others}
 
 
 def _by_name(parameters: Mapping[str, Any]) -> dict[str, Any]:

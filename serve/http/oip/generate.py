@@ -20,10 +20,9 @@ from serve.http.sse import CLIENT_CLOSED_REQUEST, event, first_events, unless_di
 from serve.oip.generation import check_single, generate_texts, generation_request, stream_text
 from serve.oip.models import Model, find_model, version_of
 from serve.oip.outputs import FINISH_REASON, TEXT_OUTPUT
+from serve.oip.parameters import STREAM, merged
 from serve.requests import GenerationRequest
 
-STREAM = "stream"
-"""Parameter that says whether the text comes in pieces."""
 router = APIRouter()
 
 
@@ -55,10 +54,7 @@ class GenerateRequest(Body):
         Raises:
             InputError: One is in both places.
         """
-        inside, beside = self.parameters or {}, self.model_extra or {}
-        if both := next((name for name in beside if name in inside), None):
-            raise InputError(f"{both} is given twice, in parameters and beside it: send it once", both)
-        return {**inside, **beside}
+        return merged(self.parameters or {}, self.model_extra or {})
 
 
 class Generated(BaseModel):

@@ -11,12 +11,13 @@ from serve.engine import Engine
 from serve.errors import InputError, shortened
 from serve.http.headers import adapter_headers
 from serve.http.oip.messages import InferRequest
-from serve.http.oip.tensors import binary_output, json_output, read_texts
+from serve.http.oip.tensors import binary_output, json_output, read_inputs
 from serve.http.openapi import request_body
 from serve.http.sse import CLIENT_CLOSED_REQUEST, unless_disconnected
 from serve.oip.elements import Tensor
 from serve.oip.inference import run_inference
 from serve.oip.models import Model, find_model
+from serve.oip.parameters import merged
 
 HEADER = "Inference-Header-Content-Length"
 """Header that gives the length of the JSON in front of binary data."""
@@ -39,11 +40,12 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     asked, binary = _parsed(await request.body(), request.headers.get(HEADER))
     parameters = dict(asked.parameters or {})
     binary_names = _binary_outputs(model, asked, everything=parameters.pop(BINARY_OUTPUT, False))
+    texts, values = read_inputs(asked.inputs, binary, model.parameters)
     inference = run_inference(
         engine,
         model,
-        read_texts(asked.inputs, binary),
-        parameters,
+        texts,
+        merged(parameters, values),
         [output.name for output in asked.outputs or ()],
         version=version,
         limit=request.app.state.max_client_batch_size,

@@ -353,6 +353,14 @@ def test_a_generators_texts_are_those_of_the_engine(classifier: Classifier, gene
         )
         below = prompt("good", max_tokens={"int64_param": -1})
         assert (await refusal(call("ModelInfer", below)))[1] == "max_tokens is -1: it must be at least 0"
+        beside = asked("north", text_input=["good bad"])
+        beside.inputs.add(name="max_tokens", datatype="INT32", shape=[1]).contents.int_contents.append(7)
+        beside.inputs.add(name="ignore_eos", datatype="BOOL", shape=[1]).contents.bool_contents.append(True)
+        assert (await call("ModelInfer", beside)).outputs[0] == response.outputs[0]
+        beside.inputs[1].contents.int64_contents.append(7)
+        assert (await refusal(call("ModelInfer", beside)))[1] == (
+            "input 'max_tokens' has int64_contents: send INT32 in int_contents alone"
+        )
         several = prompt("good", stop_token_ids={"string_param": "[4, 5, 6, 7, 8, 9, 10]"}, **FEW)
         assert (await call("ModelInfer", several)).outputs
 

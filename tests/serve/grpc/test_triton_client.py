@@ -82,6 +82,7 @@ def expected_texts(folder: Path) -> list[str]:
 def test_texts_are_those_of_the_engine(client: dict[str, Any], folder: Path) -> None:
     assert [text.strip() for text in client["texts"]] == expected_texts(folder)
     assert client["reasons"] == ["length"] * 2
+    assert client["beside"] == client["texts"]
 
 
 def test_a_classifier_answers_beside_it(client: dict[str, Any], folder: Path, reference: Reference) -> None:
@@ -106,7 +107,8 @@ def test_parameters_are_called_as_the_client_calls_them(client: dict[str, Any]) 
 def test_a_text_is_streamed(found: dict[str, Any], folder: Path) -> None:
     streams = found["grpc"]["streams"]
     assert ["".join(streams[prompt]).strip() for prompt in PROMPTS] == expected_texts(folder)
-    assert all(len(pieces) > 2 for pieces in streams.values())
+    assert all(len(streams[prompt]) > 2 for prompt in PROMPTS)
+    assert streams["whole"] == ["".join(streams[PROMPTS[0]])]
     (error,) = found["grpc"]["stream_errors"]
     assert f"model '{ADAPTER}' has no input 'wrong'; it has text_input" in error
 
@@ -122,9 +124,9 @@ def test_requests_are_counted_beside_those_over_http(found: dict[str, Any], serv
     grpc = {
         name.partition("{")[2]: count for name, count in counts.items() if name.startswith("adamix_requests_total{")
     }
-    assert grpc['code="OK",method="ModelInfer"}'] == 3
+    assert grpc['code="OK",method="ModelInfer"}'] == 4
     assert grpc['code="INVALID_ARGUMENT",method="ModelInfer"}'] == 2
-    assert grpc['code="OK",method="ModelStreamInfer"}'] == 2
+    assert grpc['code="OK",method="ModelStreamInfer"}'] == 3
     assert grpc['code="INVALID_ARGUMENT",method="ModelStreamInfer"}'] == 1
     assert grpc['code="OK",method="RepositoryModelLoad"}'] == 1
     assert counts["adamix_request_seconds_count"] == sum(grpc.values())

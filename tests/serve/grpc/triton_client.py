@@ -22,6 +22,12 @@ def texts(client, name, values):
     return tensor
 
 
+def scalar(client, name, datatype, value):
+    tensor = client.InferInput(name, [1], datatype)
+    tensor.set_data_from_numpy(np.array([value]))
+    return tensor
+
+
 def decoded(result, name):
     return [value.decode() for value in result.as_numpy(name).ravel()]
 
@@ -42,6 +48,8 @@ def asked(module, address):
     prompts, rows = texts(module, "text_input", PROMPTS), texts(module, "text", PROMPTS)
     result = client.infer(ADAPTER, [prompts], parameters=PARAMETERS)
     found["texts"], found["reasons"] = decoded(result, "text_output"), decoded(result, "finish_reason")
+    beside = [prompts, scalar(module, "max_tokens", "INT32", np.int32(6)), scalar(module, "ignore_eos", "BOOL", True)]
+    found["beside"] = decoded(client.infer(ADAPTER, beside), "text_output")
     found["labels"] = decoded(client.infer(CLASSIFIER, [rows]), "label")
     found["unknown"] = refused(client.infer, ADAPTER, [prompts], parameters={"max_new_tokens": 6})
     found["range"] = refused(client.infer, ADAPTER, [prompts], parameters={"max_tokens": -1})
@@ -70,7 +78,12 @@ def over_grpc(address):
             ADAPTER, inputs, request_id=prompt, parameters=PARAMETERS, enable_empty_final_response=True
         )
     found["streams"], found["stream_errors"], ends = {prompt: [] for prompt in PROMPTS}, [], 0
-    while ends < 3:
+    whole = json.dumps(PARAMETERS)  # as Triton's backend of vLLM has them
+    inputs = [texts(client, "text_input", PROMPTS[:1]), texts(client, "sampling_parameters", [whole])]
+    inputs += [scalar(client, "stream", "BOOL", False), scalar(client, "exclude_input_in_output", "BOOL", True)]
+    server.async_stream_infer(ADAPTER, inputs, request_id="whole")
+    found["streams"]["whole"] = []
+    while ends < 4:
         result, error = answers.get(timeout=30)
         if error is not None:
             found["stream_errors"].append(str(error))

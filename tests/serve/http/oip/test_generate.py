@@ -1,6 +1,7 @@
 """Triton's generate extension over a decoder that is computed by hand."""
 
 import json
+import struct
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_parameters_may_stand_beside_the_text(server: httpx.Client) -> None:
     beside = server.post(f"{NORTH}/generate", json={"text_input": "good bad the", **SAMPLING, "stream": False})
     assert beside.json() == server.post(f"{NORTH}/generate", json=BODY).json()
     twice = server.post(f"{NORTH}/generate", json={**BODY, "max_tokens": 7})
-    assert (twice.status_code, twice.json()["error"][:25]) == (422, "max_tokens is given twice")
+    assert (twice.status_code, twice.json()["error"]) == (422, "parameter max_tokens is given twice: send it once")
 
 
 def test_litellms_body_is_answered(server: httpx.Client) -> None:
@@ -101,17 +102,59 @@ def test_a_version_is_that_of_the_weights(server: httpx.Client, generator: Gener
 
 def test_tensors_of_texts_go_in_and_out(server: httpx.Client, generator: Generator) -> None:
     prompts = ["good bad the", "late"]
-    tensor = {"name": "text_input", "datatype": "BYTES", "shape": [2, 1], "data": [[one] for one in prompts]}
-    answer = server.post(f"{NORTH}/infer", json={"inputs": [tensor], "parameters": SAMPLING}).json()
+    texts = {"name": "text_input", "datatype": "BYTES", "shape": [2, 1], "data": [[one] for one in prompts]}
+    answer = server.post(f"{NORTH}/infer", json={"inputs": [texts], "parameters": SAMPLING}).json()
     text, reason = answer["outputs"]
     assert (text["name"], text["shape"], reason["name"]) == ("text_output", [2], "finish_reason")
     assert [one.strip() for one in text["data"]] == expected(generator, *prompts)
     assert reason["data"] == ["length", "length"]
-    drawn = {"inputs": [tensor], "parameters": {**SAMPLING, "n": 2, "temperature": 1.0, "seed": 1}}
+    drawn = {"inputs": [texts], "parameters": {**SAMPLING, "n": 2, "temperature": 1.0, "seed": 1}}
     (text,) = server.post(f"{NORTH}/infer", json={**drawn, "outputs": [{"name": "text_output"}]}).json()["outputs"]
     body = {"model": "north", "prompt": prompts, "n": 2, "temperature": 1, "seed": 1, **SAMPLING}
     choices = server.post("/v1/completions", json=body).json()["choices"]
     assert (text["shape"], text["data"]) == ([4], [one["text"] for one in choices])
+
+
+def tensor(name: str, datatype: str, *data: Any) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": [len(data)], "data": list(data)}
+
+
+def test_tensors_of_one_value_are_parameters(server: httpx.Client, generator: Generator) -> None:
+    """As litellm sends them to a model of Triton."""
+    parameters = [tensor("max_tokens", "INT32", 7), tensor("ignore_eos", "BOOL", True)]
+    parameters += [tensor("temperature", "FP32", 0.0), tensor("stop", "BYTES", "bill")]
+    prompts = tensor("text_input", "BYTES", "good bad the")
+    answer = server.post(f"{NORTH}/infer", json={"inputs": [prompts, *parameters]}).json()
+    assert answer["outputs"][0]["data"][0].strip() == expected(generator, "good bad the")[0]
+    for wrong, message in (
+        (tensor("max_tokens", "INT32", 7, 8), "input 'max_tokens' is a parameter: send one value"),
+        (tensor("max_tokens", "FP32", "7"), "input 'max_tokens' is '7': that is not of FP32"),
+        (tensor("max_tokens", "INT32", -1), "max_tokens is -1: it must be at least 0"),
+        (tensor("stream", "BOOL", True), "parameter stream is True: give false"),
+        (tensor("colour", "BYTES", "red"), "model 'north' has no input 'colour'; it has text_input"),
+    ):
+        response = server.post(f"{NORTH}/infer", json={"inputs": [prompts, wrong]})
+        assert (response.status_code, message in response.json()["error"]) == (422, True), response.text
+    twice = {"inputs": [prompts, parameters[0]], "parameters": {"max_tokens": 7}}
+    assert "parameter max_tokens is given twice" in server.post(f"{NORTH}/infer", json=twice).text
+
+
+def test_parameters_may_be_binary(server: httpx.Client, generator: Generator) -> None:
+    text = b"good bad the"
+    parts = {
+        "text_input": ("BYTES", struct.pack("<I", len(text)) + text),
+        "max_tokens": ("INT32", struct.pack("<i", 7)),
+        "ignore_eos": ("BOOL", b"\x01"),
+    }
+    inputs = [
+        {"name": name, "datatype": datatype, "shape": [1, 1], "parameters": {"binary_data_size": len(data)}}
+        for name, (datatype, data) in parts.items()
+    ]
+    start = json.dumps({"inputs": inputs}).encode()
+    content = start + b"".join(data for _, data in parts.values())
+    headers = {"Inference-Header-Content-Length": str(len(start))}
+    answer = server.post(f"{NORTH}/infer", content=content, headers=headers).json()
+    assert answer["outputs"][0]["data"][0].strip() == expected(generator, "good bad the")[0]
 
 
 def test_a_generator_is_described(server: httpx.Client, generator: Generator) -> None:
