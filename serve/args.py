@@ -172,7 +172,7 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=_positive_seconds,
         default=BATCHES.timeout,
-        help="seconds that a text may wait; then the response is 504 (default: %(default)s)",
+        help="seconds that a request may wait to begin; then the response is 504 (default: %(default)s)",
     )
 
 

@@ -25,7 +25,7 @@ class BatchLimits:
     max_queued_requests: int = 1024
     """Texts that wait for a batch; a full queue refuses more."""
     timeout: float = 30.0
-    """Seconds that a text may wait for its batch."""
+    """Seconds that a request may wait for its first batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,4 +43,4 @@ class GenerationLimits:
     prefix_tokens: int = 1024
     """Prompt tokens whose cache is kept for prompts that begin alike; 0 keeps none."""
     timeout: float = np.inf
-    """Seconds that a sequence may wait for a row."""
+    """Seconds that a request may wait for its first row."""

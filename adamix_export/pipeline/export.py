@@ -1,6 +1,5 @@
 """From checkpoints to a bundle or an adapter; one function for each shape."""
 
-import gc
 import logging
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from adamix_export.parity.emulation import runnable_on_cpu
 from adamix_export.parity.report import Parity, require_parity
 from adamix_export.pipeline.bundle_parts import BundleBuild, make_manifest, write_adapters, write_model
 from adamix_export.pipeline.disk_space import explain_write_errors, require_disk_space
+from adamix_export.pipeline.memory import release_memory
 from adamix_export.pipeline.options import Options, Progress
 from adamix_export.pipeline.packing import require_packable, write_packed_graph
 from adamix_export.pipeline.rewriting import rewrite_graphs
@@ -104,8 +104,9 @@ def _export_bundle(
         write_adapters(build)
         progress("tracing")
         write_model(build)
-        gc.collect()  # the traced model refers to itself, and so keeps the base in memory
+        release_memory()
         quantized = rewrite_graphs(build, setting, options, progress)
+        release_memory()
         if options.packed:
             write_packed_graph(build.folder)
         manifest = make_manifest(

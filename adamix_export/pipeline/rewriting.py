@@ -9,6 +9,7 @@ from adamix_export.passes.matrices import SMALLEST
 from adamix_export.passes.quantized_share import quantized_share
 from adamix_export.passes.rewrite_file import rewrite_file
 from adamix_export.pipeline.bundle_parts import BundleBuild, graph_edges
+from adamix_export.pipeline.memory import release_memory
 from adamix_export.pipeline.options import Options, Progress
 from adamix_export.precision.calibration import CalibrationText, Statistics
 from adamix_export.precision.table import Setting
@@ -43,6 +44,7 @@ def rewrite_graphs(build: BundleBuild, setting: Setting, options: Options, progr
     if setting.calibrate is not None and (texts := calibration_texts(build, options)):
         progress("calibrating")
         statistics = setting.calibrate(build.folder / MODEL, texts, _bank(build))
+        release_memory()
     progress(f"rewriting in {options.precision}")
     for file in build.graphs:
         rewrite_file(file, partial(setting.rewrite, statistics))

@@ -204,7 +204,7 @@ PRECISIONS: dict[str, Mapping[str, Setting]] = {
                 rewrite=_int8_dynamic,
                 calibrate=_choose_ranges,
                 quantizes=True,
-                bounds=Bounds(tolerance=1.0, min_agreement=0.97, max_metric_drop=0.005),
+                bounds=Bounds(tolerance=1.0, min_agreement=0.95, max_metric_drop=0.005),
             )
         ),
         **_generators(

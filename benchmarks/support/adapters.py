@@ -4,6 +4,7 @@ Each is trained once, in a folder that is kept, and compared on the test data of
 """
 
 import random
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -171,5 +172,6 @@ def adapters(folder: Path, names: Iterable[str]) -> Iterator[tuple[Checkpoint, P
     for name in names:
         adapter = ADAPTERS[name]
         if not (folder / name / CONFIG).is_file():
+            shutil.rmtree(folder / name, ignore_errors=True)  # of a training that was cut short
             adapter.make(folder / name)
         yield adapter.open(f"{name}={folder / name}"), adapter.data.test()

@@ -4,7 +4,7 @@ There is no timer. An idle engine runs a row at once; a busy one batches the row
 maximises tokens per second within a padded-token budget, and may mix adapters. If batches can run side by side, a batch
 that leaves the queue empty uses all threads, and under load each batch uses one.
 
-The queue is bounded, rows have a deadline, and every row gets exactly one result or error.
+The queue is bounded, requests have a deadline to begin, and every row gets exactly one result or error.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import numpy as np
 
 from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
 from serve.limits import BatchLimits
+from serve.share import Share
 
 Result = TypeVar("Result")
 
@@ -36,6 +37,8 @@ class QueuedRow(Generic[RowType, Result]):
 
     row: RowType
     result: asyncio.Future[Result]
+    share: Share
+    """That of its request."""
     since: float = field(default_factory=time.monotonic)
     """Time of arrival, in seconds of the monotonic clock."""
 
@@ -68,6 +71,8 @@ class Batcher(Generic[RowType, Result]):
         self.running: set[asyncio.Task[None]] = set()
         self.alone = False
         """The batch that runs has all threads, and no other may start."""
+        self.oldest_next = True
+        """The next batch has the oldest row of all in it."""
         self.draining = False
         self.abandoned = 0
         """Rows whose caller was cancelled before their result: a forced shutdown or a client that disconnected."""
@@ -99,7 +104,8 @@ class Batcher(Generic[RowType, Result]):
                 f"{len(rows)} more do not fit: try again later"
             )
         loop = asyncio.get_running_loop()
-        queued = [QueuedRow[RowType, Result](row, loop.create_future()) for row in rows]
+        share = Share(rows=len(rows))
+        queued = [QueuedRow[RowType, Result](row, loop.create_future(), share) for row in rows]
         self.queue += queued
         self.change.set()
         try:
@@ -134,40 +140,47 @@ class Batcher(Generic[RowType, Result]):
         self.change.set()
 
     def _drop_late(self) -> None:
-        """Fail the rows that waited too long, and drop those that were abandoned."""
+        """Fail the rows of requests that waited too long to begin, and drop those that were abandoned."""
         oldest = time.monotonic() - self.limits.timeout
         for item in self.queue:
-            if item.since < oldest and not item.result.done():
+            if item.since < oldest and not item.share.begun and not item.result.done():
                 item.result.set_exception(
                     DeadlineExceeded(f"no batch had room within {self.limits.timeout:g} s: try again later")
                 )
         self.queue = [item for item in self.queue if not item.result.done()]
 
     def _next_batch(self) -> list[QueuedRow[RowType, Result]]:
-        """Remove the most efficient batch with the oldest row from the queue and return it.
+        """Remove the most efficient batch with the row whose turn it is from the queue and return it.
 
-        Candidates are all ranges of the queue, sorted by length, that contain the oldest row and fit the limits. The
+        Candidates are all ranges of the queue, sorted by length, that contain that row and fit the limits. The
         cost of a batch is its padded tokens (rows × longest row) + `run_overhead_tokens`, which is proportional to its
         time: the candidate with the most tokens / cost yields the most tokens per second.
         """
         if not self.queue:
             return []
         limits, by_length = self.limits, sorted(self.queue, key=lambda item: len(item.row))
-        oldest = by_length.index(self.queue[0])
+        due = by_length.index(self._in_turn())
         lengths = np.array([len(item.row) for item in by_length])
         tokens_before = np.concatenate([[0], lengths.cumsum()])
         # Candidate [i, j] is by_length[first[i] : last[j] + 1]: (firsts, 1) and (lasts,) broadcast to (firsts, lasts).
-        first = np.arange(max(0, oldest - limits.max_batch_requests + 1), oldest + 1)[:, None]
-        last = np.arange(oldest, min(len(by_length), oldest + limits.max_batch_requests))
+        first = np.arange(max(0, due - limits.max_batch_requests + 1), due + 1)[:, None]
+        last = np.arange(due, min(len(by_length), due + limits.max_batch_requests))
         rows, tokens = last - first + 1, tokens_before[last + 1] - tokens_before[first]
         padded = rows * lengths[last]
         fits = (rows <= limits.max_batch_requests) & ((padded <= limits.max_batch_tokens) | (rows == 1))
         efficiency = np.where(fits, tokens / (padded + limits.run_overhead_tokens), -1)
         low, high = np.unravel_index(efficiency.argmax(), efficiency.shape)
         batch = by_length[first[low, 0] : last[high] + 1]
+        for item in batch:
+            item.share.begun += 1
         chosen = set(map(id, batch))
         self.queue = [item for item in self.queue if id(item) not in chosen]
         return batch
+
+    def _in_turn(self) -> QueuedRow[RowType, Result]:
+        """Return the oldest row and, every second time, the oldest one of the request of which the least has begun."""
+        oldest, self.oldest_next = self.oldest_next, not self.oldest_next
+        return self.queue[0] if oldest else min(self.queue, key=lambda item: item.share.begun)
 
     async def _run_batch(self, batch: list[QueuedRow[RowType, Result]], alone: bool) -> None:
         """Run a batch in a thread and set the results of its rows; if the run fails, its error is that of every row."""
@@ -179,7 +192,7 @@ class Batcher(Generic[RowType, Result]):
         except Exception as error:  # any error ends this batch and not the worker
             results = [error] * len(batch)
         else:
-            self.on_batch(rows, started - batch[0].since, time.monotonic() - started)
+            self.on_batch(rows, started - min(item.since for item in batch), time.monotonic() - started)
         for item, result in zip(batch, results, strict=True):
             if item.result.done():
                 continue

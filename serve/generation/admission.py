@@ -1,17 +1,22 @@
 """The queue of sequences that wait for rows: what may enter it, and for how long it may wait."""
 
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 
 from serve.errors import DeadlineExceeded, InputError, Overloaded
 from serve.generated_text import FinishReason
 from serve.generation.request import SequenceState
 from serve.limits import DEFAULT_MAX_NEW_TOKENS, GenerationLimits
 from serve.sampling_params import SamplingParams
+from serve.share import Share
+
+ROWS_TO_SPARE = 16
+"""A request that needs more rows than there are leaves one in so many to others."""
 
 
 class AdmissionQueue:
-    """Sequences that wait for rows, by priority and then oldest first.
+    """Sequences that wait for rows: by priority, then shared out between adapters and requests, then oldest first.
 
     Any thread may submit; the thread that steps does the rest.
     """
@@ -33,7 +38,7 @@ class AdmissionQueue:
         return len(self.arrived) + len(self.waiting)
 
     def submit(self, *sequences: SequenceState) -> None:
-        """Queue sequences, all or none.
+        """Queue the sequences of a request, all or none.
 
         Raises:
             InputError: One can never be generated, or they never fit into the queue together.
@@ -44,8 +49,9 @@ class AdmissionQueue:
         self.check_count(len(sequences))
         if len(self) + len(sequences) > self.limits.max_queued_requests:
             raise Overloaded(f"{len(self)} texts wait already: try again later")
+        share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences))
         for sequence in sequences:
-            sequence.submit_time = time.monotonic()
+            sequence.submit_time, sequence.share = time.monotonic(), share
             self.arrived.append(sequence)
 
     def check_count(self, count: int) -> None:
@@ -61,15 +67,44 @@ class AdmissionQueue:
         wanted = sampling.max_new_tokens
         return max(1, room - (min(DEFAULT_MAX_NEW_TOKENS, room // 2) if wanted is None else wanted))
 
+    def in_turn(self, running: Sequence[SequenceState]) -> Iterator[SequenceState]:
+        """Yield the sequences that wait in the order in which they should begin, beside those that are `running`.
+
+        Those of the lowest priority number come first, then one whose adapter has the fewest rows, then one whose
+        request has, then the oldest; one that is yielded counts as running. A request that needs more rows than the
+        batch has leaves the last ones to others.
+        """
+        adapters, requests = Counter[str](), Counter[Share]()
+        waiting, most = list(self.waiting), self.limits.max_batch_requests
+        for sequence in running:
+            adapters[sequence.adapter.card.name] += sequence.sampling.num_beams
+            requests[sequence.share] += sequence.sampling.num_beams
+        while waiting:
+            sequence = min(
+                waiting, key=lambda one: (one.priority, adapters[one.adapter.card.name], requests[one.share])
+            )
+            waiting.remove(sequence)
+            share, beams = sequence.share, sequence.sampling.num_beams
+            if share.rows > most and 0 < requests[share] > most - most // ROWS_TO_SPARE - beams:
+                continue
+            adapters[sequence.adapter.card.name] += beams
+            requests[share] += beams
+            yield sequence
+
+    def begin(self, sequence: SequenceState) -> None:
+        """Take a sequence out of the queue; its request is no longer late."""
+        self.waiting.remove(sequence)
+        sequence.share.begun += sequence.sampling.num_beams
+
     def update(self) -> None:
-        """Take over submitted sequences, and drop cancelled ones and those that have waited too long."""
+        """Take over submitted sequences; drop cancelled ones and those of requests that waited too long to begin."""
         while self.arrived:
             self._wait(self.arrived.popleft())
         for sequence in [sequence for sequence in self.waiting if sequence.cancelled]:
             self.waiting.remove(sequence)
             sequence.finish(FinishReason.CANCELLED)
-        timeout = self.limits.timeout
-        for sequence in [one for one in self.waiting if time.monotonic() - one.submit_time > timeout]:
+        timeout, now = self.limits.timeout, time.monotonic()
+        for sequence in [one for one in self.waiting if not one.share.begun and now - one.submit_time > timeout]:
             self.waiting.remove(sequence)
             sequence.fail(DeadlineExceeded(f"no row was free within {timeout:g} s: try again later"))
 

@@ -19,6 +19,7 @@ from serve.generation.sampling.logits import Logprobs
 from serve.generation.sampling.structured_output import GrammarState
 from serve.generation.sampling.token_mask import TokenMask
 from serve.sampling_params import SamplingParams
+from serve.share import Share
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class SequenceState:
     """The next step removes the sequence."""
     max_new_tokens: int = 0
     """Most tokens to generate; set when the sequence is submitted."""
+    share: Share = field(default_factory=lambda: Share(rows=1))
+    """That of its request."""
     submit_time: float = 0.0
     """Seconds of `time.monotonic`, as the other times."""
     first_token_time: float | None = None

@@ -124,14 +124,14 @@ class ContinuousBatchScheduler:
         self.batch.remove_finished()
 
     def _admit(self) -> list[CacheRow]:
-        """Return rows for sequences of the queue, in order, as many as have room and are prefilled in one chunk.
+        """Return rows for sequences of the queue, in turn, as many as have room and are prefilled in one chunk.
 
         A prompt that is longer, or that has a cached prefix, is prefilled alone. Meanwhile only short prompts are
         admitted, those behind another long one as well.
         """
         group: list[CacheRow] = []
         longest, chunk = 0, self.limits.prefill_chunk
-        for sequence in list(islice(self.queue.waiting, self.limits.max_batch_requests)):
+        for sequence in islice(self.queue.in_turn(self.batch.sequences()), self.limits.max_batch_requests):
             if not self.batch.has_room(sequence, group):
                 break
             is_long = len(sequence.prompt) > chunk
@@ -145,7 +145,7 @@ class ContinuousBatchScheduler:
             full = longest * (len(group) + 1) > chunk
             if group and (alone or full or self.prefix_cache.shares_prefix(sequence, sequences_of(group))):
                 break
-            self.queue.waiting.remove(sequence)
+            self.queue.begin(sequence)
             try:
                 row = self.batch.open_row(sequence, group, prefix)
             except Exception as error:  # reading an adapter or growing the cache may fail in any way

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from serve.classification.batcher import Batcher, BatchLimits, QueuedRow
 from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
+from serve.share import Share
 
 Run = Callable[[Sequence[str], bool], Sequence[str]]
 
@@ -130,7 +132,7 @@ def test_no_other_batch_with_the_oldest_row_answers_more_for_its_time(
     async def scenario() -> list[int]:
         queue: Batcher[str, str] = Batcher(Engine(), limits)
         loop = asyncio.get_running_loop()
-        queue.queue = [QueuedRow("x" * length, loop.create_future()) for length in lengths]
+        queue.queue = [QueuedRow("x" * length, loop.create_future(), Share(rows=1)) for length in lengths]
         batch = [len(item.row) for item in queue._next_batch()]
         assert sorted(batch + [len(item.row) for item in queue.queue]) == sorted(lengths), "none is lost or doubled"
         return batch
@@ -207,6 +209,36 @@ def test_a_row_that_waits_too_long_fails_and_is_not_run() -> None:
         with pytest.raises(DeadlineExceeded):
             await late
         assert ["late"] not in engine.batches
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_has_begun_is_finished_however_long_it_queues_behind_itself() -> None:
+    async def scenario() -> None:
+        def slow(rows: Sequence[str], alone: bool) -> list[str]:
+            time.sleep(0.05)
+            return [row.upper() for row in rows]
+
+        queue = batcher(slow, timeout=0.1, max_batch_requests=1)
+        assert await queue.submit(list("abcdef")) == list("ABCDEF")
+        await queue.drain()
+
+    asyncio.run(scenario())
+
+
+def test_a_small_request_does_not_wait_for_all_rows_of_a_large_one() -> None:
+    """Every second batch is that of the request of which the least has begun, every other that of the oldest row."""
+
+    async def scenario() -> None:
+        engine = Engine(gated=True)
+        queue = batcher(engine, max_batch_requests=1)
+        large = asyncio.create_task(queue.submit(["0", "1", "2", "3", "4", "5"]))
+        await until(engine.busy.is_set)
+        small = [asyncio.create_task(queue.submit([row])) for row in ("a", "b")]
+        await until(lambda: len(queue.queue) == 7)
+        engine.gate.set()
+        await asyncio.gather(large, *small)
+        assert engine.batches == [["0"], ["a"], ["1"], ["b"], ["2"], ["3"], ["4"], ["5"]]
 
     asyncio.run(scenario())
 

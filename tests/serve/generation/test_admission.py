@@ -8,6 +8,7 @@ from serve.errors import DeadlineExceeded, InputError, Overloaded
 from serve.generated_text import FinishReason
 from serve.generation.admission import AdmissionQueue
 from serve.generation.generator import Generator
+from serve.generation.request import SequenceState
 from serve.limits import DEFAULT_MAX_NEW_TOKENS, GenerationLimits
 from serve.sampling_params import GREEDY
 from tests.fixtures.hand_computed_decoder import CONTEXT
@@ -63,3 +64,72 @@ def test_a_sequence_that_waits_too_long_fails(generator: Generator) -> None:
     assert not len(made)
     assert isinstance(late.error, DeadlineExceeded) and "no row was free within 0.001 s" in str(late.error)
     assert cancelled.finish_reason is FinishReason.CANCELLED
+
+
+def test_a_request_that_has_begun_is_not_late(generator: Generator) -> None:
+    begun, behind = (new_sequence(generator, [4], "north") for _ in range(2))
+    late = new_sequence(generator, [4], "north")
+    made = queue(timeout=0.05)
+    made.submit(begun, behind)
+    made.submit(late)
+    made.update()
+    made.begin(begun)
+    time.sleep(0.1)
+    made.update()
+    assert behind.error is None and list(made.waiting) == [behind]
+    assert isinstance(late.error, DeadlineExceeded)
+
+
+def test_rows_are_shared_between_adapters_then_requests_and_then_by_age(generator: Generator) -> None:
+    made = queue()
+
+    def request(adapter: str, count: int) -> list[SequenceState]:
+        sequences = [new_sequence(generator, [4], adapter) for _ in range(count)]
+        made.submit(*sequences)
+        return sequences
+
+    first, second, other = request("north", 3), request("north", 2), request("south", 2)
+    urgent = new_sequence(generator, [4], "north")
+    urgent.priority = -1
+    made.submit(urgent)
+    made.update()
+    assert list(made.in_turn([])) == [
+        urgent,  # one row of north's
+        other[0],
+        first[0],
+        other[1],
+        second[0],
+        first[1],
+        second[1],
+        first[2],
+    ]
+    running = [other[0], first[0], first[1]]
+    for sequence in (urgent, *running):
+        made.begin(sequence)
+    assert next(made.in_turn(running)) is other[1], "south has one row, and north two"
+
+
+def test_a_request_larger_than_the_batch_leaves_a_row_to_others(generator: Generator) -> None:
+    for rows, count, at_once in ((16, 16, 16), (16, 17, 15), (16, 40, 15), (32, 40, 30), (4, 9, 4)):
+        made = queue(max_batch_requests=rows)
+        made.submit(*(new_sequence(generator, [4], "north") for _ in range(count)))
+        made.update()
+        assert len(list(made.in_turn([]))) == at_once
+    made = queue(max_batch_requests=16)
+    made.submit(*(new_sequence(generator, [4], "north", num_beams=10) for _ in range(3)))
+    made.update()
+    assert len(list(made.in_turn([]))) == 1, "a search that has not begun always may"
+
+
+def test_a_short_request_is_answered_beside_a_long_one(generator: Generator) -> None:
+    scheduler = new_scheduler(generator, max_batch_requests=16)
+    long = [new_sequence(generator, [4, 5], "north", 20, ignore_eos=True) for _ in range(48)]
+    scheduler.submit(*long)
+    scheduler.step()
+    short = new_sequence(generator, [4], "north", 2, ignore_eos=True)
+    scheduler.submit(short)
+    for _ in range(4):
+        scheduler.step()
+    assert short.finish_reason is FinishReason.LENGTH
+    run(scheduler)
+    assert all(len(sequence.tokens) == 20 for sequence in long)

@@ -1,0 +1,13 @@
+"""The share of an engine that a request has had."""
+
+from dataclasses import dataclass
+
+
+@dataclass(eq=False)
+class Share:
+    """How much of a request has begun. Its deadline is for the beginning: what has begun is finished."""
+
+    rows: int
+    """Rows of a batch that the request needs, at the same time or one after another."""
+    begun: int = 0
+    """Rows that have begun."""
