@@ -19,8 +19,16 @@ examples:
   curl localhost:8080/v1/completions -H 'content-type: application/json' \\
        -d '{"model": "e2e", "prompt": "name[Alimentum], area[city centre]", "stream": true}'
 
-Routes: POST /predict for classifiers and regressions; POST /v1/completions and /v1/chat/completions for generators;
-GET /v1/models, /info, /health, /metrics (Prometheus), /docs (OpenAPI).
+routes:
+  text-embeddings-inference  POST /predict, /rerank (classifiers)
+  OpenAI                     POST /v1/completions, /v1/chat/completions (generators); GET /v1/models
+  vLLM                       POST /classify (classifiers), /tokenize, /detokenize
+                             POST /v1/load_lora_adapter, /v1/unload_lora_adapter (with --adapter-dir)
+  Open Inference Protocol    GET /v2, /v2/models/NAME; POST /v2/models/NAME/infer, /v2/repository/…
+                             POST /v2/models/NAME/generate, /generate_stream (generators); gRPC with --grpc-port
+  SageMaker                  GET /ping; POST /invocations
+  operation                  GET /health, /info, /metrics (Prometheus), /docs (OpenAPI)
+
 On SIGTERM the server completes the requests in flight and exits.
 """
 BATCHES, SEQUENCES = BatchLimits(), GenerationLimits()
@@ -44,6 +52,7 @@ LIMITS: dict[str, str] = {
 REQUESTS: tuple[tuple[str, int, str], ...] = (
     ("--max-client-batch-size", 64, "texts in one request"),
     ("--payload-limit", 2_000_000, "bytes of one request"),
+    ("--body-timeout-secs", 30, "seconds in which the body of a request has to arrive; then the response is 408"),
     ("--keep-alive-secs", 75, "seconds after which an idle connection is closed; more than the proxy before it waits"),
     ("--exit-timeout-secs", 30, "seconds to complete requests in flight after SIGTERM"),
 )
@@ -116,7 +125,7 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grpc-port",
         type=_port,
-        help="classifiers: serve the Open Inference Protocol over gRPC as well, on this port (needs the extra grpc)",
+        help="serve the Open Inference Protocol over gRPC as well, on this port (needs the extra grpc)",
     )
     parser.add_argument("--port", type=_port, default=8080, help="port; 0 takes a free one (default: %(default)s)")
 

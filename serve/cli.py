@@ -8,6 +8,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
+from serve.address import address
 from serve.errors import ServeError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 try:
     import uvicorn
+    from fastapi import FastAPI
 
     from serve.args import limits, load_options, parse_args
     from serve.bundle.reader import open_bundle, with_adapters_of_each
@@ -40,23 +42,24 @@ def main(argv: list[str] | None = None) -> None:
             _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
         bundles = with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
         engine = make_engines(bundles, limits(args), **load_options(args))
-        grpc = _grpc_server(engine, args)
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
     app = make_app(
         engine,
         max_client_batch_size=args.max_client_batch_size,
         payload_limit=args.payload_limit,
+        body_timeout=args.body_timeout_secs,
         adapter_dir=args.adapter_dir,
         cors_origins=args.cors_origin,
     )
+    grpc = _grpc_server(app, args)
     # uvicorn raises the signal that stopped it once more when it is done; a drained server has ended well.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     host, port = listener.getsockname()[:2]
     names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
     folders = ", ".join(map(str, args.bundles))
-    logger.info("serving %s (%s) on http://%s:%d", folders, names, host, port)
+    logger.info("serving %s (%s) on http://%s", folders, names, address(host, port))
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -102,29 +105,37 @@ class _Server(uvicorn.Server):
         await asyncio.gather(super().shutdown(sockets), *stopping)
 
 
-def _grpc_server(engine: Engine, args: argparse.Namespace) -> "GrpcServer | None":
+def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
+    """Return the gRPC server beside an application, whose requests its metrics count; None without --grpc-port."""
     if args.grpc_port is None:
         return None
     try:
         from serve.grpc.server import GrpcServer
     except ImportError as error:
         sys.exit(f"adamix-serve --grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'")
-    limit = args.max_client_batch_size
-    return GrpcServer(engine, args.host, args.grpc_port, limit=limit, payload_limit=args.payload_limit)
+    return GrpcServer(
+        app.state.engine,
+        args.host,
+        args.grpc_port,
+        limit=args.max_client_batch_size,
+        payload_limit=args.payload_limit,
+        adapter_dir=args.adapter_dir,
+        on_request=app.state.metrics.request_finished,
+    )
 
 
 def _listen(host: str, port: int, *, flag: str = "--port") -> socket.socket:
     """Bind the port before the model is loaded, so that a port in use is reported at once."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        listener.bind(place)
         # Listening claims the port; a second server's bind fails from here on.
         listener.listen(2048)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        sys.exit(f"adamix-serve: cannot listen on {host}:{port}: {reason}; give another {flag}")
+        sys.exit(f"adamix-serve: cannot listen on {address(host, port)}: {reason}; give another {flag}")
     return listener
 
 

@@ -5,6 +5,7 @@ ServeError
 ├── ProviderError          ONNX Runtime cannot run on the requested provider
 ├── UnknownAdapter         a request names an adapter that is not loaded
 ├── InputError             a request has invalid input
+├── NotAllowed             a request asks for what this server lets no client do
 ├── Overloaded             a queue is full, or memory is short
 ├── ClassificationFailed   ONNX Runtime cannot run a text
 ├── GenerationFailed       ONNX Runtime cannot run a sequence, or its adapter gives logits that are not finite
@@ -14,6 +15,7 @@ ServeError
 """
 
 import re
+from collections.abc import Mapping
 
 LOST_CODES = frozenset({46, 100, 101, 214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999})
 """Errors of CUDA's runtime after which a process can use its GPU no more, such as 700, an illegal memory access."""
@@ -56,6 +58,10 @@ class InputError(ServeError):
         self.field = field
 
 
+class NotAllowed(ServeError):
+    """A request asks for what this server lets no client do."""
+
+
 class Overloaded(ServeError):
     """A queue is full, or memory is short: try again later."""
 
@@ -87,6 +93,16 @@ MAX_NAME = 64
 def shortened(text: str, max_length: int) -> str:
     """Return a text that an error quotes, cut to `max_length` characters."""
     return text if len(text) <= max_length else f"{text[:max_length]}…"
+
+
+def in_client_words(error: ServeError, names: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return an error's message and field, both with the client's names of the engine's fields."""
+    message = str(error)
+    for name, client_name in names.items():
+        if "_" in name or name == error.field:
+            start = "" if "_" in name else "^"  # elsewhere it may be a plain word
+            message = re.sub(rf"{start}(?<![\w.]){name}\b", client_name, message)
+    return message, names.get(error.field or "", error.field)
 
 
 def first_line(error: BaseException | str) -> str:

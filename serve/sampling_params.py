@@ -18,6 +18,22 @@ MAX_NGRAM = 128
 """Each token is compared with as many before it, at every position of the prompt and the text."""
 GREEDY_BELOW = 1e-4
 """Temperatures below this are greedy: dividing the logits by less overflows fp32."""
+CLIENT_NAMES = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens"}
+"""Names of fields in every protocol, where these are not the engine's."""
+OTHER_NAMES = {
+    **CLIENT_NAMES,
+    "max_length": "max_tokens",
+    "min_length": "min_tokens",
+    "stop_sequences": "stop",
+    "stop_words": "stop",
+    "random_seed": "seed",
+    "beam_width": "num_beams",
+}
+"""Names that other servers have for fields, with those of every protocol here."""
+TINY = 1e-9
+"""Total probability of the most probable token alone."""
+NEUTRAL_ELSEWHERE: dict[str, tuple[Any, Any]] = {"top_k": (-1, 0), "top_p": (0, TINY), "seed": (-1, None)}
+"""Values that other servers take, and the engine's values of the same meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +228,20 @@ class SamplingParams:
     def is_greedy(self) -> bool:
         """The next token is the argmax of the raw logits: nothing samples, penalises or constrains."""
         return not self.is_sampling and not self.changes_logits
+
+
+def from_client(given: Mapping[str, Any]) -> SamplingParams:
+    """Return the parameters of a client's values by the engine's names; some mean what they mean elsewhere.
+
+    Raises:
+        InputError: A value has the wrong type or is out of range.
+    """
+    changed = {
+        name: ours
+        for name, (theirs, ours) in NEUTRAL_ELSEWHERE.items()
+        if not isinstance(given.get(name), bool) and given.get(name) == theirs
+    }
+    return SamplingParams(**{**given, **changed})
 
 
 def check_bias_count(biases: Mapping[Any, Any]) -> None:

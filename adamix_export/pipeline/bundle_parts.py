@@ -22,6 +22,8 @@ from adamix_export.hub.repository import write_gitattributes, write_tokenizer_co
 from adamix_export.tasks.table import ExportTask
 from adamix_export.tracing.bank import make_bank
 from adamix_export.tracing.merged import weights_to
+from adamix_train.base_model.embeddings import UNLIMITED, max_positions
+from adamix_train.base_model.load import load_config
 from serve.bundle.adapter import WEIGHTS, AdapterCard, write_card
 from serve.bundle.checked_json import file_sha256
 from serve.bundle.manifest import (
@@ -173,6 +175,7 @@ def make_manifest(build: BundleBuild, *, precision: str, spare_slots: int, quant
             "model_type": config["model_type"],
         },
         pad_token_id=config.get("pad_token_id") or 0,
+        max_positions=_max_positions(first),
         adapters=[checkpoint.name for checkpoint in build.checkpoints],
         inputs=inputs,
         outputs=outputs,
@@ -184,6 +187,12 @@ def make_manifest(build: BundleBuild, *, precision: str, spare_slots: int, quant
         versions={**{package: version(package) for package in PACKAGES}, "onnxruntime": ort.__version__},
         spare_slots=spare_slots,
     )
+
+
+def _max_positions(checkpoint: Checkpoint) -> int | None:
+    """Return the number of tokens that a base has positions for; None if they are not limited."""
+    most = max_positions(load_config(checkpoint.base))
+    return None if most >= UNLIMITED else most
 
 
 def graph_edges(graph: Path) -> tuple[list[Edge], list[Edge]]:

@@ -90,9 +90,7 @@ class Registry:
                 given, or its name is taken.
         """
         if self.bank is None:
-            raise BundleError(
-                f"{self.bundle.folder} is a merged bundle: its graph takes no other adapter; export a bank"
-            )
+            raise BundleError("this bundle is merged: its graph takes no other adapter; export a bank")
         adapter = read_adapter(folder)
         card = adapter.card
         if name is not None and card.name != name:

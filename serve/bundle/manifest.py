@@ -57,6 +57,8 @@ class Manifest:
     base: dict[str, str]
     """Base model: name, sha256 (of the weights) and model_type."""
     pad_token_id: int
+    max_positions: int | None = None
+    """Most tokens that the base has positions for; None if it has no such bound, and in bundles of earlier versions."""
     adapters: list[str]
     """Names of the adapters, each a folder below `adapters`."""
     inputs: list[Edge]

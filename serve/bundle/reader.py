@@ -111,7 +111,7 @@ def with_adapters_of_each(bundles: Sequence[Bundle], folders: Sequence[Path]) ->
 
 
 def check_base(adapter: Adapter, manifest: Manifest) -> None:
-    """Raise a BundleError if `adapter` was trained on another base than the bundle's, or with another tokenizer."""
+    """Raise a BundleError if `adapter` is of another base or tokenizer than the bundle's, or reads more than it can."""
     if adapter.card.base_sha256 != manifest.base["sha256"]:
         raise BundleError(
             f"adapter {adapter.card.name} was trained on a base with sha256 {adapter.card.base_sha256[:12]}…, "
@@ -119,6 +119,12 @@ def check_base(adapter: Adapter, manifest: Manifest) -> None:
         )
     if adapter.card.tokenizer_sha256 != manifest.files[TOKENIZER]:
         raise BundleError(f"adapter {adapter.card.name} was trained with another tokenizer than this bundle's")
+    most = manifest.max_positions
+    if most is not None and adapter.card.max_length > most:
+        raise BundleError(
+            f"adapter {adapter.card.name} has a max_length of {adapter.card.max_length}, and the base has positions "
+            f"for {most} tokens: export it again with --max-length {most}"
+        )
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -9,10 +9,15 @@ PACKAGE = "inference"
 SCALARS = {"bool": "TYPE_BOOL", "string": "TYPE_STRING", "bytes": "TYPE_BYTES", "float": "TYPE_FLOAT"} | {
     name: f"TYPE_{name.upper()}" for name in ("int32", "int64", "uint32", "uint64", "double")
 }
-PARAMETERS = "parameters"
-"""Field that is a map from names to `InferParameter` in every message that has it."""
-REPEATED = "repeated "
+REPEATED, MAP = "repeated ", "map "
+"""Beginnings of the types of fields with several values: by place, or by name."""
 NAMED = {"name": (1, "string"), "version": (2, "string")}
+LOAD = {
+    "repository_name": (1, "string"),
+    "model_name": (2, "string"),
+    "parameters": (3, "map RepositoryParameter"),
+}
+"""Triton's fields; KServe's clients send the model's name as field 1, and read fields that Triton's responses lack."""
 FIELDS: dict[str, Mapping[str, tuple[int, str]]] = {
     "ServerLiveRequest": {},
     "ServerLiveResponse": {"live": (1, "bool")},
@@ -52,15 +57,15 @@ FIELDS: dict[str, Mapping[str, tuple[int, str]]] = {
         "name": (1, "string"),
         "datatype": (2, "string"),
         "shape": (3, "repeated int64"),
-        "parameters": (4, "map"),
+        "parameters": (4, "map InferParameter"),
         "contents": (5, "InferTensorContents"),
     },
-    "RequestedOutput": {"name": (1, "string"), "parameters": (2, "map")},
+    "RequestedOutput": {"name": (1, "string"), "parameters": (2, "map InferParameter")},
     "ModelInferRequest": {
         "model_name": (1, "string"),
         "model_version": (2, "string"),
         "id": (3, "string"),
-        "parameters": (4, "map"),
+        "parameters": (4, "map InferParameter"),
         "inputs": (5, "repeated InferTensor"),
         "outputs": (6, "repeated RequestedOutput"),
         "raw_input_contents": (7, "repeated bytes"),
@@ -69,16 +74,27 @@ FIELDS: dict[str, Mapping[str, tuple[int, str]]] = {
         "model_name": (1, "string"),
         "model_version": (2, "string"),
         "id": (3, "string"),
-        "parameters": (4, "map"),
+        "parameters": (4, "map InferParameter"),
         "outputs": (5, "repeated InferTensor"),
         "raw_output_contents": (6, "repeated bytes"),
     },
     "RepositoryIndexRequest": {"repository_name": (1, "string"), "ready": (2, "bool")},
+    "ModelStreamInferResponse": {"error_message": (1, "string"), "infer_response": (2, "ModelInferResponse")},
     "ModelIndex": {**NAMED, "state": (3, "string"), "reason": (4, "string")},
     "RepositoryIndexResponse": {"models": (1, "repeated ModelIndex")},
+    "RepositoryParameter": {
+        "bool_param": (1, "bool"),
+        "int64_param": (2, "int64"),
+        "string_param": (3, "string"),
+        "bytes_param": (4, "bytes"),
+    },
+    "RepositoryModelLoadRequest": LOAD,
+    "RepositoryModelLoadResponse": {"model_name": (1, "string"), "isLoaded": (2, "bool")},
+    "RepositoryModelUnloadRequest": LOAD,
+    "RepositoryModelUnloadResponse": {"model_name": (1, "string"), "isUnloaded": (2, "bool")},
 }
 """Message → field → number and type. On the wire a message has no name, so that nested ones stand beside the others."""
-ONE_OF = {"InferParameter": "parameter_choice"}
+ONE_OF = {"InferParameter": "parameter_choice", "RepositoryParameter": "parameter_choice"}
 """Messages of which one field is set, and the name of that choice."""
 
 
@@ -91,8 +107,8 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
             message.oneof_decl.add(name=ONE_OF[name])
         for field, (number, kind) in fields.items():
             one = message.field.add(name=field, number=number)
-            if kind == "map":
-                _add_map(message, one, name)
+            if kind.startswith(MAP):
+                _add_map(message, one, name, kind.removeprefix(MAP))
                 continue
             one.label = one.LABEL_REPEATED if kind.startswith(REPEATED) else one.LABEL_OPTIONAL
             _set_type(one, kind.removeprefix(REPEATED))
@@ -108,11 +124,13 @@ def _set_type(field: descriptor_pb2.FieldDescriptorProto, kind: str) -> None:
         field.type, field.type_name = field.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
 
 
-def _add_map(message: descriptor_pb2.DescriptorProto, field: descriptor_pb2.FieldDescriptorProto, owner: str) -> None:
-    """Make a field a map from strings to parameters, which is a repeated message of a key and a value."""
+def _add_map(
+    message: descriptor_pb2.DescriptorProto, field: descriptor_pb2.FieldDescriptorProto, owner: str, value: str
+) -> None:
+    """Make a field a map from strings to values, which is a repeated message of a key and a value."""
     entry = message.nested_type.add(name="ParametersEntry")
     entry.options.map_entry = True
-    for name, number, kind in (("key", 1, "string"), ("value", 2, "InferParameter")):
+    for name, number, kind in (("key", 1, "string"), ("value", 2, value)):
         part = entry.field.add(name=name, number=number, label=field.LABEL_OPTIONAL)
         _set_type(part, kind)
     field.label, field.type = field.LABEL_REPEATED, field.TYPE_MESSAGE

@@ -1,17 +1,23 @@
 """A gRPC server in the event loop of the engine."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
 
-from serve.engine import Capability, Engine
+from serve.adapter_loading import AdapterLoading
+from serve.address import address
+from serve.engine import Engine
 from serve.errors import (
     DeadlineExceeded,
     DeviceLost,
     InputError,
+    NotAllowed,
     Overloaded,
     ServeError,
     ShuttingDown,
@@ -19,11 +25,12 @@ from serve.errors import (
     shortened,
 )
 from serve.grpc.messages import MESSAGES, PACKAGE
-from serve.grpc.service import METHODS, Method, Service
+from serve.grpc.service import COUNTED, METHODS, STREAMS, Method, Service, StreamMethod, stream_error
 
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
 CODES: dict[type[Exception], grpc.StatusCode] = {
     InputError: grpc.StatusCode.INVALID_ARGUMENT,
+    NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     UnknownAdapter: grpc.StatusCode.NOT_FOUND,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -34,13 +41,25 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
 """Status of an error; a class without an entry has that of its nearest base class."""
 MAX_MESSAGE = 1000
 """Characters of an error's message; clients take 16 KB, where a character may have twelve bytes."""
+OnRequest = Callable[[str, str, float], None]
+"""Takes a method's name, the name of its status, and seconds."""
 logger = logging.getLogger(__name__)
 
 
 class GrpcServer:
-    """The Open Inference Protocol over gRPC, for an engine that classifies."""
+    """The Open Inference Protocol over gRPC."""
 
-    def __init__(self, engine: Engine, host: str, port: int, *, limit: int, payload_limit: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        host: str,
+        port: int,
+        *,
+        limit: int,
+        payload_limit: int,
+        adapter_dir: Path | None = None,
+        on_request: OnRequest | None = None,
+    ) -> None:
         """Describe a server.
 
         Args:
@@ -49,13 +68,12 @@ class GrpcServer:
             port: 0 takes a free one.
             limit: Most texts in one request.
             payload_limit: Most bytes of one request.
-
-        Raises:
-            ServeError: The engine does not classify.
+            adapter_dir: Folder below which clients may load adapters; None lets them load none.
+            on_request: Called when a request is answered, or a stream has begun to answer one.
         """
-        if Capability.CLASSIFY not in engine.capabilities:
-            raise ServeError("gRPC serves classifiers, and there are none: leave out --grpc-port")
-        self.service = Service(engine=engine, limit=limit)
+        loading = AdapterLoading(engine=engine, root=adapter_dir)
+        self.service = Service(engine=engine, loading=loading, limit=limit)
+        self.on_request = on_request
         self.host, self.port, self.payload_limit = host, port, payload_limit
         self.server: Any = None
 
@@ -67,36 +85,84 @@ class GrpcServer:
         """
         options = [("grpc.max_receive_message_length", self.payload_limit), ("grpc.so_reuseport", 0)]
         self.server = grpc.aio.server(options=options)
-        handlers = {name: self._handler(*method) for name, method in METHODS.items()}
+        handlers = {name: self._handler(name, *method) for name, method in METHODS.items()}
+        handlers |= {name: self._stream_handler(name, *method) for name, method in STREAMS.items()}
         self.server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
-        address = f"[{self.host}]" if ":" in self.host else self.host
+        asked = address(self.host, self.port)
         try:
-            self.port = self.server.add_insecure_port(f"{address}:{self.port}")
+            self.port = self.server.add_insecure_port(asked)
         except RuntimeError as error:
-            raise ServeError(f"cannot listen on {address}:{self.port}: give another --grpc-port") from error
+            raise ServeError(f"cannot listen on {asked}: give another --grpc-port") from error
         await self.server.start()
-        logger.info("gRPC (Open Inference Protocol) on %s:%d", address, self.port)
+        logger.info("gRPC (Open Inference Protocol) on %s", address(self.host, self.port))
 
     async def stop(self, seconds: float) -> None:
         """Take no more requests, and give those in flight so many seconds."""
         if self.server is not None:
             await self.server.stop(seconds)
 
-    def _handler(self, request: str, method: Method) -> grpc.RpcMethodHandler:
+    def _handler(self, name: str, request: str, method: Method) -> grpc.RpcMethodHandler:
         return grpc.unary_unary_rpc_method_handler(
-            partial(_answer, partial(method, self.service)),
+            partial(self._answer, name, method),
             request_deserializer=MESSAGES[request].FromString,
-            response_serializer=lambda message: message.SerializeToString(),
+            response_serializer=_as_bytes,
         )
 
+    def _stream_handler(self, name: str, request: str, method: StreamMethod) -> grpc.RpcMethodHandler:
+        return grpc.stream_stream_rpc_method_handler(
+            partial(self._answer_stream, name, method),
+            request_deserializer=MESSAGES[request].FromString,
+            response_serializer=_as_bytes,
+        )
 
-async def _answer(method: Callable[[Any], Awaitable[Any]], request: Any, context: Any) -> Any:
-    """Call a method; an error becomes a status, and a bug one that tells nothing of it."""
-    try:
-        return await method(request)
-    except ServeError as error:
+    async def _answer(self, name: str, method: Method, request: Any, context: Any) -> Any:
+        """Call a method; an error becomes a status."""
+        started = time.monotonic()
+        try:
+            answer = await method(self.service, request)
+        except (Exception, asyncio.CancelledError) as error:
+            code, message = _status(error)
+            self._count(name, code, started)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            await context.abort(code, message)
+        self._count(name, grpc.StatusCode.OK, started)
+        return answer
+
+    async def _answer_stream(
+        self, name: str, method: StreamMethod, requests: AsyncIterator[Any], context: Any
+    ) -> AsyncIterator[Any]:
+        """Answer the requests of a stream one after the other; an error becomes the response to its request."""
+        async for request in requests:
+            started, begun = time.monotonic(), False
+            try:
+                async for response in method(self.service, request):
+                    if not begun:
+                        self._count(name, grpc.StatusCode.OK, started)
+                    begun = True
+                    yield response
+            except Exception as error:
+                code, message = _status(error)
+                if not begun:
+                    self._count(name, code, started)
+                yield stream_error(message)
+
+    def _count(self, name: str, code: grpc.StatusCode, started: float) -> None:
+        if self.on_request is not None and name in COUNTED:
+            self.on_request(name, code.name, time.monotonic() - started)
+
+
+def _status(error: BaseException) -> tuple[grpc.StatusCode, str]:
+    """Return the status of an error and its message; that of a bug tells nothing of it."""
+    if isinstance(error, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED, "the request was cancelled"
+    if isinstance(error, ServeError):
         code = next(CODES[base] for base in type(error).__mro__ if base in CODES)
-        await context.abort(code, shortened(str(error), MAX_MESSAGE))
-    except Exception:
-        logger.exception("a gRPC request failed")
-        await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
+        return code, shortened(str(error), MAX_MESSAGE)
+    logger.error("a gRPC request failed", exc_info=error)
+    return grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+
+
+def _as_bytes(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data

@@ -1,25 +1,35 @@
-"""The methods of the Open Inference Protocol's service; a new one is an entry in the table."""
+"""The methods of the Open Inference Protocol's service; a new one is an entry in a table."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
-from serve.engine import ClassificationEngine, Engine
-from serve.errors import DeviceLost, InputError, ShuttingDown
+from serve.adapter_loading import UNLOAD_PARAMETERS, AdapterLoading, check_parameters
+from serve.engine import Engine, GenerationEngine
+from serve.errors import DeviceLost, InputError, ShuttingDown, UnknownAdapter
+from serve.generated_text import StreamStart, TextDelta
 from serve.grpc.messages import MESSAGES
-from serve.oip.elements import Tensor, as_bytes, check_rows, datatype_of, decoded, read_elements
-from serve.oip.inference import Parameter, run_inference
-from serve.oip.models import find_model, models_of, server_metadata
+from serve.grpc.tensors import read_inputs, read_outputs, read_parameters, response_to
+from serve.oip.elements import tensor_of
+from serve.oip.generation import generation_request, stream_text
+from serve.oip.inference import check_inputs, checked_outputs, run_inference
+from serve.oip.models import TEXT_INPUT, Model, find_model, model_index, server_metadata, version_of
+from serve.oip.outputs import FINISH_REASON, TEXT_OUTPUT
+from serve.oip.parameters import STREAM, merged
 
-RAW, CONTENTS = "raw_input_contents", "bytes_contents"
-"""Fields that hold texts."""
+FINAL_RESPONSE = "triton_final_response"
+"""Parameter of a response in a stream: it is the request's last one."""
+EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
+"""Parameter of a request in a stream; no response here is empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """An engine of classifiers behind gRPC."""
+    """An engine behind gRPC."""
 
     engine: Engine
+    loading: AdapterLoading
     limit: int
     """Most texts in one request."""
 
@@ -32,8 +42,11 @@ class Service:
         return MESSAGES["ServerReadyResponse"](ready=self._takes_requests())
 
     async def model_ready(self, request: Any) -> Any:
-        """Say whether a model takes requests."""
-        find_model(self.engine, request.name, request.version or None)
+        """Say whether a model takes requests; one that is not there does not, as Triton has it."""
+        try:
+            find_model(self.engine, request.name, request.version or None)
+        except UnknownAdapter:
+            return MESSAGES["ModelReadyResponse"](ready=False)
         return MESSAGES["ModelReadyResponse"](ready=self._takes_requests())
 
     async def metadata(self, request: Any) -> Any:
@@ -48,36 +61,78 @@ class Service:
 
     async def index(self, request: Any) -> Any:
         """List the models, once for each version."""
-        models = [entry for model in models_of(self.engine).values() for entry in model.index()]
-        return MESSAGES["RepositoryIndexResponse"](models=models)
+        if request.repository_name:
+            raise InputError(f"there is no repository {request.repository_name!r}: leave out repository_name")
+        return MESSAGES["RepositoryIndexResponse"](models=model_index(self.engine, ready=request.ready))
+
+    async def load(self, request: Any) -> Any:
+        """Load the adapter in the folder of its name, or replace the one there is."""
+        name = _name_of(request)
+        check_parameters(request.parameters)
+        await self.loading.load(name, name, replace=True)
+        return MESSAGES["RepositoryModelLoadResponse"](model_name=name, isLoaded=True)
+
+    async def unload(self, request: Any) -> Any:
+        """Unload an adapter; requests that arrived before still get it."""
+        name = _name_of(request)
+        check_parameters(request.parameters, UNLOAD_PARAMETERS)
+        await self.loading.unload(name)
+        return MESSAGES["RepositoryModelUnloadResponse"](model_name=name, isUnloaded=True)
 
     async def infer(self, request: Any) -> Any:
-        """Classify texts; data comes back in the form in which it came."""
+        """Classify texts, or generate them; data comes back in the form in which it came."""
+        return await self._infer(request, self._model(request), read_parameters(request.parameters))
+
+    async def stream_infer(self, request: Any) -> AsyncIterator[Any]:
+        """Generate a text in pieces, or classify texts: the responses to one request of a stream."""
+        model, parameters = self._model(request), read_parameters(request.parameters)
+        parameters.pop(EMPTY_FINAL_RESPONSE, None)
+        if model.generates:
+            async with aclosing(self._pieces(request, model, parameters)) as responses:
+                async for response in responses:
+                    yield response
+        else:
+            yield _in_stream(await self._infer(request, model, parameters), final=True)
+
+    def _model(self, request: Any) -> Model:
         if self.engine.stats().draining:
             raise ShuttingDown("the server is stopping")
-        version = request.model_version or None
-        model = find_model(self.engine, request.model_name, version)
-        if wrong := next((output.name for output in request.outputs if output.parameters), None):
-            raise InputError(f"output {wrong!r} has parameters: there are none")
+        return find_model(self.engine, request.model_name, request.model_version or None)
+
+    async def _infer(self, request: Any, model: Model, parameters: dict[str, Any]) -> Any:
+        outputs, version = read_outputs(request), request.model_version or None
+        texts, values = read_inputs(request, model.parameters)
         found = await run_inference(
-            cast(ClassificationEngine, self.engine),
-            model,
-            _texts(request),
-            {name: _value(name, one) for name, one in request.parameters.items()},
-            [output.name for output in request.outputs],
-            version=version,
-            limit=self.limit,
+            self.engine, model, texts, merged(parameters, values), outputs, version=version, limit=self.limit
         )
-        response = MESSAGES["ModelInferResponse"](
-            model_name=request.model_name, model_version=found.version, id=request.id
-        )
-        for name, tensor in found.tensors.items():
-            output = response.outputs.add(name=name, datatype=datatype_of(tensor), shape=tensor.shape)
-            if request.raw_input_contents:
-                response.raw_output_contents.append(as_bytes(tensor))
-            else:
-                _set_contents(output, tensor)
-        return response
+        return response_to(request, found.version, found.tensors)
+
+    async def _pieces(self, request: Any, model: Model, parameters: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """Yield a response for each piece of a text, and a last one with the reason for its end."""
+        inputs, values = read_inputs(request, model.parameters)
+        names = checked_outputs(model, read_outputs(request))
+        check_inputs(model, inputs, limit=self.limit)
+        parameters = merged(parameters, values)
+        pieces = parameters.pop(STREAM, True)
+        if not isinstance(pieces, bool):
+            raise InputError(f"parameter {STREAM} is {pieces!r}: it must be of type bool")
+        asked = generation_request(model, inputs[TEXT_INPUT], parameters, limit=self.limit)
+        version, sent = "", ""
+        events = stream_text(cast(GenerationEngine, self.engine), model, asked, version=request.model_version or None)
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, StreamStart):
+                    version = version_of(event.sha256)
+                    continue
+                texts = {TEXT_OUTPUT: event.text}
+                if isinstance(event, TextDelta):
+                    if not pieces:
+                        continue
+                    sent += event.text
+                else:
+                    texts = {TEXT_OUTPUT: event.text[len(sent) :], FINISH_REASON: str(event.finish_reason)}
+                tensors = {name: tensor_of([texts[name]]) for name in names if name in texts}
+                yield _in_stream(response_to(request, version, tensors), final=FINISH_REASON in texts)
 
     def _takes_requests(self) -> bool:
         stats = self.engine.stats()
@@ -95,46 +150,32 @@ METHODS: dict[str, tuple[str, Method]] = {
     "ModelMetadata": ("ModelMetadataRequest", Service.model_metadata),
     "ModelInfer": ("ModelInferRequest", Service.infer),
     "RepositoryIndex": ("RepositoryIndexRequest", Service.index),
+    "RepositoryModelLoad": ("RepositoryModelLoadRequest", Service.load),
+    "RepositoryModelUnload": ("RepositoryModelUnloadRequest", Service.unload),
 }
 """Name of a method → its request's message, and the function that answers."""
+StreamMethod = Callable[[Service, Any], AsyncIterator[Any]]
+STREAMS: dict[str, tuple[str, StreamMethod]] = {"ModelStreamInfer": ("ModelInferRequest", Service.stream_infer)}
+"""The same for methods that take a stream of requests; each function yields the responses to one of them."""
+COUNTED = ("ModelInfer", "ModelStreamInfer", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload")
+"""Methods whose requests are counted: those that are POST over HTTP."""
 
 
-def _texts(request: Any) -> dict[str, list[str]]:
-    """Return the texts of each input by its name.
-
-    Raises:
-        InputError: An input comes twice or is not of texts, or there are not as many raw contents as inputs.
-    """
-    raw = list(request.raw_input_contents)
-    if raw and len(raw) != len(request.inputs):
-        raise InputError(f"{RAW} has {len(raw)} entries for {len(request.inputs)} inputs: send one for each")
-    found: dict[str, list[str]] = {}
-    for place, tensor in enumerate(request.inputs):
-        if tensor.name in found:
-            raise InputError(f"inputs has {tensor.name!r} twice")
-        if tensor.parameters:
-            raise InputError(f"input {tensor.name!r} has parameters: there are none")
-        if other := [one.name for one, _ in tensor.contents.ListFields() if raw or one.name != CONTENTS]:
-            raise InputError(f"input {tensor.name!r} has {other[0]}: send texts in {RAW if raw else CONTENTS} alone")
-        if raw:
-            texts = read_elements(tensor.name, raw[place])
-        else:
-            texts = decoded(tensor.name, list(tensor.contents.bytes_contents))
-        check_rows(tensor.name, tensor.datatype, list(tensor.shape), texts)
-        found[tensor.name] = texts
-    return found
+def stream_error(message: str) -> Any:
+    """Return the response to a request of a stream that fails; the stream goes on."""
+    return MESSAGES["ModelStreamInferResponse"](error_message=message)
 
 
-def _value(name: str, parameter: Any) -> Parameter:
-    choice = parameter.WhichOneof("parameter_choice")
-    if choice is None:
-        raise InputError(f"parameter {name} has no value")
-    value: Parameter = getattr(parameter, choice)
-    return value
+def _in_stream(response: Any, *, final: bool) -> Any:
+    response.parameters[FINAL_RESPONSE].bool_param = final
+    return MESSAGES["ModelStreamInferResponse"](infer_response=response)
 
 
-def _set_contents(output: Any, tensor: Tensor) -> None:
-    if tensor.dtype == object:
-        output.contents.bytes_contents.extend(text.encode() for text in tensor.ravel())
-    else:
-        output.contents.fp32_contents.extend(tensor.ravel().tolist())
+def _name_of(request: Any) -> str:
+    """Return the model of a request, which KServe's clients send as the first field, Triton's repository."""
+    if request.model_name and request.repository_name:
+        raise InputError(f"there is no repository {request.repository_name!r}: leave out repository_name")
+    name: str = request.model_name or request.repository_name
+    if not name:
+        raise InputError("there is no model_name: send the adapter's name")
+    return name

@@ -12,12 +12,12 @@ from serve.http import adapters, health, rerank, sagemaker
 from serve.http.error_responses import ErrorResponder
 from serve.http.headers import EXPOSED_HEADERS
 from serve.http.middleware import (
-    PayloadLimitMiddleware,
+    BodyLimitMiddleware,
     PlainRequestMiddleware,
     RequestMetricsMiddleware,
     ShutdownMiddleware,
 )
-from serve.http.oip import infer, messages, repository
+from serve.http.oip import generate, infer, messages, repository
 from serve.http.openai import chat, completions, models, protocol
 from serve.http.openapi import complete_document
 from serve.http.protocol import HttpProtocol
@@ -36,10 +36,9 @@ PROTOCOLS: dict[str, HttpProtocol] = {
         routers=(classify.router,), error_body=predict.error_body, prefix="/classify", capability=Capability.CLASSIFY
     ),
     "oip": HttpProtocol(
-        routers=(repository.router, infer.router),
+        routers=(repository.router, infer.router, generate.router),
         error_body=messages.error_body,
         prefix="/v2",
-        capability=Capability.CLASSIFY,
     ),
     "models": HttpProtocol(routers=(models.router,), error_body=protocol.error_body, prefix="/v1"),
     "openai": HttpProtocol(
@@ -57,6 +56,7 @@ def make_app(
     *,
     max_client_batch_size: int = 64,
     payload_limit: int = 2_000_000,
+    body_timeout: float = 30.0,
     adapter_dir: Path | None = None,
     cors_origins: Sequence[str] = (),
     protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
@@ -67,6 +67,7 @@ def make_app(
         engine: The engine; protocols that it is not capable of are left out.
         max_client_batch_size: Most texts in one request.
         payload_limit: Most bytes of a request's body.
+        body_timeout: Seconds in which a request's body has to arrive.
         cors_origins: Origins whose pages may call it from a browser; `*` is any.
         adapter_dir: Folder below which clients may load adapters; None lets them load none.
         protocols: Protocols to offer, by name.
@@ -95,13 +96,13 @@ def make_app(
     complete_document(app)
     errors = ErrorResponder(protocols.values())
     errors.install(app)
-    _add_middleware(app, errors, payload_limit=payload_limit, cors_origins=cors_origins)
+    app.add_middleware(BodyLimitMiddleware, limit=payload_limit, timeout=body_timeout, errors=errors)
+    _add_middleware(app, errors, cors_origins=cors_origins)
     return app
 
 
-def _add_middleware(app: FastAPI, errors: ErrorResponder, *, payload_limit: int, cors_origins: Sequence[str]) -> None:
-    """Add the middleware, the innermost first."""
-    app.add_middleware(PayloadLimitMiddleware, limit=payload_limit, errors=errors)
+def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str]) -> None:
+    """Add the middleware around that of bodies, the innermost first."""
     app.add_middleware(ShutdownMiddleware, errors=errors)
     app.add_middleware(PlainRequestMiddleware, errors=errors)
     app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)

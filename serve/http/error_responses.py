@@ -1,8 +1,7 @@
 """Errors as responses: one table of statuses, and a body in the form of the request's protocol."""
 
 import logging
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,10 +15,12 @@ from serve.errors import (
     DeviceLost,
     GenerationFailed,
     InputError,
+    NotAllowed,
     Overloaded,
     ServeError,
     ShuttingDown,
     UnknownAdapter,
+    in_client_words,
     shortened,
 )
 from serve.http.protocol import ErrorKind, HttpProtocol
@@ -28,11 +29,13 @@ logger = logging.getLogger(__name__)
 
 INVALID = ErrorKind(422, "validation", "invalid_request_error")
 NOT_JSON = ErrorKind(400, "validation", "invalid_request_error")
+REQUEST_TIMEOUT = ErrorKind(408, "timeout", "invalid_request_error", "request_timeout")
 PAYLOAD_TOO_LARGE = ErrorKind(413, "payload_too_large", "invalid_request_error", "payload_too_large")
 UNSUPPORTED_ENCODING = ErrorKind(415, "unsupported_encoding", "invalid_request_error", "unsupported_encoding")
 INTERNAL = ErrorKind(500, "internal", "server_error", "internal")
 KINDS: dict[type[Exception], ErrorKind] = {
     InputError: INVALID,
+    NotAllowed: ErrorKind(403, "not_allowed", "invalid_request_error", "not_allowed"),
     UnknownAdapter: ErrorKind(404, "unknown_adapter", "invalid_request_error", "model_not_found"),
     Overloaded: ErrorKind(429, "overloaded", "rate_limit_error", "rate_limit_exceeded"),
     ClassificationFailed: ErrorKind(500, "failed", "server_error", "classification_failed"),
@@ -100,16 +103,6 @@ class ErrorResponder:
     async def _bug(self, request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return self.response(request.url.path, "internal error; the server's log has the details", INTERNAL)
-
-
-def in_client_words(error: ServeError, names: Mapping[str, str]) -> tuple[str, str | None]:
-    """Return an error's message and field, both with the client's names of the engine's fields."""
-    message = str(error)
-    for name, client_name in names.items():
-        if "_" in name or name == error.field:
-            start = "" if "_" in name else "^"  # elsewhere it may be a plain word
-            message = re.sub(rf"{start}(?<![\w.]){name}\b", client_name, message)
-    return message, names.get(error.field or "", error.field)
 
 
 def kind_of(error: Exception) -> ErrorKind:

@@ -4,10 +4,18 @@ import asyncio
 import time
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.errors import ShuttingDown
-from serve.http.error_responses import INTERNAL, PAYLOAD_TOO_LARGE, UNSUPPORTED_ENCODING, ErrorResponder, kind_of
+from serve.http.error_responses import (
+    INTERNAL,
+    PAYLOAD_TOO_LARGE,
+    REQUEST_TIMEOUT,
+    UNSUPPORTED_ENCODING,
+    ErrorResponder,
+    kind_of,
+)
 from serve.telemetry.prometheus import Metrics
 
 
@@ -31,34 +39,35 @@ class PlainRequestMiddleware:
             encodings = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
             if other := [encoding for encoding in encodings if encoding.lower() != "identity"]:
                 text = f"the body has the encoding {other[0]}: send it without"
-                await self.errors.response(path, text, UNSUPPORTED_ENCODING)(scope, receive, send)
+                await _closing(self.errors.response(path, text, UNSUPPORTED_ENCODING))(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
-class PayloadLimitMiddleware:
-    """Return 413 for a body of more than `limit` bytes, whether its length is announced or not."""
+class BodyLimitMiddleware:
+    """Return 413 for a body of more than `limit` bytes, announced or not, and 408 for one that is not there in time."""
 
-    def __init__(self, app: ASGIApp, limit: int, errors: ErrorResponder) -> None:
-        self.app, self.limit, self.errors = app, limit, errors
+    def __init__(self, app: ASGIApp, limit: int, timeout: float, errors: ErrorResponder) -> None:
+        self.app, self.limit, self.timeout, self.errors = app, limit, timeout, errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, with its body read up to the limit."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = b""
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self.limit:
-                text = f"the request has more than {self.limit} bytes: send less at once"
-                await self.errors.response(scope["path"], text, PAYLOAD_TOO_LARGE)(scope, receive, send)
-                return
+        try:
+            async with asyncio.timeout(self.timeout):
+                body = await self._read(receive)
+        except TimeoutError:
+            text = f"the body has not arrived within {self.timeout:g} s: send it faster, or less at once"
+            await _closing(self.errors.response(scope["path"], text, REQUEST_TIMEOUT))(scope, receive, send)
+            return
+        if body is None:
+            return
+        if len(body) > self.limit:
+            text = f"the request has more than {self.limit} bytes: send less at once"
+            await self.errors.response(scope["path"], text, PAYLOAD_TOO_LARGE)(scope, receive, send)
+            return
         replayed = False
 
         async def replay() -> Message:
@@ -69,6 +78,27 @@ class PayloadLimitMiddleware:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self.app(scope, replay, send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """Return the body, or its beginning if it is over the limit; None if the client disconnects.
+
+        The rest is read all the same: what nobody reads would keep the connection open without end.
+        """
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            if len(body) <= self.limit:
+                body += message.get("body", b"")
+            more = message.get("more_body", False)
+        return bytes(body)
+
+
+def _closing(response: Response) -> Response:
+    """Return a response that ends the connection: the rest of a body that nobody reads would keep it open."""
+    response.headers["Connection"] = "close"
+    return response
 
 
 class ShutdownMiddleware:
@@ -99,7 +129,7 @@ class ShutdownMiddleware:
 
 
 class RequestMetricsMiddleware:
-    """Count status codes and seconds of POST requests."""
+    """Count methods, status codes and seconds of POST requests."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -116,12 +146,12 @@ class RequestMetricsMiddleware:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                self.metrics.request_finished(message["status"], time.monotonic() - started)
+                self.metrics.request_finished(scope["method"], str(message["status"]), time.monotonic() - started)
             await send(message)
 
         try:
             await self.app(scope, receive, note)
         except Exception:
             if not begun:  # a bug: the response comes from beyond all middleware
-                self.metrics.request_finished(INTERNAL.status, time.monotonic() - started)
+                self.metrics.request_finished(scope["method"], str(INTERNAL.status), time.monotonic() - started)
             raise

@@ -10,10 +10,10 @@ DEFINITIONS = "$defs"
 """Part of a JSON schema that holds the schemas it refers to; the document has them among its components."""
 
 
-def request_body(model: type[BaseModel]) -> dict[str, Any]:
+def request_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """Return the `openapi_extra` of a route whose body is JSON of `model`."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def complete_document(app: FastAPI) -> None:

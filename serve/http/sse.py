@@ -2,10 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, TypeVar
 
 from fastapi import Request
+
+from serve.generated_text import StreamEvent, StreamStart
 
 Result = TypeVar("Result")
 LINE_ENDS = {place: f"\\u{place:04x}" for place in (0x85, 0x2028, 0x2029)}
@@ -34,6 +36,22 @@ async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Resu
         working.cancel()
         await asyncio.wait({working})
     return None
+
+
+async def first_events(
+    request: Request, events: AsyncGenerator[StreamEvent, None]
+) -> tuple[StreamStart, StreamEvent] | None:
+    """Return the first two events of a stream, so that an error before any text is an ordinary response.
+
+    None, with the stream closed, if the client disconnects first.
+    """
+    start = await unless_disconnected(request, anext(events))
+    first = None if start is None else await unless_disconnected(request, anext(events))
+    if first is None:
+        await events.aclose()
+        return None
+    assert isinstance(start, StreamStart)
+    return start, first
 
 
 async def _disconnected(request: Request) -> None:

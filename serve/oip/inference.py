@@ -2,28 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import Any, cast
 
-from serve.engine import ClassificationEngine
-from serve.errors import InputError, UnknownAdapter
+from serve.engine import ClassificationEngine, Engine, GenerationEngine
+from serve.errors import InputError
+from serve.generated_text import GenerationResult
+from serve.oip.classification import classify_texts
 from serve.oip.elements import Tensor
-from serve.oip.models import ADAPTER, BANK, PAIR, TEXT, Model, version_of
+from serve.oip.generation import generate_texts, generation_request
+from serve.oip.models import Model, check_version
 from serve.oip.outputs import tensors_of
 from serve.prediction import Prediction
-from serve.requests import ClassificationRequest, Text
-
-Parameter = bool | int | float | str
-RAW_SCORES = "raw_scores"
-OPTIONS: dict[str, type] = {"truncate": bool, "windows": bool, "overlap": int, RAW_SCORES: bool}
-"""Parameters of a request, and their types."""
-
-
-class Options(TypedDict, total=False):
-    """Parameters that the engine takes."""
-
-    truncate: bool
-    windows: bool
-    overlap: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,26 +23,26 @@ class Inference:
     """That of the weights which answered; empty for the bank."""
     tensors: dict[str, Tensor]
     """The outputs that were asked for, by name."""
-    predictions: Sequence[Prediction]
+    answers: Sequence[Prediction | GenerationResult]
 
 
 async def run_inference(
-    engine: ClassificationEngine,
+    engine: Engine,
     model: Model,
-    inputs: Mapping[str, list[str]],
-    parameters: Mapping[str, Parameter],
+    inputs: Mapping[str, Sequence[str]],
+    parameters: Mapping[str, Any],
     outputs: Sequence[str],
     *,
     version: str | None,
     limit: int,
 ) -> Inference:
-    """Classify the rows of a request.
+    """Classify the rows of a request, or generate texts for them.
 
     Args:
         engine: The engine that has the model.
         model: One of `models_of(engine)`.
         inputs: Texts by the name of their tensor.
-        parameters: Those of `OPTIONS`.
+        parameters: Those of `classification.OPTIONS`, or of `parameters.KNOWN`.
         outputs: Names of the tensors to return; none asks for all.
         version: The version of the weights that shall answer; None for any.
         limit: Most rows.
@@ -61,47 +50,39 @@ async def run_inference(
     Raises:
         UnknownAdapter: The weights were replaced meanwhile by another version.
         InputError: An input, a parameter or an output is not known, or has the wrong type or size.
-        The errors of `engine.classify`.
+        The errors of `engine.classify` and `engine.generate`.
     """
-    options = _checked(parameters)
-    raw = bool(options.pop(RAW_SCORES, False))
+    names = checked_outputs(model, outputs)
+    check_inputs(model, inputs, limit=limit)
+    answers: Sequence[Prediction | GenerationResult]
+    if model.generates:
+        asked = generation_request(model, inputs[model.inputs[0]], parameters, limit=limit)
+        answers = await generate_texts(cast(GenerationEngine, engine), model, asked, version=version)
+        tensors = {name: model.outputs[name].tensor(answers, False) for name in names}
+    else:
+        predictions, raw = await classify_texts(
+            cast(ClassificationEngine, engine), model, inputs, parameters, limit=limit
+        )
+        answers, tensors = predictions, tensors_of(predictions, names, raw=raw)
+    return Inference(version=check_version(model, answers[0].sha256, version), tensors=tensors, answers=answers)
+
+
+def checked_outputs(model: Model, outputs: Sequence[str]) -> list[str]:
+    """Return the names of the outputs that are asked for; raise an InputError if the model does not have one."""
     if unknown := next((name for name in outputs if name not in model.outputs), None):
         raise InputError(f"model {model.name!r} has no output {unknown!r}; it has {', '.join(model.outputs)}")
-    texts, adapters = _rows(model, inputs, limit=limit)
-    predictions = await engine.classify(
-        ClassificationRequest(texts=texts, adapters=adapters, max_windows=limit, **cast(Options, options))
-    )
-    answered = version_of(predictions[0].sha256) if model.versions else ""
-    if version is not None and version != answered:
-        raise UnknownAdapter(f"model {model.name!r} has no version {version!r} any more; there is {answered}")
-    return Inference(
-        version=answered,
-        tensors=tensors_of(predictions, outputs or list(model.outputs), raw=raw),
-        predictions=predictions,
-    )
+    return list(outputs or model.outputs)
 
 
-def _checked(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    for name, value in parameters.items():
-        if name not in OPTIONS:
-            raise InputError(f"unknown parameter {name!r}; known are {', '.join(OPTIONS)}")
-        if type(value) is not OPTIONS[name]:
-            raise InputError(f"parameter {name} is {value!r}: it must be of type {OPTIONS[name].__name__}")
-    return dict(parameters)
-
-
-def _rows(model: Model, inputs: Mapping[str, list[str]], *, limit: int) -> tuple[list[Text], list[str | None]]:
-    """Return the text or pair of each row, and its adapter."""
+def check_inputs(model: Model, inputs: Mapping[str, Sequence[str]], *, limit: int) -> None:
+    """Raise an InputError unless the inputs are those of the model, with 1 to `limit` rows each."""
     if unknown := next((name for name in inputs if name not in model.inputs), None):
         raise InputError(f"model {model.name!r} has no input {unknown!r}; it has {', '.join(model.inputs)}")
-    if not inputs.get(TEXT):
-        raise InputError(f"there is no text: send the input {TEXT!r}, of BYTES")
-    texts = inputs[TEXT]
+    first = model.inputs[0]
+    if not inputs.get(first):
+        raise InputError(f"there is no text: send the input {first!r}, of BYTES")
+    texts = inputs[first]
     if len(texts) > limit:
-        raise InputError(f"input {TEXT!r} has {len(texts)} texts; at most {limit} go into one request")
+        raise InputError(f"input {first!r} has {len(texts)} texts; at most {limit} go into one request")
     if wrong := next((name for name, values in inputs.items() if len(values) != len(texts)), None):
-        raise InputError(f"input {wrong!r} has {len(inputs[wrong])} rows, and {TEXT!r} has {len(texts)}")
-    pairs = inputs.get(PAIR)
-    rows: list[Text] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-    alone: list[str | None] = [None if model.name == BANK and not model.versions else model.name] * len(texts)
-    return rows, list(inputs.get(ADAPTER, alone))
+        raise InputError(f"input {wrong!r} has {len(inputs[wrong])} rows, and {first!r} has {len(texts)}")

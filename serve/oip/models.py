@@ -5,18 +5,23 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from serve.engine import Engine, ModelInfo
+from serve.engine import Capability, Engine, ModelInfo
 from serve.errors import MAX_NAME, UnknownAdapter, shortened
 from serve.oip.elements import BYTES
-from serve.oip.outputs import Output, outputs_of
+from serve.oip.outputs import TEXT_OUTPUTS, Output, outputs_of
+from serve.oip.parameters import KNOWN
 
 BANK = "adamix"
-"""Name of the model whose rows name their own adapters; an adapter of that name hides it."""
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+"""Name of the model of all classifiers, whose rows name their own adapters; an adapter of that name hides it."""
+EXTENSIONS = ["binary_tensor_data", "generate", "model_repository"]
 PLATFORM = "onnxruntime_adamix"
 VERSION_LENGTH = 12
 TEXT, PAIR, ADAPTER = "text", "text_pair", "adapter"
-"""Names of inputs."""
+"""Names of a classifier's inputs."""
+TEXT_INPUT = "text_input"
+"""Name of a generator's input."""
+READY, UNAVAILABLE = "READY", "UNAVAILABLE"
+"""States of a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,10 @@ class Model:
     labels: Sequence[str] = ()
     is_member: bool = False
     """It is a module of a mixture, which no list shows among the others."""
+    generates: bool = False
+    """It generates texts rather than classifying them."""
+    parameters: Sequence[str] = ()
+    """Names of parameters that may also come as inputs of one value each."""
 
     def metadata(self) -> dict[str, Any]:
         """Return the description in the protocol's form."""
@@ -46,11 +55,6 @@ class Model:
             ],
         }
 
-    def index(self) -> list[dict[str, str]]:
-        """Return the entries of a list of models, one for each version; none of a member of a mixture."""
-        versions = () if self.is_member else self.versions or ("",)
-        return [{"name": self.name, "version": version, "state": "READY", "reason": ""} for version in versions]
-
 
 ALL = Model(name=BANK, versions=(), inputs=(TEXT, PAIR, ADAPTER), outputs=outputs_of(None, regression=False))
 """The bank as a model."""
@@ -62,8 +66,22 @@ def server_metadata() -> dict[str, Any]:
 
 
 def models_of(engine: Engine) -> dict[str, Model]:
-    """Return the models by name; those that generate are none, since they have no labels."""
-    return {BANK: ALL} | {info.name: _of_adapter(info) for info in engine.models() if info.labels}
+    """Return the models by name."""
+    bank = {BANK: ALL} if Capability.CLASSIFY in engine.capabilities else {}
+    return bank | {info.name: _of_adapter(info) for info in engine.models()}
+
+
+def model_index(engine: Engine, *, ready: bool = False) -> list[dict[str, str]]:
+    """Return the list of models, once for each version, without members of mixtures; with `ready` the ready ones."""
+    stats = engine.stats()
+    reason = stats.failure or ("the server is stopping" if stats.draining else "")
+    state = UNAVAILABLE if reason else READY
+    return [
+        {"name": model.name, "version": version, "state": state, "reason": reason}
+        for model in models_of(engine).values()
+        if not (model.is_member or (ready and reason))
+        for version in model.versions or ("",)
+    ]
 
 
 def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
@@ -73,9 +91,9 @@ def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
         UnknownAdapter: There is none of that name, or its weights are another version.
     """
     info = engine.model(name)
-    if info is not None and info.labels:
+    if info is not None:
         model = _of_adapter(info)
-    elif name == BANK:
+    elif name == BANK and Capability.CLASSIFY in engine.capabilities:
         model = ALL
     else:
         listed = ", ".join(other for other, one in models_of(engine).items() if not one.is_member)
@@ -87,17 +105,40 @@ def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
     return model
 
 
+def check_version(model: Model, sha256: str, version: str | None) -> str:
+    """Return the version of the weights that answered; empty for the bank.
+
+    Raises:
+        UnknownAdapter: It is not `version`, since the weights were replaced meanwhile.
+    """
+    answered = version_of(sha256) if model.versions else ""
+    if version is not None and version != answered:
+        raise UnknownAdapter(f"model {model.name!r} has no version {version!r} any more; there is {answered}")
+    return answered
+
+
 def version_of(sha256: str) -> str:
     """Return the version of an adapter's weights."""
     return sha256[:VERSION_LENGTH]
 
 
 def _of_adapter(info: ModelInfo) -> Model:
+    versions, is_member = [version_of(info.sha256)], bool(info.member_of)
+    if not info.labels:
+        return Model(
+            name=info.name,
+            versions=versions,
+            inputs=(TEXT_INPUT,),
+            outputs=TEXT_OUTPUTS,
+            is_member=is_member,
+            generates=True,
+            parameters=KNOWN,
+        )
     return Model(
         name=info.name,
-        versions=[version_of(info.sha256)],
+        versions=versions,
         inputs=(TEXT, PAIR) if info.pairs else (TEXT,),
         outputs=outputs_of(info.labels, regression=info.regression),
         labels=info.labels,
-        is_member=bool(info.member_of),
+        is_member=is_member,
     )

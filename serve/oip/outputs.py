@@ -1,7 +1,8 @@
-"""Output tensors of a classifier; a new one is an entry in the table."""
+"""Output tensors of classifiers and generators; a new one is an entry in a table."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,8 @@ class Output:
     datatype: str
     shape: Callable[[int], list[int]]
     """Takes the number of labels; returns the shape with -1 for the rows."""
-    tensor: Callable[[Sequence[Prediction], bool], Tensor]
-    """Takes predictions of the same labels, and whether scores are logits."""
+    tensor: Callable[[Sequence[Any], bool], Tensor]
+    """Takes predictions of the same labels, and whether scores are logits; or generated texts."""
     by_label: bool = False
     """It has a value for each label, so that all rows must have the same."""
     regression: bool = False
@@ -53,6 +54,20 @@ OUTPUTS = {
 }
 """`label` is the most probable one and `score` its probability, or the value of a regression; `scores` are those of all
 labels, in the order of `labels`."""
+
+
+TEXT_OUTPUT, FINISH_REASON = "text_output", "finish_reason"
+TEXT_OUTPUTS = {
+    TEXT_OUTPUT: Output(
+        datatype=BYTES, shape=lambda labels: [-1], tensor=lambda results, _: tensor_of([one.text for one in results])
+    ),
+    FINISH_REASON: Output(
+        datatype=BYTES,
+        shape=lambda labels: [-1],
+        tensor=lambda results, _: tensor_of([str(one.finish_reason) for one in results]),
+    ),
+}
+"""Outputs of a model that generates: each text, and `stop` or `length`."""
 
 
 def outputs_of(labels: Sequence[str] | None, *, regression: bool) -> dict[str, Output]:

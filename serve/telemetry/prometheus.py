@@ -29,7 +29,7 @@ class Metrics:
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.registry = engine, CollectorRegistry()
-        self.requests = self._counter("requests", "Requests by status code", "code")
+        self.requests = self._counter("requests", "Requests by status and method, of HTTP and gRPC", "code", "method")
         self.rows = self._counter("rows", "Texts answered, by adapter", "adapter")
         self.tokens = self._counter("tokens", "Tokens processed, by kind", "kind")
         self.request_seconds = self._histogram("request_seconds", "From a request's arrival to its response", SECONDS)
@@ -49,9 +49,9 @@ class Metrics:
         """Return the metrics in Prometheus' text format, and its media type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
-    def request_finished(self, status: int, seconds: float) -> None:
-        """Count a request by its status."""
-        self.requests.labels(str(status)).inc()
+    def request_finished(self, method: str, status: str, seconds: float) -> None:
+        """Count a request by its method and status, either of HTTP or of gRPC."""
+        self.requests.labels(status, method).inc()
         self.request_seconds.observe(seconds)
 
     def record(self, event: Event) -> None:
@@ -100,8 +100,8 @@ class Metrics:
             gauge = Gauge(f"adamix_{name}", text, registry=self.registry)
             gauge.set_function(lambda field=field: getattr(self.engine.stats(), field))  # type: ignore[misc]
 
-    def _counter(self, name: str, text: str, label: str) -> Counter:
-        return Counter(f"adamix_{name}", text, [label], registry=self.registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"adamix_{name}", text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(f"adamix_{name}", text, buckets=buckets, registry=self.registry)

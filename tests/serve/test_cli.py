@@ -101,6 +101,27 @@ def test_the_log_says_where_it_runs_and_why_and_what_it_keeps(
     assert len(list((tmp_path / "cache" / "graphs").iterdir())) == 1
 
 
+def test_the_log_has_brackets_around_an_address_of_ipv6(bundle_folder: Path) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    command = [*SERVE, str(bundle_folder), "--host", "::1", "--port", "0", "--provider", "cpu", "--no-cache"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in iter(process.stderr.readline, "") if " serving " in line)
+        address = line.split(" on ")[-1].strip()
+        for _ in range(300):
+            try:
+                assert httpx.get(f"{address}/health").status_code == 200
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        process.terminate()
+    assert address.startswith("http://[::1]:")
+
+
 def test_a_port_in_use_is_one_line(bundle_folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -133,6 +154,8 @@ def test_help_teaches() -> None:
     text = subprocess.run([*SERVE, "--help"], capture_output=True, text=True).stdout
     assert "curl" in text
     assert "429" in text
+    for route in ("/predict", "/v1/chat/completions", "/classify", "/v2/models/NAME/infer", "/invocations", "/metrics"):
+        assert route in text
 
 
 def test_the_engine_hears_that_the_server_stops_before_open_requests_are_waited_for(

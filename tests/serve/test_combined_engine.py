@@ -68,7 +68,9 @@ def test_one_server_classifies_and_generates(client: httpx.Client) -> None:
     assert listed["toy"] == "toy" != listed["tone"]
     bundles = client.get("/info").json()["bundles"]
     assert [list(one["adapters"]) for one in bundles] == [["tone", "match"], ["intent"], ["toy"]]
-    assert client.get("/v2/models/toy").status_code == 404, "it does not classify"
+    assert client.post("/v2/models/toy/generate", json={"text_input": "abc"}).json()["text_output"] == "ABC"
+    assert client.post("/v2/models/tone/generate", json={"text_input": "abc"}).status_code == 422
+    assert [one["name"] for one in client.post("/v2/repository/index").json()] == ["adamix", *listed]
     metrics = client.get("/metrics").text
     assert "adamix_adapters 4.0" in metrics
     assert 'adamix_provider{device="cpu",provider="CPUExecutionProvider"} 1.0' in metrics

@@ -1,4 +1,4 @@
-"""POST /v2/models/{name}/infer: texts in, scores and labels out."""
+"""POST /v2/models/{name}/infer: texts in; scores and labels, or generated texts out."""
 
 import json
 from collections.abc import Mapping
@@ -7,15 +7,17 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from serve.engine import ClassificationEngine
+from serve.engine import Engine
 from serve.errors import InputError, shortened
 from serve.http.headers import adapter_headers
 from serve.http.oip.messages import InferRequest
-from serve.http.oip.tensors import binary_output, json_output, read_texts
+from serve.http.oip.tensors import binary_output, json_output, read_inputs
 from serve.http.openapi import request_body
+from serve.http.sse import CLIENT_CLOSED_REQUEST, unless_disconnected
 from serve.oip.elements import Tensor
 from serve.oip.inference import run_inference
 from serve.oip.models import Model, find_model
+from serve.oip.parameters import merged
 
 HEADER = "Inference-Header-Content-Length"
 """Header that gives the length of the JSON in front of binary data."""
@@ -28,30 +30,35 @@ router = APIRouter()
 @router.post("/v2/models/{name}/infer", openapi_extra=request_body(InferRequest))
 @router.post("/v2/models/{name}/versions/{version}/infer", openapi_extra=request_body(InferRequest))
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
-    """Classify texts, or pairs of texts, through one adapter; the model `adamix` takes the adapter of each row.
+    """Classify texts, or pairs of texts, through one adapter, or generate a text for each prompt.
 
-    Inputs are `text`, `text_pair` and `adapter`, of BYTES with shape (rows,). The model's metadata lists its outputs.
+    Inputs are BYTES with shape (rows,): `text` and `text_pair`; for the model `adamix`, which is all classifiers, also
+    the `adapter` of each row; for a model that generates `text_input`. The model's metadata lists its outputs.
     """
-    engine: ClassificationEngine = request.app.state.engine
+    engine: Engine = request.app.state.engine
     model = find_model(engine, name, version)
     asked, binary = _parsed(await request.body(), request.headers.get(HEADER))
-    parameters = dict(asked.parameters)
+    parameters = dict(asked.parameters or {})
     binary_names = _binary_outputs(model, asked, everything=parameters.pop(BINARY_OUTPUT, False))
-    found = await run_inference(
+    texts, values = read_inputs(asked.inputs, binary, model.parameters)
+    inference = run_inference(
         engine,
         model,
-        read_texts(asked.inputs, binary),
-        parameters,
+        texts,
+        merged(parameters, values),
         [output.name for output in asked.outputs or ()],
         version=version,
         limit=request.app.state.max_client_batch_size,
     )
+    found = await (unless_disconnected(request, inference) if model.generates else inference)
+    if found is None:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     content = {
         "model_name": name,
         "model_version": found.version,
         **({} if asked.id is None else {"id": asked.id}),
     }
-    return _response(content, found.tensors, binary_names, adapter_headers(found.predictions))
+    return _response(content, found.tensors, binary_names, adapter_headers(found.answers))
 
 
 def _parsed(body: bytes, header: str | None) -> tuple[InferRequest, bytes]:
@@ -72,11 +79,12 @@ def _binary_outputs(model: Model, asked: InferRequest, *, everything: object) ->
     if not asked.outputs:
         return set(model.outputs) if everything else set()
     for output in asked.outputs:
-        if unknown := next((name for name in output.parameters if name != BINARY_DATA), None):
+        parameters = output.parameters or {}
+        if unknown := next((name for name in parameters if name != BINARY_DATA), None):
             raise InputError(f"output {output.name!r} has an unknown parameter {unknown!r}; known is {BINARY_DATA}")
-        if type(value := output.parameters.get(BINARY_DATA, False)) is not bool:
+        if type(value := parameters.get(BINARY_DATA, False)) is not bool:
             raise InputError(f"parameter {BINARY_DATA} of output {output.name!r} is {value!r}: it must be of type bool")
-    return {output.name for output in asked.outputs if output.parameters.get(BINARY_DATA, everything)}
+    return {output.name for output in asked.outputs if (output.parameters or {}).get(BINARY_DATA, everything)}
 
 
 def _response(

@@ -6,9 +6,9 @@ from pydantic import ConfigDict, Field
 
 from serve.http.body import Body, FirstError
 from serve.http.protocol import ErrorKind
-from serve.oip.inference import Parameter
 
-Parameters = Annotated[dict[str, Parameter], FirstError()]
+Parameters = Annotated[dict[str, Any] | None, FirstError()]
+"""Values by name; null is the same as none."""
 
 
 class InputTensor(Body):
@@ -17,7 +17,7 @@ class InputTensor(Body):
     name: str
     datatype: str
     shape: Annotated[list[int], FirstError()]
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: Parameters = None
     data: Annotated[list[Any] | None, FirstError()] = None
 
 
@@ -25,7 +25,7 @@ class RequestedOutput(Body):
     """A tensor that the response shall have."""
 
     name: str
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: Parameters = None
 
 
 class InferRequest(Body):
@@ -41,8 +41,12 @@ class InferRequest(Body):
 
     id: Annotated[str | None, Field(description="comes back in the response")] = None
     parameters: Annotated[
-        Parameters, Field(description="truncate, windows, overlap and raw_scores as in /predict; binary_data_output")
-    ] = Field(default_factory=dict)
+        Parameters,
+        Field(
+            description="truncate, windows, overlap and raw_scores as in /predict, or for generators those of "
+            "/v1/completions; binary_data_output"
+        ),
+    ] = None
     inputs: Annotated[list[InputTensor], FirstError()]
     outputs: Annotated[list[RequestedOutput] | None, FirstError(), Field(description="all if this is left out")] = None
 

@@ -1,14 +1,22 @@
 """GET /v2 and below: health, and the models that there are."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
+from pydantic import Field
 
-from serve.engine import Engine
+from serve.http.body import Body
 from serve.http.health import health
-from serve.oip.models import find_model, models_of, server_metadata
+from serve.http.openapi import request_body
+from serve.oip.models import find_model, model_index, server_metadata
 
 router = APIRouter()
+
+
+class IndexRequest(Body):
+    """The models to list."""
+
+    ready: Annotated[bool | None, Field(description="list only those that take requests")] = None
 
 
 @router.get("/v2")
@@ -46,8 +54,9 @@ async def model_ready(request: Request, name: str, version: str | None = None) -
     return {"name": name, "ready": True}
 
 
-@router.post("/v2/repository/index")
+@router.post("/v2/repository/index", openapi_extra=request_body(IndexRequest, required=False))
 async def index(request: Request) -> list[dict[str, str]]:
-    """List the models, once for each version."""
-    engine: Engine = request.app.state.engine
-    return [entry for model in models_of(engine).values() for entry in model.index()]
+    """List the models, once for each version; a request without a body asks for all."""
+    body = await request.body()
+    asked = IndexRequest.from_json(body) if body else IndexRequest()
+    return model_index(request.app.state.engine, ready=bool(asked.ready))

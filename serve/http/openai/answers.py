@@ -8,12 +8,12 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from serve.engine import GenerationEngine
-from serve.errors import ServeError
+from serve.errors import ServeError, in_client_words
 from serve.generated_text import GenerationResult, StreamEvent, StreamStart, TextDelta
-from serve.http.error_responses import in_client_words, kind_of
+from serve.http.error_responses import kind_of
 from serve.http.headers import adapter_headers
 from serve.http.openai.protocol import StreamOptions, Usage, error_body
-from serve.http.sse import CLIENT_CLOSED_REQUEST, DONE, event, unless_disconnected
+from serve.http.sse import CLIENT_CLOSED_REQUEST, DONE, event, first_events, unless_disconnected
 from serve.requests import GenerationRequest
 
 
@@ -49,12 +49,10 @@ async def stream(request: Request, asked: GenerationRequest, form: MessageForm, 
     """Return the streaming response; an error before the first piece of text is an ordinary error response."""
     engine: GenerationEngine = request.app.state.engine
     events = engine.stream(asked)
-    start = await unless_disconnected(request, anext(events))
-    first = None if start is None else await unless_disconnected(request, anext(events))
-    if first is None:
-        await events.aclose()
+    begun = await first_events(request, events)
+    if begun is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    assert isinstance(start, StreamStart)
+    start, first = begun
     written = StreamWriter(form, start, options, request.state.field_names)
     return StreamingResponse(
         written.server_sent(first, events), media_type="text/event-stream", headers=adapter_headers([start])

@@ -9,18 +9,14 @@ from serve.http.body import Body, FirstError, Strings
 from serve.http.openai.protocol import StreamOptions, check_neutral
 from serve.http.openai.structured_output import ResponseFormat, StructuredOutputs, TextForm
 from serve.requests import GenerationRequest, PromptInput
-from serve.sampling_params import SamplingParams, check_bias_count
+from serve.sampling_params import CLIENT_NAMES, OTHER_NAMES, SamplingParams, check_bias_count, from_client
 
-TINY = 1e-9
-"""Total probability of the most probable token alone."""
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "store": (False,),
     "service_tier": ("auto", "default"),
     "spaces_between_special_tokens": (True,),
 }
 """Values that change nothing, by field; others are refused."""
-ENGINE_NAMES = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
-"""Fields of `SamplingParams` that have another name here."""
 
 
 def _check_biases(given: Any) -> Any:
@@ -94,8 +90,17 @@ class SamplingFields(Body):
     @model_validator(mode="before")
     @classmethod
     def drop_nulls(cls, body: Any) -> Any:
-        """Treat null as absent, since OpenAI's clients send it for fields that are not set."""
-        return {name: value for name, value in body.items() if value is not None} if isinstance(body, dict) else body
+        """Treat null as absent, since OpenAI's clients send it for fields that are not set.
+
+        Raises:
+            InputError: A field has the name that another server gives it.
+        """
+        if not isinstance(body, dict):
+            return body
+        given = {name: value for name, value in body.items() if value is not None}
+        if wrong := next((name for name in OTHER_NAMES if name in given), None):
+            raise InputError(f"{wrong} is called {OTHER_NAMES[wrong]} here: send it by that name", wrong)
+        return given
 
     @property
     def options(self) -> StreamOptions:
@@ -105,7 +110,7 @@ class SamplingFields(Body):
     def field_names(self) -> dict[str, str]:
         """Return this request's names of the engine's fields."""
         return {
-            **{engine: name for name, engine in ENGINE_NAMES.items()},
+            **CLIENT_NAMES,
             "adapter": "model",
             "max_prompt_tokens": "truncate_prompt_tokens",
             "json_schema": "structured_outputs" if self.structured_outputs else "response_format",
@@ -150,16 +155,13 @@ class SamplingFields(Body):
             "max_new_tokens": self.max_tokens,
             "min_new_tokens": self.min_tokens,
             "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
-            "top_k": max(0, self.top_k) if self.top_k >= -1 else self.top_k,
-            "top_p": self.top_p or TINY,
-            "seed": None if self.seed == -1 else self.seed,
             "json_schema": form.json_schema,
             "grammar": form.grammar,
             "num_beams": max(self.n, self.num_beams) if self.use_beam_search else self.num_beams,
             **changes,
         }
         same = SamplingParams.__dataclass_fields__.keys() & type(self).model_fields.keys() - given.keys()
-        return SamplingParams(**{name: getattr(self, name) for name in same}, **given)
+        return from_client({**{name: getattr(self, name) for name in same}, **given})
 
     def _text_form(self) -> TextForm:
         forms = [one.text_form() for one in (self.response_format, self.structured_outputs) if one is not None]

@@ -28,6 +28,8 @@ def test_the_manifest_tells_all(export: Export, houlsby: Path, lora: Path, tmp_p
     assert manifest["parity"]["tone"]["passed"] is True
     assert manifest["parity"]["start"]["rows"] == 52
     assert manifest["versions"].keys() >= {"torch", "transformers", "onnxruntime"}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert manifest["max_positions"] == config["max_position_embeddings"]
     assert {edge["name"] for edge in manifest["inputs"]} >= {"input_ids", "attention_mask", "adapter_ids"}
     assert manifest["files"].keys() >= {"model.onnx", "model.onnx.data", "tokenizer.json", "config.json"}
 
@@ -37,5 +39,6 @@ def test_the_edges_of_a_file_are_those_of_its_session(
     graph: str, generative: MakeGenerative, export: Export, tmp_path: Path
 ) -> None:
     export("bank", generative("t5", "houlsby"), precision="fp16")
+    assert json.loads((tmp_path / "out" / "bundle.json").read_text())["max_positions"] is None
     session = open_session(tmp_path / "out" / graph, ProviderChoice(CPU, "to compare"))
     assert graph_edges(tmp_path / "out" / graph) == session_edges(session)

@@ -65,7 +65,7 @@ def test_a_merged_bundle_takes_no_adapter(tmp_path: Path, reference: Reference) 
     engine = Classifier(write_bundle(tmp_path / "bundle", reference, ["tone"]), provider="cpu", threads=1)
     engine.registry.bank = None
     write_adapter(tmp_path / "intent", reference, "intent")
-    with pytest.raises(BundleError, match="is a merged bundle"):
+    with pytest.raises(BundleError, match="this bundle is merged"):
         engine.load(tmp_path / "intent")
 
 

@@ -125,3 +125,17 @@ def test_a_standalone_adapter_of_another_tokenizer_is_refused(tmp_path: Path, re
     write_adapter(tmp_path / "intent", reference, "intent", tokenizer_sha256="f" * 64)
     with pytest.raises(BundleError, match="was trained with another tokenizer"):
         with_adapters(open_bundle(folder), [tmp_path / "intent"])
+
+
+def test_an_adapter_that_reads_more_than_the_base_has_positions_for_is_refused(
+    tmp_path: Path, reference: Reference
+) -> None:
+    folder = write_bundle(tmp_path / "bundle", reference, ["tone"], max_positions=8)
+    write_adapter(tmp_path / "intent", reference, "intent", max_length=9)
+    message = "adapter intent has a max_length of 9, and the base has positions for 8 tokens"
+    with pytest.raises(BundleError, match=message):
+        with_adapters(open_bundle(folder), [tmp_path / "intent"])
+    with pytest.raises(BundleError, match=message):
+        Classifier(folder, provider="cpu", threads=1).load(tmp_path / "intent")
+    without = write_bundle(tmp_path / "earlier", reference, ["tone"])
+    assert "intent" in with_adapters(open_bundle(without), [tmp_path / "intent"]).adapters

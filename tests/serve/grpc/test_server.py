@@ -1,6 +1,7 @@
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,22 +10,34 @@ import pytest
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.errors import ServeError
-from tests.fixtures.toy_engine import ToyEngine
+from serve.generation.async_text_generator import AsyncTextGenerator
+from serve.generation.generator import Generator
+from serve.sampling_params import SamplingParams
+from tests.fixtures.hand_computed_decoder import random_decoder, write_decoder_bundle
+from tests.serve.conftest import Reference, write_adapter
 
 grpc = pytest.importorskip("grpc")
 from serve.grpc.messages import FIELDS, MESSAGES  # noqa: E402
 from serve.grpc.server import SERVICE, GrpcServer  # noqa: E402
-from serve.grpc.service import METHODS  # noqa: E402
+from serve.grpc.service import COUNTED, METHODS, STREAMS  # noqa: E402
 
 Call = Callable[..., Awaitable[Any]]
 
 
-def on_server(classifier: Classifier, use: Callable[[Call], Awaitable[None]]) -> None:
-    """Run `use` with a function that calls a method by its name."""
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    folder = write_decoder_bundle(tmp_path_factory.mktemp("grpc") / "bundle", random_decoder())
+    return Generator(folder, provider="cpu", threads=1)
+
+
+def on_server(
+    classifier: Classifier, use: Callable[[Call], Awaitable[None]], engine: Any = None, **options: Any
+) -> None:
+    """Run `use` with a function that calls a method by its name, of an engine or the classifier."""
 
     async def run() -> None:
-        async with AsyncClassifier(classifier) as engine:
-            server = GrpcServer(engine, "127.0.0.1", 0, limit=64, payload_limit=100_000)
+        async with engine or AsyncClassifier(classifier) as started:
+            server = GrpcServer(started, "127.0.0.1", 0, limit=64, payload_limit=100_000, **options)
             await server.start()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
 
@@ -202,7 +215,7 @@ def test_a_server_that_stops_is_not_ready(classifier: Classifier) -> None:
     asyncio.run(run())
 
 
-def test_an_address_that_is_taken_and_an_engine_without_classifiers_are_refused(classifier: Classifier) -> None:
+def test_an_address_that_is_taken_is_refused(classifier: Classifier) -> None:
     async def use(call: Call) -> None:
         first = GrpcServer(AsyncClassifier(classifier), "127.0.0.1", 0, limit=1, payload_limit=1000)
         await first.start()
@@ -212,10 +225,182 @@ def test_an_address_that_is_taken_and_an_engine_without_classifiers_are_refused(
         await first.stop(0)
 
     on_server(classifier, use)
-    with pytest.raises(ServeError, match="gRPC serves classifiers"):
-        GrpcServer(ToyEngine(), "127.0.0.1", 0, limit=1, payload_limit=1)
+
+
+async def refusal(answer: Awaitable[Any]) -> tuple[str, str]:
+    """Return the status and the message of a method that fails."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await answer
+    return error.value.code().name, error.value.details()
+
+
+@pytest.fixture
+def root(tmp_path: Path, reference: Reference) -> Path:
+    """A folder with an adapter that is called match, and another beside it."""
+    write_adapter(tmp_path / "adapters" / "match", reference, "match", pairs=False)
+    write_adapter(tmp_path / "grade", reference, "grade")
+    return tmp_path / "adapters"
+
+
+def load(*names: str) -> Any:
+    """Return a request to load a model, with Triton's repository before its name if there are two."""
+    return MESSAGES["RepositoryModelLoadRequest"](**dict(zip(("model_name", "repository_name"), names, strict=False)))
+
+
+def unload(name: str) -> Any:
+    request = MESSAGES["RepositoryModelUnloadRequest"](model_name=name)
+    request.parameters["unload_dependents"].bool_param = False
+    return request
+
+
+def test_adapters_come_and_go_while_the_server_runs(classifier: Classifier, root: Path) -> None:
+    async def use(call: Call) -> None:
+        assert not (await call("ModelReady", MESSAGES["ModelReadyRequest"](name="match"))).ready
+        assert (await call("RepositoryModelLoad", load("match"))).isLoaded
+        answer = await call("ModelInfer", asked("match", text=["good"]))
+        assert answer.model_version == classifier.cards["match"].sha256[:12]
+        assert "match" in {one.name for one in (await call("RepositoryIndex")).models}
+        assert (await call("RepositoryModelUnload", unload("match"))).isUnloaded
+        assert (await refusal(call("RepositoryModelUnload", unload("match"))))[0] == "NOT_FOUND"
+        of_kserve = MESSAGES["RepositoryModelLoadRequest"].FromString(field(1, b"match"))
+        loaded = await call("RepositoryModelLoad", of_kserve)
+        assert loaded.SerializeToString() == field(1, b"match") + bytes([2 << 3, 1])
+        assert "match" in classifier.cards
+
+    on_server(classifier, use, adapter_dir=root)
+
+
+def test_the_rules_of_loading_are_those_of_http(classifier: Classifier, root: Path) -> None:
+    with_config = load("match")
+    with_config.parameters["config"].string_param = "{}"
+
+    async def use(call: Call) -> None:
+        for request, message in (
+            (load("../grade"), "'../grade' is not below the folder that adapters are loaded from (--adapter-dir)"),
+            (load("nowhere"), "there is no adapter folder 'nowhere' below --adapter-dir"),
+            (load(), "there is no model_name: send the adapter's name"),
+            (load("match", "other"), "there is no repository 'other': leave out repository_name"),
+            (with_config, "unknown parameter 'config': an adapter's folder says all there is to it"),
+        ):
+            assert await refusal(call("RepositoryModelLoad", request)) == ("INVALID_ARGUMENT", message)
+        index = MESSAGES["RepositoryIndexRequest"](repository_name="other")
+        assert (await refusal(call("RepositoryIndex", index)))[0] == "INVALID_ARGUMENT"
+
+    on_server(classifier, use, adapter_dir=root)
+
+
+def test_a_server_without_a_folder_loads_nothing(classifier: Classifier) -> None:
+    async def use(call: Call) -> None:
+        for method, request in (("RepositoryModelLoad", load("tone")), ("RepositoryModelUnload", unload("tone"))):
+            code, message = await refusal(call(method, request))
+            assert (code, "--adapter-dir FOLDER" in message) == ("PERMISSION_DENIED", True)
+        assert (await call("ModelReady", MESSAGES["ModelReadyRequest"](name="tone"))).ready
+
+    on_server(classifier, use)
+
+
+def test_the_index_lists_the_ready_models_where_that_is_asked_for(classifier: Classifier) -> None:
+    engine = AsyncClassifier(classifier)
+
+    async def use(call: Call) -> None:
+        ready = MESSAGES["RepositoryIndexRequest"](ready=True)
+        assert {one.name for one in (await call("RepositoryIndex", ready)).models} == {"adamix", *classifier.cards}
+        await engine.drain()
+        assert not (await call("RepositoryIndex", ready)).models
+        assert {one.state for one in (await call("RepositoryIndex")).models} == {"UNAVAILABLE"}
+
+    on_server(classifier, use, engine)
+
+
+def test_requests_are_counted_by_method_and_status(classifier: Classifier) -> None:
+    counted: list[tuple[str, str]] = []
+
+    def count(method: str, status: str, seconds: float) -> None:
+        assert 0 < seconds < 30
+        counted.append((method, status))
+
+    async def use(call: Call) -> None:
+        await call("ServerLive")
+        await call("ModelInfer", asked("tone", text=["good"]))
+        await refusal(call("ModelInfer", asked("mood", text=["good"])))
+        await call("RepositoryIndex")
+        assert counted == [("ModelInfer", "OK"), ("ModelInfer", "NOT_FOUND"), ("RepositoryIndex", "OK")]
+
+    on_server(classifier, use, on_request=count)
+    assert set(COUNTED) <= METHODS.keys() | STREAMS.keys()
+
+
+def prompt(text: str, **parameters: Any) -> Any:
+    return with_parameter(asked("north", text_input=[text]), **parameters)
+
+
+FEW: dict[str, Any] = {"max_tokens": {"int64_param": 7}, "ignore_eos": {"bool_param": True}}
+
+
+def test_a_generators_texts_are_those_of_the_engine(classifier: Classifier, generator: Generator) -> None:
+    sampling = SamplingParams(max_new_tokens=7, ignore_eos=True)
+    (expected,) = generator("good bad", adapter="north", sampling=sampling)
+
+    async def use(call: Call) -> None:
+        response = await call("ModelInfer", prompt("good bad", **FEW))
+        outputs = {one.name: bytes(one.contents.bytes_contents[0]).decode() for one in response.outputs}
+        assert (outputs["text_output"].strip(), outputs["finish_reason"]) == (expected.text, "length")
+        assert response.model_version == expected.sha256[:12]
+        wrong = prompt("good", max_new_tokens={"int64_param": 7})
+        assert await refusal(call("ModelInfer", wrong)) == (
+            "INVALID_ARGUMENT",
+            "unknown parameter 'max_new_tokens': it is called max_tokens here",
+        )
+        below = prompt("good", max_tokens={"int64_param": -1})
+        assert (await refusal(call("ModelInfer", below)))[1] == "max_tokens is -1: it must be at least 0"
+        beside = asked("north", text_input=["good bad"])
+        beside.inputs.add(name="max_tokens", datatype="INT32", shape=[1]).contents.int_contents.append(7)
+        beside.inputs.add(name="ignore_eos", datatype="BOOL", shape=[1]).contents.bool_contents.append(True)
+        assert (await call("ModelInfer", beside)).outputs[0] == response.outputs[0]
+        beside.inputs[1].contents.int64_contents.append(7)
+        assert (await refusal(call("ModelInfer", beside)))[1] == (
+            "input 'max_tokens' has int64_contents: send INT32 in int_contents alone"
+        )
+        several = prompt("good", stop_token_ids={"string_param": "[4, 5, 6, 7, 8, 9, 10]"}, **FEW)
+        assert (await call("ModelInfer", several)).outputs
+
+    on_server(classifier, use, AsyncTextGenerator(generator))
+
+
+def test_a_stream_answers_its_requests_one_after_the_other(generator: Generator) -> None:
+    sampling = SamplingParams(max_new_tokens=7, ignore_eos=True)
+    (expected,) = generator("good bad", adapter="north", sampling=sampling)
+    requests = [prompt("good bad", **FEW), asked("east", text_input=["a"]), prompt("good bad", **FEW)]
+    requests[2].outputs.add(name="text_output")
+    counted: list[str] = []
+
+    async def run() -> list[Any]:
+        async with AsyncTextGenerator(generator) as engine:
+            count: Any = lambda method, status, seconds: counted.append(status)  # noqa: E731
+            server = GrpcServer(engine, "127.0.0.1", 0, limit=64, payload_limit=1000, on_request=count)
+            await server.start()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+                stream = channel.stream_stream(
+                    f"/{SERVICE}/ModelStreamInfer",
+                    request_serializer=lambda one: one.SerializeToString(),
+                    response_deserializer=MESSAGES["ModelStreamInferResponse"].FromString,
+                )
+                found = [response async for response in stream(iter(requests))]
+            await server.stop(0)
+            return found
+
+    found = asyncio.run(run())
+    failed = [place for place, one in enumerate(found) if one.error_message]
+    assert len(failed) == 1 and found[failed[0]].error_message.startswith("there is no model 'east'")
+    for pieces, outputs in ((found[: failed[0]], 2), (found[failed[0] + 1 :], 1)):
+        texts = [bytes(one.infer_response.outputs[0].contents.bytes_contents[0]).decode() for one in pieces]
+        ends = [one.infer_response.parameters["triton_final_response"].bool_param for one in pieces]
+        assert "".join(texts).strip() == expected.text and len(texts) > 3
+        assert ends == [False] * (len(ends) - 1) + [True]
+        assert len(pieces[-1].infer_response.outputs) == outputs
+    assert counted == ["OK", "NOT_FOUND", "OK"]
 
 
 def test_every_message_of_a_method_is_there() -> None:
-    for request, _ in METHODS.values():
+    for request, _ in (*METHODS.values(), *STREAMS.values()):
         assert {request, request.replace("Request", "Response")} <= FIELDS.keys()

@@ -12,6 +12,7 @@ from serve.errors import (
     DeviceLost,
     GenerationFailed,
     InputError,
+    NotAllowed,
     Overloaded,
     ServeError,
     ShuttingDown,
@@ -70,6 +71,7 @@ def test_a_full_queue_is_429_with_retry_after(classifier: Classifier, gate: Gate
 
 ERRORS = [
     (InputError, 422, "validation", "invalid_request_error", None),
+    (NotAllowed, 403, "not_allowed", "invalid_request_error", "not_allowed"),
     (UnknownAdapter, 404, "unknown_adapter", "invalid_request_error", "model_not_found"),
     (Overloaded, 429, "overloaded", "rate_limit_error", "rate_limit_exceeded"),
     (ClassificationFailed, 500, "failed", "server_error", "classification_failed"),

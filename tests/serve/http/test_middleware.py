@@ -1,13 +1,17 @@
+import contextlib
 import gzip
+import socket
+import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from serve.classification.classifier import Classifier
 from serve.http.app import make_app
 from tests.fixtures.toy_engine import ToyEngine
-from tests.serve.conftest import live_server
+from tests.serve.conftest import live_app, live_server
 
 
 def test_a_body_over_the_limit_is_413(classifier: Classifier) -> None:
@@ -33,6 +37,42 @@ def test_a_body_whose_length_is_not_announced_is_limited_as_well() -> None:
     }
 
 
+def dribbled(client: httpx.Client, path: str, header: str = "Content-Length: 1000") -> tuple[bytes, float]:
+    """Send a body byte by byte; return the response and the seconds until the server closed the connection."""
+    started, received = time.monotonic(), b""
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=10) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
+        connection.settimeout(0.05)
+        with contextlib.suppress(ConnectionError):  # closed
+            while time.monotonic() - started < 10:
+                with contextlib.suppress(TimeoutError):
+                    received += (more := connection.recv(10_000))
+                    if not more:
+                        break
+                connection.sendall(b"x")
+    return received, time.monotonic() - started
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v2/models/toy/generate", "/predict"])
+def test_a_body_that_comes_byte_by_byte_is_408_and_ends_the_connection(path: str) -> None:
+    with live_app(make_app(ToyEngine(), body_timeout=0.3)) as client:
+        assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 200
+        received, seconds = dribbled(client, path)
+        lines = client.get("/metrics").text.splitlines()
+    assert 0.3 <= seconds < 5
+    assert received.startswith(b"HTTP/1.1 408") and b"connection: close" in received.lower()
+    assert b"the body has not arrived within 0.3 s: send it faster, or less at once" in received
+    assert 'adamix_requests_total{code="408",method="POST"} 1.0' in lines
+
+
+def test_a_body_that_is_refused_does_not_keep_the_connection_open() -> None:
+    with live_app(make_app(ToyEngine(), payload_limit=2, body_timeout=0.3)) as client:
+        compressed, at_once = dribbled(client, "/predict", "Content-Encoding: gzip\r\nContent-Length: 1000")
+        long, later = dribbled(client, "/predict")
+    assert compressed.startswith(b"HTTP/1.1 415") and at_once < 5
+    assert long.startswith(b"HTTP/1.1 408") and later < 5
+
+
 def test_post_requests_are_counted_by_status() -> None:
     with TestClient(make_app(ToyEngine())) as client:
         client.post("/v1/completions", json={"prompt": "a"})
@@ -40,7 +80,10 @@ def test_post_requests_are_counted_by_status() -> None:
         client.get("/v1/models")
         lines = client.get("/metrics").text.splitlines()
     counts = sorted(line for line in lines if line.startswith("adamix_requests_total{"))
-    assert counts == ['adamix_requests_total{code="200"} 1.0', 'adamix_requests_total{code="422"} 1.0']
+    assert counts == [
+        'adamix_requests_total{code="200",method="POST"} 1.0',
+        'adamix_requests_total{code="422",method="POST"} 1.0',
+    ]
     assert "adamix_request_seconds_count 2.0" in lines
 
 
@@ -73,7 +116,10 @@ def test_a_bug_is_counted_as_a_500() -> None:
         assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 500
         client.post("/v1/completions", content=b"x", headers={"content-encoding": "gzip"})
         lines = client.get("/metrics").text.splitlines()
-    assert {'adamix_requests_total{code="500"} 1.0', 'adamix_requests_total{code="415"} 1.0'} <= set(lines)
+    assert {
+        'adamix_requests_total{code="500",method="POST"} 1.0',
+        'adamix_requests_total{code="415",method="POST"} 1.0',
+    } <= set(lines)
 
 
 def test_a_method_that_is_not_allowed_is_told_which_are() -> None:

@@ -16,7 +16,7 @@ def test_requests_rows_and_batches_are_counted(client: httpx.Client) -> None:
     client.post("/predict", json={"inputs": "good", "adapter": "mood"})
     lines = client.get("/metrics").text.splitlines()
     assert 'adamix_rows_total{adapter="tone"} 1.0' in lines
-    assert 'adamix_requests_total{code="404"} 1.0' in lines
+    assert 'adamix_requests_total{code="404",method="POST"} 1.0' in lines
     assert "adamix_batch_adapters_count 1.0" in lines
 
 

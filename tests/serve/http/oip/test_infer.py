@@ -120,6 +120,12 @@ def test_parameters_mean_what_they_mean_elsewhere(client: httpx.Client, classifi
     )
 
 
+def test_null_parameters_are_none(client: httpx.Client) -> None:
+    tensor, output = texts("good", parameters=None), {"name": "label", "parameters": None}
+    plain = client.post(TONE, json=body(texts("good"), outputs=[{"name": "label"}])).json()
+    assert client.post(TONE, json=body(tensor, parameters=None, outputs=[output])).json() == plain
+
+
 def test_a_version_is_that_of_the_weights(client: httpx.Client, classifier: Classifier) -> None:
     version = classifier.cards["tone"].sha256[:12]
     assert client.post(f"/v2/models/tone/versions/{version}/infer", json=body(texts("good"))).status_code == 200

@@ -16,7 +16,10 @@ def test_the_server_is_live_and_ready(client: httpx.Client) -> None:
     assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get("/v2/models/tone/ready").json() == {"name": "tone", "ready": True}
     server = client.get("/v2").json()
-    assert (server["name"], server["extensions"]) == ("adamix-serve", ["binary_tensor_data", "model_repository"])
+    assert (server["name"], server["extensions"]) == (
+        "adamix-serve",
+        ["binary_tensor_data", "generate", "model_repository"],
+    )
 
 
 def test_a_server_that_stops_is_live_and_not_ready(classifier: Classifier) -> None:
@@ -54,6 +57,23 @@ def test_the_repository_lists_every_model_once(client: httpx.Client, classifier:
     versions = {name: card.sha256[:12] for name, card in classifier.cards.items()}
     assert {one["name"]: one["version"] for one in listed} == {"adamix": "", **versions}
     assert {one["state"] for one in listed} == {"READY"}
+
+
+def test_the_index_lists_the_ready_models_where_that_is_asked_for(classifier: Classifier) -> None:
+    engine = AsyncClassifier(classifier)
+    with TestClient(make_app(engine)) as client:
+        index = "/v2/repository/index"
+        listed = client.post(index).json()
+        for asked in ({"ready": True}, {"ready": False}, {"ready": None}, {}):
+            assert client.post(index, json=asked).json() == listed
+        wrong = client.post(index, json={"redy": True})
+        assert (wrong.status_code, wrong.json()["error"]) == (422, "redy: Extra inputs are not permitted")
+        assert client.post(index, json={"ready": "perhaps"}).status_code == 422
+        assert client.post(index, content=b"{oops").status_code == 400
+        client.portal.call(engine.drain)  # type: ignore[union-attr]
+        assert client.post(index, json={"ready": True}).json() == []
+        stopping = client.post(index, json={"ready": False}).json()
+    assert stopping == [{**one, "state": "UNAVAILABLE", "reason": "the server is stopping"} for one in listed]
 
 
 def test_members_are_models_that_no_list_shows(tmp_path: Path, reference: Reference) -> None:

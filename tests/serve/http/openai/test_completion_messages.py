@@ -8,7 +8,7 @@ from serve.errors import InputError
 from serve.generated_text import FinishReason, GenerationResult, TokenCandidate, TokenLogprob
 from serve.http.openai.completion_messages import CompletionForm, CompletionRequest
 from serve.requests import GenerationRequest
-from serve.sampling_params import SamplingParams
+from serve.sampling_params import OTHER_NAMES, SamplingParams
 
 SCHEMA = {"type": "object"}
 
@@ -25,6 +25,14 @@ def result(
 
 def test_a_prompt_alone_is_one_greedy_text_of_the_only_adapter() -> None:
     assert asked() == GenerationRequest(prompts=["good"], adapters=[None], sampling=SamplingParams(stop=[]))
+
+
+@pytest.mark.parametrize(("name", "right"), OTHER_NAMES.items())
+def test_another_servers_name_of_a_field_is_answered_with_ours(name: str, right: str) -> None:
+    with pytest.raises(InputError, match=f"^{name} is called {right} here: send it by that name$") as error:
+        asked(**{name: 3})
+    assert error.value.field == name
+    assert asked(**{name: None}) == asked()
 
 
 def test_openais_fields_become_those_of_sampling() -> None:
