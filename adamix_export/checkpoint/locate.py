@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adamix_train.base_model.locate import hub_folder
+from adamix_train.base_model.locate import hub_folder, is_hub_id
 from adamix_train.errors import BaseError, CheckpointError
 
 AT = "@"
@@ -41,6 +41,5 @@ def adapter_name(argument: str) -> str:
 
 def _is_hub_id(place: str) -> bool:
     """Return True for `ORG/NAME` and `ORG/NAME@REVISION`, unless a folder ORG is there."""
-    org, slash, name = place.partition(AT)[0].partition("/")
-    plain = bool(slash and org and name) and "/" not in name and not org.startswith((".", "~"))
-    return plain and not Path(org).exists()
+    name = place.partition(AT)[0]
+    return "/" in name and is_hub_id(name)

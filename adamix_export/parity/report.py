@@ -105,7 +105,7 @@ def require_parity(reports: Mapping[str, Parity]) -> None:
 def describe_bounds(report: Parity) -> str:
     """Return the bounds that a comparison was held to as a sentence, with the metric's name."""
     bounds = report.bounds
-    parts = [f"logits within {bounds.tolerance:.0e}"]
+    parts = [f"logits within {report.largest_difference:.0e}"]
     if bounds.min_agreement:
         parts.append(f"at least {bounds.min_agreement:.0%} of labels equal")
     if report.metric_drop is not None and report.allowed_drop is not None:

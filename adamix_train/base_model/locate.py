@@ -25,9 +25,17 @@ def base_folder(name: str, *, revision: str | None = None) -> Path:
         if not (folder / "config.json").is_file():
             raise BaseError(f"{folder} is not a model folder: it has no config.json")
         return folder
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    if not is_hub_id(name):
         raise BaseError(f"there is no base model folder {name}; give a folder or a Hub id such as org/model")
     return hub_folder(name, "base model", revision=revision)
+
+
+def is_hub_id(name: str) -> bool:
+    """Return True for `NAME` and `ORG/NAME`, unless a folder ORG is there: a name in it is no id of the Hub."""
+    org, slash, rest = name.partition("/")
+    if not slash:
+        return bool(name) and not name.startswith((".", "~"))
+    return bool(org and rest) and "/" not in rest and not org.startswith((".", "~")) and not Path(org).exists()
 
 
 def hub_folder(name: str, what: str, *, revision: str | None = None) -> Path:
