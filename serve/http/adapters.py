@@ -15,7 +15,8 @@ from serve.http.openapi import request_body
 
 MAX_PATH = 128
 """Characters of a path that an error quotes."""
-router = APIRouter()
+FORBIDDEN: dict[int | str, dict[str, Any]] = {403: {"description": "the server was started without --adapter-dir"}}
+router = APIRouter(responses=FORBIDDEN)
 
 
 class LoadAdapterRequest(Body):

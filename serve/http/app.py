@@ -94,8 +94,8 @@ def make_app(
         if one.capability is None or one.capability in engine.capabilities:
             for router in one.routers:
                 app.include_router(router)
-    complete_document(app)
     errors = ErrorResponder(protocols.values())
+    complete_document(app, errors)
     errors.install(app)
     _add_middleware(app, errors, payload_limit=payload_limit, cors_origins=cors_origins)
     return app
