@@ -1,12 +1,15 @@
 """Servers as users start them, and clients in environments of their own."""
 
 import json
+import re
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -24,14 +27,27 @@ Ask = Callable[..., Any]
 def serving(*arguments: object) -> Iterator[str]:
     """Run adamix-serve on a free port until the block ends, and yield its address."""
     command = [sys.executable, "-m", "serve.cli", *map(str, arguments), "--provider", "cpu", "--no-cache"]
-    server = subprocess.Popen([*command, "--threads", "1", "--port", "0"], stderr=subprocess.PIPE, text=True, bufsize=1)
-    assert server.stderr is not None
-    try:
-        yield next(line for line in server.stderr if " on http" in line).rpartition(" on ")[2].strip()
-    finally:
-        server.terminate()
-        log = server.communicate(timeout=30)[1]
-        assert "Traceback" not in log, log
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen([*command, "--threads", "1", "--port", "0"], stderr=log)
+        try:
+            yield _address(server, log)
+        finally:
+            server.terminate()
+            assert server.wait(30) == 0
+        assert "Traceback" not in _content(log), _content(log)
+
+
+def _address(server: "subprocess.Popen[bytes]", log: TextIO) -> str:
+    while server.poll() is None:
+        if found := re.search(r" on (http://\S+)$", _content(log), re.MULTILINE):
+            return found[1]
+        time.sleep(0.05)
+    raise AssertionError(_content(log))
+
+
+def _content(log: TextIO) -> str:
+    log.seek(0)
+    return log.read()
 
 
 @pytest.fixture

@@ -26,11 +26,13 @@ class Grammar(Body):
     """A form that the text follows."""
 
     type: Literal["json", "json_schema", "regex"]
-    value: Any
+    value: str | dict[str, Any]
 
     def structured_outputs(self) -> StructuredOutputs:
         """Return the same in the words of the other protocols."""
-        given = self.value.get("schema", self.value) if self.type == "json_schema" else self.value
+        given = self.value
+        if self.type == "json_schema" and isinstance(given, dict):
+            given = given.get("schema", given)
         return StructuredOutputs.model_validate({"regex" if self.type == "regex" else "json": given})
 
 
