@@ -27,7 +27,7 @@ class Verdict(BaseModel):
     certain: bool
 
 
-@tool
+@tool  # type: ignore[untyped-decorator]
 def weather(city: Literal["Oslo", "Paris"]) -> str:
     """Return the weather of a city."""
     return city

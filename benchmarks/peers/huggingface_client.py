@@ -18,7 +18,7 @@ MESSAGES = [{"role": "user", "content": "Rain?"}]
 def written(address: str) -> Any:
     """Return texts of completions and chats, whole and streamed."""
     north, server = InferenceClient(f"{address}/models/north"), InferenceClient(address)
-    details = north.text_generation("ab", max_new_tokens=6, details=True, top_n_tokens=2)
+    details: Any = north.text_generation("ab", max_new_tokens=6, details=True, top_n_tokens=2)
     drawn: Any = {"max_new_tokens": 6, "temperature": 1.0, "top_p": 0.9, "seed": 1, "return_full_text": True}
     stream = server.chat_completion(MESSAGES, model="base", max_tokens=6, stream=True)
     return {
@@ -46,8 +46,9 @@ def classified(address: str) -> Any:
 
 def refused(address: str) -> Any:
     """Return the class of the error of a model that is not there, and of an option that is not supported."""
+    asked: dict[str, Any] = {"east": {}, "north": {"typical_p": 0.5}}
     classes = []
-    for name, options in (("east", {}), ("north", {"typical_p": 0.5})):
+    for name, options in asked.items():
         try:
             InferenceClient(f"{address}/models/{name}").text_generation("ab", **options)
         except TextGenerationError as error:

@@ -1,4 +1,4 @@
-"""Run `vllm bench serve` with the options given; the command itself asks for a package that the build for CPUs lacks."""
+"""Run `vllm bench serve` with the options given; the command itself asks for a package that vLLM for CPUs lacks."""
 
 from importlib import import_module
 

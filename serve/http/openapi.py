@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from serve.http.error_responses import STATUSES, OF_POST, ErrorResponder
+from serve.http.error_responses import OF_POST, STATUSES, ErrorResponder
 
 DEFINITIONS = "$defs"
 """Part of a JSON schema that holds the schemas it refers to; the document has them among its components."""
@@ -43,9 +43,7 @@ def _error_responses(path: str, method: str, errors: ErrorResponder) -> dict[str
     return {
         str(status): {
             "description": text,
-            "content": {
-                "application/json": {"schema": {"type": "object", "example": errors.body(path, text, kind)}}
-            },
+            "content": {"application/json": {"schema": {"type": "object", "example": errors.body(path, text, kind)}}},
         }
         for status, (kind, text) in statuses.items()
     }

@@ -38,7 +38,9 @@ class AdapterCollector(Collector):
         """Yield one gauge."""
         stats = self.engine.stats()
         labels = ("max_lora", "running_lora_adapters", "waiting_lora_adapters")
-        found = GaugeMetricFamily("adamix_lora_requests_info", "Adapters of running and waiting requests", labels=labels)
+        found = GaugeMetricFamily(
+            "adamix_lora_requests_info", "Adapters of running and waiting requests", labels=labels
+        )
         names = (", ".join(sorted(some)) for some in (stats.running_adapters, stats.waiting_adapters))
         found.add_metric([str(stats.adapters if stats.slots is None else stats.slots), *names], time.time())
         yield found

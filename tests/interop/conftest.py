@@ -88,4 +88,3 @@ def classifiers(bank_folder: Path) -> Iterator[str]:
     """Address of a server with that bank."""
     with serving(bank_folder) as address:
         yield address
-

@@ -51,7 +51,9 @@ class GenerationParameters(Body):
     stop: Strings | None = None
     return_full_text: Annotated[bool | None, Field(description="put the prompt before the text")] = None
     details: Annotated[bool | None, Field(description="return the tokens and the reason of the end")] = None
-    top_n_tokens: Annotated[int | None, Field(description="with details, the most probable tokens at each place")] = None
+    top_n_tokens: Annotated[int | None, Field(description="with details, the most probable tokens at each place")] = (
+        None
+    )
     truncate: Annotated[int | None, Field(description="cut the prompt to so many tokens")] = None
     grammar: Grammar | None = None
     best_of: int | None = None
@@ -68,7 +70,7 @@ class GenerationParameters(Body):
         check_neutral(self, NEUTRAL)
         drawn = self.do_sample or any(value is not None for value in (self.temperature, self.top_k, self.top_p))
         form = self.grammar.structured_outputs().text_form() if self.grammar else None
-        given = {
+        given: dict[str, Any] = {
             "max_new_tokens": self.max_new_tokens,
             "temperature": (1.0 if self.temperature is None else self.temperature) if drawn else 0.0,
             "top_k": self.top_k,

@@ -66,7 +66,9 @@ def test_the_document_has_the_errors_of_every_route_in_the_form_of_its_protocol(
     paths = make_app(AsyncClassifier(classifier)).openapi()["paths"]
     assert {"404", "413", "415", "500", "503"} <= paths["/v1/models/{name}"]["get"]["responses"].keys()
     for path in ("/predict", "/classify", "/v2/models/{name}/infer"):
-        assert {"400", "404", "413", "415", "422", "429", "500", "503", "504"} <= paths[path]["post"]["responses"].keys()
+        assert {"400", "404", "413", "415", "422", "429", "500", "503", "504"} <= paths[path]["post"][
+            "responses"
+        ].keys()
     error = paths["/predict"]["post"]["responses"]["429"]["content"]["application/json"]["schema"]["example"]
     assert error["error_type"] == "overloaded"
     openai = paths["/v1/load_lora_adapter"]["post"]["responses"]
