@@ -89,7 +89,7 @@ def _add_properties(client: Client, test: ElementTree.Element) -> None:
     client.packages |= packages
     for name, value in found:
         if name == FIGURES:
-            client.figures.append(f"{', '.join(packages)}: {value}")
+            client.figures.append(f"{next(iter(packages), '')}: {value}")
 
 
 def findings_of(clients: dict[str, Client]) -> Findings:

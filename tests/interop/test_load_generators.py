@@ -71,7 +71,8 @@ GENERATORS = {
         "-m guidellm run --backend kind=openai_http,target={address},model=base"
         " --tokenizer kind=huggingface_auto,model={tokenizer} --profile kind=concurrent,streams=4"
         f" --constraint kind=max_requests,count={REQUESTS}"
-        " --data kind=synthetic_text,prompt_tokens=256,output_tokens=64 --output kind=json,path={out}/found.json --disable-progress",
+        " --data kind=synthetic_text,prompt_tokens=256,output_tokens=64"
+        " --output kind=json,path={out}/found.json --disable-progress",
         "found.json",
         _guidellm,
     ),
