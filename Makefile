@@ -6,7 +6,7 @@ PAGE ?= yes
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick check fix peers clean
+.PHONY: help setup demo test test-quick check fix peers interop clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ fix: setup ## format and repair what can be repaired
 
 peers: setup ## environments of the other tools that benchmarks and tests run
 	$(BIN)/python -m benchmarks.peers
+
+interop: setup ## run other projects' clients, evaluators and load generators against adamix-serve
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.interop --json benchmarks/results/interop.json > benchmarks/results/interop.md
 
 clean: ## remove the environments and the runs
 	rm -rf .venv .venv-peers runs

@@ -23,6 +23,7 @@ try:
     from serve.engine import Engine
     from serve.engines import make_engines
     from serve.http.app import make_app
+    from serve.http.server_protocol import NoUpgradeProtocol
 except ImportError as error:
     sys.exit(
         f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
@@ -64,6 +65,8 @@ def main(argv: list[str] | None = None) -> None:
         app,
         log_level="warning",
         access_log=False,
+        http=NoUpgradeProtocol,
+        ws="none",
         proxy_headers=False,
         root_path=args.root_path,
         timeout_keep_alive=args.keep_alive_secs,

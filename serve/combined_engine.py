@@ -32,6 +32,7 @@ COUNTS = (
     "host_adapters",
     "active_sequences",
     "tokens_in_flight",
+    "max_tokens_in_flight",
 )
 """Fields of the stats that are added up."""
 MAX_LISTED = 20
@@ -91,7 +92,11 @@ class CombinedEngine:
         failures = [one.failure for one in stats if one.failure is not None]
         sums: dict[str, Any] = {name: _sum([getattr(one, name) for one in stats]) for name in COUNTS}
         return EngineStats(
-            draining=any(one.draining for one in stats), failure=failures[0] if failures else None, **sums
+            draining=any(one.draining for one in stats),
+            failure=failures[0] if failures else None,
+            running_adapters=frozenset[str]().union(*(one.running_adapters for one in stats)),
+            waiting_adapters=frozenset[str]().union(*(one.waiting_adapters for one in stats)),
+            **sums,
         )
 
     def subscribe(self, listener: Listener) -> None:

@@ -127,6 +127,19 @@ class EngineStats:
     """KV-cache rows that generate, one for each beam; None for an engine that does not generate."""
     tokens_in_flight: int | None = None
     """KV-cache tokens that the active sequences may need."""
+    max_tokens_in_flight: int | None = None
+    """Most KV-cache tokens that they may need together."""
+    running_adapters: frozenset[str] = frozenset()
+    """Adapters of the active sequences."""
+    waiting_adapters: frozenset[str] = frozenset()
+    """Adapters of sequences that wait for a row."""
+
+    @property
+    def kv_cache_usage(self) -> float | None:
+        """Share of the KV-cache tokens that is taken, 0 to 1; None for an engine that does not generate."""
+        if self.tokens_in_flight is None or not self.max_tokens_in_flight:
+            return None
+        return self.tokens_in_flight / self.max_tokens_in_flight
 
     @property
     def healthy(self) -> bool:

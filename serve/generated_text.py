@@ -58,6 +58,8 @@ class GenerationResult:
     prompt_tokens: int
     logprobs: Sequence[TokenLogprob] = ()
     """One entry a token of the text, if the request asked for them."""
+    end_logprob: TokenLogprob | None = None
+    """Log probability of the end token that `tokens` leaves out, if there was one and the request asked for them."""
     index: int = 0
     """Place among the results of the request."""
     prompt_text: str = ""

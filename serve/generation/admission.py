@@ -37,6 +37,11 @@ class AdmissionQueue:
     def __len__(self) -> int:
         return len(self.arrived) + len(self.waiting)
 
+    @property
+    def adapters(self) -> frozenset[str]:
+        """Adapters of the sequences that wait; callable from any thread."""
+        return frozenset(sequence.adapter.card.name for sequence in (*self.arrived.copy(), *self.waiting.copy()))
+
     def submit(self, *sequences: SequenceState) -> None:
         """Queue the sequences of a request, all or none.
 

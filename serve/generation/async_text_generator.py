@@ -136,6 +136,9 @@ class AsyncTextGenerator(AsyncEngine):
             abandoned=self.abandoned,
             active_sequences=len(self.scheduler.batch.rows),
             tokens_in_flight=self.scheduler.batch.tokens_in_flight,
+            max_tokens_in_flight=self.scheduler.limits.max_tokens_in_flight,
+            running_adapters=self.scheduler.running_adapters,
+            waiting_adapters=self.scheduler.queue.adapters,
         )
 
     async def start(self) -> None:

@@ -54,6 +54,8 @@ class SequenceState:
     """One entry a forced token."""
     logprobs: list[Logprobs] = field(default_factory=list)
     """One entry a generated token, the last one included, if the request asked for them."""
+    end_token: int | None = None
+    """Token that ended the text and is not part of it."""
     finish_reason: FinishReason | None = None
     """None while the sequence waits or runs."""
     error: Exception | None = None
@@ -157,6 +159,8 @@ class SequenceState:
             self.new_tokens.append(token)
             if piece := self.detokenizer.push(token):
                 self.on_text(piece)
+        else:
+            self.end_token = token
         if ends or self.detokenizer.stopped:
             self.finish(FinishReason.STOP)
         elif len(self.new_tokens) == len(self.forced) + self.max_new_tokens:

@@ -22,6 +22,7 @@ def result_of(sequence: SequenceState, token_texts: TokenTexts, index: int = 0) 
         finish_reason=sequence.finish_reason or FinishReason.CANCELLED,
         prompt_tokens=len(tokens),
         logprobs=logprobs_of(sequence, token_texts, 0, _kept_tokens(sequence)),
+        end_logprob=_end_logprob(sequence, token_texts),
         index=index,
         prompt_text=sequence.prompt_text,
         prompt_ids=tokens,
@@ -80,6 +81,12 @@ def logprobs_of(sequence: SequenceState, token_texts: TokenTexts, first: int, en
         _entry(token, offset, logprobs, token_texts)
         for token, offset, logprobs in zip(tokens, offsets, sequence.logprobs[first:end], strict=True)
     ]
+
+
+def _end_logprob(sequence: SequenceState, token_texts: TokenTexts) -> TokenLogprob | None:
+    if sequence.end_token is None or not sequence.logprobs:
+        return None
+    return _entry(sequence.end_token, len(sequence.text), sequence.logprobs[-1], token_texts)
 
 
 def _kept_tokens(sequence: SequenceState) -> int:

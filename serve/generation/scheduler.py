@@ -46,6 +46,11 @@ class ContinuousBatchScheduler:
         return bool(len(self.queue) or self.batch.rows or self.batch.prefilling)
 
     @property
+    def running_adapters(self) -> frozenset[str]:
+        """Adapters of the sequences in the batch."""
+        return frozenset(sequence.adapter.card.name for sequence in self.batch.sequences())
+
+    @property
     def waiting(self) -> int:
         """Sequences that wait for a row."""
         return len(self.queue)

@@ -10,7 +10,8 @@ from serve.adapter_loading import UNLOAD_PARAMETERS, AdapterLoading, check_param
 from serve.http.body import Body
 from serve.http.openapi import request_body
 
-router = APIRouter()
+FORBIDDEN: dict[int | str, dict[str, Any]] = {403: {"description": "the server was started without --adapter-dir"}}
+router = APIRouter(responses=FORBIDDEN)
 
 
 class LoadAdapterRequest(Body):

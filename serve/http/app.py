@@ -11,6 +11,7 @@ from serve.engine import Capability, Engine
 from serve.http import adapters, health, rerank, sagemaker
 from serve.http.error_responses import ErrorResponder
 from serve.http.headers import EXPOSED_HEADERS
+from serve.http.huggingface import models as huggingface
 from serve.http.middleware import (
     BodyLimitMiddleware,
     PlainRequestMiddleware,
@@ -32,6 +33,7 @@ PROTOCOLS: dict[str, HttpProtocol] = {
     "tei": HttpProtocol(
         routers=(predict.router, rerank.router), error_body=predict.error_body, capability=Capability.CLASSIFY
     ),
+    "huggingface": HttpProtocol(routers=(huggingface.router,), error_body=predict.error_body, prefix="/models"),
     "vllm": HttpProtocol(
         routers=(classify.router,), error_body=predict.error_body, prefix="/classify", capability=Capability.CLASSIFY
     ),
@@ -93,8 +95,8 @@ def make_app(
         if one.capability is None or one.capability in engine.capabilities:
             for router in one.routers:
                 app.include_router(router)
-    complete_document(app)
     errors = ErrorResponder(protocols.values())
+    complete_document(app, errors)
     errors.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=payload_limit, timeout=body_timeout, errors=errors)
     _add_middleware(app, errors, cors_origins=cors_origins)

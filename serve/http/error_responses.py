@@ -46,6 +46,20 @@ KINDS: dict[type[Exception], ErrorKind] = {
     ServeError: INTERNAL,
 }
 """Kinds of errors; a class without an entry has that of its nearest base class."""
+STATUSES: dict[int, tuple[ErrorKind, str]] = {
+    400: (NOT_JSON, "the body is not JSON"),
+    404: (KINDS[UnknownAdapter], "no adapter has that name"),
+    413: (PAYLOAD_TOO_LARGE, "the body is too large"),
+    415: (UNSUPPORTED_ENCODING, "the body is compressed"),
+    422: (INVALID, "a value is missing, unknown, out of range or not supported"),
+    429: (KINDS[Overloaded], "the queue is full: try again after the seconds of Retry-After"),
+    500: (INTERNAL, "the server failed, and its log says why"),
+    503: (KINDS[ShuttingDown], "the server is stopping, or its device is lost"),
+    504: (KINDS[DeadlineExceeded], "the request waited too long in the queue"),
+}
+"""Statuses that any route may answer with, each with its kind and what it says to clients."""
+OF_POST = (400, 422, 429, 504)
+"""Those that need a body, or a queue that it goes to."""
 RETRY_AFTER = {429: "1", 503: "1"}
 """Seconds after which a client may try again, by status."""
 MAX_MESSAGE = 2000

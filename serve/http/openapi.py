@@ -1,10 +1,12 @@
-"""Request bodies in the OpenAPI document, for routes that read the body themselves."""
+"""The OpenAPI document: bodies of routes that read them themselves, and the errors of all."""
 
 from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
+
+from serve.http.error_responses import OF_POST, STATUSES, ErrorResponder
 
 DEFINITIONS = "$defs"
 """Part of a JSON schema that holds the schemas it refers to; the document has them among its components."""
@@ -16,19 +18,32 @@ def request_body(model: type[BaseModel], *, required: bool = True) -> dict[str, 
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
-def complete_document(app: FastAPI) -> None:
-    """Let the application's document have the schemas that its request bodies refer to."""
-    app.openapi = _completed(app.openapi)  # type: ignore[method-assign]
+def complete_document(app: FastAPI, errors: ErrorResponder) -> None:
+    """Let the application's document have the schemas that its request bodies refer to, and its error responses."""
+    app.openapi = _completed(app.openapi, errors)  # type: ignore[method-assign]
 
 
-def _completed(document: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+def _completed(document: Callable[[], dict[str, Any]], errors: ErrorResponder) -> Callable[[], dict[str, Any]]:
     def completed() -> dict[str, Any]:
         found = document()
         components = found.setdefault("components", {}).setdefault("schemas", {})
-        for operations in found["paths"].values():
-            for operation in operations.values():
+        for path, operations in found["paths"].items():
+            for method, operation in operations.items():
                 for content in operation.get("requestBody", {}).get("content", {}).values():
                     components.update(content["schema"].pop(DEFINITIONS, {}))
+                operation["responses"] |= _error_responses(path, method, errors)
         return found
 
     return completed
+
+
+def _error_responses(path: str, method: str, errors: ErrorResponder) -> dict[str, Any]:
+    """Return the error responses of an operation by status, each with a body in the form of its protocol."""
+    statuses = {status: one for status, one in STATUSES.items() if method == "post" or status not in OF_POST}
+    return {
+        str(status): {
+            "description": text,
+            "content": {"application/json": {"schema": {"type": "object", "example": errors.body(path, text, kind)}}},
+        }
+        for status, (kind, text) in statuses.items()
+    }

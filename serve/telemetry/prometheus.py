@@ -1,8 +1,11 @@
 """Metrics for Prometheus: gauges read an engine's stats, counters and histograms subscribe to its events."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from serve.engine import BatchFinished, Capability, Engine, Event, SequenceFinished
 from serve.generated_text import FinishReason
@@ -17,11 +20,30 @@ GAUGES: dict[str, tuple[str, str]] = {
     "placed": ("slot_writes", "Adapters written into a slot since the start"),
     "adapters_in_host": ("host_adapters", "Adapters with their weights in host memory"),
     "live_rows": ("active_sequences", "Sequences being generated"),
+    "kv_cache_usage": ("kv_cache_usage", "Share of the KV-cache tokens that is taken, 0 to 1"),
     "tokens_in_flight": ("tokens_in_flight", "KV-cache tokens that the active sequences may need"),
 }
 """Gauges by name: the field of `EngineStats` and the description."""
 LABELS = ("provider", "device")
 OF_A_BANK = ("slots", "placed", "adapters_in_host")
+
+
+class AdapterCollector(Collector):
+    """Adapters of the requests that run and wait, as routers read them: names in labels, the time as the value."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one gauge."""
+        stats = self.engine.stats()
+        labels = ("max_lora", "running_lora_adapters", "waiting_lora_adapters")
+        found = GaugeMetricFamily(
+            "adamix_lora_requests_info", "Adapters of running and waiting requests", labels=labels
+        )
+        names = (", ".join(sorted(some)) for some in (stats.running_adapters, stats.waiting_adapters))
+        found.add_metric([str(stats.adapters if stats.slots is None else stats.slots), *names], time.time())
+        yield found
 
 
 class Metrics:
@@ -42,6 +64,7 @@ class Metrics:
         if Capability.GENERATE in engine.capabilities:
             self.first_seconds = self._histogram("first_token_seconds", "From arrival to the first token", SECONDS)
             self.token_seconds = self._histogram("token_seconds", "Mean time between a sequence's tokens", SECONDS)
+            self.registry.register(AdapterCollector(engine))
             self.ended = self._counter("ended", "Sequences by finish reason", "reason")
         engine.subscribe(self.record)
 

@@ -1,6 +1,7 @@
 """The clients `openai` and `litellm`, in an environment of their own, against a live server."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -61,7 +62,9 @@ def test_chats(found: dict[str, Any], answer: str) -> None:
         assert set(texts) == {chats["whole"]}
 
 
-def test_models(found: dict[str, Any]) -> None:
+def test_models(found: dict[str, Any], record_property: Callable[[str, object], None]) -> None:
+    for package, version in peer("openai").versions().items():
+        record_property(package.partition("/")[2], version)
     assert found["models"] == [*NAMES, "base"]
 
 

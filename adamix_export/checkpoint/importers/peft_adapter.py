@@ -72,7 +72,8 @@ class PeftImporter:
     def r(self) -> int:
         """Largest rank; 0 for a method without one."""
         ranks = getattr(self.config, "rank_pattern", None) or {}
-        return max((getattr(self.config, "r", 0) or 0, *ranks.values()))
+        # After training, AdaLoRA has a list that says which ranks were kept.
+        return max((getattr(self.config, "r", 0) or 0, *(sum(r) if isinstance(r, list) else r for r in ranks.values())))
 
     @property
     def num_modules(self) -> int:

@@ -135,7 +135,9 @@ class CompletionForm:
         body, before = self.body, result.prompt_text if self.body.echo else ""
         logprobs = None
         if body.logprobs is not None:
-            own = completion_logprobs(result.logprobs, shift=len(before))
+            # Clients that score a prompt leave out the one token behind it, which so has to be there if it is the end.
+            end = [result.end_logprob] if body.echo and result.end_logprob else []
+            own = completion_logprobs([*result.logprobs, *end], shift=len(before))
             logprobs = _joined(_of_prompt(result), own) if body.echo else own
         choice: dict[str, Any] = {
             "index": result.index,

@@ -101,3 +101,26 @@ def test_the_process_prints_its_figures_alone(tmp_path: Path) -> None:
     found = json.loads(result.stdout)
     assert found.keys() == {"seconds", "latencies"}
     assert len(found["latencies"]) == 6
+
+
+def test_a_stream_is_read_to_its_end() -> None:
+    class Streams(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("transfer-encoding", "chunked")
+            self.end_headers()
+            for piece in (b"data: a" * 40, b"data: [DONE]"):
+                self.wfile.write(f"{len(piece):x}".encode() + b"\r\n" + piece + b"\r\n")
+            self.wfile.write(b"0\r\n\r\n")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Streams) as listener:
+        Thread(target=listener.serve_forever, daemon=True).start()
+        found = asyncio.run(closed_loop(f"http://127.0.0.1:{listener.server_address[1]}/predict", 2, list(range(6))))
+        assert len(found["latencies"]) == 6
+        listener.shutdown()

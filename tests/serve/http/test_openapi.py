@@ -60,3 +60,17 @@ def test_every_reference_of_the_document_leads_to_a_component(classifier: Classi
         found = {reference.removeprefix("#/components/schemas/") for reference in references(document)}
         assert found and found <= document["components"]["schemas"].keys()
     assert {"Message", "Tool", "StructuredOutputs"} <= make_app(ToyEngine()).openapi()["components"]["schemas"].keys()
+
+
+def test_the_document_has_the_errors_of_every_route_in_the_form_of_its_protocol(classifier: Classifier) -> None:
+    paths = make_app(AsyncClassifier(classifier)).openapi()["paths"]
+    assert {"404", "413", "415", "500", "503"} <= paths["/v1/models/{name}"]["get"]["responses"].keys()
+    for path in ("/predict", "/classify", "/v2/models/{name}/infer"):
+        assert {"400", "404", "413", "415", "422", "429", "500", "503", "504"} <= paths[path]["post"][
+            "responses"
+        ].keys()
+    error = paths["/predict"]["post"]["responses"]["429"]["content"]["application/json"]["schema"]["example"]
+    assert error["error_type"] == "overloaded"
+    openai = paths["/v1/load_lora_adapter"]["post"]["responses"]
+    assert openai["404"]["content"]["application/json"]["schema"]["example"]["error"]["code"] == "model_not_found"
+    assert "--adapter-dir" in openai["403"]["description"]

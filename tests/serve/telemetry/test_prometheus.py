@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import httpx
@@ -96,3 +97,22 @@ def test_a_text_that_was_cut_off_is_not_counted_as_answered(reason: FinishReason
     text = metrics.exposition()[0].decode()
     assert ('adamix_rows_total{adapter="toy"} 1.0' in text) is answered
     assert f'adamix_ended_total{{reason="{reason}"}} 1.0' in text
+
+
+def test_running_and_waiting_adapters_and_the_share_of_the_cache_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ToyEngine()
+    stats = replace(
+        engine.stats(),
+        slots=4,
+        tokens_in_flight=30,
+        max_tokens_in_flight=120,
+        running_adapters=frozenset({"b", "a"}),
+        waiting_adapters=frozenset({"c"}),
+    )
+    monkeypatch.setattr(engine, "stats", lambda: stats)
+    with TestClient(make_app(engine)) as client:
+        lines = client.get("/metrics").text.splitlines()
+    assert "adamix_kv_cache_usage 0.25" in lines
+    labels = 'max_lora="4",running_lora_adapters="a, b",waiting_lora_adapters="c"'
+    (value,) = [line for line in lines if line.startswith(f"adamix_lora_requests_info{{{labels}}}")]
+    assert float(value.split()[-1]) == pytest.approx(time.time(), abs=5)

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
 from serve.http.app import make_app
-from tests.fixtures.hand_computed_decoder import NAMES, HandComputedDecoder, write_decoder_bundle
+from tests.fixtures.hand_computed_decoder import END, NAMES, HandComputedDecoder, write_decoder_bundle
 from tests.serve.conftest import WORDS, live_app
 
 
@@ -94,6 +94,23 @@ def test_an_echo_has_the_prompt_and_its_log_probabilities(generator: Generator, 
                     best = {text.strip() for text in found["top_logprobs"][place]}
                     assert best == {words[place], WORDS[int(logits.argmax())]}
                     assert choice["text"][found["text_offset"][place] :].strip().startswith(words[place])
+
+
+def test_an_echo_has_the_end_token_as_well(generator: Generator, decoder: HandComputedDecoder) -> None:
+    """Evaluators leave out the one generated token by its place, whether it ends the text or not."""
+    ids = [4, 5, 9]
+    logits = decoder.logits(ids, "north").astype(np.float64)
+    body = {"model": "north", "prompt": [ids], "echo": True, "logprobs": 1, "max_tokens": 1, "logit_bias": {END: 100}}
+    with live_app(make_app(AsyncTextGenerator(generator))) as client:
+        choice = client.post("/v1/completions", json=body).json()["choices"][0]
+        without = client.post("/v1/completions", json={**body, "echo": False}).json()["choices"][0]
+    found = choice["logprobs"]
+    assert choice["finish_reason"] == "stop"
+    assert {len(values) for values in found.values()} == {len(ids) + 1}
+    expected = logits[END] - np.log(np.exp(logits).sum())
+    assert found["token_logprobs"][-1] == pytest.approx(expected, abs=1e-4)
+    assert found["text_offset"][-1] == len(choice["text"])
+    assert without["logprobs"]["tokens"] == []
 
 
 def test_a_stream_has_the_log_probabilities_and_the_ids_of_its_tokens(generator: Generator) -> None:
