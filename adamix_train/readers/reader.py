@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 Header = tuple[str, ...] | None
+DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|"}
+"""Name of a delimiter → the character."""
 
 
 @dataclass(frozen=True)
