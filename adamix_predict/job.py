@@ -10,7 +10,7 @@ PREFIX = "predicted_"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to predict of which rows, and where it goes.
+    """Predictions that are asked for, the rows that get them, and where they go.
 
     Raises:
         RecipeError: Two fields contradict each other.

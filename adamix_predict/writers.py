@@ -64,10 +64,8 @@ def _json(values: Mapping[str, Any]) -> str:
     try:
         line = json.dumps(values, ensure_ascii=False, allow_nan=False, default=str)
         line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(_finite(values), default=str)  # half a character, which JSON alone can write
-    except ValueError:
-        return json.dumps(_finite(values), ensure_ascii=False, default=str)
+    except ValueError:  # not a finite number, or half a character, which is written as its code
+        return json.dumps(_finite(values), default=str)
     return line
 
 
