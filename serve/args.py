@@ -1,4 +1,4 @@
-"""Command-line flags of adamix-serve."""
+"""Command-line flags of adamix-serve; those that open bundles are adamix-predict's too."""
 
 import argparse
 from pathlib import Path
@@ -68,7 +68,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_bundle_flags(parser)
-    _add_model_flags(parser)
+    add_model_flags(parser)
     _add_limit_flags(parser)
     return parser.parse_args(argv)
 
@@ -87,6 +87,39 @@ def load_options(args: argparse.Namespace) -> LoadOptions:
 def limits(args: argparse.Namespace) -> dict[str, Any]:
     """Return the limits of the engine; None for those that were not given."""
     return {"timeout": args.timeout, "ensemble": args.ensemble, **{name: getattr(args, name) for name in LIMITS}}
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how bundles are opened, which `load_options` reads; and --ensemble."""
+    parser.add_argument(
+        "--provider", choices=PROVIDERS, default="auto", help="where to run (default: a GPU if there is one)"
+    )
+    parser.add_argument("--threads", type=_positive, help="threads of a run on the CPU (default: the usable cores)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of optimised graphs, for the next start and for other servers; each needs 1.5 times the "
+        "disk space of its bundle (default: $ADAMIX_CACHE/graphs or ~/.cache/adamix/graphs)",
+    )
+    parser.add_argument(
+        "--ensemble",
+        action="store_const",
+        const=True,
+        help="classifiers: answer with the mean of the probabilities of an adapter's members, in place of its own; for "
+        "bundles exported with --keep-modules",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="keep no optimised graph")
+    parser.add_argument(
+        "--slots",
+        type=_positive,
+        help="adapters on the device at a time; the others are loaded when they are requested (default: all)",
+    )
+    parser.add_argument(
+        "--host-adapters",
+        type=_positive,
+        help="adapters with their weights in host memory; the others are read from disk again (default: all)",
+    )
 
 
 def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
@@ -128,38 +161,6 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
         help="serve the Open Inference Protocol over gRPC as well, on this port (needs the extra grpc)",
     )
     parser.add_argument("--port", type=_port, default=8080, help="port; 0 takes a free one (default: %(default)s)")
-
-
-def _add_model_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--provider", choices=PROVIDERS, default="auto", help="where to run (default: a GPU if there is one)"
-    )
-    parser.add_argument("--threads", type=_positive, help="threads of a run on the CPU (default: the usable cores)")
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of optimised graphs, for the next start and for other servers; each needs 1.5 times the "
-        "disk space of its bundle (default: $ADAMIX_CACHE/graphs or ~/.cache/adamix/graphs)",
-    )
-    parser.add_argument(
-        "--ensemble",
-        action="store_const",
-        const=True,
-        help="classifiers: answer with the mean of the probabilities of an adapter's members, in place of its own; for "
-        "bundles exported with --keep-modules",
-    )
-    parser.add_argument("--no-cache", action="store_true", help="keep no optimised graph")
-    parser.add_argument(
-        "--slots",
-        type=_positive,
-        help="adapters on the device at a time; the others are loaded when they are requested (default: all)",
-    )
-    parser.add_argument(
-        "--host-adapters",
-        type=_positive,
-        help="adapters with their weights in host memory; the others are read from disk again (default: all)",
-    )
 
 
 def _add_limit_flags(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from adamix_train.data.examples import Example, label_names, make_examples, name
 from adamix_train.data.sampling import first_of_each, split_off
 from adamix_train.errors import DataError, RecipeError
 from adamix_train.readers.hub import load_hub
-from adamix_train.recipe.checks import DELIMITERS
+from adamix_train.readers.reader import DELIMITERS
 from adamix_train.recipe.paths import file_names
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.tasks.kinds import TASK_KINDS

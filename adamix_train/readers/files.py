@@ -1,6 +1,6 @@
 """Read rows of named values from data files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from adamix_train.errors import DataError
@@ -20,7 +20,12 @@ READERS: dict[str, Reader] = {
 
 
 def read_rows(file: Path, *, readers: Mapping[str, Reader], form: FileFormat) -> list[Row]:
-    """Return the rows of a file; the suffix selects the reader.
+    """Return the rows of a file, as `stream_rows` yields them."""
+    return list(stream_rows(file, readers=readers, form=form))
+
+
+def stream_rows(file: Path, *, readers: Mapping[str, Reader], form: FileFormat) -> Iterator[Row]:
+    """Yield the rows of a file as they are read; the suffix selects the reader.
 
     Raises:
         DataError: the file is missing, empty, malformed or not UTF-8; the message names the line.
@@ -30,12 +35,13 @@ def read_rows(file: Path, *, readers: Mapping[str, Reader], form: FileFormat) ->
         raise DataError(f"{file} ends in {file.suffix or 'nothing'}; data files end in {', '.join(readers)}")
     if not file.is_file():
         raise DataError(f"there is no data file {file}")
+    row = None
     try:
-        rows = list(reader(file, form))
+        for row in reader(file, form):
+            yield row
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text: {error}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: {error}") from error
-    if not rows:
+    if row is None:
         raise DataError(f"{file} has no rows")
-    return rows

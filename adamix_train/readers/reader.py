@@ -1,11 +1,14 @@
 """The reader of a data file: what it takes and what it yields."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 Header = tuple[str, ...] | None
+DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|"}
+"""Name of a delimiter → the character."""
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,19 @@ Reader = Callable[[Path, FileFormat], Iterator[Row]]
 def open_text(file: Path) -> TextIO:
     """Open a UTF-8 file, with or without a byte order mark, and keep its line ends."""
     return file.open(encoding="utf-8-sig", newline="")
+
+
+@dataclass(frozen=True)
+class FileLines:
+    """Lines of a UTF-8 file; each walk over them reads the file anew, and keeps one line in memory."""
+
+    file: Path
+    start: int = 0
+    """Lines that are left out at the beginning."""
+    with_ends: bool = True
+    """Keep the line ends."""
+
+    def __iter__(self) -> Iterator[str]:
+        with open_text(self.file) as stream:
+            for line in itertools.islice(stream, self.start, None):
+                yield line if self.with_ends else line.rstrip("\r\n")

@@ -1,11 +1,12 @@
 """Read rows from files whose fields are separated by a character: CSV, TSV, and what is named so."""
 
 import csv
+import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from adamix_train.readers.reader import FileFormat, Reader, Row, open_text
+from adamix_train.readers.reader import FileFormat, FileLines, Reader, Row
 from adamix_train.readers.tab_quotes import split_line, uses_quotes
 
 csv.field_size_limit(1 << 24)
@@ -21,26 +22,24 @@ def separated(suffix_delimiter: str) -> Reader:
     """Return a reader of files that are separated by `suffix_delimiter`, unless their first line says another."""
 
     def read(file: Path, form: FileFormat) -> Iterator[Row]:
-        with open_text(file) as stream:
-            lines = list(stream)
+        first = next(iter(FileLines(file)), "")
         start = 0
         delimiter = form.delimiter
-        if lines and lines[0].startswith(EXCEL) and len(lines[0].rstrip("\r\n")) == len(EXCEL) + 1:
-            start, delimiter = 1, delimiter or lines[0][len(EXCEL)]
+        if first.startswith(EXCEL) and len(first.rstrip("\r\n")) == len(EXCEL) + 1:
+            start, delimiter = 1, delimiter or first[len(EXCEL)]
         if delimiter is None:
-            delimiter = _recognised(lines, suffix_delimiter) if form.header is None else suffix_delimiter
+            delimiter = _recognised(first, suffix_delimiter) if form.header is None else suffix_delimiter
         if delimiter == TAB:
-            numbered = _tab_separated(lines, start, quoted=form.quoted)
+            numbered = _tab_separated(file, start, quoted=form.quoted)
         else:
-            numbered = _character_separated(lines, start, delimiter)
+            numbered = _character_separated(file, start, delimiter)
         yield from _rows(numbered, form, delimiter)
 
     return read
 
 
-def _recognised(lines: Sequence[str], suffix_delimiter: str) -> str:
+def _recognised(header: str, suffix_delimiter: str) -> str:
     """Return the suffix's own delimiter if it splits the header line, otherwise the one that splits it most."""
-    header = lines[0] if lines else ""
     if not header.strip():
         return suffix_delimiter
     counts = {one: len(next(csv.reader([header], delimiter=one))) for one in (suffix_delimiter, *DELIMITERS)}
@@ -67,31 +66,40 @@ def _rows(numbered: Iterator[tuple[int, list[str]]], form: FileFormat, delimiter
         yield Row(dict(zip(columns, [*fields, *missing], strict=False)), f"line {number}")
 
 
-def _tab_separated(lines: Sequence[str], start: int, *, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+def _tab_separated(file: Path, start: int, *, quoted: bool) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and fields: one row a line, always."""
-    texts = [line.rstrip("\r\n") for line in lines[start:]]
+    texts = FileLines(file, start, with_ends=False)
     syntax = quoted and uses_quotes(texts)
     for number, line in enumerate(texts, start + 1):
         if line:
             yield number, split_line(line) if syntax else line.split(TAB)
 
 
-def _character_separated(lines: Sequence[str], start: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _character_separated(file: Path, start: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the first line's number and the fields of each record; a quoted field may hold line ends."""
-    header = next(csv.reader(lines[start : start + 1], delimiter=delimiter), [])
+    lines = FileLines(file, start)
+    header = next(csv.reader(itertools.islice(lines, 1), delimiter=delimiter), [])
     spaced = len(header) > 1 and all(name.startswith(" ") for name in header[1:])
-    records = csv.reader(lines[start:], delimiter=delimiter, strict=True, skipinitialspace=spaced)
+    record: list[str] = []
+    records = csv.reader(_kept(lines, record), delimiter=delimiter, strict=True, skipinitialspace=spaced)
     first, warned = start + 1, False
     try:
         for fields in records:
-            last = start + records.line_num
             if fields:
-                if last > first and not warned:
-                    warned = _warn_of_rows(lines[first - 1 : last], first, delimiter, len(header))
+                if len(record) > 1 and not warned:
+                    warned = _warn_of_rows(record, first, delimiter, len(header))
                 yield first, fields
-            first = last + 1
+            first = start + records.line_num + 1
+            record.clear()
     except csv.Error as error:
         raise ValueError(f"line {first}: {error}, in the record that begins here") from error
+
+
+def _kept(lines: Iterable[str], record: list[str]) -> Iterator[str]:
+    """Yield lines, and append each to the `record` that it belongs to."""
+    for line in lines:
+        record.append(line)
+        yield line
 
 
 def _warn_of_rows(lines: Sequence[str], first: int, delimiter: str, count: int) -> bool:

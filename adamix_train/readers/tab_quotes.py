@@ -5,7 +5,7 @@ write tables quote by a rule, so that every field of their files is quoted exact
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 MARK = '"'
 TAB = "\t"
@@ -29,8 +29,8 @@ RULES: tuple[Callable[[str], bool], ...] = (
 """Rules by which programs quote: a field's text → it is quoted."""
 
 
-def uses_quotes(lines: Sequence[str]) -> bool:
-    """Return True if one of RULES has written all of `lines`, which have no line ends."""
+def uses_quotes(lines: Iterable[str]) -> bool:
+    """Return True if one of RULES has written all of `lines`, which have no line ends and are walked over twice."""
     if not any(MARK in line for line in lines):
         return False
     rules = list(RULES)

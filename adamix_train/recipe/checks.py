@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from adamix_train.errors import RecipeError
 from adamix_train.peft_method.target_modules import SITES
+from adamix_train.readers.reader import DELIMITERS
 from adamix_train.recipe.average import Average
 
 if TYPE_CHECKING:
     from adamix_train.recipe.recipe import Recipe
 
-DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|"}
-"""Name of a delimiter → the character."""
 POSITIVE = (
     "num_modules",
     "r",

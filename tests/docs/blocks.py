@@ -194,7 +194,11 @@ def plain_commands(code: str) -> list[list[str]] | None:
     return lines
 
 
-COMMANDS = {"adamix-train": "adamix_train.cli", "adamix-export": "adamix_export.cli"}
+COMMANDS = {
+    "adamix-train": "adamix_train.cli",
+    "adamix-export": "adamix_export.cli",
+    "adamix-predict": "adamix_predict.cli",
+}
 """Commands that run in this process, and their modules."""
 
 

@@ -11,6 +11,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "docs/bundle-format.md": ("bundles/both",),
     "docs/export.md": ("models", "data", "runs", "bundles/both"),
     "docs/generate.md": ("bundles/e2e",),
+    "docs/predict.md": ("bundles/both",),
     "docs/python-api.md": ("models", "bundles/both", "bundles/sure", "bundles/e2e", "adapters/mood"),
     "docs/serve.md": ("bundles/both", "adapters/mood"),
     "docs/train.md": ("models", "data"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("adamix_train", "adamix_export", "serve", "demos", "benchmarks")
+PACKAGES = ("adamix_train", "adamix_export", "adamix_predict", "serve", "demos", "benchmarks")
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 
@@ -31,8 +31,9 @@ VIOLATIONS = {
     "a module of serve has no layer": ("serve/wrong.py", "", 3),
     "a graph pass imports torch": ("adamix_export/passes/wrong.py", "import torch", 4),
     "a precision imports the trainer": ("adamix_export/precision/wrong.py", "import adamix_train", 4),
-    "a protocol imports another": ("serve/http/tei/wrong.py", "import serve.http.openai.models", 5),
-    "a demo imports an engine": ("demos/wrong.py", "import serve.generation.generator", 6),
+    "predictions import torch": ("adamix_predict/wrong.py", "import torch", 5),
+    "a protocol imports another": ("serve/http/tei/wrong.py", "import serve.http.openai.models", 6),
+    "a demo imports an engine": ("demos/wrong.py", "import serve.generation.generator", 7),
 }
 """A file that is written, what it imports, and the contract that this breaks."""
 

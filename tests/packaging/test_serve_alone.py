@@ -37,7 +37,7 @@ def test_the_tests_of_serve_pass(python: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["adamix-train", "adamix-export", "adamix-serve"])
+@pytest.mark.parametrize("command", ["adamix-train", "adamix-export", "adamix-serve", "adamix-predict"])
 def test_commands_explain_themselves_without_torch(python: Path, command: str) -> None:
     result = subprocess.run([python.with_name(command), "--help"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -1,14 +1,16 @@
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from adamix_train.data.examples import read_examples
 from adamix_train.errors import DataError
-from adamix_train.readers.files import READERS, read_rows
+from adamix_train.readers.files import READERS, read_rows, stream_rows
 from adamix_train.readers.reader import FileFormat
 from adamix_train.tasks.table import TASKS
 from tests.fixtures.example_files import one, write
 
+TAB = "\t"
 PLAIN = TASKS["classification"]
 
 
@@ -51,3 +53,21 @@ def test_an_error_says_what_is_wrong_with_a_file(tmp_path: Path, name: str, cont
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no data file"):
         read_rows(tmp_path / "a.csv", readers=READERS, form=FileFormat())
+
+
+@pytest.mark.parametrize(("name", "line"), [("a.csv", '"fine, and good",x\n'), ("a.tsv", "fine, and good\tx\n")])
+def test_a_file_is_read_as_its_rows_are_asked_for(tmp_path: Path, name: str, line: str) -> None:
+    header = f"text{',' if name == 'a.csv' else TAB}label\n"
+    rows = stream_rows(write(tmp_path, name, header + line * 20_000), readers=READERS, form=FileFormat())
+    tracemalloc.start()
+    assert sum(row.values == {"text": "fine, and good", "label": "x"} for row in rows) == 20_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300_000  # the file alone has 340 kB
+
+
+def test_an_error_in_a_late_row_comes_after_the_rows_before_it(tmp_path: Path) -> None:
+    rows = stream_rows(write(tmp_path, "a.csv", "text,label\nx,y\nx\n"), readers=READERS, form=FileFormat())
+    assert next(rows).place == "line 2"
+    with pytest.raises(DataError, match="line 3 has 1 fields, not 2"):
+        next(rows)
