@@ -13,7 +13,10 @@ from adamix_train.artifacts.checkpoint import CARD
 
 
 def _labels(text: str) -> tuple[str, ...]:
-    return tuple(label.strip() for label in text.split(","))
+    labels = tuple(label.strip() for label in text.split(","))
+    if not all(labels):
+        raise ExportError(f"{text!r} (--labels) has an empty label: give names separated by commas")
+    return labels
 
 
 def _count(text: str) -> int:
@@ -51,6 +54,10 @@ FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
 """Field of `Facts` → function that reads its value, and help."""
 
 
+FREE = ("prompt",)
+"""Facts whose values may have an equals sign in them."""
+
+
 def add_fact_flags(parser: ArgumentParser) -> None:
     """Add a flag for each fact; each may be given once for all checkpoints, and once for each by name."""
     group = parser.add_argument_group(
@@ -66,6 +73,11 @@ def read_facts(args: Namespace, names: Sequence[str]) -> dict[str, Facts]:
     for fact, (read, _) in FLAGS.items():
         given = [_split(text, names) for text in getattr(args, fact)]
         for owner, text in sorted(given, key=lambda pair: pair[0] is not None):
+            if owner is None and fact not in FREE and "=" in text:
+                raise ExportError(
+                    f"--{fact.replace('_', '-')} {text}: {text.partition('=')[0]} is no checkpoint; there are "
+                    f"{', '.join(names)}"
+                )
             for name in names if owner is None else (owner,):
                 found[name][fact] = read(text)
     return {name: Facts(**facts) for name, facts in found.items()}

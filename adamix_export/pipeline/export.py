@@ -136,6 +136,12 @@ def _compare(build: BundleBuild, manifest: Manifest, setting: Setting, options: 
     check = replace(options.check, limit=limit, bounds=_bounds(setting.bounds, options))
     with runnable_on_cpu(open_bundle(build.folder)) as bundle:
         reports = build.task.compare(build.checkpoints, bundle, check)
+    for name, report in reports.items():
+        if options.approximate and options.max_metric_drop is not None and report.metric_drop is None:
+            raise ExportError(
+                f"{name}: --max-metric-drop bounds an approximation's metric, and nothing measures it: name labelled "
+                "texts with --data, or leave it out and give --rank-energy"
+            )
     require_parity(reports)
     return reports
 

@@ -1,5 +1,6 @@
 """Mixtures, collapsed into one adapter."""
 
+import warnings
 from dataclasses import dataclass
 
 import peft
@@ -8,6 +9,7 @@ from transformers import PreTrainedModel
 
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.checkpoint.collapse import AdapterTensors, collapse_checkpoint, with_module_weights
+from adamix_export.checkpoint.importers.stored import require_all_loaded
 from adamix_export.tracing.merged import merge
 from adamix_train.artifacts.checkpoint import WEIGHTS
 from adamix_train.mixture.projection import mixtures
@@ -41,8 +43,15 @@ class MixtureImporter:
         return collapse_checkpoint(checkpoint_tensors(checkpoint), self.config)
 
     def reference(self, checkpoint: Checkpoint) -> peft.PeftModel:
-        """Return the checkpoint as PEFT loads it, with the checkpoint's module weights."""
-        model = peft.PeftModel.from_pretrained(checkpoint.base_model(), checkpoint.folder).eval()
+        """Return the checkpoint as PEFT loads it, with the checkpoint's module weights.
+
+        Raises:
+            CheckpointError: the stored tensors are not those of which the configuration speaks.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of missing tensors, which are errors here
+            model = peft.PeftModel.from_pretrained(checkpoint.base_model(), checkpoint.folder).eval()
+        require_all_loaded(model, load_file(checkpoint.folder / WEIGHTS), checkpoint.folder, checkpoint.base)
         if checkpoint.weights:
             set_weights(mixtures(model), checkpoint.weights)
         return model

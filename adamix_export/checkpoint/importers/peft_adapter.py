@@ -200,8 +200,10 @@ def _targets(config: peft.PeftConfig) -> str:
 
 def _require_heads(base: Base, stored: set[str], checkpoint: Checkpoint) -> None:
     """Raise a `CheckpointError` if a part of the model has weights neither in the base nor in the checkpoint."""
+    whole = {name.removeprefix(PEFT_PREFIX).replace(".base_layer.", ".") for name in stored}
     for module in base.new_modules:
-        if not any(name.startswith(f"{PEFT_PREFIX}{module}.") for name in stored):
+        own = base.model.get_submodule(module)
+        if not all(f"{module}.{name}" in whole for name, _ in own.named_parameters()):
             raise CheckpointError(
                 f"neither {checkpoint.base} nor {checkpoint.folder} has the weights of {module}: they were random in "
                 "training and are lost; train again with modules_to_save naming it, or name the base that has them, "

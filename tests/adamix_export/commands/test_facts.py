@@ -31,6 +31,23 @@ def test_an_equals_sign_behind_anything_but_a_name_belongs_to_the_value() -> Non
     assert read("--prompt", "question={input}")["tone"].prompt == "question={input}"
 
 
+@pytest.mark.parametrize(
+    ("flag", "text", "told"),
+    [
+        ("--labels", "tonne=a,b", "--labels tonne=a,b: tonne is no checkpoint; there are tone, intent"),
+        ("--max-length", "tonne=3", "--max-length tonne=3: tonne is no checkpoint"),
+        ("--labels", "a,,c", "'a,,c' .--labels. has an empty label"),
+    ],
+)
+def test_a_name_that_no_checkpoint_has_and_an_empty_label_are_refused(flag: str, text: str, told: str) -> None:
+    with pytest.raises(ExportError, match=told):
+        read(flag, text)
+
+
+def test_a_label_with_an_equals_sign_is_given_by_name() -> None:
+    assert read("--labels", "tone=a=b,c")["tone"].labels == ("a=b", "c")
+
+
 def test_a_length_that_is_no_number_is_refused() -> None:
     with pytest.raises(ExportError, match=r"many .* is not a whole number above 0"):
         read("--max-length", "many")

@@ -56,7 +56,14 @@ def test_what_an_approximation_loses_is_bounded(command: Command, loha: Path, tm
     with pytest.raises(SystemExit, match="the exported graph does not agree with PyTorch"):
         command(loha, out, "--shape", "bank", "--rank", "2")
     assert list(tmp_path.iterdir()) == []
-    command(loha, out, "--shape", "bank", "--rank", "2", "--tolerance", "10", "--max-metric-drop", "1")
+    bounds = ("--rank", "2", "--tolerance", "10", "--max-metric-drop", "1")
+    with pytest.raises(SystemExit, match=r"tone: --max-metric-drop bounds .* nothing measures it: name labelled texts"):
+        command(loha, out, "--shape", "bank", *bounds)
+    assert list(tmp_path.iterdir()) == []
+    labels = open_checkpoint(str(loha)).labels
+    rows = [f"the parcel was {word},{label}" for word in ("good", "bad") for label in labels]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]))
+    command(loha, out, "--shape", "bank", *bounds, "--data", str(tmp_path / "texts.csv"))
     found = np.stack([one.logits for one in Classifier(out)(["the parcel was good"])])
     assert np.isfinite(found).all()
     command("verify", out)

@@ -320,6 +320,15 @@ def test_a_head_that_is_nowhere_is_refused(copy: Path) -> None:
         _ = open_checkpoint(str(copy), facts=facts).adapter
 
 
+def test_a_head_of_which_only_a_part_was_saved_is_refused(copy: Path) -> None:
+    """As with `bias="all"`, which saves the biases of a head that is random."""
+    change(copy, task_type=None)
+    change_weights(copy, lambda tensors: [tensors.pop(name) for name in list(tensors) if "classifier.weight" in name])
+    facts = Facts(labels=("yes", "no"), task="classification")
+    with pytest.raises(CheckpointError, match="has the weights of classifier: they were random in training"):
+        _ = open_checkpoint(str(copy), facts=facts).adapter
+
+
 def test_added_tokens_are_named(copy: Path, command: Command, tmp_path: Path, tiny_base: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     tokenizer.add_tokens(["<new>"])

@@ -1,5 +1,6 @@
 """Runs of adamix-train by the method that trained them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.checkpoint.facts import Facts
 from adamix_export.errors import BankError
 from adamix_export.tasks.classification import logits
-from adamix_train.errors import BaseError
+from adamix_train.errors import BaseError, CheckpointError
 from adamix_train.run.train import train
 from serve.classification.classifier import Classifier
 from tests.adamix_export.conftest import Exports
@@ -68,3 +69,19 @@ def test_a_mixture_that_a_loop_of_ones_own_saved_needs_facts_alone(lora: Path, t
     assert (found.kind, found.num_modules, found.card.max_length) == ("lora", run.num_modules, 16)
     assert found.adapter.keys() == run.adapter.keys()
     assert all(torch.equal(tensor, run.adapter[name]) for name, tensor in found.adapter.items())
+
+
+@pytest.mark.parametrize(
+    ("targets", "told"), [(["query", "key", "value"], "lacks .* tensors .*key"), (["query"], "no place .*value")]
+)
+def test_a_mixture_whose_configuration_lies_about_its_targets_is_refused(
+    targets: list[str], told: str, lora: Path, tmp_path: Path
+) -> None:
+    run = open_checkpoint(str(lora))
+    own = Path(shutil.copytree(lora, tmp_path / "own"))
+    (own / "adamix.json").unlink()
+    config = json.loads((own / "adapter_config.json").read_text())
+    (own / "adapter_config.json").write_text(json.dumps({**config, "target_modules": targets}))
+    found = open_checkpoint(str(own), base=str(run.base), facts=Facts(labels=tuple(run.labels), max_length=16))
+    with pytest.raises(CheckpointError, match=told):
+        _ = found.reference
