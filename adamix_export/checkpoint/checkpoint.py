@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.facts import NONE, Facts
-from adamix_export.checkpoint.locate import adapter_name, checkpoint_folder
+from adamix_export.checkpoint.locate import checkpoint_folder, split_argument
 from adamix_train.artifacts.checkpoint import CARD, CONFIG, Card
 from adamix_train.base_model.load import Base, load_base, load_config
 from adamix_train.base_model.padding import pad_as, padding_token
@@ -204,13 +204,13 @@ def open_checkpoint(argument: str, *, base: str | None = None, facts: Facts = NO
         BaseError: the base is missing, or its weights or configuration are not those of training.
         ExportError: the checkpoint was trained with a method that is not exported, or a fact is missing.
     """
-    _, found, path = argument.partition("=")
-    folder = checkpoint_folder(path if found else argument)
+    given, place = split_argument(argument)
+    folder = checkpoint_folder(place)
     for marks, importer in IMPORTERS.items():
         if all((folder / mark).is_file() for mark in marks):
             module, _, function = importer.partition(":")
             opened = getattr(import_module(f"adamix_export.checkpoint.importers.{module}"), function)
-            name = check_adapter_name(adapter_name(argument))
+            name = check_adapter_name(given)
             checkpoint: Checkpoint = opened(Argument(name=name, folder=folder, base=base, facts=facts))
             return checkpoint
     raise CheckpointError(

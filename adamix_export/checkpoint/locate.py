@@ -31,12 +31,20 @@ def checkpoint_folder(place: str) -> Path:
 
 
 def adapter_name(argument: str) -> str:
-    """Return the name in `[NAME=]CHECKPOINT`, or that of the folder or of the Hub's repository."""
-    name, found, _ = argument.partition("=")
-    if found:
-        return name
-    place = argument.partition(AT)[0] if not Path(argument).is_dir() and _is_hub_id(argument) else argument
-    return Path(place).resolve().name
+    """Return the name of the checkpoint in an argument."""
+    return split_argument(argument)[0]
+
+
+def split_argument(argument: str) -> tuple[str, str]:
+    """Return the name and the place in `[NAME=]CHECKPOINT`; the name is by default that of the folder or repository.
+
+    An equals sign in the path of a folder that is there, or behind a slash, is a part of the place.
+    """
+    name, found, place = argument.partition("=")
+    if found and "/" not in name and not Path(argument).is_dir():
+        return name, place
+    repository = argument.partition(AT)[0] if not Path(argument).is_dir() and _is_hub_id(argument) else argument
+    return Path(repository).resolve().name, argument
 
 
 def _is_hub_id(place: str) -> bool:

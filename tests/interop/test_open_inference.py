@@ -52,7 +52,6 @@ def test_kserves_client_over_grpc_and_the_state_of_the_server(
     assert found["grpc"] == expected
 
 
-@pytest.mark.xfail(reason="its bodies have a field model_name, which /v2/models/NAME/infer does not know", strict=True)
 def test_kserves_client_over_http(ask: Ask, addresses: tuple[str, str], expected: list[object]) -> None:
     found = ask("kserve", *addresses)
     assert found["binary"] == found["json"] == expected

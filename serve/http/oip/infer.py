@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from serve.engine import Engine
-from serve.errors import InputError, shortened
+from serve.errors import MAX_NAME, InputError, shortened
 from serve.http.headers import adapter_headers
 from serve.http.oip.messages import InferRequest
 from serve.http.oip.tensors import binary_output, json_output, read_inputs
@@ -38,6 +38,8 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     engine: Engine = request.app.state.engine
     model = find_model(engine, name, version)
     asked, binary = _parsed(await request.body(), request.headers.get(HEADER))
+    _require_same("model_name", asked.model_name, name)
+    _require_same("model_version", asked.model_version, version)
     parameters = dict(asked.parameters or {})
     binary_names = _binary_outputs(model, asked, everything=parameters.pop(BINARY_OUTPUT, False))
     texts, values = read_inputs(asked.inputs, binary, model.parameters)
@@ -59,6 +61,13 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         **({} if asked.id is None else {"id": asked.id}),
     }
     return _response(content, found.tensors, binary_names, adapter_headers(found.answers))
+
+
+def _require_same(field: str, given: str | None, path: str | None) -> None:
+    """Raise an InputError if a body names another model or version than the path, as KServe's client never does."""
+    if given is not None and given != path:
+        told = "the path has none" if path is None else f"the path has {shortened(path, MAX_NAME)}"
+        raise InputError(f"{field} is {shortened(given, MAX_NAME)!r}, and {told}: leave it out", field)
 
 
 def _parsed(body: bytes, header: str | None) -> tuple[InferRequest, bytes]:

@@ -40,6 +40,8 @@ class InferRequest(Body):
     )
 
     id: Annotated[str | None, Field(description="comes back in the response")] = None
+    model_name: Annotated[str | None, Field(description="the same as in the path")] = None
+    model_version: Annotated[str | None, Field(description="the same as in the path")] = None
     parameters: Annotated[
         Parameters,
         Field(

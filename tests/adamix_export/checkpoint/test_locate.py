@@ -4,7 +4,7 @@ import huggingface_hub.constants
 import pytest
 
 from adamix_export.checkpoint.checkpoint import open_checkpoint
-from adamix_export.checkpoint.locate import adapter_name, checkpoint_folder
+from adamix_export.checkpoint.locate import adapter_name, checkpoint_folder, split_argument
 from adamix_train.errors import CheckpointError
 from tests.fixtures.hub_cache import REVISION, pull
 
@@ -52,3 +52,12 @@ def test_a_name_is_given_or_that_of_the_folder_or_the_repository(tmp_path: Path)
     assert adapter_name(f"mine={tmp_path}") == "mine"
     assert adapter_name(str(tmp_path / "tone@2")) == "tone@2"
     assert adapter_name("some-org/tone@v2") == "tone"
+
+
+def test_an_equals_sign_in_a_path_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lr=1e-3").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert split_argument("lr=1e-3") == ("lr=1e-3", "lr=1e-3")
+    assert split_argument("runs/lr=1e-3/tone") == ("tone", "runs/lr=1e-3/tone")
+    assert split_argument("mine=runs/lr=1e-3/tone") == ("mine", "runs/lr=1e-3/tone")
+    assert split_argument("mine=lr=1e-3") == ("mine", "lr=1e-3")

@@ -120,6 +120,16 @@ def test_parameters_mean_what_they_mean_elsewhere(client: httpx.Client, classifi
     )
 
 
+def test_a_body_may_name_the_model_of_its_path_and_no_other(client: httpx.Client) -> None:
+    """KServe's client does."""
+    inputs = [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}]
+    url = "/v2/models/tone/infer"
+    assert client.post(url, json={"model_name": "tone", "model_version": None, "inputs": inputs}).status_code == 200
+    for field in ("model_name", "model_version"):
+        refused = client.post(url, json={field: "intent", "inputs": inputs})
+        assert refused.status_code == 422 and f"{field} is 'intent', and the path has " in refused.text
+
+
 def test_null_parameters_are_none(client: httpx.Client) -> None:
     tensor, output = texts("good", parameters=None), {"name": "label", "parameters": None}
     plain = client.post(TONE, json=body(texts("good"), outputs=[{"name": "label"}])).json()
