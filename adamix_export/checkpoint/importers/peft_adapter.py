@@ -101,6 +101,11 @@ class PeftImporter:
                 model = peft.PeftModel.from_pretrained(
                     base.model, str(folder), config=copy.deepcopy(self.config), ignore_mismatched_sizes=True
                 )
+        except KeyError as error:  # PEFT's name of a tensor of a module that it takes whole
+            raise CheckpointError(
+                f"{folder} lacks {error.args[0]}, a tensor of a module that modules_to_save, trainable_token_indices "
+                f"or the task type {self.config.task_type} names in its {CONFIG}: save the adapter again with it"
+            ) from error
         except Exception as error:  # PEFT raises any type where an adapter does not fit
             raise CheckpointError(
                 f"{folder} does not fit {checkpoint.base} (target_modules: {_targets(self.config)}): "
