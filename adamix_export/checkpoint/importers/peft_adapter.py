@@ -31,6 +31,7 @@ from adamix_export.checkpoint.importers.low_rank import Rank
 from adamix_export.checkpoint.importers.mixture import MixtureImporter
 from adamix_export.checkpoint.importers.named_base import named_base, tokenizer_folder
 from adamix_export.checkpoint.importers.outputs import output_layer
+from adamix_export.checkpoint.importers.ranks import require_ranks
 from adamix_export.checkpoint.importers.stored import read_tensors, require_all_loaded
 from adamix_export.checkpoint.importers.tied import untie_adapted_embeddings
 from adamix_export.errors import BankError, ExportError
@@ -53,6 +54,13 @@ UNMERGEABLE = {
     "SHADOW": "runs a second model beside the base",
 }
 """PEFT's methods that are no change of weights, beside those that add tokens to the prompt."""
+REFUSED = {
+    "megatron_config": "adapts Megatron's layers",
+    "layer_replication": "repeats layers of its base",
+    "alora_invocation_tokens": "is an aLoRA, which changes only the tokens behind its invocation",
+    "arrow_config": "is Arrow's router, which mixes several adapters by each input",
+}
+"""Fields of LoRA → why an adapter that sets one is no change of the base's weights."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ class PeftImporter:
         """Return the base with the adapter as PEFT loads it, not merged."""
         folder = checkpoint.folder
         stored = read_tensors(folder)
+        require_ranks(self.config, stored, folder)
         base = checkpoint.load_base()
         _require_heads(base, set(stored), checkpoint)
         try:
@@ -186,8 +195,8 @@ def read_config(folder: Path) -> peft.PeftConfig:
             f"{folder} was started with init_lora_weights={start!r}, which changes the base in a way that the "
             f"checkpoint does not hold: {CONVERSION}"
         )
-    if getattr(config, "megatron_config", None):
-        raise ExportError(f"{folder} adapts Megatron's layers (megatron_config), which are not exported")
+    if found := next((field for field in REFUSED if getattr(config, field, None)), None):
+        raise ExportError(f"{folder} {REFUSED[found]} ({found}): it cannot be exported, neither merged nor in a bank")
     return config
 
 

@@ -19,8 +19,8 @@ INDICES = "_indices"
 SHARD = "{stem}-*-of-*.safetensors"
 JOIN = (
     'join them: python -c "import glob, safetensors.torch as s; s.save_file({{k: v for f in '
-    "glob.glob('{folder}/{shards}') for k, v in s.load_file(f).items()}}, '{weights}')\", or save the adapter again with "
-    "save_pretrained(…, max_shard_size='100GB')"
+    "glob.glob('{folder}/{shards}') for k, v in s.load_file(f).items()}}, '{weights}')\", or save the adapter again "
+    "with save_pretrained(…, max_shard_size='100GB')"
 )
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 CONVERT = (
@@ -33,8 +33,8 @@ def read_tensors(folder: Path, weights: str = WEIGHTS, pickle: str | None = None
     """Return the tensors of the file `weights` of a checkpoint; `pickle` is the name of its form as a pickle.
 
     Raises:
-        CheckpointError: there is no safetensors file, or it is damaged, empty, or holds a value that is not finite or of
-            another type than `TYPES`.
+        CheckpointError: there is no safetensors file, or it is damaged, empty, or holds a value that is not finite, or
+            of another type than `TYPES`.
     """
     file = folder / weights
     if not file.is_file():
