@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from adamix_export.errors import ExportError
+from adamix_train.errors import one_line
 from adamix_train.mixture.adapters import Adapter, make_adapter
 from adamix_train.mixture.projection import Projection, collapse, linear_projection, mixture_projection
 from adamix_train.mixture.shape import AdapterShape
@@ -87,11 +88,13 @@ def site_adapter(
             blocks=fused.adapted,
             block_count=fused.count,
         )
+        with torch.device("meta"):  # compares the sizes before memory is taken for those that are declared
+            make_adapter(kind, shape, projection).load_state_dict(dict(weights), assign=True)
         adapter = make_adapter(kind, shape, projection)
         adapter.load_state_dict(dict(weights))
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, IndexError, TypeError, RuntimeError) as error:
         raise ExportError(
-            f"the mixture at {where} does not have the shape that the checkpoint declares: {error}"
+            f"the mixture at {where} does not have the shape that the checkpoint declares: {one_line(error)}"
         ) from error
     adapter.requires_grad_(False).eval()
     return adapter

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from adamix_train.base_model.safetensors_header import weight_files
 from adamix_train.errors import BaseError, first_line
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def load_base(folder: Path, model_class: Any, **settings: Any) -> Base:
     Raises:
         BaseError: the folder does not load, or lacks weights of the body, which would be random, frozen and unsaved.
     """
+    weight_files(folder)  # which refuses an index that leads out of the folder
     try:
         model, report = model_class.from_pretrained(
             folder,
@@ -89,11 +91,17 @@ def classifier_settings(labels: list[str]) -> dict[str, Any]:
 
 
 def load_config(folder: Path) -> PretrainedConfig:
-    """Load a base's configuration; raise BaseError if it does not load."""
+    """Load a base's configuration; raise BaseError if it does not load, or names a file of weights of its own."""
     try:
-        return AutoConfig.from_pretrained(folder)
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder)
     except Exception as error:  # as above
         raise BaseError(f"the configuration in {folder} does not load: {first_line(error)}") from error
+    if other := getattr(config, "transformers_weights", None):
+        raise BaseError(
+            f"{folder}/config.json names {other} as its weights (transformers_weights), and model.safetensors is read: "
+            "save the model again without that field"
+        )
+    return config
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -31,6 +31,7 @@ from adamix_export.checkpoint.importers.low_rank import Rank
 from adamix_export.checkpoint.importers.mixture import MixtureImporter
 from adamix_export.checkpoint.importers.named_base import named_base, tokenizer_folder
 from adamix_export.checkpoint.importers.outputs import output_layer
+from adamix_export.checkpoint.importers.ranks import require_ranks
 from adamix_export.checkpoint.importers.stored import read_tensors, require_all_loaded
 from adamix_export.checkpoint.importers.tied import untie_adapted_embeddings
 from adamix_export.errors import BankError, ExportError
@@ -53,6 +54,18 @@ UNMERGEABLE = {
     "SHADOW": "runs a second model beside the base",
 }
 """PEFT's methods that are no change of weights, beside those that add tokens to the prompt."""
+REFUSED = {
+    "megatron_config": "adapts Megatron's layers",
+    "layer_replication": "repeats layers of its base",
+    "alora_invocation_tokens": "is an aLoRA, which changes only the tokens behind its invocation",
+    "arrow_config": "is Arrow's router, which mixes several adapters by each input",
+}
+"""Fields of LoRA → why an adapter that sets one is no change of the base's weights."""
+
+
+TASK_HEADS = ("classifier", "score")
+"""Modules that PEFT saves beside an adapter of a task with labels."""
+TASKS_WITH_HEADS = ("SEQ_CLS", "TOKEN_CLS")
 
 
 @dataclass(frozen=True)
@@ -93,14 +106,20 @@ class PeftImporter:
         """Return the base with the adapter as PEFT loads it, not merged."""
         folder = checkpoint.folder
         stored = read_tensors(folder)
+        require_ranks(self.config, stored, folder)
         base = checkpoint.load_base()
-        _require_heads(base, set(stored), checkpoint)
+        _require_heads(base, set(stored), checkpoint, taken_whole=self._taken_whole())
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of missing tensors, which are errors here
                 model = peft.PeftModel.from_pretrained(
                     base.model, str(folder), config=copy.deepcopy(self.config), ignore_mismatched_sizes=True
                 )
+        except KeyError as error:  # PEFT's name of a tensor of a module that it takes whole
+            raise CheckpointError(
+                f"{folder} lacks {error.args[0]}, a tensor of a module that modules_to_save, trainable_token_indices "
+                f"or the task type {self.config.task_type} names in its {CONFIG}: save the adapter again with it"
+            ) from error
         except Exception as error:  # PEFT raises any type where an adapter does not fit
             raise CheckpointError(
                 f"{folder} does not fit {checkpoint.base} (target_modules: {_targets(self.config)}): "
@@ -108,6 +127,11 @@ class PeftImporter:
             ) from error
         require_all_loaded(model, stored, folder, checkpoint.base)
         return model.eval()
+
+    def _taken_whole(self) -> set[str]:
+        """Return the modules whose tensors PEFT replaces as a whole, or not at all."""
+        saved = getattr(self.config, "modules_to_save", None) or ()
+        return {*saved, *(TASK_HEADS if self.config.task_type in TASKS_WITH_HEADS else ())}
 
     def merged(self, checkpoint: Checkpoint) -> PreTrainedModel:
         """Return the base with the adapter merged into it, as PEFT merges."""
@@ -181,8 +205,8 @@ def read_config(folder: Path) -> peft.PeftConfig:
             f"{folder} was started with init_lora_weights={start!r}, which changes the base in a way that the "
             f"checkpoint does not hold: {CONVERSION}"
         )
-    if getattr(config, "megatron_config", None):
-        raise ExportError(f"{folder} adapts Megatron's layers (megatron_config), which are not exported")
+    if found := next((field for field in REFUSED if getattr(config, field, None)), None):
+        raise ExportError(f"{folder} {REFUSED[found]} ({found}): it cannot be exported, neither merged nor in a bank")
     return config
 
 
@@ -198,12 +222,15 @@ def _targets(config: peft.PeftConfig) -> str:
     return ", ".join(sorted(targets)) if isinstance(targets, list | set) else str(targets)
 
 
-def _require_heads(base: Base, stored: set[str], checkpoint: Checkpoint) -> None:
-    """Raise a `CheckpointError` if a part of the model has weights neither in the base nor in the checkpoint."""
+def _require_heads(base: Base, stored: set[str], checkpoint: Checkpoint, *, taken_whole: set[str]) -> None:
+    """Raise a `CheckpointError` if a part of the model has weights neither in the base nor in the checkpoint.
+
+    One that PEFT takes as a whole is an error of its own if a tensor is missing.
+    """
     whole = {name.removeprefix(PEFT_PREFIX).replace(".base_layer.", ".") for name in stored}
     for module in base.new_modules:
-        own = base.model.get_submodule(module)
-        if not all(f"{module}.{name}" in whole for name, _ in own.named_parameters()):
+        own = [f"{module}.{name}" in whole for name, _ in base.model.get_submodule(module).named_parameters()]
+        if not any(own) or not (all(own) or module in taken_whole):
             raise CheckpointError(
                 f"neither {checkpoint.base} nor {checkpoint.folder} has the weights of {module}: they were random in "
                 "training and are lost; train again with modules_to_save naming it, or name the base that has them, "

@@ -12,6 +12,16 @@ from torch import Tensor
 from adamix_train.artifacts.checkpoint import WEIGHTS
 from adamix_train.errors import CheckpointError, first_line
 
+TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""Types of weights that are read."""
+INDICES = "_indices"
+"""End of the names of tensors that say where weights belong, which are integers."""
+SHARD = "{stem}-*-of-*.safetensors"
+JOIN = (
+    'join them: python -c "import glob, safetensors.torch as s; s.save_file({{k: v for f in '
+    "glob.glob('{folder}/{shards}') for k, v in s.load_file(f).items()}}, '{weights}')\", or save the adapter again "
+    "with save_pretrained(…, max_shard_size='100GB')"
+)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 CONVERT = (
     'where you trust the file, convert it: python -c "import torch, safetensors.torch as s; '
@@ -23,7 +33,8 @@ def read_tensors(folder: Path, weights: str = WEIGHTS, pickle: str | None = None
     """Return the tensors of the file `weights` of a checkpoint; `pickle` is the name of its form as a pickle.
 
     Raises:
-        CheckpointError: there is no safetensors file, or it is damaged, empty, or holds a value that is not finite.
+        CheckpointError: there is no safetensors file, or it is damaged, empty, or holds a value that is not finite, or
+            of another type than `TYPES`.
     """
     file = folder / weights
     if not file.is_file():
@@ -35,6 +46,11 @@ def read_tensors(folder: Path, weights: str = WEIGHTS, pickle: str | None = None
     if not tensors:
         raise CheckpointError(f"{file} holds no tensors: save the adapter again")
     for name, tensor in tensors.items():
+        if tensor.dtype not in TYPES and not name.endswith(INDICES):
+            raise CheckpointError(
+                f"{name} in {file} is of type {_type(tensor.dtype)}; {', '.join(map(_type, TYPES))} are read: save the "
+                "adapter again in one of them"
+            )
         if not tensor.isfinite().all():
             raise CheckpointError(
                 f"{name} in {file} holds values that are not finite: train again, with a lower learning rate"
@@ -66,12 +82,21 @@ def require_all_loaded(model: PeftModel, stored: Mapping[str, Tensor], folder: P
 
 
 def _advice(folder: Path, weights: str, pickle: str | None) -> str:
-    """Return how to get a safetensors file, if there is a pickle in the folder."""
+    """Return how to get a safetensors file, if there are shards or a pickle in the folder."""
+    shards = SHARD.format(stem=Path(weights).stem)
+    if parts := sorted(file.name for file in folder.glob(shards)):
+        named = ", ".join(parts[:3]) + (", …" if len(parts) > 3 else "")
+        join = JOIN.format(folder=folder, shards=shards, weights=folder / weights)
+        return f", but {len(parts)} shards of it, which are not read one by one ({named}): {join}"
     patterns = PICKLES if pickle is None else (pickle,)
     found = next((file for pattern in patterns for file in sorted(folder.glob(pattern))), None)
     if found is None:
         return ", the adapter's weights"
     return f", and {found.name} is a pickle, which is not read; " + CONVERT.format(file=found, weights=folder / weights)
+
+
+def _type(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from transformers import (
     BertTokenizerFast,
 )
 
-from adamix_train.base_model.load import load_base, load_classifier, load_tokenizer
+from adamix_train.base_model.load import load_base, load_classifier, load_config, load_tokenizer
 from adamix_train.errors import BaseError
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
@@ -132,3 +133,10 @@ def test_a_base_that_pads_on_the_left_is_padded_on_the_right(tiny_base: Path, tm
     assert AutoTokenizer.from_pretrained(tmp_path).padding_side == "left"
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.pad({"input_ids": [[4], [5, 6]]})["input_ids"] == [[4, 0], [5, 6]]
+
+
+def test_a_configuration_that_names_other_weights_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    config = json.loads((tiny_base / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "transformers_weights": "other.bin"}))
+    with pytest.raises(BaseError, match=r"names other\.bin as its weights \(transformers_weights\)"):
+        load_config(tmp_path)

@@ -207,8 +207,8 @@ def test_values_that_are_not_finite_are_refused(copy: Path) -> None:
 
 
 def test_a_configuration_that_lies_about_the_rank_is_refused(copy: Path) -> None:
-    change(copy, r=5)
-    with pytest.raises(CheckpointError, match=r"lora_A\.weight in .* is 4 × 32, and the model takes 5 × 32"):
+    change(copy, r=3)
+    with pytest.raises(CheckpointError, match=r"lora_A\.weight in .* is 4 × 32, and the model takes 3 × 32"):
         _ = open_checkpoint(str(copy), facts=FACTS).adapter
 
 
@@ -228,6 +228,35 @@ def test_a_setting_of_a_newer_peft_is_refused_rather_than_ignored(copy: Path) ->
     change(copy, use_magic=True)
     with pytest.raises(CheckpointError, match=r"has use_magic, which PEFT .* does not know: install the version"):
         open_checkpoint(str(copy), facts=FACTS)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("layer_replication", [[0, 2], [1, 2]], "repeats layers of its base"),
+        ("alora_invocation_tokens", [5], "is an aLoRA"),
+        ("megatron_config", {"a": 1}, "adapts Megatron's layers"),
+    ],
+)
+def test_a_lora_that_is_no_change_of_weights_is_refused_in_every_shape(
+    field: str, value: object, reason: str, copy: Path
+) -> None:
+    change(copy, **{field: value})
+    with pytest.raises(ExportError, match=rf"{reason}.* \({field}\): it cannot be exported, neither merged nor in a"):
+        open_checkpoint(str(copy), facts=FACTS)
+
+
+def test_a_missing_tensor_of_a_head_is_named(copy: Path) -> None:
+    change_weights(copy, lambda tensors: tensors.pop("base_model.model.classifier.bias"))
+    with pytest.raises(CheckpointError, match=r"lacks base_model\.model\.classifier\.bias, .*modules_to_save") as error:
+        _ = open_checkpoint(str(copy), facts=FACTS).reference
+    assert "--base" not in str(error.value)
+
+
+def test_a_module_to_save_that_is_not_stored_is_named(copy: Path) -> None:
+    change(copy, modules_to_save=["classifier", "embeddings.LayerNorm"])
+    with pytest.raises(CheckpointError, match=r"lacks .*bert\.embeddings\.LayerNorm\.weight, .*modules_to_save"):
+        _ = open_checkpoint(str(copy), facts=FACTS).reference
 
 
 def test_a_damaged_configuration_is_refused(copy: Path) -> None:
@@ -322,7 +351,7 @@ def test_a_head_that_is_nowhere_is_refused(copy: Path) -> None:
 
 def test_a_head_of_which_only_a_part_was_saved_is_refused(copy: Path) -> None:
     """As with `bias="all"`, which saves the biases of a head that is random."""
-    change(copy, task_type=None)
+    change(copy, task_type=None, modules_to_save=None)
     change_weights(copy, lambda tensors: [tensors.pop(name) for name in list(tensors) if "classifier.weight" in name])
     facts = Facts(labels=("yes", "no"), task="classification")
     with pytest.raises(CheckpointError, match="has the weights of classifier: they were random in training"):
@@ -367,6 +396,6 @@ def test_an_adapter_alone_is_loaded_into_a_bank(command: Command, tiny_base: Pat
 
 def test_an_error_leaves_nothing_behind(command: Command, copy: Path, tmp_path: Path) -> None:
     change(copy, r=5)
-    with pytest.raises(SystemExit, match=r"adamix-export: .* the model takes 5 × 32"):
+    with pytest.raises(SystemExit, match=r"adamix-export: .* declares the rank 5 "):
         command(copy, tmp_path / "out", "--labels", ",".join(LABELS))
     assert [file.name for file in tmp_path.iterdir()] == ["in"]
