@@ -9,6 +9,7 @@ import json
 import warnings
 from dataclasses import dataclass, fields
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 
 import peft
@@ -61,8 +62,6 @@ REFUSED = {
     "arrow_config": "is Arrow's router, which mixes several adapters by each input",
 }
 """Fields of LoRA → why an adapter that sets one is no change of the base's weights."""
-
-
 TASK_HEADS = ("classifier", "score")
 """Modules that PEFT saves beside an adapter of a task with labels."""
 TASKS_WITH_HEADS = ("SEQ_CLS", "TOKEN_CLS")
@@ -195,6 +194,10 @@ def read_config(folder: Path) -> peft.PeftConfig:
             f"{folder / CONFIG} has {unknown[0]}, which PEFT {version('peft')} does not know: install the version that "
             "wrote it"
         )
+    if found := next(
+        (name for name, value in content.items() if isinstance(value, float) and not isfinite(value)), None
+    ):
+        raise CheckpointError(f"{folder / CONFIG} has {found} {content[found]}, which is no finite number")
     method = str(config.peft_type.value)
     reason = "adds tokens to every input" if config.is_prompt_learning else UNMERGEABLE.get(method)
     if reason:

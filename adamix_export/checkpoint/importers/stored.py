@@ -14,13 +14,12 @@ from adamix_train.errors import CheckpointError, first_line
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """Types of weights that are read."""
-INDICES = "_indices"
-"""End of the names of tensors that say where weights belong, which are integers."""
+PLACES = ("_indices", "_size")
+"""Ends of parts of the names of tensors that say where weights belong, which are integers."""
 SHARD = "{stem}-*-of-*.safetensors"
 JOIN = (
     'join them: python -c "import glob, safetensors.torch as s; s.save_file({{k: v for f in '
-    "glob.glob('{folder}/{shards}') for k, v in s.load_file(f).items()}}, '{weights}')\", or save the adapter again "
-    "with save_pretrained(…, max_shard_size='100GB')"
+    "glob.glob('{folder}/{shards}') for k, v in s.load_file(f).items()}}, '{weights}')\""
 )
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 CONVERT = (
@@ -46,7 +45,7 @@ def read_tensors(folder: Path, weights: str = WEIGHTS, pickle: str | None = None
     if not tensors:
         raise CheckpointError(f"{file} holds no tensors: save the adapter again")
     for name, tensor in tensors.items():
-        if tensor.dtype not in TYPES and not name.endswith(INDICES):
+        if tensor.dtype not in TYPES and not any(part.endswith(PLACES) for part in name.split(".")):
             raise CheckpointError(
                 f"{name} in {file} is of type {_type(tensor.dtype)}; {', '.join(map(_type, TYPES))} are read: save the "
                 "adapter again in one of them"

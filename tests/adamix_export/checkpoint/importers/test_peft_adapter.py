@@ -259,6 +259,12 @@ def test_a_module_to_save_that_is_not_stored_is_named(copy: Path) -> None:
         _ = open_checkpoint(str(copy), facts=FACTS).reference
 
 
+def test_a_scale_that_is_no_number_is_refused(copy: Path) -> None:
+    change(copy, lora_alpha=float("nan"))
+    with pytest.raises(CheckpointError, match="has lora_alpha nan, which is no finite number"):
+        open_checkpoint(str(copy), facts=FACTS)
+
+
 def test_a_damaged_configuration_is_refused(copy: Path) -> None:
     (copy / CONFIG).write_text("{")
     with pytest.raises(CheckpointError, match=r"adapter_config\.json is damaged"):
