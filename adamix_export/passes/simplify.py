@@ -33,7 +33,7 @@ def simplify(model: ir.Model, further: Sequence[Callable[[ir.Model], None]] = ()
     for step in (
         common.InlinePass(),
         onnxscript.optimizer.fold_constants,
-        onnxscript.rewriter.RewritePass(deepcopy(RULES)),  # a rule keeps the graph that it matched last alive
+        onnxscript.rewriter.RewritePass(unused_rules()),
         onnxscript.optimizer.fold_constants,
         common.ShapeInferencePass(),
         undo_reshapes,
@@ -51,6 +51,18 @@ def simplify(model: ir.Model, further: Sequence[Callable[[ir.Model], None]] = ()
         common.ClearMetadataAndDocStringPass(),
     ):
         step(model)
+
+
+def unused_rules() -> Sequence[onnxscript.rewriter.RewriteRule]:
+    """Return copies of `RULES`, or themselves where they do not copy.
+
+    A rule keeps the graph that it matched last alive. Once other code of the process has used the rules they hold one
+    that does not copy.
+    """
+    try:
+        return deepcopy(RULES)
+    except TypeError:
+        return RULES
 
 
 def undo_reshapes(model: ir.Model) -> None:

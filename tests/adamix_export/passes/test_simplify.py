@@ -1,4 +1,7 @@
-from adamix_export.passes.simplify import undo_reshapes
+import pytest
+
+from adamix_export.passes import simplify as simplify_module
+from adamix_export.passes.simplify import RULES, undo_reshapes, unused_rules
 from tests.adamix_export.passes.graphs import STATES, made, matrix, model_of, value
 
 
@@ -14,3 +17,12 @@ def test_reshapes_that_lead_back_are_left_out() -> None:
     undo_reshapes(model)
     assert used.inputs[0] is x
     assert kept.inputs[0] is other.outputs[0]
+
+
+def test_rules_that_other_code_has_used_are_used_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(rules: object) -> object:
+        raise TypeError("Opset.__new__() missing 2 required positional arguments")
+
+    assert unused_rules() is not RULES
+    monkeypatch.setattr(simplify_module, "deepcopy", refuse)
+    assert unused_rules() is RULES
