@@ -1,7 +1,6 @@
 """Simplification of a traced graph; its outputs do not change."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 
 import onnx_ir as ir
 import onnxscript.optimizer
@@ -33,7 +32,7 @@ def simplify(model: ir.Model, further: Sequence[Callable[[ir.Model], None]] = ()
     for step in (
         common.InlinePass(),
         onnxscript.optimizer.fold_constants,
-        onnxscript.rewriter.RewritePass(unused_rules()),
+        apply_rules,
         onnxscript.optimizer.fold_constants,
         common.ShapeInferencePass(),
         undo_reshapes,
@@ -53,16 +52,14 @@ def simplify(model: ir.Model, further: Sequence[Callable[[ir.Model], None]] = ()
         step(model)
 
 
-def unused_rules() -> Sequence[onnxscript.rewriter.RewriteRule]:
-    """Return copies of `RULES`, or themselves where they do not copy.
-
-    A rule keeps the graph that it matched last alive. Once other code of the process has used the rules they hold one
-    that does not copy.
-    """
-    try:
-        return deepcopy(RULES)
-    except TypeError:
-        return RULES
+def apply_rules(model: ir.Model) -> None:
+    """Apply `RULES`, and then let them match another graph: each keeps the one that it matched last in memory."""
+    rewrite = onnxscript.rewriter.RewritePass(RULES)
+    rewrite(model)
+    value = ir.val("x")
+    node = ir.node("Identity", [value])
+    graph = ir.Graph([value], node.outputs, nodes=[node], opset_imports=model.graph.opset_imports)
+    rewrite(ir.Model(graph, ir_version=model.ir_version))
 
 
 def undo_reshapes(model: ir.Model) -> None:
