@@ -135,6 +135,8 @@ class ContinuousBatchScheduler:
         admitted, those behind another long one as well.
         """
         group: list[CacheRow] = []
+        if not self.queue.waiting:
+            return group
         longest, chunk = 0, self.limits.prefill_chunk
         for sequence in islice(self.queue.in_turn(self.batch.sequences()), self.limits.max_batch_requests):
             if not self.batch.has_room(sequence, group):
