@@ -6,7 +6,7 @@ from pathlib import Path
 from adamix_predict.job import PREFIX, Job
 from adamix_train.command_parser import CommandParser
 from adamix_train.readers.reader import DELIMITERS
-from serve.args import add_model_flags
+from serve.args import add_model_flags, positive
 
 EXAMPLE = """\
 examples:
@@ -72,7 +72,7 @@ def _add_column_flags(parser: argparse.ArgumentParser) -> None:
         metavar="CHARACTER",
         help=f"character between fields, or {', '.join(DELIMITERS)} (default: recognised)",
     )
-    columns.add_argument("--limit", type=_positive, metavar="N", help="read the first N rows (default: all)")
+    columns.add_argument("--limit", type=positive, metavar="N", help="read the first N rows (default: all)")
 
 
 def _add_output_flags(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +110,7 @@ def _add_prediction_flags(parser: argparse.ArgumentParser) -> None:
         "--keep-modules",
     )
     predictions.add_argument(
-        "--max-new-tokens", type=_positive, metavar="N", help="generators: most tokens of a text (default: 64)"
+        "--max-new-tokens", type=positive, metavar="N", help="generators: most tokens of a text (default: 64)"
     )
 
 
@@ -122,10 +122,3 @@ def _delimiter(text: str) -> str:
     if len(found := DELIMITERS.get(text, text)) != 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not one character, nor one of {', '.join(DELIMITERS)}")
     return found
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adamix_predict.predictors import Values
+from adamix_train.data.values import is_finite_number
 from serve.bundle.adapter import AdapterCard
 from serve.errors import InputError
 
@@ -66,11 +67,7 @@ class ScoreMetrics:
 
     def check(self, expected: str) -> None:
         """Raise an InputError unless it is a finite number."""
-        try:
-            finite = math.isfinite(float(expected))
-        except ValueError:
-            finite = False
-        if not finite:
+        if not is_finite_number(expected):
             raise InputError(f"score {expected!r} is not a finite number")
 
     def add(self, expected: str, values: Values) -> None:

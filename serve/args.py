@@ -94,7 +94,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--provider", choices=PROVIDERS, default="auto", help="where to run (default: a GPU if there is one)"
     )
-    parser.add_argument("--threads", type=_positive, help="threads of a run on the CPU (default: the usable cores)")
+    parser.add_argument("--threads", type=positive, help="threads of a run on the CPU (default: the usable cores)")
     parser.add_argument(
         "--cache",
         type=Path,
@@ -112,12 +112,12 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-cache", action="store_true", help="keep no optimised graph")
     parser.add_argument(
         "--slots",
-        type=_positive,
+        type=positive,
         help="adapters on the device at a time; the others are loaded when they are requested (default: all)",
     )
     parser.add_argument(
         "--host-adapters",
-        type=_positive,
+        type=positive,
         help="adapters with their weights in host memory; the others are read from disk again (default: all)",
     )
 
@@ -165,10 +165,10 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
     for name, text in LIMITS.items():
-        kind = _not_negative if name == "prefix_tokens" else _positive
+        kind = _not_negative if name == "prefix_tokens" else positive
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     for flag, default, text in REQUESTS:
-        parser.add_argument(flag, type=_positive, default=default, help=f"{text} (default: %(default)s)")
+        parser.add_argument(flag, type=positive, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument(
         "--timeout",
         type=_positive_seconds,
@@ -183,7 +183,8 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Return the whole number above 0 that a flag gives."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")

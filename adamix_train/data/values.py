@@ -71,3 +71,11 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def is_finite_number(text: str) -> bool:
+    """Return True if a text is a number, other than an infinite one or NaN."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,9 +1,9 @@
 """Kinds of tasks: predict a label, predict a score, or generate a text."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from adamix_train.data.values import is_finite_number
 from adamix_train.errors import DataError
 
 
@@ -30,11 +30,7 @@ def _label(value: str, labels: tuple[str, ...] | None, where: str) -> str:
 
 
 def _score(value: str, labels: tuple[str, ...] | None, where: str) -> str:
-    try:
-        finite = math.isfinite(float(value))
-    except ValueError:
-        finite = False
-    if not finite:
+    if not is_finite_number(value):
         raise DataError(f"{where}: score {value!r} is not a finite number")
     return value
 

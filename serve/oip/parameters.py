@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
-from serve.errors import InputError, ServeError, first_line, in_client_words, shortened
+from serve.errors import MAX_NAME, InputError, ServeError, first_line, in_client_words, shortened
 from serve.sampling_params import (
     CLIENT_NAMES,
     OTHER_NAMES,
@@ -34,8 +34,8 @@ STREAM = "stream"
 NEUTRAL: dict[str, tuple[Any, ...]] = {"exclude_input_in_output": (True,), "best_of": (1,), STREAM: (False,)}
 """Parameters of which only these values are supported, since they change nothing."""
 KNOWN = (*SAMPLING, *REQUEST, *ALIASES, SAMPLING_PARAMETERS, *NEUTRAL)
-MAX_NAME, MAX_DIGITS = 64, 12
-"""Characters of a name that an error quotes, and of a token id."""
+MAX_DIGITS = 12
+"""Characters of a token id."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from serve.engine import GenerationEngine
 from serve.errors import ServeError, in_client_words
-from serve.generated_text import GenerationResult, StreamEvent, StreamStart, TextDelta
+from serve.generated_text import GenerationResult, StreamEvent, TextDelta
 from serve.http.error_responses import kind_of
 from serve.http.headers import adapter_headers
 from serve.http.huggingface.generation_messages import TextGenerationInput, delta, last, whole
-from serve.http.sse import CLIENT_CLOSED_REQUEST, event, unless_disconnected
+from serve.http.sse import CLIENT_CLOSED_REQUEST, event, first_events, unless_disconnected
 from serve.http.tei.predict import error_body
 from serve.requests import GenerationRequest
 
@@ -38,12 +38,10 @@ async def _stream(request: Request, asked: GenerationRequest, body: TextGenerati
     """Return the stream; an error before the first piece of text is an ordinary error response."""
     engine: GenerationEngine = request.app.state.engine
     events = engine.stream(asked)
-    start = await unless_disconnected(request, anext(events))
-    first = None if start is None else await unless_disconnected(request, anext(events))
-    if first is None:
-        await events.aclose()
+    begun = await first_events(request, events)
+    if begun is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    assert isinstance(start, StreamStart)
+    start, first = begun
     return StreamingResponse(
         _written(first, events, body), media_type="text/event-stream", headers=adapter_headers([start])
     )
