@@ -32,15 +32,18 @@ UNKNOWN = frozenset(
 """Keywords that llguidance does not know."""
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 FAULTS: Mapping[str, tuple[Sequence[str], str]] = {
-    "regex": (("pattern", "patternProperties"), "look-around, word boundaries and back-references are not known"),
     "integer range": (BOUNDS, "give bounds from -2^53 to 2^53, or leave them out"),
     "float range": (BOUNDS, "give bounds from -2^53 to 2^53, or leave them out"),
     "oneOf": (("oneOf",), "its alternatives cannot be told apart: use anyOf"),
     "maxProperties": (("minProperties", "maxProperties"), "they are known only where all properties are required"),
     "NoExtensionBias": (("$ref",), "the reference leads back to itself"),
     "retriev": (("$ref",), "other documents are not read: put their schemas into $defs"),
+    "regex": (("pattern", "patternProperties"), "look-around, word boundaries and back-references are not known"),
 }
-"""Words of llguidance's messages, with the keywords that may be at fault and what is wrong with them."""
+"""Words of llguidance's messages, with the keywords that may be at fault and what is wrong with them.
+
+The first that is in a message counts: that of a range of numbers speaks of a regex as well.
+"""
 MAX_PLACE = 200
 """Characters of a place that an error quotes."""
 MAX_PLACES = 3

@@ -80,6 +80,10 @@ def test_keywords_that_ask_for_nothing_are_left_out() -> None:
     [
         ({"properties": {"a": {"type": "string", "pattern": "^(?=.*x)"}}}, "at /properties/a/pattern: look-around"),
         ({"type": "integer", "minimum": -(2**63)}, "at /minimum: give bounds from"),
+        (
+            {"properties": {"a": {"type": "string", "pattern": "x"}, "b": {"type": "integer", "minimum": -(2**63)}}},
+            "at /properties/b/minimum: give bounds from",
+        ),
         ({"type": "number", "maximum": 1e300}, "at /maximum: give bounds from"),
         ({"oneOf": [{"type": "string", "minLength": 1}, {"type": "string"}]}, "at /oneOf: its alternatives"),
         ({"properties": {"oneOf": {}}, "maxProperties": 1}, "at /maxProperties: they are known only"),
