@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,6 @@ from serve.http.app import make_app
 from serve.requests import Chat
 from serve.sampling_params import SamplingParams
 from tests.adamix_export.converters.peer import peer
-from tests.fixtures.byte_decoder import write_byte_bundle
-from tests.fixtures.chat_templates import HERMES
 from tests.fixtures.hand_computed_decoder import NAMES
 from tests.serve.conftest import live_app
 
@@ -21,9 +20,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    folder = write_byte_bundle(tmp_path_factory.mktemp("bytes") / "bundle", HERMES)
-    return Generator(folder, provider="cpu", threads=1)
+def generator(writer_folder: Path) -> Generator:
+    return Generator(writer_folder, provider="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")

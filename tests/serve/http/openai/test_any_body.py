@@ -1,20 +1,14 @@
 """Bodies of known fields with values of all kinds: each is answered, or refused by its own fault."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from serve.generation.async_text_generator import AsyncTextGenerator
-from serve.generation.generator import Generator
-from serve.http.app import make_app
 from serve.http.openai.chat_messages import ChatRequest
 from serve.http.openai.completion_messages import CompletionRequest
-from tests.fixtures.byte_decoder import write_byte_bundle
-from tests.fixtures.chat_templates import HERMES, WEATHER
+from tests.fixtures.chat_templates import WEATHER
 
 USER = [{"role": "user", "content": "Rain?"}]
 ROUTES: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -40,23 +34,15 @@ VALUES = [None, 0, 1, -1, 2, 21, 300, 2**63, 1.5, 1e308, True, False, "", "a", "
 VALUES += [["a"], [""], [[1, 2], [3]], [[]], [256, 999], {}, {"4": 1.0}, {"type": "text"}, {"regex": "(("}, {"a": [1]}]
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    folder = write_byte_bundle(tmp_path_factory.mktemp("bytes") / "bundle", HERMES)
-    generator = Generator(folder, provider="cpu", threads=1)
-    with TestClient(make_app(AsyncTextGenerator(generator)), raise_server_exceptions=False) as client:
-        yield client
-
-
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
-def test_no_body_is_the_servers_fault(client: TestClient, data: st.DataObject) -> None:
+def test_no_body_is_the_servers_fault(chat_client: TestClient, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(sorted(ROUTES)))
     names, needed = ROUTES[path]
     body = {"model": data.draw(st.sampled_from(["base", "north"])), "max_tokens": 2, **needed}
     for name in data.draw(st.lists(st.sampled_from(names), max_size=4)):
         body[name] = data.draw(st.sampled_from([*FITTING.get(name, []), *VALUES]))
-    response = client.post(path, json=body)
+    response = chat_client.post(path, json=body)
     assert response.status_code in (200, 404, 422), response.text
     if response.status_code == 200 and body.get("stream"):
         assert response.text.endswith("data: [DONE]\n\n")
