@@ -131,6 +131,11 @@ def test_bad_rows_are_kept_with_their_reason(bundle: Path, tmp_path: Path, capsy
     assert "line 3: there is no adapter 'mood'" in rows[1]["predicted_error"]
 
 
+def heed_interrupts() -> None:
+    """Undo what a process inherits from tests that a shell runs in the background: it ignores interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_closed_pipe_and_an_interrupt_are_quiet(bundle: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "in.csv", ["text", *["the bill is very late"] * 200_000])
     command = [sys.executable, "-m", "adamix_predict.cli", str(bundle), str(file), "--adapter", "tone", "--no-cache"]
@@ -140,7 +145,9 @@ def test_a_closed_pipe_and_an_interrupt_are_quiet(bundle: Path, tmp_path: Path) 
     piped.stdout.close()
     assert (piped.wait(300), piped.stderr.read()) == (141, "")
     out = tmp_path / "out.csv"
-    process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     while not out.with_name("out.csv.partial").exists():
         assert process.poll() is None
         time.sleep(0.01)
