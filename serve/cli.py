@@ -54,13 +54,6 @@ def main(argv: list[str] | None = None) -> None:
         cors_origins=args.cors_origin,
     )
     grpc = _grpc_server(app, args)
-    # uvicorn raises the signal that stopped it once more when it is done; a drained server has ended well.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    host, port = listener.getsockname()[:2]
-    names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
-    folders = ", ".join(map(str, args.bundles))
-    logger.info("serving %s (%s) on http://%s", folders, names, address(host, port))
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -74,6 +67,14 @@ def main(argv: list[str] | None = None) -> None:
         lifespan="on",
     )
     server = _Server(config, engine, grpc)
+    # While uvicorn starts, and when it is done and raises the signal that stopped it once more. The handler only
+    # takes note: an exception from a handler is lost wherever Python ignores exceptions, as in a weak reference's end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    host, port = listener.getsockname()[:2]
+    names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
+    folders = ", ".join(map(str, args.bundles))
+    logger.info("serving %s (%s) on http://%s", folders, names, address(host, port))
     try:
         server.run(sockets=[listener])
     except ServeError as error:

@@ -89,6 +89,36 @@ def test_sigterm_answers_what_was_taken_and_exits_with_zero(
     assert "Traceback" not in log
 
 
+SIGNALLED_IN_A_WEAK_REFERENCE = """
+import signal, sys, weakref
+import uvicorn
+from serve import cli
+
+class Ended:
+    pass
+
+def run(server, sockets, ordinary=uvicorn.Server.run):
+    ended = Ended()
+    reference = weakref.ref(ended, lambda _: signal.raise_signal(signal.SIGTERM))
+    del ended
+    ordinary(server, sockets)
+
+uvicorn.Server.run = run
+cli.main(sys.argv[1:])
+"""
+"""A server that is told to stop before uvicorn listens to signals, and where Python ignores exceptions."""
+
+
+def test_a_signal_that_comes_while_it_starts_is_heeded(bundle_folder: Path) -> None:
+    command = [sys.executable, "-c", SIGNALLED_IN_A_WEAK_REFERENCE, str(bundle_folder)]
+    result = subprocess.run(
+        [*command, "--port", "0", "--provider", "cpu", "--no-cache"], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0
+    assert "every accepted request is answered" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_the_log_says_where_it_runs_and_why_and_what_it_keeps(
     server: tuple["subprocess.Popen[str]", str], tmp_path: Path
 ) -> None:
