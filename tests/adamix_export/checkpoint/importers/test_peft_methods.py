@@ -70,7 +70,9 @@ def test_a_head_of_several_layers_is_merged_with_the_adapter(method: str, tiny_b
     base = tmp_path / "base"
     shutil.copytree(tiny_base, base)
     tiny_model("roberta").save_pretrained(base)
-    checkpoint = open_checkpoint(str(saved(tmp_path / "one", base, method)), facts=Facts(labels=("no", "yes", "perhaps")))
+    checkpoint = open_checkpoint(
+        str(saved(tmp_path / "one", base, method)), facts=Facts(labels=("no", "yes", "perhaps"))
+    )
     with torch.inference_mode():
         expected = checkpoint.reference(**INPUTS).logits
         checkpoint.forget_reference()
