@@ -142,9 +142,10 @@ def export(exported: Exports, tmp_path: Path) -> Export:
 
 
 @pytest.fixture
-def command() -> Iterator[Callable[..., None]]:
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
     """Run adamix-export in this process; give back the signals that it takes for itself."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield lambda *arguments: main([str(argument) for argument in arguments])
+    with traced_once(session_folder(tmp_path_factory) / "graphs"):
+        yield lambda *arguments: main([str(argument) for argument in arguments])
     for number, handler in before.items():
         signal.signal(number, handler)
