@@ -21,13 +21,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 LONGEST = (
     "test_sst2.py",
     "test_readme.py",
-    "test_quickstart.py",
-    "test_encoder.py",
     "test_serve_alone.py",
+    "test_quickstart.py",
+    "test_last_token.py",
+    "test_encoder.py",
+    "test_encoder_decoder.py",
+    "test_blocks.py",
+    "test_contributing.py",
     "test_decoder.py",
     "test_export.py",
 )
-"""Files that take minutes, the longest first; begun last, one of them would run on alone."""
+"""Files that take more than a minute, the longest first; begun last, one of them would run on alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
