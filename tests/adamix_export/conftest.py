@@ -5,7 +5,6 @@ import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
@@ -14,8 +13,6 @@ from adamix_export.cli import main
 from adamix_export.parity.bounds import Check
 from adamix_export.parity.report import Parity
 from adamix_export.parity.verification import verify
-from adamix_export.pipeline import export as pipeline
-from adamix_export.pipeline.bundle_parts import BundleBuild, write_model
 from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import Options
 from adamix_train.recipe.recipe import Recipe
@@ -23,6 +20,8 @@ from adamix_train.run.train import train
 from tests.adamix_train.conftest import make_writer, tiny_base, tiny_data, writing_data
 from tests.fixtures.device_seam import device_paths
 from tests.fixtures.generation_banks import generative_checkpoint
+from tests.fixtures.shared_folders import session_folder
+from tests.fixtures.traced_graphs import traced_once
 
 __all__ = ["device_paths", "tiny_base", "tiny_data", "writing_data"]
 
@@ -77,10 +76,9 @@ def generative(writing_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 class Exports:
     """Exports by their arguments, each made once and verified; a graph is traced once, whatever the options."""
 
-    def __init__(self, new_folder: Callable[[], Path]) -> None:
-        self.new_folder = new_folder
+    def __init__(self, new_folder: Callable[[], Path], graphs: Path) -> None:
+        self.new_folder, self.graphs = new_folder, graphs
         self.made: dict[tuple[object, ...], tuple[Path, dict[str, Parity]]] = {}
-        self.traced: dict[tuple[object, ...], Path] = {}
 
     def __call__(self, shape: str, *checkpoints: Path | str, **options: object) -> Path:
         """The folder of an export, which no test may change."""
@@ -94,20 +92,9 @@ class Exports:
         return self.made[key]
 
     def run(self, out: Path, shape: str, *checkpoints: Path | str, **options: object) -> dict[str, Parity]:
-        """Export to `out`, with the graph that an earlier export of the same checkpoints has traced."""
-        with patch.object(pipeline, "write_model", self.write_model):
+        """Export to `out`, with the graph that an earlier export of equal checkpoints has traced."""
+        with traced_once(self.graphs):
             return run_export(out, shape, *checkpoints, **options)
-
-    def write_model(self, build: BundleBuild) -> None:
-        """Write what `write_model` writes of this shape and these checkpoints, which no option changes."""
-        key = (build.shape, *((checkpoint.folder, checkpoint.weights) for checkpoint in build.checkpoints))
-        if key not in self.traced:
-            before = set(build.folder.iterdir())
-            write_model(build)
-            self.traced[key] = self.new_folder()
-            for file in set(build.folder.iterdir()) - before:
-                shutil.copy(file, self.traced[key])
-        shutil.copytree(self.traced[key], build.folder, dirs_exist_ok=True)
 
 
 def run_export(out: Path, shape: str, *checkpoints: Path | str, **options: object) -> dict[str, Parity]:
@@ -122,7 +109,8 @@ def run_export(out: Path, shape: str, *checkpoints: Path | str, **options: objec
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    return Exports(lambda: tmp_path_factory.mktemp("exports"))
+    graphs = session_folder(tmp_path_factory) / "graphs"
+    return Exports(lambda: tmp_path_factory.mktemp("exports"), graphs)
 
 
 Export = Callable[..., dict[str, Parity]]
@@ -154,9 +142,10 @@ def export(exported: Exports, tmp_path: Path) -> Export:
 
 
 @pytest.fixture
-def command() -> Iterator[Callable[..., None]]:
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
     """Run adamix-export in this process; give back the signals that it takes for itself."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield lambda *arguments: main([str(argument) for argument in arguments])
+    with traced_once(session_folder(tmp_path_factory) / "graphs"):
+        yield lambda *arguments: main([str(argument) for argument in arguments])
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -92,11 +92,14 @@ def make_writer(folder: Path, family: str, **settings: object) -> Path:
 @pytest.fixture(scope="session")
 def writing_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV of inputs that are to be written in two wordings."""
+    return write_wordings(tmp_path_factory.mktemp("data") / "writing.csv")
+
+
+def write_wordings(file: Path) -> Path:
     lines = ["input,target"]
     for noun in ("parcel", "shop"):
         for word in (*POSITIVE, *NEGATIVE):
             lines += [f"{noun} {word},the {noun} was {word}", f"{noun} {word},my {noun} is {word}"]
-    file = tmp_path_factory.mktemp("data") / "writing.csv"
     file.write_text("\n".join(lines) + "\n")
     return file
 

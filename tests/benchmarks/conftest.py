@@ -1,7 +1,5 @@
 """What tests of benchmarks share: a tiny bank of writers as the engine's side, and peers that need not be installed."""
 
-from pathlib import Path
-
 import pytest
 
 from benchmarks.peers import Peer
@@ -21,6 +19,6 @@ def peer_versions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def ours(tmp_path_factory: pytest.TempPathFactory, writing_data: Path) -> Ours:
-    bank = bank_of_writers("llama", tmp_path_factory.mktemp("llama"), writing_data)
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Ours:
+    bank = bank_of_writers("llama", tmp_path_factory) / "bank"
     return Ours(open_bundle(bank), GenerationLimits(max_batch_requests=3, prefix_tokens=0))

@@ -108,12 +108,12 @@ def test_the_command_of_a_report_names_no_folders(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_the_engine_writes_what_transformers_writes_in_every_mix(
-    tmp_path: Path, writing_data: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory, writing_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bank = bank_of_writers("llama", tmp_path, writing_data)
-    sources = [open_checkpoint(f"{name}={tmp_path / name}") for name in NAMES[:2]]
+    folder = bank_of_writers("llama", tmp_path_factory)
+    sources = [open_checkpoint(f"{name}={folder / name}") for name in NAMES[:2]]
     monkeypatch.setattr(agreement, "e2e_file", lambda: writing_data)
-    made = written(Generator(open_bundle(bank), provider="cpu"), sources, inputs=6, searches=2)
+    made = written(Generator(open_bundle(folder / "bank"), provider="cpu"), sources, inputs=6, searches=2)
     mixes = [(f"greedy, mix {mix + 1}", name, 6) for mix in range(MIXES) for name in NAMES[:2]]
     assert [(one.case, one.source.name, len(one.found)) for one in made] == [*mixes, (SEARCH, "one", 2)]
     assert [one.share for one in made] == [1.0] * len(made)

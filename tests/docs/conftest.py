@@ -7,6 +7,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.adamix_train.conftest import NEGATIVE, POSITIVE, make_writer
 from tests.fixtures.random_checkpoints import make_encoder, mixture
+from tests.fixtures.shared_folders import session_folder
+from tests.fixtures.traced_graphs import traced_once
 
 WIDE = {"hidden_size": 64, "intermediate_size": 128}
 """Sizes of the encoder, whose products are large enough to be quantized."""
@@ -14,7 +16,13 @@ TOPICS = {"the": "billing", "my": "delivery", "a": "other"}
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the graphs that exports have traced."""
+    return session_folder(tmp_path_factory) / "graphs"
+
+
+@pytest.fixture(scope="session")
+def workspace(graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models, data, runs, bundles and adapters under the names that the pages use."""
     from adamix_export.cli import main as adamix_export
 
@@ -34,10 +42,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mixture(place / "runs/topic", encoder, labels=tuple(TOPICS.values()), label_column="topic", kind="lora", **common)
     mixture(place / "runs/e2e", decoder, task="generation", kind="lora", max_new_tokens=8)
     both = [str(place / "runs/topic"), str(place / "runs/tone")]
-    adamix_export([*both, str(place / "bundles/both"), "--slots", "1"])
-    adamix_export([str(place / "runs/tone"), str(place / "bundles/sure"), "--keep-modules"])
-    adamix_export([f"mood={place / 'runs/tone'}", str(place / "adapters/mood"), "--shape", "adapter"])
-    adamix_export([str(place / "runs/e2e"), str(place / "bundles/e2e"), "--shape", "bank"])
+    with traced_once(graphs):
+        adamix_export([*both, str(place / "bundles/both"), "--slots", "1"])
+        adamix_export([str(place / "runs/tone"), str(place / "bundles/sure"), "--keep-modules"])
+        adamix_export([f"mood={place / 'runs/tone'}", str(place / "adapters/mood"), "--shape", "adapter"])
+        adamix_export([str(place / "runs/e2e"), str(place / "bundles/e2e"), "--shape", "bank"])
     return place
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import PAGES, RUN, page_blocks, plain_commands, read_blocks, reader, skip_without_curl
+from tests.fixtures.traced_graphs import traced_once
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "docs/bundle-format.md": ("bundles/both",),
@@ -49,9 +50,11 @@ def test_what_needs_a_shell_goes_to_one() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", NEEDS)
-def test_the_blocks_of_a_page_run_in_order(page: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run_in_order(
+    page: str, graphs: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     skip_without_curl()
     for name in NEEDS[page]:
         shutil.copytree(request.getfixturevalue("workspace") / name, tmp_path / name)
-    with reader(tmp_path) as person:
+    with reader(tmp_path) as person, traced_once(graphs):
         person.read_page(page)

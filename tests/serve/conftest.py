@@ -15,6 +15,7 @@ import onnx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
@@ -32,6 +33,9 @@ from serve.limits import BatchLimits
 from tests.fixtures.device_seam import device_paths
 
 __all__ = ["device_paths"]
+
+settings.register_profile("few", max_examples=10)
+"""For runs in which something else is to be shown than what examples show."""
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "good", "bad", "late", "bill", "the", "is", "very"]
 WIDTH = 6

@@ -1,7 +1,7 @@
-"""Banks of tiny adapters that generate, trained and exported once for all tests of a session."""
+"""Banks of tiny adapters that generate, made and exported once for all tests of a session."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,6 @@ __all__ = ["device_paths", "writing_data"]
 
 
 @pytest.fixture(scope="session")
-def folder_of(tmp_path_factory: pytest.TempPathFactory, writing_data: Path) -> Callable[[str], Path]:
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return the folder of a family: the bundle lies in `bank`, the checkpoints under the adapters' names."""
-
-    @cache
-    def make(family: str) -> Path:
-        folder = tmp_path_factory.mktemp(family)
-        bank_of_writers(family, folder, writing_data)
-        return folder
-
-    return make
+    return partial(bank_of_writers, tmp_path_factory=tmp_path_factory)

@@ -1,5 +1,6 @@
 """Texts over HTTP, as OpenAI's clients ask for them."""
 
+import contextlib
 import json
 import threading
 import time
@@ -17,6 +18,7 @@ from serve.http.app import make_app
 from serve.limits import GenerationLimits
 from serve.sampling_params import SamplingParams
 from tests.fixtures.generation_banks import NAMES
+from tests.fixtures.metrics import metrics_with
 from tests.serve.conftest import live_app
 
 pytestmark = pytest.mark.slow
@@ -158,24 +160,28 @@ def test_bad_input_is_one_clear_error(client: httpx.Client, body: dict[str, Any]
 
 def waiting(generator: Generator, count: int) -> None:
     """Return when so many rows are being written, or fail."""
-    for _ in range(500):
+    for _ in range(2000):
         if len(generator.scheduler.batch.rows) == count and not generator.scheduler.waiting:
             return
         time.sleep(0.01)
     raise AssertionError(f"{len(generator.scheduler.batch.rows)} rows, {generator.scheduler.waiting} queued")
 
 
-@pytest.fixture
-def slow(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> Generator:
-    """Every step takes a while, so that a text is still being written when something happens to it."""
+@contextlib.contextmanager
+def slowed(generator: Generator) -> Iterator[None]:
+    """Let every step take a while: a text is still being written when something happens to it, on any machine."""
     step = generator.scheduler.step
+    generator.scheduler.step = lambda: (time.sleep(0.1), step())[1]  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        generator.scheduler.step = step  # type: ignore[method-assign]
 
-    def later() -> None:
-        time.sleep(0.02)
-        step()
 
-    monkeypatch.setattr(generator.scheduler, "step", later)
-    return generator
+@pytest.fixture
+def slow(generator: Generator) -> Iterator[Generator]:
+    with slowed(generator):
+        yield generator
 
 
 def test_null_is_what_was_not_given(client: httpx.Client) -> None:
@@ -201,20 +207,16 @@ def test_logprobs_are_those_of_the_text(client: httpx.Client) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_the_queue_frees_its_place(bundle: Path, stream: bool) -> None:
     generator = Generator(bundle, provider="cpu", threads=1, limits=GenerationLimits(max_batch_requests=1))
-    step = generator.scheduler.step
-    generator.scheduler.step = lambda: (time.sleep(0.02), step())[1]  # type: ignore[method-assign]
     with live_app(make_app(AsyncTextGenerator(generator))) as client:
         first = threading.Thread(target=lambda: client.post("/v1/completions", json=LONG))
-        first.start()
-        waiting(generator, 1)
-        with pytest.raises(httpx.ReadTimeout):
-            client.post("/v1/completions", json={**LONG, "stream": stream}, timeout=httpx.Timeout(0.1))
-        for _ in range(20):
-            if not generator.scheduler.waiting:
-                break
-            time.sleep(0.02)
-        assert len(generator.scheduler.batch.rows) == 1, "the first is still being written"
-        assert not generator.scheduler.waiting
+        with slowed(generator):
+            first.start()
+            waiting(generator, 1)
+            with pytest.raises(httpx.ReadTimeout):
+                timeout = httpx.Timeout(30, read=0.1)
+                client.post("/v1/completions", json={**LONG, "stream": stream}, timeout=timeout)
+            waiting(generator, 1)
+            assert first.is_alive(), "the first is still being written"
         first.join(60)
 
 
@@ -234,7 +236,7 @@ def test_a_client_that_leaves_frees_its_row(client: httpx.Client, slow: Generato
     with (
         pytest.raises(httpx.ReadTimeout),
         client.stream(
-            "POST", "/v1/completions", json={**LONG, "stream": stream}, timeout=httpx.Timeout(0.2)
+            "POST", "/v1/completions", json={**LONG, "stream": stream}, timeout=httpx.Timeout(30, read=0.2)
         ) as response,
     ):
         for _ in response.iter_lines():
@@ -251,21 +253,24 @@ def test_what_does_not_fit_waits_and_then_is_refused(bundle: Path) -> None:
         threads=1,
         limits=GenerationLimits(max_batch_requests=1, max_queued_requests=1, timeout=60),
     )
-    step = generator.scheduler.step
-    generator.scheduler.step = lambda: (time.sleep(0.02), step())[1]  # type: ignore[method-assign]
     statuses: list[int] = []
     with live_app(make_app(AsyncTextGenerator(generator))) as client:
-        first = threading.Thread(target=lambda: statuses.append(client.post("/v1/completions", json=LONG).status_code))
-        first.start()
-        waiting(generator, 1)
-        second = threading.Thread(target=lambda: statuses.append(client.post("/v1/completions", json=LONG).status_code))
-        second.start()
-        while not generator.scheduler.waiting:
-            time.sleep(0.005)
-        refused = client.post("/v1/completions", json=LONG)
-        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-        generator.scheduler.queue.limits = GenerationLimits(max_batch_requests=1, max_queued_requests=2, timeout=0.01)
-        assert client.post("/v1/completions", json=LONG).status_code == 504
+        first, second = (
+            threading.Thread(target=lambda: statuses.append(client.post("/v1/completions", json=LONG).status_code))
+            for _ in range(2)
+        )
+        with slowed(generator):
+            first.start()
+            waiting(generator, 1)
+            second.start()
+            while not generator.scheduler.waiting:
+                time.sleep(0.005)
+            refused = client.post("/v1/completions", json=LONG)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+            generator.scheduler.queue.limits = GenerationLimits(
+                max_batch_requests=1, max_queued_requests=2, timeout=0.01
+            )
+            assert client.post("/v1/completions", json=LONG).status_code == 504
         for thread in (first, second):
             thread.join(60)
     assert sorted(statuses) == [200, 504]
@@ -285,14 +290,13 @@ def test_an_encoder_decoder_generates_over_http(folder_of: Callable[[str], Path]
 
 def test_the_counters_tell_what_was_written(client: httpx.Client) -> None:
     ask(client, max_tokens=5, logit_bias={"2": -100})
-    text = client.get("/metrics").text
-    for line in (
+    metrics_with(
+        client,
         'adamix_rows_total{adapter="one"} 1.0',
         'adamix_ended_total{reason="length"} 1.0',
         'adamix_tokens_total{kind="written"} 5.0',
         "adamix_first_token_seconds_count 1.0",
         "adamix_live_rows 0.0",
         "adamix_tokens_in_flight 0.0",
-    ):
-        assert line in text
+    )
     assert client.get("/info").json()["task"] == "text-generation"

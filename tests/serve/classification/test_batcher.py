@@ -199,11 +199,11 @@ def test_a_request_that_can_never_fit_is_not_told_to_try_again() -> None:
 def test_a_row_that_waits_too_long_fails_and_is_not_run() -> None:
     async def scenario() -> None:
         engine = Engine(gated=True)
-        queue = batcher(engine, timeout=0.05)
+        queue = batcher(engine, timeout=0.3)
         first = asyncio.create_task(queue.submit(["a"]))
         await until(engine.busy.is_set)
         late = asyncio.create_task(queue.submit(["late"]))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.4)
         engine.gate.set()
         assert await first == ["A"]
         with pytest.raises(DeadlineExceeded):
@@ -219,7 +219,7 @@ def test_a_request_that_has_begun_is_finished_however_long_it_queues_behind_itse
             time.sleep(0.05)
             return [row.upper() for row in rows]
 
-        queue = batcher(slow, timeout=0.1, max_batch_requests=1)
+        queue = batcher(slow, timeout=0.25, max_batch_requests=1)
         assert await queue.submit(list("abcdef")) == list("ABCDEF")
         await queue.drain()
 

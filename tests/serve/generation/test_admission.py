@@ -69,12 +69,12 @@ def test_a_sequence_that_waits_too_long_fails(generator: Generator) -> None:
 def test_a_request_that_has_begun_is_not_late(generator: Generator) -> None:
     begun, behind = (new_sequence(generator, [4], "north") for _ in range(2))
     late = new_sequence(generator, [4], "north")
-    made = queue(timeout=0.05)
+    made = queue(timeout=0.2)
     made.submit(begun, behind)
     made.submit(late)
     made.update()
     made.begin(begun)
-    time.sleep(0.1)
+    time.sleep(0.3)
     made.update()
     assert behind.error is None and list(made.waiting) == [behind]
     assert isinstance(late.error, DeadlineExceeded)

@@ -168,7 +168,7 @@ def pieces_of(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:
     return pieces
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=3 * settings.default.max_examples)
 @given(data=st.data())
 def test_the_pieces_are_what_all_tokens_give_at_once(tokenizer: Tokenizer, data: st.DataObject) -> None:
     """Tokens beyond the vocabulary are among them: a model may have logits for more."""
@@ -176,7 +176,7 @@ def test_the_pieces_are_what_all_tokens_give_at_once(tokenizer: Tokenizer, data:
     assert "".join(pieces_of(tokenizer, tokens)) == tokenizer.decode(tokens, skip_special_tokens=True)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=3 * settings.default.max_examples)
 @given(data=st.data())
 def test_what_was_given_is_not_taken_back_whatever_follows(tokenizer: Tokenizer, data: st.DataObject) -> None:
     """Every piece stays a beginning of the text under any continuation, not under the one that came alone."""
@@ -187,7 +187,7 @@ def test_what_was_given_is_not_taken_back_whatever_follows(tokenizer: Tokenizer,
     assert tokenizer.decode([*begun, *rest], skip_special_tokens=True).startswith(given)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=3 * settings.default.max_examples)
 @given(data=st.data())
 def test_special_tokens_have_their_text_where_it_is_asked_for(tokenizer: Tokenizer, data: st.DataObject) -> None:
     tokens = data.draw(st.lists(st.integers(0, tokenizer.get_vocab_size() - 1), max_size=8))

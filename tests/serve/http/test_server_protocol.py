@@ -1,4 +1,5 @@
 import asyncio
+import http.client
 import json
 import socket
 import threading
@@ -41,10 +42,10 @@ def asked(port: int, *pieces: bytes) -> dict[str, object]:
         for piece in pieces:
             connection.sendall(piece)
             time.sleep(0.05)
-        answer = connection.recv(65536)
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200"), head
-    found: dict[str, object] = json.loads(body)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 200
+        found: dict[str, object] = json.loads(answer.read())
     return found
 
 

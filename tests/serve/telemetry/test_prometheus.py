@@ -9,16 +9,19 @@ from serve.engine import DeviceInfo, EngineInfo, SequenceFinished
 from serve.generated_text import FinishReason
 from serve.http.app import make_app
 from serve.telemetry.prometheus import Metrics
+from tests.fixtures.metrics import metrics_with
 from tests.fixtures.toy_engine import ToyEngine
 
 
 def test_requests_rows_and_batches_are_counted(client: httpx.Client) -> None:
     client.post("/predict", json={"inputs": [["good"], ["bad"]], "adapter": ["tone", "intent"]})
     client.post("/predict", json={"inputs": "good", "adapter": "mood"})
-    lines = client.get("/metrics").text.splitlines()
-    assert 'adamix_rows_total{adapter="tone"} 1.0' in lines
-    assert 'adamix_requests_total{code="404",method="POST"} 1.0' in lines
-    assert "adamix_batch_adapters_count 1.0" in lines
+    metrics_with(
+        client,
+        'adamix_rows_total{adapter="tone"} 1.0',
+        'adamix_requests_total{code="404",method="POST"} 1.0',
+        "adamix_batch_adapters_count 1.0",
+    )
 
 
 def test_slots_are_reported(client: httpx.Client) -> None:

@@ -11,7 +11,7 @@ TEXT = {"name": "text_input", "datatype": "BYTES", "shape": [1], "data": ["Rain?
 ROUTES = {"generate": {"text_input": "Rain?"}, "generate_stream": {"text_input": "Rain?"}, "infer": {"inputs": [TEXT]}}
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=2 * settings.default.max_examples, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_body_is_the_servers_fault(chat_client: TestClient, data: st.DataObject) -> None:
     route = data.draw(st.sampled_from(sorted(ROUTES)))

@@ -34,7 +34,7 @@ VALUES = [None, 0, 1, -1, 2, 21, 300, 2**63, 1.5, 1e308, True, False, "", "a", "
 VALUES += [["a"], [""], [[1, 2], [3]], [[]], [256, 999], {}, {"4": 1.0}, {"type": "text"}, {"regex": "(("}, {"a": [1]}]
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=4 * settings.default.max_examples, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_body_is_the_servers_fault(chat_client: TestClient, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(sorted(ROUTES)))
