@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import onnx
 import pytest
 
 from tests.fixtures.byte_decoder import write_byte_bundle
@@ -30,6 +31,8 @@ def classifier_folder(tmp_path_factory: pytest.TempPathFactory, reference: Refer
     folder = write_bundle(tmp_path_factory.mktemp("classifier") / "bundle", reference, ["tone", "intent"])
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "[PAD]", "model_max_length": 8}))
+    model = onnx.load(folder / "model.onnx")
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=128)
     return relist(folder)
 
 

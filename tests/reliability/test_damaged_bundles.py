@@ -191,6 +191,20 @@ def test_a_running_server_refuses_a_harmed_adapter_and_goes_on(
     assert not any("Traceback" in line for line in running.log)
 
 
+def test_a_running_server_does_not_need_the_files_that_it_was_started_with(
+    classifier_folder: Path, tmp_path: Path
+) -> None:
+    """Its weights are mapped from the graph cache, which is its own; a mapped file that is cut would kill it."""
+    folder = copy(classifier_folder, tmp_path / "bundle")
+    with serve(folder, "--cache", tmp_path / "cache") as running:
+        before = {name: running.ask(name).json() for name in ("tone", "intent")}
+        for file in files_of(folder):
+            emptied(file)
+        assert {name: running.ask(name).json() for name in ("tone", "intent")} == before
+    with pytest.raises(BundleError, match=r"bundle\.json is damaged"):
+        open_bundle(folder)
+
+
 def test_weights_that_are_replaced_while_they_are_read_are_those_that_were_hashed(
     classifier_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
