@@ -24,7 +24,7 @@ CARD = "adapter.json"
 WEIGHTS = "adapter.safetensors"
 FORMAT_VERSION = 1
 MAX_NAME_LENGTH = 64
-Rows = Annotated[list[Ids], Bounds(0, 1024)]
+Rows = Annotated[list[Ids], Bounds(0, 64)]
 """Token ids of rows."""
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
 

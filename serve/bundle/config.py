@@ -1,13 +1,14 @@
 """Facts of the base model's configuration, `config.json`."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from serve.bundle.checked_json import read_json
-from serve.bundle.fields import Count, TokenId, Tokens, read_value
+from serve.bundle.fields import MAX_COUNT, Bounds, Count, TokenId, read_value
 from serve.bundle.manifest import CONFIG, GENERATION_CONFIG
 from serve.bundle.reader import Bundle
 from serve.errors import BundleError
 
+Positions = Annotated[int, Bounds(1, MAX_COUNT)]
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
 """Names that model families give to their longest sequence."""
 
@@ -20,7 +21,7 @@ def context_length(bundle: Bundle) -> int | None:
     """
     config = _config(bundle)
     key = next((key for key in CONTEXT_KEYS if config.get(key)), None)
-    return None if key is None else read_value(Tokens, config[key], f"{bundle.folder / CONFIG}: {key}")
+    return None if key is None else read_value(Positions, config[key], f"{bundle.folder / CONFIG}: {key}")
 
 
 def eos_token_ids(bundle: Bundle) -> list[int]:

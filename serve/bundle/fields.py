@@ -38,7 +38,7 @@ Text = Annotated[str, Bounds(0, 2**20)]
 """A text such as a prompt."""
 Sha256 = Annotated[str, Bounds(64, 64)]
 """A hash in hexadecimal."""
-Ids = Annotated[list[TokenId], Bounds(1, 2**20)]
+Ids = Annotated[list[TokenId], Bounds(1, 2**16)]
 """Token ids of a row; at least one."""
 
 
