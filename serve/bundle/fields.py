@@ -3,6 +3,7 @@
 A file's hashes may be right and its content wrong: they say that it is whole, not that it makes sense.
 """
 
+import re
 import types
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -13,6 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, g
 from serve.errors import BundleError, shortened
 
 T = TypeVar("T")
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
 MAX_QUOTED = 60
 """Characters of a value that an error quotes."""
 
@@ -89,6 +91,8 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _read(_option(arguments, value, where), value, where)
     if origin is list and isinstance(value, list):
+        if arguments[0] in QUICK and all(map(QUICK[arguments[0]], value)):
+            return value
         return [_read(arguments[0], one, f"{where}[{index}]") for index, one in enumerate(value)]
     if origin is dict and isinstance(value, dict):
         return {_read(arguments[0], key, where): _read(arguments[1], one, where) for key, one in value.items()}
@@ -133,7 +137,7 @@ def _bounded(bounds: Bounds, value: Any, where: str) -> Any:
 
 def _is_text(value: Any) -> bool:
     """Return True for a text that can be encoded: one without lone surrogates and null characters."""
-    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= one <= "\udfff" for one in value)
+    return isinstance(value, str) and not NO_TEXT.search(value)
 
 
 def _is_whole(value: Any) -> bool:
@@ -156,6 +160,11 @@ CHECKS: Mapping[Any, Callable[[Any], bool]] = {
     type(None): lambda value: value is None,
 }
 """Checks of plain values by type."""
+QUICK: Mapping[Any, Callable[[Any], bool]] = {
+    TokenId: lambda value: type(value) is int and 0 <= value <= MAX_COUNT,
+    float: lambda value: type(value) is float and isfinite(value),
+}
+"""Checks of the elements of long lists; what fails them is looked at more closely."""
 EXPECTED: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",
