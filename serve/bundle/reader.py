@@ -56,8 +56,11 @@ def open_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: A file is missing, changed, outside the bundle, or of another version.
     """
-    if not folder.is_dir():
-        raise BundleError(f"there is no bundle folder {folder}")
+    try:
+        if not folder.is_dir():
+            raise BundleError(f"there is no bundle folder {folder}")
+    except OSError as error:  # such as a name that is too long
+        raise BundleError(f"{folder} cannot be read: {error.strerror}") from error
     manifest = parse_manifest(read_checked_json(_inside(folder, MANIFEST)), folder)
     for name, expected in manifest.files.items():
         _check_file(folder, name, expected)
