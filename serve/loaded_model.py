@@ -70,9 +70,7 @@ class LoadedModel:
             BundleError: A file is missing, changed, or does not fit.
             ProviderError: The requested provider cannot run the bundle.
         """
-        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
-        for read in CONFIGURATION:
-            read(self.bundle)
+        self.bundle = _opened(bundle)
         self.threads, self.cache = threads, cache
         chosen = choose_device(self.bundle, provider, slots=slots)
         self.choice = chosen.choice
@@ -184,3 +182,11 @@ class LoadedModel:
             slots=len(adapters) + manifest.spare_slots if slots is None else slots,
             max_host_adapters=host_adapters,
         )
+
+
+def _opened(bundle: Bundle | Path | str) -> Bundle:
+    """Return a bundle, or the one in a folder, whose configurations can be read."""
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+    for read in CONFIGURATION:
+        read(opened)
+    return opened

@@ -174,7 +174,7 @@ EXPECTED: Mapping[Any, str] = {
     list: "a list",
     dict: "an object",
 }
-"""What an error says of a type."""
+"""Types in an error's words."""
 
 
 def _quoted(value: Any) -> str:
