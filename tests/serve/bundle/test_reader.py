@@ -52,6 +52,8 @@ def test_a_missing_file_is_named(bundle_folder: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="there is no bundle folder"):
         open_bundle(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match="cannot be read: File name too long"):
+        open_bundle(tmp_path / ("n" * 300))
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "adapters/../../secret"])
