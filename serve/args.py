@@ -27,7 +27,7 @@ routes:
   Open Inference Protocol    GET /v2, /v2/models/NAME; POST /v2/models/NAME/infer, /v2/repository/…
                              POST /v2/models/NAME/generate, /generate_stream (generators); gRPC with --grpc-port
   SageMaker                  GET /ping; POST /invocations
-  operation                  GET /health, /info, /metrics (Prometheus), /docs (OpenAPI)
+  operation                  GET /health, /health/live, /health/ready, /info, /metrics (Prometheus), /docs (OpenAPI)
 
 On SIGTERM the server completes the requests in flight and exits.
 """
@@ -170,6 +170,14 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
     for flag, default, text in REQUESTS:
         parser.add_argument(flag, type=positive, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument(
+        "--drain-delay",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="seconds after SIGTERM in which the server takes requests although /health/ready is 503, so that proxies "
+        "send no more before it closes its port (default: 0)",
+    )
+    parser.add_argument(
         "--timeout",
         type=_positive_seconds,
         default=BATCHES.timeout,
@@ -195,6 +203,13 @@ def _not_negative(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return value
 
 

@@ -1,7 +1,6 @@
 """The command adamix-serve."""
 
 import argparse
-import asyncio
 import logging
 import signal
 import socket
@@ -20,10 +19,11 @@ try:
 
     from serve.args import limits, load_options, parse_args
     from serve.bundle.reader import open_bundle, with_adapters_of_each
-    from serve.engine import Engine
     from serve.engines import make_engines
     from serve.http.app import make_app
     from serve.http.server_protocol import NoUpgradeProtocol
+    from serve.readiness import Readiness
+    from serve.server import Server
 except ImportError as error:
     sys.exit(
         f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         engine = make_engines(bundles, limits(args), **load_options(args))
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
+    readiness = Readiness(engine, is_warm=False)
     app = make_app(
         engine,
         max_client_batch_size=args.max_client_batch_size,
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         body_timeout=args.body_timeout_secs,
         adapter_dir=args.adapter_dir,
         cors_origins=args.cors_origin,
+        readiness=readiness,
     )
     grpc = _grpc_server(app, args)
     config = uvicorn.Config(
@@ -63,14 +65,19 @@ def main(argv: list[str] | None = None) -> None:
         proxy_headers=False,
         root_path=args.root_path,
         timeout_keep_alive=args.keep_alive_secs,
-        timeout_graceful_shutdown=args.exit_timeout_secs,
         lifespan="on",
     )
-    server = _Server(config, engine, grpc)
-    # While uvicorn starts, and when it is done and raises the signal that stopped it once more. The handler only
-    # takes note: an exception from a handler is lost wherever Python ignores exceptions, as in a weak reference's end.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    server = Server(
+        config,
+        engine,
+        readiness,
+        grpc=grpc,
+        drain_delay=args.drain_delay,
+        exit_timeout=args.exit_timeout_secs,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):  # while uvicorn starts, and when it is done
         signal.signal(number, server.handle_exit)
+    signal.signal(signal.SIGHUP, server.handle_reload)
     host, port = listener.getsockname()[:2]
     names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
     folders = ", ".join(map(str, args.bundles))
@@ -80,33 +87,10 @@ def main(argv: list[str] | None = None) -> None:
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
     finally:
-        if abandoned := engine.stats().abandoned - server.gone:
-            logger.error("stopped; %d texts were not answered within the time to exit", abandoned)
+        if server.unanswered:
+            logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
         else:
             logger.info("stopped; every accepted request is answered")
-
-
-class _Server(uvicorn.Server):
-    """A server that tells its engine when it begins to stop: before it waits for open requests, not after."""
-
-    def __init__(self, config: uvicorn.Config, engine: Engine, grpc: "GrpcServer | None" = None) -> None:
-        super().__init__(config)
-        self.engine, self.grpc = engine, grpc
-        self.gone = 0
-        """Texts whose callers went away before the server began to stop."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the engine, and listen."""
-        await super().startup(sockets)
-        if self.grpc is not None:
-            await self.grpc.start()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Prepare the engine, and wait for open requests."""
-        self.gone = self.engine.stats().abandoned
-        self.engine.prepare_to_drain()
-        stopping = [] if self.grpc is None else [self.grpc.stop(self.config.timeout_graceful_shutdown or 0)]
-        await asyncio.gather(super().shutdown(sockets), *stopping)
 
 
 def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
@@ -125,6 +109,7 @@ def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
         payload_limit=args.payload_limit,
         adapter_dir=args.adapter_dir,
         on_request=app.state.metrics.request_finished,
+        readiness=app.state.readiness,
     )
 
 

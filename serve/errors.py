@@ -10,6 +10,7 @@ ServeError
 ├── ClassificationFailed   ONNX Runtime cannot run a text
 ├── GenerationFailed       ONNX Runtime cannot run a sequence, or its adapter gives logits that are not finite
 ├── DeadlineExceeded       a request waited too long in the queue
+├── NotReady               the server is warming up
 ├── DeviceLost             the GPU failed, and runs nothing more in this process
 └── ShuttingDown           the server is stopping
 """
@@ -76,6 +77,10 @@ class GenerationFailed(ServeError):
 
 class DeadlineExceeded(ServeError):
     """A request waited too long in the queue."""
+
+
+class NotReady(ServeError):
+    """The server is warming up: its first requests would be slow."""
 
 
 class DeviceLost(ServeError):

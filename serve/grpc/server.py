@@ -26,6 +26,7 @@ from serve.errors import (
 )
 from serve.grpc.messages import MESSAGES, PACKAGE
 from serve.grpc.service import COUNTED, METHODS, STREAMS, Method, Service, StreamMethod, stream_error
+from serve.readiness import Readiness
 
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
 CODES: dict[type[Exception], grpc.StatusCode] = {
@@ -59,6 +60,7 @@ class GrpcServer:
         payload_limit: int,
         adapter_dir: Path | None = None,
         on_request: OnRequest | None = None,
+        readiness: Readiness | None = None,
     ) -> None:
         """Describe a server.
 
@@ -70,9 +72,10 @@ class GrpcServer:
             payload_limit: Most bytes of one request.
             adapter_dir: Folder below which clients may load adapters; None lets them load none.
             on_request: Called when a request is answered, or a stream has begun to answer one.
+            readiness: State that health checks report; None is ready until the engine drains.
         """
         loading = AdapterLoading(engine=engine, root=adapter_dir)
-        self.service = Service(engine=engine, loading=loading, limit=limit)
+        self.service = Service(engine=engine, loading=loading, limit=limit, readiness=readiness or Readiness(engine))
         self.on_request = on_request
         self.host, self.port, self.payload_limit = host, port, payload_limit
         self.server: Any = None

@@ -24,6 +24,7 @@ from serve.http.openapi import complete_document
 from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
 from serve.http.vllm import classify, tokenize
+from serve.readiness import Readiness
 from serve.telemetry.prometheus import Metrics
 
 PROTOCOLS: dict[str, HttpProtocol] = {
@@ -62,6 +63,7 @@ def make_app(
     adapter_dir: Path | None = None,
     cors_origins: Sequence[str] = (),
     protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
+    readiness: Readiness | None = None,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
 
@@ -73,6 +75,7 @@ def make_app(
         cors_origins: Origins whose pages may call it from a browser; `*` is any.
         adapter_dir: Folder below which clients may load adapters; None lets them load none.
         protocols: Protocols to offer, by name.
+        readiness: State that health checks report; None is ready until the engine drains.
     """
 
     @asynccontextmanager
@@ -90,6 +93,7 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.engine, app.state.metrics = engine, Metrics(engine)
+    app.state.readiness = readiness or Readiness(engine)
     app.state.max_client_batch_size, app.state.adapter_dir = max_client_batch_size, adapter_dir
     for one in protocols.values():
         if one.capability is None or one.capability in engine.capabilities:

@@ -1,4 +1,4 @@
-"""GET /health, /info and /metrics: for probes, people and Prometheus."""
+"""GET /health and below, /info and /metrics: for probes, people and Prometheus."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,21 +6,34 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from serve.engine import BundleEngine, Engine, ModelInfo
-from serve.errors import DeviceLost, ShuttingDown
+from serve.readiness import Readiness
 
 router = APIRouter()
+OK = {"status": "ok"}
 
 
 @router.get("/health")
 async def health(request: Request) -> dict[str, str]:
     """Return 200 while the server takes requests, and 503 once it is stopping or its device is lost."""
-    engine: Engine = request.app.state.engine
-    stats = engine.stats()
-    if stats.draining:
-        raise ShuttingDown("the server is stopping")
-    if stats.failure is not None:
-        raise DeviceLost(stats.failure)
-    return {"status": "ok"}
+    readiness: Readiness = request.app.state.readiness
+    readiness.check_open()
+    return OK
+
+
+@router.get("/health/live")
+async def live(request: Request) -> dict[str, str]:
+    """Return 200 while the process can answer, also while it stops, and 503 once only a restart helps."""
+    readiness: Readiness = request.app.state.readiness
+    readiness.check_live()
+    return OK
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> dict[str, str]:
+    """Return 200 once the server has warmed up and until it begins to stop, and 503 otherwise."""
+    readiness: Readiness = request.app.state.readiness
+    readiness.check_ready()
+    return OK
 
 
 @router.get("/info")

@@ -7,7 +7,6 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import ShuttingDown
 from serve.http.error_responses import (
     INTERNAL,
     PAYLOAD_TOO_LARGE,
@@ -16,6 +15,7 @@ from serve.http.error_responses import (
     ErrorResponder,
     kind_of,
 )
+from serve.http.sse import CUT
 from serve.telemetry.prometheus import Metrics
 
 
@@ -102,9 +102,9 @@ def _closing(response: Response) -> Response:
 
 
 class ShutdownMiddleware:
-    """Return 503 for a request whose task is cancelled before its response has begun.
+    """Return 503 for a request whose task is cancelled before its response has begun, and cut off one that has.
 
-    The server cancels tasks only when the time to exit is over.
+    The server cancels tasks only when the time to exit is over. Streams of events end by themselves (`EventStream`).
     """
 
     def __init__(self, app: ASGIApp, errors: ErrorResponder) -> None:
@@ -122,10 +122,10 @@ class ShutdownMiddleware:
         try:
             await self.app(scope, receive, note)
         except asyncio.CancelledError:
-            if scope["type"] != "http" or begun:
+            if scope["type"] != "http":
                 raise
-            error = ShuttingDown("the server stopped before this was answered; send the request to another one")
-            await self.errors.response(scope["path"], str(error), kind_of(error))(scope, receive, send)
+            if not begun:
+                await self.errors.response(scope["path"], str(CUT), kind_of(CUT))(scope, receive, send)
 
 
 class RequestMetricsMiddleware:

@@ -1,4 +1,3 @@
-import asyncio
 import os
 import signal
 import socket
@@ -11,11 +10,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
-
-from serve import cli
-from serve.http.app import make_app
-from tests.fixtures.toy_engine import ToyEngine
 
 SERVE = [sys.executable, "-m", "serve.cli"]
 
@@ -119,6 +113,32 @@ def test_a_signal_that_comes_while_it_starts_is_heeded(bundle_folder: Path) -> N
     assert "Traceback" not in result.stderr
 
 
+def test_two_interrupts_end_it_at_once_without_a_traceback(server: tuple["subprocess.Popen[str]", str]) -> None:
+    process, address = server
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nhalf")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None  # it waits for the other half
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=10)
+        assert client.recv(100).startswith(b"HTTP/1.1 503")
+    assert process.returncode == 0
+    assert "Traceback" not in log
+
+
+def test_a_hang_up_cuts_no_requests(server: tuple["subprocess.Popen[str]", str]) -> None:
+    process, address = server
+    with httpx.Client(base_url=address) as client:
+        for _ in range(5):
+            process.send_signal(signal.SIGHUP)
+            assert client.post("/predict", json={"inputs": [["good"]], "adapter": "tone"}).status_code == 200
+    process.terminate()
+    assert process.wait(timeout=10) == 0
+
+
 def test_the_log_says_where_it_runs_and_why_and_what_it_keeps(
     server: tuple["subprocess.Popen[str]", str], tmp_path: Path
 ) -> None:
@@ -186,16 +206,3 @@ def test_help_teaches() -> None:
     assert "429" in text
     for route in ("/predict", "/v1/chat/completions", "/classify", "/v2/models/NAME/infer", "/invocations", "/metrics"):
         assert route in text
-
-
-def test_the_engine_hears_that_the_server_stops_before_open_requests_are_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    engine = ToyEngine()
-
-    async def wait(server: uvicorn.Server, sockets: object = None) -> None:
-        engine.calls.append("open requests")
-
-    monkeypatch.setattr(uvicorn.Server, "shutdown", wait)
-    asyncio.run(cli._Server(uvicorn.Config(make_app(engine)), engine).shutdown())
-    assert engine.calls == ["prepare_to_drain", "open requests"]

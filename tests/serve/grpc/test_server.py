@@ -12,6 +12,7 @@ from serve.classification.classifier import Classifier
 from serve.errors import ServeError
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
+from serve.readiness import Readiness
 from serve.sampling_params import SamplingParams
 from tests.fixtures.hand_computed_decoder import random_decoder, write_decoder_bundle
 from tests.serve.conftest import Reference, write_adapter
@@ -404,3 +405,19 @@ def test_a_stream_answers_its_requests_one_after_the_other(generator: Generator)
 def test_every_message_of_a_method_is_there() -> None:
     for request, _ in (*METHODS.values(), *STREAMS.values()):
         assert {request, request.replace("Request", "Response")} <= FIELDS.keys()
+
+
+def test_health_is_that_of_http(classifier: Classifier) -> None:
+    async def run() -> None:
+        engine = AsyncClassifier(classifier)
+        readiness = Readiness(engine, is_warm=False)
+        server = GrpcServer(engine, "127.0.0.1", 0, limit=64, payload_limit=1000, readiness=readiness)
+        tone = MESSAGES["ModelReadyRequest"](name="tone")
+        states = []
+        for is_warm, is_stopping in ((False, False), (True, False), (True, True)):
+            readiness.is_warm, readiness.is_stopping = is_warm, is_stopping
+            assert (await server.service.live(None)).live
+            states.append(((await server.service.ready(None)).ready, (await server.service.model_ready(tone)).ready))
+        assert states == [(False, False), (True, True), (False, False)]
+
+    asyncio.run(run())
