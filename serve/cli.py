@@ -2,9 +2,11 @@
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from serve.address import address
@@ -17,13 +19,16 @@ try:
     import uvicorn
     from fastapi import FastAPI
 
-    from serve.args import limits, load_options, parse_args
-    from serve.bundle.reader import open_bundle, with_adapters_of_each
+    from serve.args import limits, load_options, make_parser, parse_args
+    from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
+    from serve.check import as_json, as_text, check
     from serve.engines import make_engines
     from serve.http.app import make_app
     from serve.http.server_protocol import NoUpgradeProtocol
     from serve.readiness import Readiness
+    from serve.reload import Reloader, Running
     from serve.server import Server
+    from serve.settings import unknown_variables
 except ImportError as error:
     sys.exit(
         f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
@@ -34,17 +39,43 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Serve bundles over HTTP until SIGTERM or SIGINT."""
-    args = parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    """Serve bundles over HTTP until SIGTERM or SIGINT, or check that they can be served."""
     try:
-        listener = _listen(args.host, args.port)
-        if args.grpc_port:
-            _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
-        bundles = with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
-        engine = make_engines(bundles, limits(args), **load_options(args))
+        args = parse_args(argv)
+        logging.basicConfig(
+            level=logging.WARNING if args.check else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+        )
+        if unknown := unknown_variables(make_parser(), os.environ):
+            logger.warning("no setting is called %s", ", ".join(unknown))
+        if args.check:
+            _check(args)
+        else:
+            _serve(args, argv)
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
+    except KeyboardInterrupt:  # while bundles are opened
+        sys.exit(128 + signal.SIGINT)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Print what a server would serve."""
+    try:
+        engine = make_engines(_bundles(args), limits(args), **load_options(args))
+        found = check(engine, args)
+    except ServeError as error:
+        if args.json:
+            print(as_json({"ok": False, "error": str(error)}))
+        raise
+    print(as_json({"ok": True, **found}) if args.json else as_text(found))
+
+
+def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to read again yet
+    listener = _listen(args.host, args.port)
+    if args.grpc_port:
+        _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
+    bundles = _bundles(args)
+    engine = make_engines(bundles, limits(args), **load_options(args))
     readiness = Readiness(engine, is_warm=False)
     app = make_app(
         engine,
@@ -55,25 +86,20 @@ def main(argv: list[str] | None = None) -> None:
         cors_origins=args.cors_origin,
         readiness=readiness,
     )
-    grpc = _grpc_server(app, args)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        http=NoUpgradeProtocol,
-        ws="none",
-        proxy_headers=False,
-        root_path=args.root_path,
-        timeout_keep_alive=args.keep_alive_secs,
-        lifespan="on",
+    named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
+    running = Running(
+        engine=engine,
+        loading=app.state.adapter_loading,
+        names={folder: named[folder] for folder in args.adapter},
     )
     server = Server(
-        config,
+        _uvicorn_config(app, args),
         engine,
         readiness,
-        grpc=grpc,
+        grpc=_grpc_server(app, args),
         drain_delay=args.drain_delay,
         exit_timeout=args.exit_timeout_secs,
+        on_reload=Reloader(running, args, partial(parse_args, argv)),
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # while uvicorn starts, and when it is done
         signal.signal(number, server.handle_exit)
@@ -84,13 +110,30 @@ def main(argv: list[str] | None = None) -> None:
     logger.info("serving %s (%s) on http://%s", folders, names, address(host, port))
     try:
         server.run(sockets=[listener])
-    except ServeError as error:
-        sys.exit(f"adamix-serve: {error}")
     finally:
         if server.unanswered:
             logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
         else:
             logger.info("stopped; every accepted request is answered")
+
+
+def _bundles(args: argparse.Namespace) -> list[Bundle]:
+    """Return the bundles, each with the adapters of --adapter that are made for it."""
+    return with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
+
+
+def _uvicorn_config(app: FastAPI, args: argparse.Namespace) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        http=NoUpgradeProtocol,
+        ws="none",
+        proxy_headers=False,
+        root_path=args.root_path,
+        timeout_keep_alive=args.keep_alive_secs,
+        lifespan="on",
+    )
 
 
 def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
@@ -107,7 +150,7 @@ def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
         args.grpc_port,
         limit=args.max_client_batch_size,
         payload_limit=args.payload_limit,
-        adapter_dir=args.adapter_dir,
+        loading=app.state.adapter_loading,
         on_request=app.state.metrics.request_finished,
         readiness=app.state.readiness,
     )

@@ -3,6 +3,7 @@
 ServeError
 ├── BundleError            a bundle or adapter is damaged, incomplete, or does not fit
 ├── ProviderError          ONNX Runtime cannot run on the requested provider
+├── ConfigurationError     a configuration or a variable of the environment has a wrong value
 ├── UnknownAdapter         a request names an adapter that is not loaded
 ├── InputError             a request has invalid input
 ├── NotAllowed             a request asks for what this server lets no client do
@@ -42,6 +43,10 @@ class BundleError(ServeError):
 
 class ProviderError(ServeError):
     """ONNX Runtime cannot run on the requested provider."""
+
+
+class ConfigurationError(ServeError):
+    """A configuration, or a variable of the environment, has an unknown key or a wrong value."""
 
 
 class UnknownAdapter(ServeError):

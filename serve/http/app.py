@@ -7,6 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from serve.adapter_loading import AdapterLoading
 from serve.engine import Capability, Engine
 from serve.http import adapters, health, rerank, sagemaker
 from serve.http.error_responses import ErrorResponder
@@ -94,7 +95,8 @@ def make_app(
     )
     app.state.engine, app.state.metrics = engine, Metrics(engine)
     app.state.readiness = readiness or Readiness(engine)
-    app.state.max_client_batch_size, app.state.adapter_dir = max_client_batch_size, adapter_dir
+    app.state.max_client_batch_size = max_client_batch_size
+    app.state.adapter_loading = AdapterLoading(engine=engine, root=adapter_dir)
     for one in protocols.values():
         if one.capability is None or one.capability in engine.capabilities:
             for router in one.routers:

@@ -43,7 +43,7 @@ async def info(request: Request) -> dict[str, Any]:
     Of a server with several bundles it describes each, in `bundles`.
     """
     engine: Engine = request.app.state.engine
-    parts = [_bundle(part) for part in engine.parts()]
+    parts = [describe_bundle(part) for part in engine.parts()]
     return parts[0] if len(parts) == 1 else {"bundles": parts}
 
 
@@ -54,7 +54,8 @@ async def metrics(request: Request) -> Response:
     return Response(content, media_type=media_type)
 
 
-def _bundle(engine: BundleEngine) -> dict[str, Any]:
+def describe_bundle(engine: BundleEngine) -> dict[str, Any]:
+    """Return the facts of a bundle and of its adapters."""
     facts, models = engine.info(), [model for model in engine.models() if not model.is_base]
     return {
         "task": facts.task,

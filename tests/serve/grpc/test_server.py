@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serve.adapter_loading import AdapterLoading
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.errors import ServeError
@@ -32,13 +33,18 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
 
 
 def on_server(
-    classifier: Classifier, use: Callable[[Call], Awaitable[None]], engine: Any = None, **options: Any
+    classifier: Classifier,
+    use: Callable[[Call], Awaitable[None]],
+    engine: Any = None,
+    root: Path | None = None,
+    **options: Any,
 ) -> None:
     """Run `use` with a function that calls a method by its name, of an engine or the classifier."""
 
     async def run() -> None:
         async with engine or AsyncClassifier(classifier) as started:
-            server = GrpcServer(started, "127.0.0.1", 0, limit=64, payload_limit=100_000, **options)
+            loading = AdapterLoading(engine=started, root=root)
+            server = GrpcServer(started, "127.0.0.1", 0, limit=64, payload_limit=100_000, loading=loading, **options)
             await server.start()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
 
@@ -268,7 +274,7 @@ def test_adapters_come_and_go_while_the_server_runs(classifier: Classifier, root
         assert loaded.SerializeToString() == field(1, b"match") + bytes([2 << 3, 1])
         assert "match" in classifier.cards
 
-    on_server(classifier, use, adapter_dir=root)
+    on_server(classifier, use, root=root)
 
 
 def test_the_rules_of_loading_are_those_of_http(classifier: Classifier, root: Path) -> None:
@@ -287,7 +293,7 @@ def test_the_rules_of_loading_are_those_of_http(classifier: Classifier, root: Pa
         index = MESSAGES["RepositoryIndexRequest"](repository_name="other")
         assert (await refusal(call("RepositoryIndex", index)))[0] == "INVALID_ARGUMENT"
 
-    on_server(classifier, use, adapter_dir=root)
+    on_server(classifier, use, root=root)
 
 
 def test_a_server_without_a_folder_loads_nothing(classifier: Classifier) -> None:
