@@ -41,8 +41,13 @@ class Readiness:
             DeviceLost: It can answer nothing any more.
         """
         self.check_live()
+        return not self.obstacle
+
+    @property
+    def obstacle(self) -> str:
+        """Reason why the server should be sent no requests; empty if there is none."""
         try:
             self.check_ready()
-        except ServeError:
-            return False
-        return True
+        except ServeError as error:
+            return str(error)
+        return ""

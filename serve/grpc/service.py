@@ -66,7 +66,9 @@ class Service:
         """List the models, once for each version."""
         if request.repository_name:
             raise InputError(f"there is no repository {request.repository_name!r}: leave out repository_name")
-        return MESSAGES["RepositoryIndexResponse"](models=model_index(self.engine, ready=request.ready))
+        return MESSAGES["RepositoryIndexResponse"](
+            models=model_index(self.engine, obstacle=self.readiness.obstacle, ready=request.ready)
+        )
 
     async def load(self, request: Any) -> Any:
         """Load the adapter in the folder of its name, or replace the one there is."""

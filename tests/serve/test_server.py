@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,11 +27,11 @@ from tests.fixtures.toy_engine import ToyEngine
 
 
 @contextlib.contextmanager
-def serving(engine: Engine, **options: float) -> Iterator[tuple[Server, httpx.Client]]:
+def serving(engine: Engine, **options: Any) -> Iterator[tuple[Server, httpx.Client]]:
     """Run a server in a thread; it is told to stop at the end, and has ended then."""
     readiness = Readiness(engine, is_warm=False)
     config = uvicorn.Config(make_app(engine, readiness=readiness), port=0, log_level="warning", lifespan="on")
-    server = Server(config, engine, readiness, **options)  # type: ignore[arg-type]
+    server = Server(config, engine, readiness, **options)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     eventually(lambda: server.started)
@@ -111,6 +112,7 @@ def test_a_server_that_drains_is_unready_takes_requests_and_then_closes_its_port
         with httpx.Client(base_url=client.base_url) as other:  # a new connection is taken
             assert other.get("/health/live").status_code == 200
             assert other.get("/v2/health/ready").status_code == 503
+            assert other.post("/v2/repository/index", json={"ready": True}).json() == []
             assert other.get("/health").json()["error"] == "the server is stopping"
             assert other.post("/predict", json={"inputs": "good", "adapter": "tone"}).status_code == 200
         assert time.monotonic() - told < 1.0
@@ -178,6 +180,35 @@ def test_a_text_that_is_not_streamed_is_503_when_it_is_cut_off(slow_generator: A
     assert server.unanswered == 1
 
 
+def test_a_stream_of_grpc_is_cut_off_at_the_same_time(slow_generator: AsyncTextGenerator) -> None:
+    grpc = pytest.importorskip("grpc")
+    from serve.grpc.messages import MESSAGES
+    from serve.grpc.server import SERVICE, GrpcServer
+
+    asked = MESSAGES["ModelInferRequest"](model_name="north")
+    asked.inputs.add(name="text_input", datatype="BYTES", shape=[1]).contents.bytes_contents.append(b"a")
+    asked.parameters["max_tokens"].int64_param = 900
+    asked.parameters["ignore_eos"].bool_param = True
+    grpc_server = GrpcServer(slow_generator, "127.0.0.1", 0, limit=64, payload_limit=1000)
+    started = time.monotonic()
+    with serving(slow_generator, exit_timeout=0.3, grpc=grpc_server) as (server, _):
+        eventually(lambda: server.background == set())
+        with grpc.insecure_channel(f"127.0.0.1:{grpc_server.port}") as channel:
+            stream = channel.stream_stream(
+                f"/{SERVICE}/ModelStreamInfer",
+                request_serializer=lambda one: one.SerializeToString(),
+                response_deserializer=MESSAGES["ModelStreamInferResponse"].FromString,
+            )
+            responses = stream(iter([asked]))
+            next(responses)
+            server.handle_exit(signal.SIGTERM, None)
+            with pytest.raises(grpc.RpcError) as error:
+                list(responses)
+    assert error.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert server.unanswered == 1
+    assert time.monotonic() - started < 10
+
+
 def test_what_is_answered_within_the_time_to_exit_is_not_counted(slow_generator: AsyncTextGenerator) -> None:
     """Nor is a text whose client has left."""
     with serving(slow_generator) as (server, client):
@@ -217,7 +248,7 @@ def test_a_reload_runs_beside_requests_and_its_errors_end_nothing(
         reloads.append(threading.current_thread() is threading.main_thread())
         raise ValueError("a bug")
 
-    with serving(AsyncClassifier(classifier), on_reload=reload) as (server, client):  # type: ignore[arg-type]
+    with serving(AsyncClassifier(classifier), on_reload=reload) as (server, client):
         for count in (1, 2):
             server.handle_reload(signal.SIGHUP, None)
             eventually(lambda count=count: len(reloads) == count)  # type: ignore[misc]

@@ -60,4 +60,5 @@ async def index(request: Request) -> list[dict[str, str]]:
     """List the models, once for each version; a request without a body asks for all."""
     body = await request.body()
     asked = IndexRequest.from_json(body) if body else IndexRequest()
-    return model_index(request.app.state.engine, ready=bool(asked.ready))
+    state = request.app.state
+    return model_index(state.engine, obstacle=state.readiness.obstacle, ready=bool(asked.ready))
