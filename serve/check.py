@@ -9,7 +9,7 @@ from typing import Any
 from serve.address import address
 from serve.bundle.adapter import CARD
 from serve.engine import Engine
-from serve.errors import ConfigurationError, ServeError
+from serve.errors import BundleError, ConfigurationError, ServeError
 from serve.http.health import describe_bundle
 
 
@@ -53,13 +53,16 @@ def as_json(found: dict[str, Any]) -> str:
 
 
 def _check_adapter_folder(engine: Engine, root: Path | None) -> list[str]:
-    """Load the adapters that are directly below a folder, and return their names."""
-    names = []
+    """Load the adapters that are directly below a folder, one at a time, and return their names."""
+    names, served = [], {model.name for model in engine.models()}
     for folder in sorted(file.parent for file in root.glob(f"*/{CARD}")) if root is not None else ():
         try:
-            names.append(engine.load(folder, replace=True).name)
+            name = engine.load(folder, replace=True).name
         except ServeError as error:
-            raise type(error)(f"--adapter-dir: {error}") from error
+            raise BundleError(f"--adapter-dir: {error}") from error
+        if name not in served:
+            engine.unload(name)
+        names.append(name)
     return names
 
 

@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
 def _check(args: argparse.Namespace) -> None:
     """Print what a server would serve."""
     try:
+        if args.grpc_port is not None:
+            _grpc_class()
         engine = make_engines(_bundles(args), limits(args), **load_options(args))
         found = check(engine, args)
     except ServeError as error:
@@ -140,11 +142,7 @@ def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
     """Return the gRPC server beside an application, whose requests its metrics count; None without --grpc-port."""
     if args.grpc_port is None:
         return None
-    try:
-        from serve.grpc.server import GrpcServer
-    except ImportError as error:
-        sys.exit(f"adamix-serve --grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'")
-    return GrpcServer(
+    return _grpc_class()(
         app.state.engine,
         args.host,
         args.grpc_port,
@@ -154,6 +152,14 @@ def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
         on_request=app.state.metrics.request_finished,
         readiness=app.state.readiness,
     )
+
+
+def _grpc_class() -> "type[GrpcServer]":
+    try:
+        from serve.grpc.server import GrpcServer
+    except ImportError as error:
+        sys.exit(f"adamix-serve --grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'")
+    return GrpcServer
 
 
 def _listen(host: str, port: int, *, flag: str = "--port") -> socket.socket:

@@ -111,7 +111,7 @@ def make_app(
 
 def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str]) -> None:
     """Add the middleware around that of bodies, the innermost first."""
-    app.add_middleware(ShutdownMiddleware, errors=errors)
+    app.add_middleware(ShutdownMiddleware, errors=errors, readiness=app.state.readiness)
     app.add_middleware(PlainRequestMiddleware, errors=errors)
     app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
     if cors_origins:

@@ -16,6 +16,7 @@ from serve.http.error_responses import (
     kind_of,
 )
 from serve.http.sse import CUT
+from serve.readiness import Readiness
 from serve.telemetry.prometheus import Metrics
 
 
@@ -105,10 +106,12 @@ class ShutdownMiddleware:
     """Return 503 for a request whose task is cancelled before its response has begun, and cut off one that has.
 
     The server cancels tasks only when the time to exit is over. Streams of events end by themselves (`EventStream`).
+    Once it has been told to stop, each response closes its connection, so that no request comes on one that is about to
+    be closed.
     """
 
-    def __init__(self, app: ASGIApp, errors: ErrorResponder) -> None:
-        self.app, self.errors = app, errors
+    def __init__(self, app: ASGIApp, errors: ErrorResponder, readiness: Readiness) -> None:
+        self.app, self.errors, self.readiness = app, errors, readiness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -117,6 +120,8 @@ class ShutdownMiddleware:
         async def note(message: Message) -> None:
             nonlocal begun
             begun = True
+            if message["type"] == "http.response.start" and self.readiness.is_stopping:
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 
         try:

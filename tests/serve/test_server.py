@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import uvicorn
 
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
-from serve.engine import Engine
+from serve.engine import Engine, EngineStats
+from serve.errors import DeviceLost
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
 from serve.http.app import make_app
@@ -103,6 +105,39 @@ def test_a_server_is_live_before_it_is_ready_and_ready_once_it_has_warmed_up(
         assert client.get("/v2/health/ready").json() == {"ready": True}
 
 
+class LostEngine(ToyEngine):
+    """An engine whose warm-up finds that the GPU is lost."""
+
+    failure: str | None = None
+
+    def stats(self) -> EngineStats:
+        return replace(super().stats(), failure=self.failure)
+
+    async def warm_up(self) -> None:
+        self.failure = "the GPU failed"
+        raise DeviceLost(self.failure)
+
+
+class FaultyEngine(ToyEngine):
+    """An engine whose warm-up has a bug."""
+
+    async def warm_up(self) -> None:
+        raise ValueError("a bug")
+
+
+def test_a_device_that_is_lost_in_the_warm_up_is_not_live(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(LostEngine()) as (_, client):
+        eventually(lambda: client.get("/health/live").status_code == 503)
+        assert client.get("/health/ready").json()["error"] == "the GPU failed"
+    assert "Traceback" not in caplog.text
+
+
+def test_a_bug_in_the_warm_up_is_logged_and_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(FaultyEngine()) as (_, client):
+        eventually(lambda: client.get("/health/ready").status_code == 200)
+    assert "a bug" in caplog.text
+
+
 def test_a_server_that_drains_is_unready_takes_requests_and_then_closes_its_port(classifier: Classifier) -> None:
     with serving(AsyncClassifier(classifier), drain_delay=1.0) as (server, client):
         eventually(lambda: client.get("/health/ready").status_code == 200)
@@ -110,7 +145,8 @@ def test_a_server_that_drains_is_unready_takes_requests_and_then_closes_its_port
         server.handle_exit(signal.SIGTERM, None)
         eventually(lambda: client.get("/health/ready").status_code == 503)
         with httpx.Client(base_url=client.base_url) as other:  # a new connection is taken
-            assert other.get("/health/live").status_code == 200
+            live = other.get("/health/live")
+            assert (live.status_code, live.headers["connection"]) == (200, "close")
             assert other.get("/v2/health/ready").status_code == 503
             assert other.post("/v2/repository/index", json={"ready": True}).json() == []
             assert other.get("/health").json()["error"] == "the server is stopping"
