@@ -25,14 +25,14 @@ FOREIGN = {
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Parser without abbreviations, whose errors are one line and exit with status 2."""
+    """Parser without abbreviations that takes flags between positional arguments; its errors are one line, status 2."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "allow_abbrev": False})
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """Return the arguments; end the program with an error that names an unknown flag and the nearest known one."""
-        found, unknown = self.parse_known_args(*args, **kwargs)
+        found, unknown = self.parse_known_intermixed_args(*args, **kwargs)
         if unknown:
             flag = next((one for one in unknown if one.startswith("-")), unknown[0]).partition("=")[0]
             meant = self.nearest(flag)

@@ -72,7 +72,7 @@ def run(args: Namespace, stop: StopSignals) -> Output:
             open_checkpoint(argument, base=args.base, facts=facts[adapter_name(argument)]) for argument in arguments
         ]
         for one in opened:
-            require_used(facts[one.name], one.folder)
+            require_used(facts[one.name], one.folder, shape)
         checkpoints = [choose_module_weights(one, args.collapse, args.collapse_data) for one in opened]
         options = _options(args, approximate=any(one.rank or one.rank_energy for one in facts.values()))
         reports = EXPORTS[shape](checkpoints, Path(out), options, progress)

@@ -83,13 +83,18 @@ def read_facts(args: Namespace, names: Sequence[str]) -> dict[str, Facts]:
     return {name: Facts(**facts) for name, facts in found.items()}
 
 
-def require_used(facts: Facts, folder: Path) -> None:
-    """Raise an `ExportError` for facts of a run of adamix-train, which states its own."""
+def require_used(facts: Facts, folder: Path, shape: str) -> None:
+    """Raise an `ExportError` for facts of a run of adamix-train, which states its own, or without use in a shape."""
     given = [f"--{name.replace('_', '-')}" for name in FLAGS if getattr(facts, name) is not None]
     if given and (folder / CARD).is_file():
         raise ExportError(
             f"{folder} is a run of adamix-train, which states its own: leave out {' and '.join(given)}, or give it to "
             "another checkpoint by name, NAME=…"
+        )
+    if shape == "merged" and (facts.rank or facts.rank_energy):
+        raise ExportError(
+            "--rank and --rank-energy approximate what a bank cannot hold; merged is exact: leave them out, or give "
+            "--shape bank"
         )
 
 

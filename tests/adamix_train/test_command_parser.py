@@ -63,3 +63,11 @@ def test_every_field_has_a_flag_that_torchrun_passes_on(parser: CommandParser) -
 
 def test_rank_is_r(parser: CommandParser) -> None:
     assert parser.parse_args(["--rank", "4"]).r == parser.parse_args(["--r", "4"]).r == 4
+
+
+def test_flags_stand_between_positional_arguments() -> None:
+    parser = CommandParser(prog="adamix-export")
+    parser.add_argument("checkpoints", nargs="+")
+    parser.add_argument("--labels")
+    found = parser.parse_args(["runs/tone", "--labels", "good,bad", "bundles/tone"])
+    assert (found.checkpoints, found.labels) == (["runs/tone", "bundles/tone"], "good,bad")

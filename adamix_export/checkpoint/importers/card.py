@@ -16,13 +16,15 @@ from adamix_train.artifacts.checkpoint import Card
 from adamix_train.base_model.embeddings import UNLIMITED, max_positions
 from adamix_train.base_model.fingerprint import base_sha256, config_sha256
 from adamix_train.recipe.recipe import Recipe
-from adamix_train.tasks.table import TASKS
+from adamix_train.tasks.table import TASKS, Task
 
 CLASSIFIER, CAUSAL, SEQ2SEQ = "SEQ_CLS", "CAUSAL_LM", "SEQ_2_SEQ_LM"
 TASK_TYPES = {"text-classification": CLASSIFIER, "text-generation": CAUSAL, "text2text-generation": SEQ2SEQ}
 """Task by optimum's name → task type, by PEFT's."""
 KINDS = {CLASSIFIER: ("classification", "regression"), CAUSAL: ("generation",), SEQ2SEQ: ("generation",)}
 """Task type → kinds of tasks that it can be, the likely one first; keys of `adamix_train.tasks.kinds.TASK_KINDS`."""
+UNUSED = {"classification": ("prompt",), "regression": ("prompt", "labels"), "generation": ("labels",)}
+"""Kind of a task → facts that it does not have, fields of `Facts`."""
 UNNAMED = re.compile(r"LABEL_\d+")
 """Label that transformers makes up where nobody names one."""
 MULTI_LABEL = "multi_label_classification"
@@ -61,8 +63,9 @@ def make_checkpoint(origin: Origin, argument: Argument, importer: Importer, **se
 def make_card(origin: Origin, argument: Argument) -> Card:
     """Return the card; raise an `ExportError` with the flag to give if a fact is missing or does not fit."""
     task = _task(origin, argument)
+    _require_kind(origin, argument, TASKS[task].kind)
     labels = list(_labels(origin, argument)) if TASKS[task].kind == "classification" else []
-    max_length, max_new_tokens = _lengths(origin, argument, generates=TASKS[task].kind == "generation")
+    max_length, max_new_tokens = _lengths(origin, argument, TASKS[task])
     recipe = Recipe(
         base=str(origin.base),
         out=str(origin.folder),
@@ -134,6 +137,19 @@ def _task(origin: Origin, argument: Argument) -> str:
     return "regression" if origin.outputs == 1 or origin.config.problem_type == "regression" else "classification"
 
 
+def _require_kind(origin: Origin, argument: Argument, kind: str) -> None:
+    """Raise an `ExportError` for outputs or facts that a kind of task does not have."""
+    if kind == "regression" and origin.outputs not in (None, 1):
+        raise ExportError(
+            f"{origin.folder} is a regression of {origin.outputs} numbers; one of a single number is exported"
+        )
+    if given := [f"--{name}" for name in UNUSED[kind] if getattr(argument.facts, name) is not None]:
+        raise ExportError(
+            f"{origin.folder} is for {kind}, which has no {' and no '.join(given)}: leave it out, or give it to "
+            "another checkpoint by name, NAME=…"
+        )
+
+
 def _labels(origin: Origin, argument: Argument) -> Sequence[str]:
     task = argument.facts.task
     labels = argument.facts.labels or (task and TASKS[task].labels) or origin.named_labels
@@ -154,13 +170,17 @@ def _labels(origin: Origin, argument: Argument) -> Sequence[str]:
     return labels
 
 
-def _lengths(origin: Origin, argument: Argument, *, generates: bool) -> tuple[int, int]:
+def _lengths(origin: Origin, argument: Argument, task: Task) -> tuple[int, int]:
     """Return the longest input in tokens, and the most tokens that a comparison generates after it."""
     positions = max_positions(origin.config)
+    generates = task.kind == "generation"
     limit = min(origin.tokenizer.model_max_length, positions)
     given = argument.facts.max_length
     if given is not None and given > positions:
         raise ExportError(f"--max-length {given} is more than the {positions} positions of {origin.base}")
+    least = origin.tokenizer.num_special_tokens_to_add(pair=len(task.inputs) > 1) + 1
+    if given is not None and given < least:
+        raise ExportError(f"--max-length {given} leaves no room for a text: {origin.base} takes {least} tokens or more")
     if given is None and limit >= UNLIMITED:
         raise ExportError(
             f"neither the tokenizer of {origin.folder} nor its base says how long an input may be: say it in tokens "

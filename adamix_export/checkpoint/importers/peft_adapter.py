@@ -136,6 +136,9 @@ class PeftImporter:
         """Return the base with the adapter merged into it, as PEFT merges."""
         model = self.reference(checkpoint)
         untie_adapted_embeddings(model)
+        for name, module in list(model.named_modules()):
+            if isinstance(module, ModulesToSaveWrapper):  # some methods leave it behind, and some fail on it
+                replace_module(model, name, module.modules_to_save[ADAPTER])
         try:
             merged: PreTrainedModel = model.merge_and_unload()
         except Exception as error:  # a method without a merge raises any type
@@ -143,9 +146,6 @@ class PeftImporter:
                 f"{checkpoint.folder} cannot be merged into its base, as a method {self.kind} of PEFT: "
                 f"{first_line(error)}"
             ) from error
-        for name, module in list(merged.named_modules()):
-            if isinstance(module, ModulesToSaveWrapper):  # which some methods leave behind
-                replace_module(merged, name, module.modules_to_save[ADAPTER])
         return merged.requires_grad_(False).eval()
 
 

@@ -54,8 +54,15 @@ def test_a_length_that_is_no_number_is_refused() -> None:
 
 
 def test_a_run_that_states_its_own_is_not_told_otherwise(tmp_path: Path) -> None:
-    require_used(Facts(max_length=8), tmp_path)
+    require_used(Facts(max_length=8), tmp_path, "merged")
     (tmp_path / "adamix.json").touch()
-    require_used(Facts(), tmp_path)
+    require_used(Facts(), tmp_path, "merged")
     with pytest.raises(ExportError, match=r"states its own: leave out --max-length, or give it to another"):
-        require_used(Facts(max_length=8), tmp_path)
+        require_used(Facts(max_length=8), tmp_path, "merged")
+
+
+@pytest.mark.parametrize("facts", [Facts(rank=4), Facts(rank_energy=0.9)])
+def test_a_rank_is_for_banks(facts: Facts, tmp_path: Path) -> None:
+    require_used(facts, tmp_path, "bank")
+    with pytest.raises(ExportError, match="merged is exact: leave them out, or give --shape bank"):
+        require_used(facts, tmp_path, "merged")

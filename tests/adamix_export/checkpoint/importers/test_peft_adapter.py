@@ -171,6 +171,22 @@ def test_an_input_is_as_long_as_the_tokenizer_and_the_base_allow(adapter: Path, 
     assert open_checkpoint(str(adapter), facts=Facts(labels=LABELS, max_length=7)).card.max_length == 7
     with pytest.raises(ExportError, match="--max-length 65 is more than the 64 positions"):
         open_checkpoint(str(adapter), facts=Facts(labels=LABELS, max_length=65))
+    assert open_checkpoint(str(adapter), facts=Facts(labels=LABELS, max_length=3)).card.max_length == 3
+    with pytest.raises(ExportError, match=r"--max-length 2 leaves no room for a text: .* takes 3 tokens or more"):
+        open_checkpoint(str(adapter), facts=Facts(labels=LABELS, max_length=2))
+
+
+def test_a_fact_that_its_kind_of_task_does_not_have_is_refused(adapter: Path, tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="is for classification, which has no --prompt: leave it out"):
+        open_checkpoint(str(adapter), facts=Facts(labels=LABELS, prompt="{input}"))
+    score = peft_classifier(tmp_path / "score", tiny_base, num_labels=1)
+    with pytest.raises(ExportError, match="is for regression, which has no --labels"):
+        open_checkpoint(str(score), facts=Facts(labels=("yes",)))
+
+
+def test_a_regression_has_one_number(adapter: Path) -> None:
+    with pytest.raises(ExportError, match="is a regression of 3 numbers; one of a single number is exported"):
+        open_checkpoint(str(adapter), facts=Facts(task="regression"))
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "adapter.pt"])

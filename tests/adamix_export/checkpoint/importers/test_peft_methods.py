@@ -1,5 +1,6 @@
 """Every method of PEFT: merged as PEFT merges it, in a bank where a bank holds it, else refused by name."""
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from adamix_export.checkpoint.checkpoint import open_checkpoint
+from adamix_export.checkpoint.facts import Facts
 from adamix_export.errors import BankError, ExportError
 from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import Options
 from docs.peft_methods import METHODS, PAGE, save_adapter
 from tests.fixtures.peft_checkpoints import NOISE, make_classifier
+from tests.fixtures.tiny_models import tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +63,21 @@ def test_a_merged_method_gives_pefts_logits(method: str, base: Path, tmp_path: P
     if method in MERGED:
         with pytest.raises(BankError, match=rf"has {method}'s \w+ at .*, which a bank does not hold: .*merged"):
             _ = checkpoint.adapter
+
+
+@pytest.mark.parametrize("method", ["IA3", "LORA"])
+def test_a_head_of_several_layers_is_merged_with_the_adapter(method: str, tiny_base: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    tiny_model("roberta").save_pretrained(base)
+    checkpoint = open_checkpoint(
+        str(saved(tmp_path / "one", base, method)), facts=Facts(labels=("no", "yes", "perhaps"))
+    )
+    with torch.inference_mode():
+        expected = checkpoint.reference(**INPUTS).logits
+        checkpoint.forget_reference()
+        found = checkpoint.merged()(**INPUTS).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_a_bank_holds_methods_side_by_side(base: Path, tmp_path: Path) -> None:
