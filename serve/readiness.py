@@ -1,4 +1,4 @@
-"""Whether a server may be sent requests, the same for the health checks of every protocol.
+"""The state of a server as the health checks of every protocol report it.
 
 A server is live unless its device is lost, takes requests until it begins to stop, and is ready while it takes requests
 once it has warmed up.

@@ -78,19 +78,10 @@ def make_app(
         protocols: Protocols to offer, by name.
         readiness: State that health checks report; None is ready until the engine drains.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await engine.start()
-        try:
-            yield
-        finally:
-            await engine.drain()
-
     app = FastAPI(
         title="AdaMix",
         description="Many adapters on one base, in one batch.",
-        lifespan=lifespan,
+        lifespan=_lifespan,
         redirect_slashes=False,
     )
     app.state.engine, app.state.metrics = engine, Metrics(engine)
@@ -107,6 +98,16 @@ def make_app(
     app.add_middleware(BodyLimitMiddleware, limit=payload_limit, timeout=body_timeout, errors=errors)
     _add_middleware(app, errors, cors_origins=cors_origins)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    engine: Engine = app.state.engine
+    await engine.start()
+    try:
+        yield
+    finally:
+        await engine.drain()
 
 
 def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str]) -> None:
