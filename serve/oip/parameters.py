@@ -85,14 +85,16 @@ def merged(parameters: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str
     Raises:
         InputError: One is in both.
     """
-    if twice := next((name for name in others if name in parameters), None):
-        raise InputError(f"parameter {shortened(twice, MAX_NAME)} is given twice: send it once", twice)
+    for name in others:
+        if name in parameters:
+            raise InputError(f"parameter {shortened(name, MAX_NAME)} is given twice: send it once", name)
     return {**parameters, **others}
 
 
 def _by_name(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of `SAMPLING` and `REQUEST`, each once."""
-    inner = _parsed(SAMPLING_PARAMETERS, parameters.get(SAMPLING_PARAMETERS) or {}, dict)
+    others = parameters.get(SAMPLING_PARAMETERS)
+    inner = {} if others in (None, "") else _parsed(SAMPLING_PARAMETERS, others, dict)
     found: dict[str, Any] = {}
     for name, value in (*parameters.items(), *inner.items()):
         if value is None or (name == SAMPLING_PARAMETERS and name not in inner):
@@ -151,8 +153,9 @@ def _biases(name: str, value: Any) -> Any:
     """Return biases with token ids as numbers, which are texts in JSON."""
     parsed: dict[str, Any] = _parsed(name, value, dict)
     check_bias_count(parsed)
-    if wrong := next((key for key in parsed if not (key.isascii() and key.isdigit() and len(key) <= MAX_DIGITS)), None):
-        raise InputError(f"{name} has the key {shortened(wrong, MAX_NAME)!r}, which is not a token id")
+    for key in parsed:
+        if not (key.isascii() and key.isdigit() and len(key) <= MAX_DIGITS):
+            raise InputError(f"{name} has the key {shortened(key, MAX_NAME)!r}, which is not a token id")
     if not all(isinstance(bias, int | float) and not isinstance(bias, bool) for bias in parsed.values()):
         raise InputError(f"{name} has a value that is not a number from -100 to 100")
     return {int(key): bias for key, bias in parsed.items()}

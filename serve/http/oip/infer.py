@@ -11,7 +11,7 @@ from serve.engine import Engine
 from serve.errors import MAX_NAME, InputError, shortened
 from serve.http.headers import adapter_headers
 from serve.http.oip.messages import InferRequest
-from serve.http.oip.tensors import binary_output, json_output, read_inputs
+from serve.http.oip.tensors import binary_output, check_known, json_output, read_inputs
 from serve.http.openapi import request_body
 from serve.http.sse import CLIENT_CLOSED_REQUEST, unless_disconnected
 from serve.oip.elements import Tensor
@@ -89,8 +89,7 @@ def _binary_outputs(model: Model, asked: InferRequest, *, everything: object) ->
         return set(model.outputs) if everything else set()
     for output in asked.outputs:
         parameters = output.parameters or {}
-        if unknown := next((name for name in parameters if name != BINARY_DATA), None):
-            raise InputError(f"output {output.name!r} has an unknown parameter {unknown!r}; known is {BINARY_DATA}")
+        check_known(f"output {output.name!r}", parameters, BINARY_DATA)
         if type(value := parameters.get(BINARY_DATA, False)) is not bool:
             raise InputError(f"parameter {BINARY_DATA} of output {output.name!r} is {value!r}: it must be of type bool")
     return {output.name for output in asked.outputs if (output.parameters or {}).get(BINARY_DATA, everything)}

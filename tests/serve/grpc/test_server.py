@@ -140,6 +140,15 @@ def with_parameter(request: Any, **values: Any) -> Any:
     return request
 
 
+def with_output(model: str, name: str, **value: Any) -> Any:
+    """Return a request for one output, which has a parameter without a name if there is a value."""
+    request = asked(model, text=["a"])
+    output = request.outputs.add(name=name)
+    if value:
+        output.parameters[""].CopyFrom(MESSAGES["InferParameter"](**value))
+    return request
+
+
 def raw(*raw_contents: bytes, contents: bool = True) -> Any:
     request = asked("tone", text=["good"])
     request.raw_input_contents.extend(raw_contents)
@@ -167,7 +176,11 @@ def not_utf8() -> Any:
         (asked("\u2603" * 3000, text=["a"]), "NOT_FOUND", "there is no model"),
         (raw(b"", b""), "INVALID_ARGUMENT", "raw_input_contents has 2 entries for 1 inputs"),
         (with_parameter(asked("tone", text=["a"]), timeout={"int64_param": 3}), "INVALID_ARGUMENT", "'timeout'"),
-        (with_parameter(asked("tone", text=["a"]), truncate={}), "INVALID_ARGUMENT", "parameter truncate has no value"),
+        (with_parameter(asked("tone", text=["a"]), truncate={}), "INVALID_ARGUMENT", "parameter 'truncate' has no value"),
+        (with_parameter(asked("tone", text=["a"]), **{"": {}}), "INVALID_ARGUMENT", "parameter '' has no value"),
+        (asked("tone", text=["a"], **{"": ["b"]}), "INVALID_ARGUMENT", "model 'tone' has no input ''"),
+        (with_output("tone", ""), "INVALID_ARGUMENT", "model 'tone' has no output ''"),
+        (with_output("tone", "", bool_param=True), "INVALID_ARGUMENT", "output '' has parameters: there are none"),
         (
             with_parameter(asked("tone", text=["a"]), truncate={"string_param": "yes"}),
             "INVALID_ARGUMENT",

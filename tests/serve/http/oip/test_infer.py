@@ -15,6 +15,8 @@ from tests.serve.conftest import live_server
 
 TONE, INTENT = "/v2/models/tone/infer", "/v2/models/intent/infer"
 HEADER = "Inference-Header-Content-Length"
+FALSY = [(None, "NoneType"), (0, "int"), (False, "bool"), (0.0, "float"), ([[]], "list"), ([{}], "dict"), ([0], "int")]
+"""Values that are no text and count as false, alone or in a list of their own, and the types that errors name."""
 
 
 def texts(*values: str, name: str = "text", **fields: Any) -> dict[str, Any]:
@@ -173,6 +175,24 @@ def test_weights_that_are_replaced_meanwhile_do_not_answer_for_the_version_befor
         (TONE, body(texts("a", shape=[-1])), 422, "give (rows,) or (rows, 1)"),
         (TONE, body(texts("a", data=[1])), 422, "input 'text' has int in its data: send strings"),
         (TONE, body(texts("a", data=[["a", "b"]])), 422, "input 'text' has list in its data"),
+        *((TONE, body(texts("a", data=[wrong])), 422, f"input 'text' has {kind} in its data") for wrong, kind in FALSY),
+        (TONE, body(texts("a", "b", data=["good", None])), 422, "input 'text' has NoneType in its data: send strings"),
+        (
+            "/v2/models/adamix/infer",
+            body(texts("a"), texts("", name="adapter", data=[None])),
+            422,
+            "input 'adapter' has NoneType in its data: send strings",
+        ),
+        (TONE, body(texts("a"), outputs=[{"name": ""}]), 422, "model 'tone' has no output ''; it has label"),
+        (TONE, body(texts("a"), texts("b", name="")), 422, "model 'tone' has no input ''; it has text"),
+        (TONE, body(texts("a", parameters={"": 1})), 422, "input 'text' has an unknown parameter ''"),
+        (
+            TONE,
+            body(texts("a"), outputs=[{"name": "label", "parameters": {"": 1}}]),
+            422,
+            "output 'label' has an unknown parameter ''; known is binary_data",
+        ),
+        (TONE, body(texts("a"), parameters={"": 1}), 422, "unknown parameter ''"),
         (TONE, body(texts("a", data=None)), 422, "input 'text' has neither data nor binary_data_size"),
         (TONE, body(texts(*["a"] * 65)), 422, "input 'text' has 65 texts; at most 64 go into one request"),
         (TONE, body(texts("a"), parameters={"adapter": "x"}), 422, "unknown parameter 'adapter'; known are truncate"),
