@@ -23,7 +23,15 @@ SAMPLING = {
     CLIENT_NAMES.get(one.name, one.name): one.name for one in fields(SamplingParams) if one.name not in WITHOUT_OUTPUT
 }
 """Sampling parameters by a client's name: the engine's name."""
-REQUEST: dict[str, type] = {"truncate": bool, "truncate_prompt_tokens": int, "priority": int, "cache_salt": str}
+ADAPTER = "adapter"
+"""Parameter that names the adapter."""
+REQUEST: dict[str, type] = {
+    "truncate": bool,
+    "truncate_prompt_tokens": int,
+    "priority": int,
+    "cache_salt": str,
+    ADAPTER: str,
+}
 """Parameters of the request beside the sampling parameters, and their types."""
 ALIASES = {"stop_words": "stop"}
 """Names in Triton's backends of parameters here."""
@@ -45,6 +53,8 @@ class GenerationOptions:
     sampling: SamplingParams
     request: Mapping[str, Any]
     """Keyword arguments of a `GenerationRequest`."""
+    adapter: str | None
+    """The adapter that the request names."""
 
 
 def generation_options(parameters: Mapping[str, Any]) -> GenerationOptions:
@@ -62,10 +72,11 @@ def generation_options(parameters: Mapping[str, Any]) -> GenerationOptions:
         if cut < 1:
             raise InputError(f"truncate_prompt_tokens is {cut}: give 1 or more, or -1 for as many as fit")
         request["max_prompt_tokens"] = cut
+    adapter = request.pop(ADAPTER, None)
     aliases = {right: name for name, right in ALIASES.items() if name in parameters}
     with client_words({**CLIENT_NAMES, **aliases}):
         sampling = from_client({SAMPLING[name]: _value(name, value) for name, value in given.items()})
-    return GenerationOptions(sampling=sampling, request=request)
+    return GenerationOptions(sampling=sampling, request=request, adapter=adapter)
 
 
 @contextmanager

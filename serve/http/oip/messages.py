@@ -45,7 +45,7 @@ class InferRequest(Body):
     parameters: Annotated[
         Parameters,
         Field(
-            description="truncate, windows, overlap and raw_scores as in /predict, or for generators those of "
+            description="adapter, truncate, windows, overlap and raw_scores as in /predict, or for generators those of "
             "/v1/completions; binary_data_output"
         ),
     ] = None

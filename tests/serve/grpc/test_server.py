@@ -115,6 +115,15 @@ def test_rows_of_the_bank_name_their_adapters(classifier: Classifier) -> None:
     on_server(classifier, use)
 
 
+def test_a_parameter_names_the_adapter_of_all_rows(classifier: Classifier) -> None:
+    async def use(call: Call) -> None:
+        request = with_parameter(asked("adamix", text=["good", "bill"]), adapter={"string_param": "intent"})
+        labels = [bytes(one).decode() for one in (await call("ModelInfer", request)).outputs[0].contents.bytes_contents]
+        assert labels == [one.label for one in classifier(["good", "bill"], adapter="intent")]
+
+    on_server(classifier, use)
+
+
 def test_models_are_described_and_listed(classifier: Classifier) -> None:
     async def use(call: Call) -> None:
         assert (await call("ServerLive")).live
@@ -177,6 +186,12 @@ def not_utf8() -> Any:
         (raw(b"", b""), "INVALID_ARGUMENT", "raw_input_contents has 2 entries for 1 inputs"),
         (with_parameter(asked("tone", text=["a"]), timeout={"int64_param": 3}), "INVALID_ARGUMENT", "'timeout'"),
         (with_parameter(asked("tone", text=["a"]), truncate={}), "INVALID_ARGUMENT", "parameter 'truncate' has no value"),
+        (
+            with_parameter(asked("tone", text=["a"]), adapter={"string_param": "intent"}),
+            "INVALID_ARGUMENT",
+            "parameter adapter is 'intent', and the model is 'tone'",
+        ),
+        (with_parameter(asked("adamix", text=["a"]), adapter={"string_param": "mood"}), "NOT_FOUND", "'mood'"),
         (with_parameter(asked("tone", text=["a"]), **{"": {}}), "INVALID_ARGUMENT", "parameter '' has no value"),
         (asked("tone", text=["a"], **{"": ["b"]}), "INVALID_ARGUMENT", "model 'tone' has no input ''"),
         (with_output("tone", ""), "INVALID_ARGUMENT", "model 'tone' has no output ''"),
