@@ -400,6 +400,8 @@ def test_a_stream_answers_its_requests_one_after_the_other(generator: Generator)
     (expected,) = generator("good bad", adapter="north", sampling=sampling)
     requests = [prompt("good bad", **FEW), asked("east", text_input=["a"]), prompt("good bad", **FEW)]
     requests[2].outputs.add(name="text_output")
+    for number, request in enumerate(requests):
+        request.id = f"request {number}"
     counted: list[str] = []
 
     async def run() -> list[Any]:
@@ -420,6 +422,8 @@ def test_a_stream_answers_its_requests_one_after_the_other(generator: Generator)
     found = asyncio.run(run())
     failed = [place for place, one in enumerate(found) if one.error_message]
     assert len(failed) == 1 and found[failed[0]].error_message.startswith("there is no model 'east'")
+    assert found[failed[0]].infer_response.id == "request 1"
+    assert {one.infer_response.id for one in found[: failed[0]]} == {"request 0"}
     for pieces, outputs in ((found[: failed[0]], 2), (found[failed[0] + 1 :], 1)):
         texts = [bytes(one.infer_response.outputs[0].contents.bytes_contents[0]).decode() for one in pieces]
         ends = [one.infer_response.parameters["triton_final_response"].bool_param for one in pieces]
