@@ -31,7 +31,10 @@ PROTOCOLS: dict[str, HttpProtocol] = {
         routers=(health.router, adapters.router, sagemaker.router, tokenize.router), error_body=predict.error_body
     ),
     "tei": HttpProtocol(
-        routers=(predict.router, rerank.router), error_body=predict.error_body, capability=Capability.CLASSIFY
+        routers=(predict.router,), error_body=predict.error_body, capability=Capability.CLASSIFY
+    ),
+    "rerank": HttpProtocol(
+        routers=(rerank.router,), error_body=protocol.error_body, prefix="/v2/rerank", capability=Capability.CLASSIFY
     ),
     "huggingface": HttpProtocol(routers=(huggingface.router,), error_body=predict.error_body, prefix="/models"),
     "vllm": HttpProtocol(

@@ -1,7 +1,8 @@
 """POST /rerank: documents by their score beside a query, through an adapter for pairs.
 
 The body is text-embeddings-inference's, with `texts`, or Cohere's, with `documents`, which Jina and vLLM have as well;
-the response is in the same form.
+the response is in the same form. Errors are text-embeddings-inference's at /rerank, and vLLM's, which are OpenAI's, at
+/v1/rerank and /v2/rerank.
 """
 
 import uuid

@@ -51,6 +51,14 @@ def test_documents_come_back_as_cohere_has_them(path: str, pairs: httpx.Client, 
     }
 
 
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+def test_errors_of_the_versioned_paths_have_the_form_that_vllm_has(path: str, pairs: httpx.Client) -> None:
+    refused = pairs.post(path, json={"query": "good", "documents": ["a"], "model": "nobody"})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert pairs.post("/rerank", json={"query": "good"}).json()["error_type"] == "validation"
+
+
 def test_raw_scores_are_logits(pairs: httpx.Client, mixed: Classifier) -> None:
     asked = {"query": "good", "texts": ["bad"], "adapter": "match", "raw_scores": True}
     (expected,) = mixed([("good", "bad")], adapter="match")
