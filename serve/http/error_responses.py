@@ -94,7 +94,7 @@ class ErrorResponder:
     async def _serve_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServeError)
         message, param = in_client_words(error, getattr(request.state, "field_names", {}))
-        return self.response(request.url.path, message, kind_of(error), param)
+        return self.response(_path(request), message, kind_of(error), param)
 
     async def _validation_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ValidationError)
@@ -102,21 +102,27 @@ class ErrorResponder:
         worst = max(error.errors(include_url=False, include_input=False), key=lambda one: len(one["loc"]))
         if worst["type"].startswith("json"):
             reason = worst.get("ctx", {}).get("error", worst["msg"])
-            return self.response(request.url.path, f"the body is not JSON: {reason}", NOT_JSON)
+            return self.response(_path(request), f"the body is not JSON: {reason}", NOT_JSON)
         place = [shortened(str(part), MAX_FIELD) for part in worst["loc"]]
         message = f"{'.'.join(place)}: {worst['msg']}" if place else worst["msg"]
-        return self.response(request.url.path, message, INVALID, place[0] if place else None)
+        return self.response(_path(request), message, INVALID, place[0] if place else None)
 
     async def _http_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         kind = ErrorKind(error.status_code, "http", "invalid_request_error")
-        response = self.response(request.url.path, str(error.detail), kind)
+        response = self.response(_path(request), str(error.detail), kind)
         response.headers.update(error.headers or {})  # such as Allow, of a method that is not allowed
         return response
 
     async def _bug(self, request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return self.response(request.url.path, "internal error; the server's log has the details", INTERNAL)
+        return self.response(_path(request), "internal error; the server's log has the details", INTERNAL)
+
+
+def _path(request: Request) -> str:
+    """Return the path whose form an error has: that of the route which answers, where another passes requests to it."""
+    path: str = getattr(request.state, "error_path", request.url.path)
+    return path
 
 
 def kind_of(error: Exception) -> ErrorKind:

@@ -11,7 +11,9 @@ from serve.errors import InputError
 from serve.http.health import health
 from serve.http.openai.chat import chat_completions
 from serve.http.openai.completions import completions
+from serve.http.rerank import rerank
 from serve.http.tei.predict import predict
+from serve.http.vllm.classify import classify
 
 router = APIRouter()
 
@@ -27,6 +29,8 @@ class Target:
 
 TARGETS = {
     "inputs": Target("/predict", predict, Capability.CLASSIFY),
+    "input": Target("/classify", classify, Capability.CLASSIFY),
+    "query": Target("/rerank", rerank, Capability.CLASSIFY),
     "messages": Target("/v1/chat/completions", chat_completions, Capability.GENERATE),
     "prompt": Target("/v1/completions", completions, Capability.GENERATE),
 }
@@ -41,7 +45,10 @@ async def ping(request: Request) -> dict[str, str]:
 
 @router.post("/invocations", response_model=None)
 async def invocations(request: Request) -> Response:
-    """Answer as `/predict`, `/v1/chat/completions` or `/v1/completions`, by the fields of the body."""
+    """Answer as the route that has the body's fields, whose form an error has too.
+
+    These are `/predict`, `/classify`, `/rerank`, `/v1/chat/completions` and `/v1/completions`.
+    """
     engine: Engine = request.app.state.engine
     targets = {name: one for name, one in TARGETS.items() if one.capability in engine.capabilities}
     body = await _fields(request)
@@ -52,6 +59,7 @@ async def invocations(request: Request) -> Response:
             + ", ".join(f"{name} (as in {one.path})" for name, one in targets.items())
             + ": send that of the route which shall answer"
         )
+    request.state.error_path = target.path
     return await target.answer(request)
 
 
