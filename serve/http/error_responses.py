@@ -48,7 +48,9 @@ KINDS: dict[type[Exception], ErrorKind] = {
 """Kinds of errors; a class without an entry has that of its nearest base class."""
 STATUSES: dict[int, tuple[ErrorKind, str]] = {
     400: (NOT_JSON, "the body is not JSON"),
+    403: (KINDS[NotAllowed], "the server was started without --adapter-dir"),
     404: (KINDS[UnknownAdapter], "no adapter has that name"),
+    408: (REQUEST_TIMEOUT, "the body has not arrived in time"),
     413: (PAYLOAD_TOO_LARGE, "the body is too large"),
     415: (UNSUPPORTED_ENCODING, "the body is compressed"),
     422: (INVALID, "a value is missing, unknown, out of range or not supported"),
@@ -57,9 +59,11 @@ STATUSES: dict[int, tuple[ErrorKind, str]] = {
     503: (KINDS[ShuttingDown], "the server is stopping, or its device is lost"),
     504: (KINDS[DeadlineExceeded], "the request waited too long in the queue"),
 }
-"""Statuses that any route may answer with, each with its kind and what it says to clients."""
+"""Statuses of errors, each with its kind and what it says to clients."""
 OF_POST = (400, 422, 429, 504)
 """Those that need a body, or a queue that it goes to."""
+OF_SOME = (403,)
+"""Those of routes that say so; any route may answer with the others."""
 RETRY_AFTER = {429: "1", 503: "1"}
 """Seconds after which a client may try again, by status."""
 MAX_MESSAGE = 2000

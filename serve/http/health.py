@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from serve.engine import BundleEngine, Engine, ModelInfo
 from serve.errors import DeviceLost, ShuttingDown
@@ -34,7 +35,7 @@ async def info(request: Request) -> dict[str, Any]:
     return parts[0] if len(parts) == 1 else {"bundles": parts}
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Return the counters in Prometheus' text format."""
     content, media_type = request.app.state.metrics.exposition()

@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
+from pydantic import RootModel
 
 from serve.engine import Capability, Engine
 from serve.errors import InputError
 from serve.http.health import health
 from serve.http.openai.chat import chat_completions
+from serve.http.openai.chat_messages import ChatRequest
+from serve.http.openai.completion_messages import CompletionRequest
 from serve.http.openai.completions import completions
-from serve.http.rerank import rerank
-from serve.http.tei.predict import predict
-from serve.http.vllm.classify import classify
+from serve.http.openapi import request_body
+from serve.http.rerank import RerankRequest, rerank
+from serve.http.tei.predict import PredictRequest, predict
+from serve.http.vllm.classify import ClassifyRequest, classify
 
 router = APIRouter()
 
@@ -37,13 +41,17 @@ TARGETS = {
 """Routes by the field that tells their bodies from those of others."""
 
 
+class Invocation(RootModel[PredictRequest | ClassifyRequest | RerankRequest | ChatRequest | CompletionRequest]):
+    """A body of one of these routes."""
+
+
 @router.get("/ping")
 async def ping(request: Request) -> dict[str, str]:
     """Return 200 while the server takes requests, and 503 once it is stopping or its device is lost."""
     return await health(request)
 
 
-@router.post("/invocations", response_model=None)
+@router.post("/invocations", response_model=None, openapi_extra=request_body(Invocation))
 async def invocations(request: Request) -> Response:
     """Answer as the route that has the body's fields, whose form an error has too.
 

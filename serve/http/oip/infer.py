@@ -24,11 +24,18 @@ HEADER = "Inference-Header-Content-Length"
 MAX_DIGITS = 12
 BINARY_DATA, BINARY_OUTPUT = "binary_data", "binary_data_output"
 """Parameters of an output, and of a request, that ask for data in binary form."""
+BINARY = "application/octet-stream"
+"""Type of an answer with data in binary form."""
+ROUTE: dict[str, Any] = {
+    "openapi_extra": request_body(InferRequest),
+    "responses": {200: {"content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}},
+}
+"""Description of the routes in the OpenAPI document."""
 router = APIRouter()
 
 
-@router.post("/v2/models/{name}/infer", openapi_extra=request_body(InferRequest))
-@router.post("/v2/models/{name}/versions/{version}/infer", openapi_extra=request_body(InferRequest))
+@router.post("/v2/models/{name}/infer", **ROUTE)
+@router.post("/v2/models/{name}/versions/{version}/infer", **ROUTE)
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
     """Classify texts, or pairs of texts, through one adapter, or generate a text for each prompt.
 
@@ -112,4 +119,4 @@ def _response(
         return JSONResponse({**content, "outputs": outputs}, headers=headers)
     start = json.dumps({**content, "outputs": outputs}, ensure_ascii=False).encode()
     headers = {**headers, HEADER: str(len(start))}
-    return Response(start + data, media_type="application/octet-stream", headers=headers)
+    return Response(start + data, media_type=BINARY, headers=headers)
