@@ -215,6 +215,7 @@ def test_weights_that_are_replaced_meanwhile_do_not_answer_for_the_version_befor
             422,
             "parameter adapter is 'intent', and the model is 'tone': ask /v2/models/intent or adamix",
         ),
+        (TONE, body(texts("a"), parameters={"overlap": 2}), 422, "overlap is 2 without windows: set windows to true"),
         (BANK, body(texts("a"), parameters={"adapter": "mood"}), 404, "'mood'"),
         (BANK, body(texts("a"), parameters={"adapter": 1}), 422, "parameter adapter is 1: it must be of type str"),
         (
