@@ -15,8 +15,9 @@ from pydantic import ConfigDict, Field
 
 from serve.engine import ClassificationEngine
 from serve.errors import InputError
-from serve.http.body import Body, Strings
+from serve.http.body import Strings
 from serve.http.headers import adapter_headers
+from serve.http.nullable_body import NullableBody
 from serve.http.openapi import request_body
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest
@@ -25,7 +26,7 @@ router = APIRouter()
 Name = Annotated[str | None, Field(description="name of the adapter; optional if there is only one")]
 
 
-class RerankRequest(Body):
+class RerankRequest(NullableBody):
     """A query, and the texts that are put in order."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"query": "late delivery", "texts": ["It never arrived."]}})

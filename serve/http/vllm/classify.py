@@ -10,15 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve.engine import ClassificationEngine
 from serve.errors import InputError
-from serve.http.body import Body, Strings
+from serve.http.body import Strings
 from serve.http.headers import adapter_headers
+from serve.http.nullable_body import NullableBody
 from serve.http.openapi import request_body
 from serve.requests import ClassificationRequest
 
 router = APIRouter()
 
 
-class ClassifyRequest(Body):
+class ClassifyRequest(NullableBody):
     """Texts to classify through one adapter."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "tone", "input": ["It works like a charm."]}})

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.engine import Codec, Engine
 from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
+from serve.http.nullable_body import NullableBody
 from serve.http.openapi import request_body
 from serve.tokenized_text import TokenizedText
 
@@ -18,7 +19,7 @@ router = APIRouter()
 Ids = Annotated[list[int], FirstError()]
 
 
-class TokenizeRequest(Body):
+class TokenizeRequest(NullableBody):
     """A text in vLLM's form, or texts in that of text-embeddings-inference."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "tone", "prompt": "It works like a charm."}})
