@@ -18,6 +18,7 @@ from serve.errors import InputError
 from serve.http.body import Strings
 from serve.http.headers import adapter_headers
 from serve.http.nullable_body import NullableBody
+from serve.http.openai.protocol import Usage
 from serve.http.openapi import request_body
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest
@@ -91,6 +92,7 @@ async def rerank(request: Request) -> Response:
             "id": f"rerank-{uuid.uuid4().hex}",
             "model": predictions[0].adapter,
             "results": _results(texts, scores, order, with_documents=body.return_documents),
+            "usage": Usage.counted(sum(one.tokens for one in predictions), 0).model_dump(),
         }
     return JSONResponse(content, headers=adapter_headers(predictions))
 

@@ -44,6 +44,8 @@ def test_documents_come_back_as_cohere_has_them(path: str, pairs: httpx.Client, 
     best = max(range(4), key=lambda index: scores[index])
     assert found["model"] == "match"
     assert len(found["results"]) == 2
+    tokens = sum(3 + len(f"good {text}".split()) for text in TEXTS)
+    assert found["usage"] == {"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens}
     assert found["results"][0] == {
         "index": best,
         "relevance_score": pytest.approx(scores[best]),
