@@ -36,7 +36,9 @@ class ClassificationRequest:
     def __post_init__(self) -> None:
         _check_counts(self.texts, self.adapters)
         if self.overlap is not None and not self.windows:
-            raise InputError(f"overlap is {self.overlap} without windows: set windows to true, or leave it out", "overlap")
+            raise InputError(
+                f"overlap is {self.overlap} without windows: set windows to true, or leave it out", "overlap"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

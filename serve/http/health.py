@@ -30,7 +30,7 @@ async def info(request: Request) -> dict[str, Any]:
     """Describe the bundle, its adapters and, apart from these, the members that adapters are the means of.
 
     Of a server with several bundles it describes each, in `bundles`. The model's name, type and labels are also where
-    clients of text-embeddings-inference look for them: `model_type` of the bundle where it has one adapter, else of each.
+    clients of text-embeddings-inference look for them; a bundle with one adapter has its `model_type`.
     """
     engine: Engine = request.app.state.engine
     parts = [_bundle(part) for part in engine.parts()]

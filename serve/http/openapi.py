@@ -17,7 +17,7 @@ EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
 def request_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route whose body is JSON of `model`; one with `stream` answers with events too."""
+    """Return the `openapi_extra` of a route with a JSON body of `model`; one with `stream` answers with events too."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     streams = any(STREAM in one.get("properties", {}) for one in (schema, *schema.get(DEFINITIONS, {}).values()))
     return {

@@ -35,9 +35,7 @@ class PredictRequest(NullableBody):
     adapter: Annotated[
         str | Strings | None, Field(description="adapter of all texts, or of each; optional if there is only one")
     ] = None
-    truncate: Annotated[
-        bool, Field(description="cut texts that are too long instead of refusing them")
-    ] = False
+    truncate: Annotated[bool, Field(description="cut texts that are too long instead of refusing them")] = False
     truncation_direction: Annotated[
         Literal["Right", "right"] | None,
         Field(

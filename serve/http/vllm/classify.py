@@ -1,6 +1,6 @@
 """POST /classify, compatible with vLLM and infinity: the adapter is the model.
 
-Both have the path, and bodies that differ in one field: one with `raw_scores` is infinity's and gets its form of answer.
+Both have the path, and bodies that differ in one field: one with `raw_scores` is infinity's, and so is its answer.
 """
 
 import time
@@ -138,8 +138,8 @@ class InfinityResponse(BaseModel):
 async def classify(request: Request) -> Response:
     """Classify texts through one adapter.
 
-    The headers `X-Adapter` and `X-Adapter-Sha256` name it. `usage` counts the tokens that the adapter read, special ones
-    included.
+    The headers `X-Adapter` and `X-Adapter-Sha256` name it. `usage` counts the tokens that the adapter read, with the
+    special ones.
     """
     body = ClassifyRequest.from_json(await request.body())
     request.state.field_names = {"adapter": "model", "texts": "input"}
@@ -166,10 +166,10 @@ def _of_vllm(body: ClassifyRequest, predictions: Sequence[Prediction]) -> Mappin
 
 def _of_infinity(body: ClassifyRequest, predictions: Sequence[Prediction]) -> Mapping[str, Any]:
     data = [
-        sorted(
-            ({"score": score, "label": label} for label, score in zip(one.labels, body.values(one), strict=True)),
-            key=lambda pair: -float(pair["score"]),
-        )
+        [
+            {"score": score, "label": label}
+            for score, label in sorted(zip(body.values(one), one.labels, strict=True), key=lambda pair: -pair[0])
+        ]
         for one in predictions
     ]
     return {"id": f"infinity-{body.request_id or uuid.uuid4()}", "object": "classify", "data": data}

@@ -185,7 +185,11 @@ def not_utf8() -> Any:
         (asked("\u2603" * 3000, text=["a"]), "NOT_FOUND", "there is no model"),
         (raw(b"", b""), "INVALID_ARGUMENT", "raw_input_contents has 2 entries for 1 inputs"),
         (with_parameter(asked("tone", text=["a"]), timeout={"int64_param": 3}), "INVALID_ARGUMENT", "'timeout'"),
-        (with_parameter(asked("tone", text=["a"]), truncate={}), "INVALID_ARGUMENT", "parameter 'truncate' has no value"),
+        (
+            with_parameter(asked("tone", text=["a"]), truncate={}),
+            "INVALID_ARGUMENT",
+            "parameter 'truncate' has no value",
+        ),
         (
             with_parameter(asked("tone", text=["a"]), adapter={"string_param": "intent"}),
             "INVALID_ARGUMENT",
