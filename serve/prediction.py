@@ -23,6 +23,8 @@ class Prediction:
     members: NDArray[np.float32] | None = None
     """Probabilities (modules, labels) of each module of the mixture that the adapter is the mean of; for a regression
     their values, (modules, 1). None unless the request asked for members."""
+    tokens: int = 0
+    """Tokens that the adapter read, special ones included, of all windows."""
 
     @property
     def scores(self) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ class ClassificationRequest:
     """Texts or pairs to classify, each through an adapter.
 
     Raises:
-        InputError: There are not as many adapters as texts.
+        InputError: There are not as many adapters as texts, or an overlap without windows.
     """
 
     texts: Sequence[Text]
@@ -27,7 +27,7 @@ class ClassificationRequest:
     windows: bool = False
     """Split long texts into overlapping windows and average the windows' scores."""
     overlap: int | None = None
-    """Tokens that neighbouring windows share; None takes a quarter of the adapter's maximum length."""
+    """Tokens that neighbouring windows share; None takes a quarter of the adapter's maximum length. Windows alone."""
     max_windows: int | None = None
     """Most rows that the texts may have together, windows times adapters; None sets no bound."""
     members: bool = False
@@ -35,6 +35,10 @@ class ClassificationRequest:
 
     def __post_init__(self) -> None:
         _check_counts(self.texts, self.adapters)
+        if self.overlap is not None and not self.windows:
+            raise InputError(
+                f"overlap is {self.overlap} without windows: set windows to true, or leave it out", "overlap"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,10 @@ class ModelRunner:
         """
         try:
             logits = self.logits(rows)
-            return [prediction_from(row.adapter.card, found) for row, found in zip(rows, logits, strict=True)]
+            return [
+                prediction_from(row.adapter.card, found, tokens=len(row))
+                for row, found in zip(rows, logits, strict=True)
+            ]
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             failure = error
         if len(rows) > 1 and device_loss(failure) is None:

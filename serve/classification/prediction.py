@@ -10,9 +10,10 @@ from serve.bundle.adapter import AdapterCard
 from serve.prediction import Prediction
 
 
-def prediction_from(card: AdapterCard, logits: NDArray[np.float32]) -> Prediction:
-    """Return the prediction of a row from its logits, (widest label list of the bank,)."""
-    return Prediction(card.name, card.sha256, card.labels, logits[: len(card.labels)], card.regression)
+def prediction_from(card: AdapterCard, logits: NDArray[np.float32], *, tokens: int) -> Prediction:
+    """Return the prediction of a row of so many tokens from its logits, (widest label list of the bank,)."""
+    known = logits[: len(card.labels)]
+    return Prediction(card.name, card.sha256, card.labels, known, card.regression, tokens=tokens)
 
 
 def average(predictions: Sequence[Prediction]) -> Prediction:
@@ -21,7 +22,9 @@ def average(predictions: Sequence[Prediction]) -> Prediction:
     if len(predictions) == 1:
         return first
     return replace(
-        first, logits=_as_logits(np.mean([one.scores for one in predictions], axis=0), regression=first.regression)
+        first,
+        logits=_as_logits(np.mean([one.scores for one in predictions], axis=0), regression=first.regression),
+        tokens=sum(one.tokens for one in predictions),
     )
 
 
@@ -32,7 +35,9 @@ def with_members(prediction: Prediction, members: Sequence[Prediction]) -> Predi
 
 def ensemble_of(card: AdapterCard, members: Sequence[Prediction]) -> Prediction:
     """Return the prediction of an adapter whose scores are the mean of those of its members."""
-    found = with_members(Prediction(card.name, card.sha256, card.labels, members[0].logits, card.regression), members)
+    first = members[0]
+    whole = Prediction(card.name, card.sha256, card.labels, first.logits, card.regression, tokens=first.tokens)
+    found = with_members(whole, members)
     return replace(found, logits=_as_logits(found.ensemble, regression=card.regression))
 
 

@@ -147,7 +147,7 @@ class GrpcServer:
                 code, message = _status(error)
                 if not begun:
                     self._count(name, code, started)
-                yield stream_error(message)
+                yield stream_error(request, message)
 
     def _count(self, name: str, code: grpc.StatusCode, started: float) -> None:
         if self.on_request is not None and name in COUNTED:

@@ -160,9 +160,10 @@ COUNTED = ("ModelInfer", "ModelStreamInfer", "RepositoryIndex", "RepositoryModel
 """Methods whose requests are counted: those that are POST over HTTP."""
 
 
-def stream_error(message: str) -> Any:
-    """Return the response to a request of a stream that fails; the stream goes on."""
-    return MESSAGES["ModelStreamInferResponse"](error_message=message)
+def stream_error(request: Any, message: str) -> Any:
+    """Return the response to a request of a stream that fails, with the request's id; the stream goes on."""
+    named = MESSAGES["ModelInferResponse"](id=request.id)
+    return MESSAGES["ModelStreamInferResponse"](error_message=message, infer_response=named)
 
 
 def _in_stream(response: Any, *, final: bool) -> Any:

@@ -55,15 +55,17 @@ def _values(tensor: Any, datatype: str, raw: bytes | None) -> list[Any]:
 def read_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of parameters by name; raise an InputError for one without a value."""
     choices = {name: one.WhichOneof("parameter_choice") for name, one in parameters.items()}
-    if empty := next((name for name, choice in choices.items() if choice is None), None):
-        raise InputError(f"parameter {empty} has no value")
+    for name, choice in choices.items():
+        if choice is None:
+            raise InputError(f"parameter {name!r} has no value")
     return {name: getattr(parameters[name], choice) for name, choice in choices.items()}
 
 
 def read_outputs(request: Any) -> list[str]:
     """Return the names of the outputs that are asked for; raise an InputError for one with parameters."""
-    if wrong := next((output.name for output in request.outputs if output.parameters), None):
-        raise InputError(f"output {wrong!r} has parameters: there are none")
+    for output in request.outputs:
+        if output.parameters:
+            raise InputError(f"output {output.name!r} has parameters: there are none")
     return [output.name for output in request.outputs]
 
 

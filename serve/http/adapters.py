@@ -10,8 +10,7 @@ from serve.adapter_loading import UNLOAD_PARAMETERS, AdapterLoading, check_param
 from serve.http.body import Body
 from serve.http.openapi import request_body
 
-FORBIDDEN: dict[int | str, dict[str, Any]] = {403: {"description": "the server was started without --adapter-dir"}}
-router = APIRouter(responses=FORBIDDEN)
+router = APIRouter(responses={403: {}})
 
 
 class LoadAdapterRequest(Body):
@@ -38,6 +37,9 @@ class RepositoryRequest(Body):
     )
 
 
+REPOSITORY_BODY = request_body(RepositoryRequest, required=False)
+
+
 @router.post("/v1/load_lora_adapter", openapi_extra=request_body(LoadAdapterRequest))
 async def load(request: Request) -> dict[str, Any]:
     """Load an adapter, as vLLM does; it is compared with PyTorch's logits before it answers."""
@@ -56,7 +58,7 @@ async def unload(request: Request) -> dict[str, Any]:
     return {"id": body.lora_name, "object": "model", "deleted": True}
 
 
-@router.post("/v2/repository/models/{name}/load")
+@router.post("/v2/repository/models/{name}/load", openapi_extra=REPOSITORY_BODY)
 async def load_model(request: Request, name: str) -> dict[str, Any]:
     """Load the adapter in the folder of its name, or replace the one there is, as the protocol has it."""
     _check_empty(await request.body())
@@ -64,7 +66,7 @@ async def load_model(request: Request, name: str) -> dict[str, Any]:
     return {}
 
 
-@router.post("/v2/repository/models/{name}/unload")
+@router.post("/v2/repository/models/{name}/unload", openapi_extra=REPOSITORY_BODY)
 async def unload_model(request: Request, name: str) -> dict[str, Any]:
     """Unload an adapter; requests that arrived before still get it."""
     _check_empty(await request.body(), allowed=UNLOAD_PARAMETERS)

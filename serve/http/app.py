@@ -32,8 +32,9 @@ PROTOCOLS: dict[str, HttpProtocol] = {
     "health": HttpProtocol(
         routers=(health.router, adapters.router, sagemaker.router, tokenize.router), error_body=predict.error_body
     ),
-    "tei": HttpProtocol(
-        routers=(predict.router, rerank.router), error_body=predict.error_body, capability=Capability.CLASSIFY
+    "tei": HttpProtocol(routers=(predict.router,), error_body=predict.error_body, capability=Capability.CLASSIFY),
+    "rerank": HttpProtocol(
+        routers=(rerank.router,), error_body=protocol.error_body, prefix="/v2/rerank", capability=Capability.CLASSIFY
     ),
     "huggingface": HttpProtocol(routers=(huggingface.router,), error_body=predict.error_body, prefix="/models"),
     "vllm": HttpProtocol(

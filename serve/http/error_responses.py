@@ -50,7 +50,9 @@ KINDS: dict[type[Exception], ErrorKind] = {
 """Kinds of errors; a class without an entry has that of its nearest base class."""
 STATUSES: dict[int, tuple[ErrorKind, str]] = {
     400: (NOT_JSON, "the body is not JSON"),
+    403: (KINDS[NotAllowed], "the server was started without --adapter-dir"),
     404: (KINDS[UnknownAdapter], "no adapter has that name"),
+    408: (REQUEST_TIMEOUT, "the body has not arrived in time"),
     413: (PAYLOAD_TOO_LARGE, "the body is too large"),
     415: (UNSUPPORTED_ENCODING, "the body is compressed"),
     422: (INVALID, "a value is missing, unknown, out of range or not supported"),
@@ -59,9 +61,11 @@ STATUSES: dict[int, tuple[ErrorKind, str]] = {
     503: (KINDS[ShuttingDown], "the server is stopping, or its device is lost"),
     504: (KINDS[DeadlineExceeded], "the request waited too long in the queue"),
 }
-"""Statuses that any route may answer with, each with its kind and what it says to clients."""
+"""Statuses of errors, each with its kind and what it says to clients."""
 OF_POST = (400, 422, 429, 504)
 """Those that need a body, or a queue that it goes to."""
+OF_SOME = (403,)
+"""Those of routes that say so; any route may answer with the others."""
 RETRY_AFTER = {429: "1", 503: "1"}
 """Seconds after which a client may try again, by status."""
 MAX_MESSAGE = 2000
@@ -96,7 +100,7 @@ class ErrorResponder:
     async def _serve_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServeError)
         message, param = in_client_words(error, getattr(request.state, "field_names", {}))
-        return self.response(request.url.path, message, kind_of(error), param)
+        return self.response(_path(request), message, kind_of(error), param)
 
     async def _validation_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ValidationError)
@@ -104,21 +108,27 @@ class ErrorResponder:
         worst = max(error.errors(include_url=False, include_input=False), key=lambda one: len(one["loc"]))
         if worst["type"].startswith("json"):
             reason = worst.get("ctx", {}).get("error", worst["msg"])
-            return self.response(request.url.path, f"the body is not JSON: {reason}", NOT_JSON)
+            return self.response(_path(request), f"the body is not JSON: {reason}", NOT_JSON)
         place = [shortened(str(part), MAX_FIELD) for part in worst["loc"]]
         message = f"{'.'.join(place)}: {worst['msg']}" if place else worst["msg"]
-        return self.response(request.url.path, message, INVALID, place[0] if place else None)
+        return self.response(_path(request), message, INVALID, place[0] if place else None)
 
     async def _http_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         kind = ErrorKind(error.status_code, "http", "invalid_request_error")
-        response = self.response(request.url.path, str(error.detail), kind)
+        response = self.response(_path(request), str(error.detail), kind)
         response.headers.update(error.headers or {})  # such as Allow, of a method that is not allowed
         return response
 
     async def _bug(self, request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return self.response(request.url.path, "internal error; the server's log has the details", INTERNAL)
+        return self.response(_path(request), "internal error; the server's log has the details", INTERNAL)
+
+
+def _path(request: Request) -> str:
+    """Return the path whose form an error has: that of the route which answers, where another passes requests to it."""
+    path: str = getattr(request.state, "error_path", request.url.path)
+    return path
 
 
 def kind_of(error: Exception) -> ErrorKind:

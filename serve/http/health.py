@@ -1,9 +1,11 @@
 """GET /health and below, /info and /metrics: for probes, people and Prometheus."""
 
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from serve.engine import BundleEngine, Engine, ModelInfo
 from serve.readiness import Readiness
@@ -40,14 +42,16 @@ async def ready(request: Request) -> dict[str, str]:
 async def info(request: Request) -> dict[str, Any]:
     """Describe the bundle, its adapters and, apart from these, the members that adapters are the means of.
 
-    Of a server with several bundles it describes each, in `bundles`.
+    Of a server with several bundles it describes each, in `bundles`. The model's name, type and labels are also where
+    clients of text-embeddings-inference look for them; a bundle with one adapter has its `model_type`.
     """
     engine: Engine = request.app.state.engine
     parts = [describe_bundle(part) for part in engine.parts()]
-    return parts[0] if len(parts) == 1 else {"bundles": parts}
+    server = {"version": version("adamix"), "max_client_batch_size": request.app.state.max_client_batch_size}
+    return {**(parts[0] if len(parts) == 1 else {"bundles": parts}), **server}
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Return the counters in Prometheus' text format."""
     content, media_type = request.app.state.metrics.exposition()
@@ -57,7 +61,11 @@ async def metrics(request: Request) -> Response:
 def describe_bundle(engine: BundleEngine) -> dict[str, Any]:
     """Return the facts of a bundle and of its adapters."""
     facts, models = engine.info(), [model for model in engine.models() if not model.is_base]
+    alone = [one for one in models if not one.member_of]
     return {
+        "model_id": facts.base["name"],
+        "model_sha": facts.base["sha256"],
+        **(_model_type(alone[0]) if len(alone) == 1 else {}),
         "task": facts.task,
         "shape": facts.shape,
         "precision": facts.precision,
@@ -82,7 +90,20 @@ def _described(model: ModelInfo) -> dict[str, Any]:
         "pairs": model.pairs,
         "regression": model.regression,
         "labels": model.labels,
+        **_model_type(model),
         "max_length": model.max_length,
         "metrics": model.metrics,
         "parity": model.parity,
     }
+
+
+def _model_type(model: ModelInfo) -> dict[str, Any]:
+    """Return the type of a classifier in text-embeddings-inference's form, to which one label is a reranker."""
+    if not model.labels:
+        return {}
+    numbered = list(enumerate(model.labels))
+    labels = {
+        "id2label": {str(number): label for number, label in numbered},
+        "label2id": {label: number for number, label in numbered},
+    }
+    return {"model_type": {"reranker" if len(numbered) == 1 else "classifier": labels}}

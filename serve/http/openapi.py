@@ -1,21 +1,29 @@
-"""The OpenAPI document: bodies of routes that read them themselves, and the errors of all."""
+"""The OpenAPI document: bodies of routes that read them themselves, what these answer with, and the errors of all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from serve.http.error_responses import OF_POST, STATUSES, ErrorResponder
+from serve.http.error_responses import OF_POST, OF_SOME, STATUSES, ErrorResponder
 
 DEFINITIONS = "$defs"
 """Part of a JSON schema that holds the schemas it refers to; the document has them among its components."""
+STREAM = "stream"
+"""Field of a body that asks for events."""
+EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}
+"""Content of a response that is a stream of server-sent events."""
 
 
 def request_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route whose body is JSON of `model`."""
+    """Return the `openapi_extra` of a route with a JSON body of `model`; one with `stream` answers with events too."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+    streams = any(STREAM in one.get("properties", {}) for one in (schema, *schema.get(DEFINITIONS, {}).values()))
+    return {
+        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}},
+        **({"responses": {"200": {"content": EVENTS}}} if streams else {}),
+    }
 
 
 def complete_document(app: FastAPI, errors: ErrorResponder) -> None:
@@ -31,15 +39,16 @@ def _completed(document: Callable[[], dict[str, Any]], errors: ErrorResponder) -
             for method, operation in operations.items():
                 for content in operation.get("requestBody", {}).get("content", {}).values():
                     components.update(content["schema"].pop(DEFINITIONS, {}))
-                operation["responses"] |= _error_responses(path, method, errors)
+                operation["responses"] |= _error_responses(path, method, operation["responses"], errors)
         return found
 
     return completed
 
 
-def _error_responses(path: str, method: str, errors: ErrorResponder) -> dict[str, Any]:
+def _error_responses(path: str, method: str, told: Mapping[str, Any], errors: ErrorResponder) -> dict[str, Any]:
     """Return the error responses of an operation by status, each with a body in the form of its protocol."""
-    statuses = {status: one for status, one in STATUSES.items() if method == "post" or status not in OF_POST}
+    left_out = (*OF_SOME, *(() if method == "post" else OF_POST))
+    statuses = {status: one for status, one in STATUSES.items() if status not in left_out or str(status) in told}
     return {
         str(status): {
             "description": text,

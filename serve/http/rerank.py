@@ -1,7 +1,8 @@
 """POST /rerank: documents by their score beside a query, through an adapter for pairs.
 
 The body is text-embeddings-inference's, with `texts`, or Cohere's, with `documents`, which Jina and vLLM have as well;
-the response is in the same form.
+the response is in the same form. Errors are text-embeddings-inference's at /rerank, and vLLM's, which are OpenAI's, at
+/v1/rerank and /v2/rerank.
 """
 
 import uuid
@@ -14,8 +15,10 @@ from pydantic import ConfigDict, Field
 
 from serve.engine import ClassificationEngine
 from serve.errors import InputError
-from serve.http.body import Body, Strings
+from serve.http.body import Strings
 from serve.http.headers import adapter_headers
+from serve.http.nullable_body import NullableBody
+from serve.http.openai.protocol import Usage
 from serve.http.openapi import request_body
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest
@@ -24,7 +27,7 @@ router = APIRouter()
 Name = Annotated[str | None, Field(description="name of the adapter; optional if there is only one")]
 
 
-class RerankRequest(Body):
+class RerankRequest(NullableBody):
     """A query, and the texts that are put in order."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"query": "late delivery", "texts": ["It never arrived."]}})
@@ -89,6 +92,7 @@ async def rerank(request: Request) -> Response:
             "id": f"rerank-{uuid.uuid4().hex}",
             "model": predictions[0].adapter,
             "results": _results(texts, scores, order, with_documents=body.return_documents),
+            "usage": Usage.counted(sum(one.tokens for one in predictions), 0).model_dump(),
         }
     return JSONResponse(content, headers=adapter_headers(predictions))
 

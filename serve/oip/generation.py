@@ -7,7 +7,7 @@ from typing import Any
 from serve.engine import GenerationEngine
 from serve.errors import InputError
 from serve.generated_text import GenerationResult, StreamEvent
-from serve.oip.models import TEXT_INPUT, Model, check_version
+from serve.oip.models import TEXT_INPUT, Model, check_adapter, check_version
 from serve.oip.parameters import client_words, generation_options
 from serve.requests import GenerationRequest
 from serve.sampling_params import CLIENT_NAMES
@@ -32,6 +32,7 @@ def generation_request(
     if not model.generates:
         raise InputError(f"model {model.name!r} classifies texts: send them to /v2/models/{model.name}/infer")
     options = generation_options(parameters)
+    check_adapter(model, options.adapter)
     if len(prompts) * options.sampling.n > limit:
         asked = f"{len(prompts)} prompts with n {options.sampling.n}"
         raise InputError(f"{asked}: at most {limit} texts go into one request")

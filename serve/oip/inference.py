@@ -69,20 +69,23 @@ async def run_inference(
 
 def checked_outputs(model: Model, outputs: Sequence[str]) -> list[str]:
     """Return the names of the outputs that are asked for; raise an InputError if the model does not have one."""
-    if unknown := next((name for name in outputs if name not in model.outputs), None):
-        raise InputError(f"model {model.name!r} has no output {unknown!r}; it has {', '.join(model.outputs)}")
+    for name in outputs:
+        if name not in model.outputs:
+            raise InputError(f"model {model.name!r} has no output {name!r}; it has {', '.join(model.outputs)}")
     return list(outputs or model.outputs)
 
 
 def check_inputs(model: Model, inputs: Mapping[str, Sequence[str]], *, limit: int) -> None:
     """Raise an InputError unless the inputs are those of the model, with 1 to `limit` rows each."""
-    if unknown := next((name for name in inputs if name not in model.inputs), None):
-        raise InputError(f"model {model.name!r} has no input {unknown!r}; it has {', '.join(model.inputs)}")
+    for name in inputs:
+        if name not in model.inputs:
+            raise InputError(f"model {model.name!r} has no input {name!r}; it has {', '.join(model.inputs)}")
     first = model.inputs[0]
     if not inputs.get(first):
         raise InputError(f"there is no text: send the input {first!r}, of BYTES")
     texts = inputs[first]
     if len(texts) > limit:
         raise InputError(f"input {first!r} has {len(texts)} texts; at most {limit} go into one request")
-    if wrong := next((name for name, values in inputs.items() if len(values) != len(texts)), None):
-        raise InputError(f"input {wrong!r} has {len(inputs[wrong])} rows, and {first!r} has {len(texts)}")
+    for name, values in inputs.items():
+        if len(values) != len(texts):
+            raise InputError(f"input {name!r} has {len(values)} rows, and {first!r} has {len(texts)}")

@@ -6,18 +6,18 @@ from importlib.metadata import version
 from typing import Any
 
 from serve.engine import Capability, Engine, ModelInfo
-from serve.errors import MAX_NAME, UnknownAdapter, shortened
+from serve.errors import MAX_NAME, InputError, UnknownAdapter, shortened
 from serve.oip.elements import BYTES
 from serve.oip.outputs import TEXT_OUTPUTS, Output, outputs_of
-from serve.oip.parameters import KNOWN
+from serve.oip.parameters import ADAPTER, KNOWN
 
 BANK = "adamix"
 """Name of the model of all classifiers, whose rows name their own adapters; an adapter of that name hides it."""
 EXTENSIONS = ["binary_tensor_data", "generate", "model_repository"]
 PLATFORM = "onnxruntime_adamix"
 VERSION_LENGTH = 12
-TEXT, PAIR, ADAPTER = "text", "text_pair", "adapter"
-"""Names of a classifier's inputs."""
+TEXT, PAIR = "text", "text_pair"
+"""Names of a classifier's inputs, beside `ADAPTER`."""
 TEXT_INPUT = "text_input"
 """Name of a generator's input."""
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
@@ -41,6 +41,11 @@ class Model:
     """It generates texts rather than classifying them."""
     parameters: Sequence[str] = ()
     """Names of parameters that may also come as inputs of one value each."""
+
+    @property
+    def is_bank(self) -> bool:
+        """It is all classifiers, of which each row names one."""
+        return self.name == BANK and not self.versions
 
     def metadata(self) -> dict[str, Any]:
         """Return the description in the protocol's form."""
@@ -107,6 +112,14 @@ def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
         wanted = shortened(version, MAX_NAME)
         raise UnknownAdapter(f"model {name!r} has no version {wanted!r}; there is {there}")
     return model
+
+
+def check_adapter(model: Model, adapter: str | None) -> None:
+    """Raise an InputError if a parameter names another adapter than the model, which is one."""
+    if adapter is not None and adapter != model.name:
+        wanted = shortened(adapter, MAX_NAME)
+        other = f"ask /v2/models/{wanted}" + ("" if model.generates else f" or {BANK}")
+        raise InputError(f"parameter {ADAPTER} is {wanted!r}, and the model is {model.name!r}: {other}", ADAPTER)
 
 
 def check_version(model: Model, sha256: str, version: str | None) -> str:

@@ -86,6 +86,7 @@ def tensors_of(predictions: Sequence[Prediction], names: Sequence[str], *, raw: 
         InputError: One has a value for each label, and the rows have different labels.
     """
     different = len({tuple(prediction.labels) for prediction in predictions}) > 1
-    if different and (wrong := next((name for name in names if OUTPUTS[name].by_label), None)):
-        raise InputError(f"output {wrong!r} needs rows of the same labels: ask for label and score, or by adapter")
+    for name in names:
+        if different and OUTPUTS[name].by_label:
+            raise InputError(f"output {name!r} needs rows of the same labels: ask for label and score, or by adapter")
     return {name: OUTPUTS[name].tensor(predictions, raw) for name in names}

@@ -23,7 +23,15 @@ SAMPLING = {
     CLIENT_NAMES.get(one.name, one.name): one.name for one in fields(SamplingParams) if one.name not in WITHOUT_OUTPUT
 }
 """Sampling parameters by a client's name: the engine's name."""
-REQUEST: dict[str, type] = {"truncate": bool, "truncate_prompt_tokens": int, "priority": int, "cache_salt": str}
+ADAPTER = "adapter"
+"""Parameter that names the adapter."""
+REQUEST: dict[str, type] = {
+    "truncate": bool,
+    "truncate_prompt_tokens": int,
+    "priority": int,
+    "cache_salt": str,
+    ADAPTER: str,
+}
 """Parameters of the request beside the sampling parameters, and their types."""
 ALIASES = {"stop_words": "stop"}
 """Names in Triton's backends of parameters here."""
@@ -45,6 +53,8 @@ class GenerationOptions:
     sampling: SamplingParams
     request: Mapping[str, Any]
     """Keyword arguments of a `GenerationRequest`."""
+    adapter: str | None
+    """The adapter that the request names."""
 
 
 def generation_options(parameters: Mapping[str, Any]) -> GenerationOptions:
@@ -62,10 +72,11 @@ def generation_options(parameters: Mapping[str, Any]) -> GenerationOptions:
         if cut < 1:
             raise InputError(f"truncate_prompt_tokens is {cut}: give 1 or more, or -1 for as many as fit")
         request["max_prompt_tokens"] = cut
+    adapter = request.pop(ADAPTER, None)
     aliases = {right: name for name, right in ALIASES.items() if name in parameters}
     with client_words({**CLIENT_NAMES, **aliases}):
         sampling = from_client({SAMPLING[name]: _value(name, value) for name, value in given.items()})
-    return GenerationOptions(sampling=sampling, request=request)
+    return GenerationOptions(sampling=sampling, request=request, adapter=adapter)
 
 
 @contextmanager
@@ -85,14 +96,16 @@ def merged(parameters: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str
     Raises:
         InputError: One is in both.
     """
-    if twice := next((name for name in others if name in parameters), None):
-        raise InputError(f"parameter {shortened(twice, MAX_NAME)} is given twice: send it once", twice)
+    for name in others:
+        if name in parameters:
+            raise InputError(f"parameter {shortened(name, MAX_NAME)} is given twice: send it once", name)
     return {**parameters, **others}
 
 
 def _by_name(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of `SAMPLING` and `REQUEST`, each once."""
-    inner = _parsed(SAMPLING_PARAMETERS, parameters.get(SAMPLING_PARAMETERS) or {}, dict)
+    others = parameters.get(SAMPLING_PARAMETERS)
+    inner = {} if others in (None, "") else _parsed(SAMPLING_PARAMETERS, others, dict)
     found: dict[str, Any] = {}
     for name, value in (*parameters.items(), *inner.items()):
         if value is None or (name == SAMPLING_PARAMETERS and name not in inner):
@@ -151,8 +164,9 @@ def _biases(name: str, value: Any) -> Any:
     """Return biases with token ids as numbers, which are texts in JSON."""
     parsed: dict[str, Any] = _parsed(name, value, dict)
     check_bias_count(parsed)
-    if wrong := next((key for key in parsed if not (key.isascii() and key.isdigit() and len(key) <= MAX_DIGITS)), None):
-        raise InputError(f"{name} has the key {shortened(wrong, MAX_NAME)!r}, which is not a token id")
+    for key in parsed:
+        if not (key.isascii() and key.isdigit() and len(key) <= MAX_DIGITS):
+            raise InputError(f"{name} has the key {shortened(key, MAX_NAME)!r}, which is not a token id")
     if not all(isinstance(bias, int | float) and not isinstance(bias, bool) for bias in parsed.values()):
         raise InputError(f"{name} has a value that is not a number from -100 to 100")
     return {int(key): bias for key, bias in parsed.items()}

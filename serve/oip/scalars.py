@@ -1,5 +1,6 @@
 """Tensors of one value, which Triton's clients send for parameters."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,14 @@ def single_value(name: str, datatype: str, shape: Sequence[int], values: Sequenc
     kinds = scalar_type(name, datatype).kinds
     if list(shape) not in ([1], [1, 1]) or len(values) != 1:
         raise InputError(f"input {name!r} is a parameter: send one value, in shape (1,) or (1, 1)")
-    if type(values[0]) not in kinds:
+    if type(values[0]) not in kinds or not _in_range(values[0], SCALARS[datatype].dtype):
         raise InputError(f"input {name!r} is {shortened(repr(values[0]), MAX_QUOTED)}: that is not of {datatype}")
     return values[0]
+
+
+def _in_range(value: Any, dtype: str) -> bool:
+    """Return whether a type can hold a value; infinity and NaN are of every type of floats."""
+    kind = np.dtype(dtype or "O").kind
+    if kind in "iu":
+        return bool(np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)
+    return kind != "f" or not abs(value) > float(np.finfo(dtype).max) or value in (math.inf, -math.inf)

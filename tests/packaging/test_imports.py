@@ -33,7 +33,8 @@ VIOLATIONS = {
     "a precision imports the trainer": ("adamix_export/precision/wrong.py", "import adamix_train", 4),
     "predictions import torch": ("adamix_predict/wrong.py", "import torch", 5),
     "a protocol imports another": ("serve/http/tei/wrong.py", "import serve.http.openai.models", 6),
-    "a demo imports an engine": ("demos/wrong.py", "import serve.generation.generator", 7),
+    "vLLM's protocol imports another than OpenAI's": ("serve/http/vllm/wrong.py", "import serve.http.oip.infer", 7),
+    "a demo imports an engine": ("demos/wrong.py", "import serve.generation.generator", 8),
 }
 """A file that is written, what it imports, and the contract that this breaks."""
 

@@ -17,6 +17,13 @@ def test_another_number_of_adapters_than_texts_is_refused() -> None:
         GenerationRequest(prompts=["a"], adapters=["one", "two"])
 
 
+def test_an_overlap_of_no_windows_is_refused() -> None:
+    for overlap in (0, 2):
+        with pytest.raises(InputError, match=f"overlap is {overlap} without windows: set windows to true, or leave it"):
+            ClassificationRequest(texts=["a"], adapters=["tone"], overlap=overlap)
+    assert ClassificationRequest(texts=["a"], adapters=["tone"], windows=True, overlap=0).overlap == 0
+
+
 def test_names_that_are_not_one_for_each_text_are_refused() -> None:
     assert adapter_names(["tone", None], 2) == ["tone", None]
     with pytest.raises(InputError, match="adapter names 1 adapters for 2 texts: give one name, or one for each"):

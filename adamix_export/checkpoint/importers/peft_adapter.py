@@ -194,10 +194,9 @@ def read_config(folder: Path) -> peft.PeftConfig:
             f"{folder / CONFIG} has {unknown[0]}, which PEFT {version('peft')} does not know: install the version that "
             "wrote it"
         )
-    if found := next(
-        (name for name, value in content.items() if isinstance(value, float) and not isfinite(value)), None
-    ):
-        raise CheckpointError(f"{folder / CONFIG} has {found} {content[found]}, which is no finite number")
+    for name, value in content.items():
+        if isinstance(value, float) and not isfinite(value):
+            raise CheckpointError(f"{folder / CONFIG} has {name} {value}, which is no finite number")
     method = str(config.peft_type.value)
     reason = "adds tokens to every input" if config.is_prompt_learning else UNMERGEABLE.get(method)
     if reason:
@@ -208,8 +207,9 @@ def read_config(folder: Path) -> peft.PeftConfig:
             f"{folder} was started with init_lora_weights={start!r}, which changes the base in a way that the "
             f"checkpoint does not hold: {CONVERSION}"
         )
-    if found := next((field for field in REFUSED if getattr(config, field, None)), None):
-        raise ExportError(f"{folder} {REFUSED[found]} ({found}): it cannot be exported, neither merged nor in a bank")
+    for field, does in REFUSED.items():
+        if getattr(config, field, None):
+            raise ExportError(f"{folder} {does} ({field}): it cannot be exported, neither merged nor in a bank")
     return config
 
 

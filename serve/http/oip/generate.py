@@ -15,7 +15,7 @@ from serve.http.body import Body, FirstError
 from serve.http.error_responses import kind_of
 from serve.http.headers import adapter_headers
 from serve.http.oip.messages import error_body
-from serve.http.openapi import request_body
+from serve.http.openapi import EVENTS, request_body
 from serve.http.sse import CLIENT_CLOSED_REQUEST, CUT, EventStream, event, first_events, unless_disconnected
 from serve.oip.generation import check_single, generate_texts, generation_request, stream_text
 from serve.oip.models import Model, find_model, version_of
@@ -70,9 +70,9 @@ class Generated(BaseModel):
 
 BODY = request_body(GenerateRequest)
 ROUTE: dict[str, Any] = {"response_model": Generated, "openapi_extra": BODY}
-EVENTS: dict[str, Any] = {
+STREAM_ROUTE: dict[str, Any] = {
     "response_class": StreamingResponse,
-    "responses": {200: {"content": {"text/event-stream": {}}}},
+    "responses": {200: {"content": EVENTS}},
     "openapi_extra": BODY,
 }
 """Descriptions of the routes in the OpenAPI document."""
@@ -92,8 +92,8 @@ async def generate(request: Request, name: str, version: str | None = None) -> R
     return JSONResponse(_whole(_start(body, model, results[0].sha256), results[0]), headers=adapter_headers(results))
 
 
-@router.post("/v2/models/{name}/generate_stream", **EVENTS)
-@router.post("/v2/models/{name}/versions/{version}/generate_stream", **EVENTS)
+@router.post("/v2/models/{name}/generate_stream", **STREAM_ROUTE)
+@router.post("/v2/models/{name}/versions/{version}/generate_stream", **STREAM_ROUTE)
 async def generate_stream(request: Request, name: str, version: str | None = None) -> Response:
     """Generate a text in pieces, as server-sent events; with `stream` false in one.
 

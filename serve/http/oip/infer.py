@@ -11,7 +11,7 @@ from serve.engine import Engine
 from serve.errors import MAX_NAME, InputError, shortened
 from serve.http.headers import adapter_headers
 from serve.http.oip.messages import InferRequest
-from serve.http.oip.tensors import binary_output, json_output, read_inputs
+from serve.http.oip.tensors import binary_output, check_known, json_output, read_inputs
 from serve.http.openapi import request_body
 from serve.http.sse import CLIENT_CLOSED_REQUEST, unless_disconnected
 from serve.oip.elements import Tensor
@@ -24,11 +24,18 @@ HEADER = "Inference-Header-Content-Length"
 MAX_DIGITS = 12
 BINARY_DATA, BINARY_OUTPUT = "binary_data", "binary_data_output"
 """Parameters of an output, and of a request, that ask for data in binary form."""
+BINARY = "application/octet-stream"
+"""Type of an answer with data in binary form."""
+ROUTE: dict[str, Any] = {
+    "openapi_extra": request_body(InferRequest),
+    "responses": {200: {"content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}},
+}
+"""Description of the routes in the OpenAPI document."""
 router = APIRouter()
 
 
-@router.post("/v2/models/{name}/infer", openapi_extra=request_body(InferRequest))
-@router.post("/v2/models/{name}/versions/{version}/infer", openapi_extra=request_body(InferRequest))
+@router.post("/v2/models/{name}/infer", **ROUTE)
+@router.post("/v2/models/{name}/versions/{version}/infer", **ROUTE)
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
     """Classify texts, or pairs of texts, through one adapter, or generate a text for each prompt.
 
@@ -89,8 +96,7 @@ def _binary_outputs(model: Model, asked: InferRequest, *, everything: object) ->
         return set(model.outputs) if everything else set()
     for output in asked.outputs:
         parameters = output.parameters or {}
-        if unknown := next((name for name in parameters if name != BINARY_DATA), None):
-            raise InputError(f"output {output.name!r} has an unknown parameter {unknown!r}; known is {BINARY_DATA}")
+        check_known(f"output {output.name!r}", parameters, BINARY_DATA)
         if type(value := parameters.get(BINARY_DATA, False)) is not bool:
             raise InputError(f"parameter {BINARY_DATA} of output {output.name!r} is {value!r}: it must be of type bool")
     return {output.name for output in asked.outputs if (output.parameters or {}).get(BINARY_DATA, everything)}
@@ -113,4 +119,4 @@ def _response(
         return JSONResponse({**content, "outputs": outputs}, headers=headers)
     start = json.dumps({**content, "outputs": outputs}, ensure_ascii=False).encode()
     headers = {**headers, HEADER: str(len(start))}
-    return Response(start + data, media_type="application/octet-stream", headers=headers)
+    return Response(start + data, media_type=BINARY, headers=headers)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictInt
 
 from serve.http.body import Body, FirstError
 from serve.http.protocol import ErrorKind
@@ -16,7 +16,7 @@ class InputTensor(Body):
 
     name: str
     datatype: str
-    shape: Annotated[list[int], FirstError()]
+    shape: Annotated[list[StrictInt], FirstError()]
     parameters: Parameters = None
     data: Annotated[list[Any] | None, FirstError()] = None
 
@@ -45,7 +45,7 @@ class InferRequest(Body):
     parameters: Annotated[
         Parameters,
         Field(
-            description="truncate, windows, overlap and raw_scores as in /predict, or for generators those of "
+            description="adapter, truncate, windows, overlap and raw_scores as in /predict, or for generators those of "
             "/v1/completions; binary_data_output"
         ),
     ] = None

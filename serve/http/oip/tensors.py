@@ -1,9 +1,9 @@
 """Tensors of the Open Inference Protocol over HTTP: in JSON, or in binary form behind the JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serve.errors import InputError
+from serve.errors import MAX_NAME, InputError, shortened
 from serve.http.oip.messages import InputTensor
 from serve.oip.elements import Tensor, as_bytes, check_rows, datatype_of, read_elements
 from serve.oip.scalars import read_values, single_value
@@ -56,6 +56,13 @@ def binary_output(name: str, tensor: Tensor) -> tuple[dict[str, Any], bytes]:
     return {**_described(name, tensor), "parameters": {BINARY_SIZE: len(data)}}, data
 
 
+def check_known(tensor: str, parameters: Mapping[str, Any], known: str) -> None:
+    """Raise an InputError if a tensor has another parameter than the one that is known."""
+    for name in parameters:
+        if name != known:
+            raise InputError(f"{tensor} has an unknown parameter {shortened(name, MAX_NAME)!r}; known is {known}")
+
+
 def _described(name: str, tensor: Tensor) -> dict[str, Any]:
     return {"name": name, "datatype": datatype_of(tensor), "shape": list(tensor.shape)}
 
@@ -63,8 +70,7 @@ def _described(name: str, tensor: Tensor) -> dict[str, Any]:
 def _size(tensor: InputTensor, *, left: int) -> int | None:
     """Return the bytes of a tensor behind the JSON, of which `left` are left; None if its data is in the JSON."""
     parameters = tensor.parameters or {}
-    if unknown := next((name for name in parameters if name != BINARY_SIZE), None):
-        raise InputError(f"input {tensor.name!r} has an unknown parameter {unknown!r}; known is {BINARY_SIZE}")
+    check_known(f"input {tensor.name!r}", parameters, BINARY_SIZE)
     size: object = parameters.get(BINARY_SIZE)
     if size is None:
         return None
@@ -85,6 +91,7 @@ def _listed(tensor: InputTensor) -> list[Any]:
 
 def _texts(tensor: InputTensor) -> list[str]:
     texts = _listed(tensor)
-    if wrong := next((item for item in texts if not isinstance(item, str)), None):
-        raise InputError(f"input {tensor.name!r} has {type(wrong).__name__} in its data: send strings")
+    for item in texts:
+        if not isinstance(item, str):
+            raise InputError(f"input {tensor.name!r} has {type(item).__name__} in its data: send strings")
     return texts

@@ -98,8 +98,9 @@ class SamplingFields(Body):
         if not isinstance(body, dict):
             return body
         given = {name: value for name, value in body.items() if value is not None}
-        if wrong := next((name for name in OTHER_NAMES if name in given), None):
-            raise InputError(f"{wrong} is called {OTHER_NAMES[wrong]} here: send it by that name", wrong)
+        for name, right in OTHER_NAMES.items():
+            if name in given:
+                raise InputError(f"{name} is called {right} here: send it by that name", name)
         return given
 
     @property

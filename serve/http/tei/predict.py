@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve.engine import ClassificationEngine
 from serve.errors import InputError
-from serve.http.body import Body, FirstError, Strings
+from serve.http.body import FirstError, Strings
 from serve.http.headers import adapter_headers
+from serve.http.nullable_body import NullableBody
 from serve.http.openapi import request_body
 from serve.http.protocol import ErrorKind
 from serve.prediction import Prediction
@@ -19,7 +20,7 @@ from serve.requests import ClassificationRequest, Text, adapter_names
 router = APIRouter()
 
 
-class PredictRequest(Body):
+class PredictRequest(NullableBody):
     """Texts or pairs to classify."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"inputs": "It works like a charm."}})
@@ -34,9 +35,7 @@ class PredictRequest(Body):
     adapter: Annotated[
         str | Strings | None, Field(description="adapter of all texts, or of each; optional if there is only one")
     ] = None
-    truncate: Annotated[
-        bool | None, Field(description="cut texts that are too long instead of refusing them; null is false")
-    ] = False
+    truncate: Annotated[bool, Field(description="cut texts that are too long instead of refusing them")] = False
     truncation_direction: Annotated[
         Literal["Right", "right"] | None,
         Field(
@@ -90,7 +89,7 @@ async def predict(request: Request) -> Response:
         ClassificationRequest(
             texts=texts,
             adapters=adapter_names(body.adapter, len(texts)),
-            truncate=bool(body.truncate),
+            truncate=body.truncate,
             windows=body.windows,
             overlap=body.overlap,
             max_windows=limit,

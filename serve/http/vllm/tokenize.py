@@ -3,31 +3,75 @@
 text-embeddings-inference has the path /tokenize too; its clients send `inputs` where those of vLLM send `prompt`.
 """
 
-from typing import Annotated, Any
+from contextlib import aclosing
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.engine import Codec, Engine
+from serve.engine import Capability, ChatForm, Codec, Engine, GenerationEngine
 from serve.errors import InputError
+from serve.generated_text import StreamStart
 from serve.http.body import Body, FirstError, Strings
+from serve.http.nullable_body import NullableBody
+from serve.http.openai.chat_messages import MAX_MESSAGES, Message
+from serve.http.openai.protocol import check_neutral
+from serve.http.openai.tool_calls import Tool, tool_use
 from serve.http.openapi import request_body
+from serve.requests import Chat, GenerationRequest
+from serve.sampling_params import SamplingParams
 from serve.tokenized_text import TokenizedText
 
 router = APIRouter()
 Ids = Annotated[list[int], FirstError()]
+NEUTRAL: dict[str, tuple[Any, ...]] = {"add_special_tokens": (False,), "continue_final_message": (False,)}
+"""Values of a chat's fields that change nothing; others are refused."""
+OF_CHATS = ("tools", "chat_template_kwargs", "continue_final_message", "add_generation_prompt")
+"""Fields that go with messages."""
 
 
-class TokenizeRequest(Body):
-    """A text in vLLM's form, or texts in that of text-embeddings-inference."""
+class TokenizeRequest(NullableBody):
+    """A text or a chat in vLLM's form, or texts in that of text-embeddings-inference."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "tone", "prompt": "It works like a charm."}})
 
     model: Annotated[str | None, Field(description="name of a model; optional if the server has one bundle")] = None
     prompt: Annotated[str | None, Field(description="a text, in vLLM's form")] = None
     inputs: Annotated[str | Strings | None, Field(description="texts, in text-embeddings-inference's form")] = None
-    add_special_tokens: Annotated[bool, Field(description="add the tokens that the base expects around a text")] = True
-    return_token_strs: Annotated[bool | None, Field(description="with prompt: the tokens as texts as well")] = False
+    messages: Annotated[
+        list[Message] | None,
+        FirstError(),
+        Field(min_length=1, max_length=MAX_MESSAGES, description="a chat, in vLLM's form"),
+    ] = None
+    add_special_tokens: Annotated[
+        bool | None,
+        Field(description="add the tokens that the base expects around a text: true by default; of a chat only false"),
+    ] = None
+    return_token_strs: Annotated[bool, Field(description="with prompt or messages: the tokens as texts as well")] = (
+        False
+    )
+    tools: Annotated[list[Tool], FirstError(), Field(description="with messages: functions that it offers")] = Field(
+        default_factory=list
+    )
+    add_generation_prompt: Annotated[
+        bool | None, Field(description="with messages: end with the beginning of an answer; true by default")
+    ] = None
+    continue_final_message: Annotated[bool | None, Field(description="only false")] = None
+    chat_template_kwargs: Annotated[
+        dict[str, Any], FirstError(), Field(description="with messages: further variables of the chat template")
+    ] = Field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise an InputError unless there is one input, and the other fields belong to it."""
+        inputs = [name for name in ("prompt", "messages", "inputs") if getattr(self, name) is not None]
+        if len(inputs) != 1:
+            raise InputError("send a text as prompt, a chat as messages, or texts as inputs")
+        if self.messages is not None:
+            check_neutral(self, NEUTRAL)
+            return
+        for name in OF_CHATS:
+            if getattr(self, name) not in (None, [], {}):
+                raise InputError(f"{name} goes with messages, and there are {inputs[0]}: leave it out", name)
 
 
 class TokenizeResponse(BaseModel):
@@ -66,25 +110,21 @@ class DetokenizeResponse(BaseModel):
 
 @router.post("/tokenize", openapi_extra=request_body(TokenizeRequest))
 async def tokenize(request: Request) -> TokenizeResponse | list[list[Token]]:
-    """Return the tokens of a text: an object for `prompt`, a list for each text of `inputs`."""
+    """Return the tokens of a text: an object for `prompt` and `messages`, a list for each text of `inputs`."""
     body = TokenizeRequest.from_json(await request.body())
+    body.check()
+    if body.messages is not None:
+        return await _of_chat(request, body, body.messages)
     request.state.field_names = {"prompts": "inputs" if body.prompt is None else "prompt"}
-    if (body.prompt is None) == (body.inputs is None):
-        raise InputError("send a text as prompt, or texts as inputs")
     codec = _codec(request, body.model)
+    special_tokens = body.add_special_tokens is not False
     if body.prompt is not None:
-        found = await codec.tokenize(body.prompt, special_tokens=body.add_special_tokens)
-        return TokenizeResponse(
-            count=len(found.ids),
-            max_model_len=codec.max_length,
-            tokens=list(found.ids),
-            token_strs=list(found.names) if body.return_token_strs else None,
-        )
+        return _whole(body, codec, await codec.tokenize(body.prompt, special_tokens=special_tokens))
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs or []
     limit = request.app.state.max_client_batch_size
     if not 1 <= len(texts) <= limit:
         raise InputError(f"inputs has {len(texts)} texts: send 1 to {limit}")
-    return [_tokens(text, await codec.tokenize(text, special_tokens=body.add_special_tokens)) for text in texts]
+    return [_tokens(text, await codec.tokenize(text, special_tokens=special_tokens)) for text in texts]
 
 
 @router.post("/detokenize", openapi_extra=request_body(DetokenizeRequest))
@@ -98,6 +138,37 @@ async def detokenize(request: Request) -> DetokenizeResponse:
 async def tokenizer_info(request: Request, model: str | None = None) -> dict[str, Any]:
     """Return the tokenizer's configuration: special tokens, and the chat template where the base has one."""
     return dict(_codec(request, model).config)
+
+
+async def _of_chat(request: Request, body: TokenizeRequest, messages: list[Message]) -> TokenizeResponse:
+    """Return the tokens of the prompt in which a model reads a chat."""
+    request.state.field_names = {"adapter": "model", "prompts": "messages", "variables": "chat_template_kwargs"}
+    engine: Engine = request.app.state.engine
+    known = None if body.model is None else engine.model(body.model)
+    if Capability.GENERATE not in engine.capabilities or (known is not None and known.labels):
+        raise InputError("messages: classifiers read no chats, send a text as prompt", "messages")
+    tools = tool_use(engine, body.model, body.tools, "auto", parallel=True).tools
+    chat = Chat(
+        messages=[message.for_template() for message in messages],
+        tools=[tool.for_template() for tool in tools],
+        add_generation_prompt=body.add_generation_prompt is not False,
+        variables=body.chat_template_kwargs,
+    )
+    asked = GenerationRequest(prompts=[chat], adapters=[body.model], sampling=SamplingParams(max_new_tokens=0))
+    async with aclosing(cast(GenerationEngine, engine).stream(asked)) as events:
+        start = cast(StreamStart, await anext(events))
+    codec, info = _codec(request, start.adapter), engine.model(start.adapter)
+    special_tokens = info is None or info.chat is not ChatForm.TEMPLATE  # which a template has written itself
+    return _whole(body, codec, await codec.tokenize(start.prompt_texts[0], special_tokens=special_tokens))
+
+
+def _whole(body: TokenizeRequest, codec: Codec, found: TokenizedText) -> TokenizeResponse:
+    return TokenizeResponse(
+        count=len(found.ids),
+        max_model_len=codec.max_length,
+        tokens=list(found.ids),
+        token_strs=list(found.names) if body.return_token_strs else None,
+    )
 
 
 def _codec(request: Request, model: str | None) -> Codec:

@@ -14,6 +14,7 @@ def test_the_scores_of_windows_are_averaged(classifier: Classifier, reference: R
     powers = np.exp(logits)
     np.testing.assert_allclose(answer.scores, (powers / powers.sum(1, keepdims=True)).mean(0), atol=1e-5)
     assert answer.adapter == "intent"
+    assert answer.tokens == sum(len(row.input_ids) for row in rows)
 
 
 def test_the_values_of_a_regression_are_averaged(mixed: Classifier, reference: Reference) -> None:
@@ -26,3 +27,4 @@ def test_the_values_of_a_regression_are_averaged(mixed: Classifier, reference: R
 def test_a_short_text_is_answered_as_without_windows(classifier: Classifier) -> None:
     (one,), (other,) = classifier("good", adapter="tone", windows=True), classifier("good", adapter="tone")
     assert one.logits.tolist() == other.logits.tolist()
+    assert one.tokens == other.tokens == 3, "the word between two special tokens"

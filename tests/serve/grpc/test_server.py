@@ -122,6 +122,15 @@ def test_rows_of_the_bank_name_their_adapters(classifier: Classifier) -> None:
     on_server(classifier, use)
 
 
+def test_a_parameter_names_the_adapter_of_all_rows(classifier: Classifier) -> None:
+    async def use(call: Call) -> None:
+        request = with_parameter(asked("adamix", text=["good", "bill"]), adapter={"string_param": "intent"})
+        labels = [bytes(one).decode() for one in (await call("ModelInfer", request)).outputs[0].contents.bytes_contents]
+        assert labels == [one.label for one in classifier(["good", "bill"], adapter="intent")]
+
+    on_server(classifier, use)
+
+
 def test_models_are_described_and_listed(classifier: Classifier) -> None:
     async def use(call: Call) -> None:
         assert (await call("ServerLive")).live
@@ -144,6 +153,15 @@ def test_models_are_described_and_listed(classifier: Classifier) -> None:
 def with_parameter(request: Any, **values: Any) -> Any:
     for name, value in values.items():
         request.parameters[name].CopyFrom(MESSAGES["InferParameter"](**value))
+    return request
+
+
+def with_output(model: str, name: str, **value: Any) -> Any:
+    """Return a request for one output, which has a parameter without a name if there is a value."""
+    request = asked(model, text=["a"])
+    output = request.outputs.add(name=name)
+    if value:
+        output.parameters[""].CopyFrom(MESSAGES["InferParameter"](**value))
     return request
 
 
@@ -174,7 +192,21 @@ def not_utf8() -> Any:
         (asked("\u2603" * 3000, text=["a"]), "NOT_FOUND", "there is no model"),
         (raw(b"", b""), "INVALID_ARGUMENT", "raw_input_contents has 2 entries for 1 inputs"),
         (with_parameter(asked("tone", text=["a"]), timeout={"int64_param": 3}), "INVALID_ARGUMENT", "'timeout'"),
-        (with_parameter(asked("tone", text=["a"]), truncate={}), "INVALID_ARGUMENT", "parameter truncate has no value"),
+        (
+            with_parameter(asked("tone", text=["a"]), truncate={}),
+            "INVALID_ARGUMENT",
+            "parameter 'truncate' has no value",
+        ),
+        (
+            with_parameter(asked("tone", text=["a"]), adapter={"string_param": "intent"}),
+            "INVALID_ARGUMENT",
+            "parameter adapter is 'intent', and the model is 'tone'",
+        ),
+        (with_parameter(asked("adamix", text=["a"]), adapter={"string_param": "mood"}), "NOT_FOUND", "'mood'"),
+        (with_parameter(asked("tone", text=["a"]), **{"": {}}), "INVALID_ARGUMENT", "parameter '' has no value"),
+        (asked("tone", text=["a"], **{"": ["b"]}), "INVALID_ARGUMENT", "model 'tone' has no input ''"),
+        (with_output("tone", ""), "INVALID_ARGUMENT", "model 'tone' has no output ''"),
+        (with_output("tone", "", bool_param=True), "INVALID_ARGUMENT", "output '' has parameters: there are none"),
         (
             with_parameter(asked("tone", text=["a"]), truncate={"string_param": "yes"}),
             "INVALID_ARGUMENT",
@@ -379,6 +411,8 @@ def test_a_stream_answers_its_requests_one_after_the_other(generator: Generator)
     (expected,) = generator("good bad", adapter="north", sampling=sampling)
     requests = [prompt("good bad", **FEW), asked("east", text_input=["a"]), prompt("good bad", **FEW)]
     requests[2].outputs.add(name="text_output")
+    for number, request in enumerate(requests):
+        request.id = f"request {number}"
     counted: list[str] = []
 
     async def run() -> list[Any]:
@@ -399,6 +433,8 @@ def test_a_stream_answers_its_requests_one_after_the_other(generator: Generator)
     found = asyncio.run(run())
     failed = [place for place, one in enumerate(found) if one.error_message]
     assert len(failed) == 1 and found[failed[0]].error_message.startswith("there is no model 'east'")
+    assert found[failed[0]].infer_response.id == "request 1"
+    assert {one.infer_response.id for one in found[: failed[0]]} == {"request 0"}
     for pieces, outputs in ((found[: failed[0]], 2), (found[failed[0] + 1 :], 1)):
         texts = [bytes(one.infer_response.outputs[0].contents.bytes_contents[0]).decode() for one in pieces]
         ends = [one.infer_response.parameters["triton_final_response"].bool_param for one in pieces]

@@ -1,3 +1,4 @@
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +12,7 @@ from serve.http.app import make_app
 from tests.fixtures.fake_driver import LOST
 from tests.fixtures.members import bundle_with_members
 from tests.fixtures.toy_engine import ToyEngine
-from tests.serve.conftest import Reference, live_app
+from tests.serve.conftest import BASE, Reference, live_app, write_bundle
 
 
 def test_health_and_info(client: httpx.Client, classifier: Classifier) -> None:
@@ -66,6 +67,28 @@ def test_info_tells_the_provider_and_the_device(client: httpx.Client, classifier
     assert (info["provider"], info["device"]) == ("CPUExecutionProvider", None)
     classifier.model.gpu = DeviceInfo(name="NVIDIA H100 80GB HBM3", memory_bytes=85_000_000_000)
     assert client.get("/info").json()["device"] == {"name": "NVIDIA H100 80GB HBM3", "memory_bytes": 85_000_000_000}
+
+
+def test_info_has_what_clients_of_text_embeddings_inference_read(tmp_path: Path, reference: Reference) -> None:
+    types = {}
+    for name in ("intent", "grade"):
+        bundle = write_bundle(tmp_path / name, reference, [name])
+        app = make_app(AsyncClassifier(Classifier(bundle, provider="cpu", threads=1)), max_client_batch_size=7)
+        with TestClient(app) as client:
+            info = client.get("/info").json()
+        assert (info["model_id"], info["model_sha"], info["max_client_batch_size"]) == ("tiny", BASE, 7)
+        assert info["version"] == version("adamix")
+        types[name] = info["model_type"]
+    labels = {"0": "billing", "1": "delivery", "2": "other"}
+    back = {"billing": 0, "delivery": 1, "other": 2}
+    assert types["intent"] == {"classifier": {"id2label": labels, "label2id": back}}
+    assert types["grade"] == {"reranker": {"id2label": {"0": "score"}, "label2id": {"score": 0}}}
+
+
+def test_info_has_the_type_of_each_of_several_adapters(client: httpx.Client) -> None:
+    info = client.get("/info").json()
+    assert "model_type" not in info
+    assert info["adapters"]["tone"]["model_type"]["classifier"]["label2id"] == {"negative": 0, "positive": 1}
 
 
 def test_info_keeps_members_apart_from_the_adapters_that_are_their_means(tmp_path: Path, reference: Reference) -> None:

@@ -44,11 +44,21 @@ def test_documents_come_back_as_cohere_has_them(path: str, pairs: httpx.Client, 
     best = max(range(4), key=lambda index: scores[index])
     assert found["model"] == "match"
     assert len(found["results"]) == 2
+    tokens = sum(3 + len(f"good {text}".split()) for text in TEXTS)
+    assert found["usage"] == {"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens}
     assert found["results"][0] == {
         "index": best,
         "relevance_score": pytest.approx(scores[best]),
         "document": {"text": TEXTS[best]},
     }
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+def test_errors_of_the_versioned_paths_have_the_form_that_vllm_has(path: str, pairs: httpx.Client) -> None:
+    refused = pairs.post(path, json={"query": "good", "documents": ["a"], "model": "nobody"})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert pairs.post("/rerank", json={"query": "good"}).json()["error_type"] == "validation"
 
 
 def test_raw_scores_are_logits(pairs: httpx.Client, mixed: Classifier) -> None:

@@ -2,6 +2,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from serve.classification.async_classifier import AsyncClassifier
+from serve.classification.classifier import Classifier
 from serve.http.app import make_app
 from tests.fixtures.toy_engine import ToyEngine
 
@@ -20,11 +22,40 @@ def test_a_classifier_answers_as_predict_does(client: httpx.Client) -> None:
 def test_a_generator_answers_as_completions_do(writer: TestClient) -> None:
     found = writer.post("/invocations", json={"prompt": "abc", "model": "toy"}).json()
     assert found["choices"][0]["text"] == "ABC"
-    chat = writer.post("/invocations", json={"messages": []})
-    assert (chat.status_code, chat.json()) == (
-        writer.post("/v1/chat/completions", json={"messages": []}).status_code,
-        {"error": chat.json()["error"], "error_type": "validation"},
-    )
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [], "model": "base"}),
+        ("/v1/completions", {"prompt": "a", "temperature": -1}),
+        ("/v1/completions", {"prompt": "a", "echo": "x"}),
+    ],
+)
+def test_an_error_has_the_form_of_the_route_that_answers(
+    writer: TestClient, path: str, body: dict[str, object]
+) -> None:
+    answer, expected = writer.post("/invocations", json=body), writer.post(path, json=body)
+    assert (answer.status_code, answer.json()) == (expected.status_code, expected.json())
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/classify", {"input": ["good", "bad"], "model": "tone"}),
+        ("/classify", {"input": "good", "model": "nobody"}),
+        ("/rerank", {"query": "good", "texts": ["bad", "good"], "adapter": "match"}),
+        ("/rerank", {"query": "good", "texts": []}),
+    ],
+)
+def test_bodies_of_vllm_and_of_reranks_find_their_routes(mixed: Classifier, path: str, body: dict[str, object]) -> None:
+    with TestClient(make_app(AsyncClassifier(mixed))) as classifying:
+        answer, expected = (classifying.post(one, json=body) for one in ("/invocations", path))
+    if path == "/classify" and expected.status_code == 200:
+        assert answer.json()["data"] == expected.json()["data"]
+    else:
+        assert (answer.status_code, answer.json()) == (expected.status_code, expected.json())
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b'{"inputs": "a"}'])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serve.errors import InputError
-from serve.oip.parameters import KNOWN, SAMPLING, WITHOUT_OUTPUT, generation_options
+from serve.oip.parameters import KNOWN, SAMPLING, WITHOUT_OUTPUT, generation_options, merged
 from serve.sampling_params import OTHER_NAMES, SamplingParams
 
 
@@ -73,6 +73,11 @@ def test_the_request_has_parameters_of_its_own() -> None:
         ({"stop": 3}, "stop is 3: it must be of type Sequence"),
         ({"stop": [3]}, "stop has an entry that is not a string"),
         ({"logit_bias": {"a": 1}}, "logit_bias has the key 'a', which is not a token id"),
+        ({"logit_bias": {"": 1}}, "logit_bias has the key '', which is not a token id"),
+        ({"": 1}, "unknown parameter ''"),
+        ({"sampling_parameters": {"": 1}}, "unknown parameter ''"),
+        ({"sampling_parameters": 0}, "parameter sampling_parameters is 0: give an object, or its JSON"),
+        ({"sampling_parameters": []}, "parameter sampling_parameters is []: give an object, or its JSON"),
         ({"logit_bias": {"9" * 5000: 1}}, "which is not a token id"),
         ({"logit_bias": {"1": "x"}}, "logit_bias has a value that is not a number from -100 to 100"),
         ({"json_schema": [1]}, "parameter json_schema is [1]: give an object, or its JSON"),
@@ -87,6 +92,12 @@ def test_a_parameter_that_is_wrong_is_told_why(given: dict[str, Any], message: s
         generation_options(given)
     assert message in str(error.value)
     assert len(str(error.value)) < 1200
+
+
+def test_a_parameter_in_two_places_is_refused_whatever_its_name() -> None:
+    for name in ("top_k", ""):
+        with pytest.raises(InputError, match=f"parameter {name} is given twice"):
+            merged({name: 1}, {name: 1})
 
 
 def test_another_servers_name_of_a_parameter_is_answered_with_ours() -> None:

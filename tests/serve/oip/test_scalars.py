@@ -1,3 +1,4 @@
+import math
 import struct
 from typing import Any
 
@@ -42,6 +43,12 @@ def test_types_have_the_sizes_of_their_names() -> None:
         ("INT32", [1], [1.5], "input 'top_k' is 1.5: that is not of INT32"),
         ("INT32", [1], [True], "input 'top_k' is True: that is not of INT32"),
         ("BOOL", [1], [1], "input 'top_k' is 1: that is not of BOOL"),
+        ("INT8", [1], [300], "input 'top_k' is 300: that is not of INT8"),
+        ("INT8", [1], [-129], "input 'top_k' is -129: that is not of INT8"),
+        ("UINT8", [1], [-1], "input 'top_k' is -1: that is not of UINT8"),
+        ("UINT64", [1], [2**64], "that is not of UINT64"),
+        ("FP32", [1], [1e39], "input 'top_k' is 1e+39: that is not of FP32"),
+        ("FP64", [1], [10**309], "that is not of FP64"),
         ("BYTES", [1], ["x", "y"], "send one value"),
     ],
 )
@@ -49,6 +56,14 @@ def test_what_is_no_value_is_refused(datatype: str, shape: list[int], values: li
     with pytest.raises(InputError) as error:
         single_value("top_k", datatype, shape, values)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [("INT8", -128), ("UINT8", 255), ("INT64", -(2**63)), ("FP32", 3e38), ("FP32", -math.inf), ("FP64", 1e308)],
+)
+def test_values_at_the_ends_of_a_type_are_of_it(datatype: str, value: float) -> None:
+    assert single_value("top_k", datatype, [1], [value]) == value
 
 
 @pytest.mark.parametrize(("datatype", "data"), [("INT32", b"abc"), ("BYTES", b"\x04\x00\x00\x00a"), ("FP64", b"abcd")])

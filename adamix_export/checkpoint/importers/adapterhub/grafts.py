@@ -61,8 +61,9 @@ def read_grafts(model: PreTrainedModel, folder: Folder) -> list[Graft]:
                 grafts.extend(METHODS[method["architecture"]](model, folder, family, layer, method, tensors))
     tensors.require_all_taken()
     places = [graft.module for graft in grafts]
-    if twice := next((place for place in places if places.count(place) > 1), None):
-        raise ExportError(f"{folder.path} adapts {twice} twice, which is not exported")
+    for place in places:
+        if places.count(place) > 1:
+            raise ExportError(f"{folder.path} adapts {place} twice, which is not exported")
     return grafts
 
 

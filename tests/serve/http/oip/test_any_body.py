@@ -1,5 +1,8 @@
 """Bodies of known parameters with values of all kinds: each is answered, or refused by its own fault."""
 
+import json
+
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -21,3 +24,17 @@ def test_no_body_is_the_servers_fault(chat_client: TestClient, data: st.DataObje
     response = chat_client.post(f"/v2/models/base/{route}", json={**ROUTES[route], "parameters": parameters})
     assert response.status_code in (200, 422), response.text
     assert response.status_code == 200 or "new_tokens" not in response.json()["error"]
+
+
+@pytest.mark.parametrize("depth", [100, 330, 900, 30_000])
+def test_deep_json_is_not_the_servers_fault(chat_client: TestClient, depth: int) -> None:
+    """In a text a value may be deeper than Python recurses, or deep enough for its own checks to fail."""
+    lists, objects = "[" * depth + "]" * depth, '{"allOf":[' * (depth // 2) + "{}" + "]}" * (depth // 2)
+    for name in ("json_schema", "sampling_parameters", "logit_bias", "stop_token_ids", "stop"):
+        for value in (lists, objects, "[" * depth):
+            body = {**ROUTES["generate"], "max_tokens": 1, name: value}
+            response = chat_client.post("/v2/models/base/generate", json=body)
+            assert response.status_code in (200, 422), (name, response.text)
+    body = {"inputs": [TEXT, {"name": "top_k", "datatype": "INT32", "shape": [1], "data": ["DEEP"]}]}
+    response = chat_client.post("/v2/models/base/infer", content=json.dumps(body).replace('"DEEP"', lists))
+    assert response.status_code in (400, 422), response.text

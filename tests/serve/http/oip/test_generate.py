@@ -64,6 +64,14 @@ def test_parameters_may_stand_beside_the_text(server: httpx.Client) -> None:
     assert (twice.status_code, twice.json()["error"]) == (422, "parameter max_tokens is given twice: send it once")
 
 
+def test_a_parameter_may_name_the_adapter_that_the_model_is(server: httpx.Client) -> None:
+    named = server.post(f"{NORTH}/generate", json={**BODY, "adapter": "north"})
+    assert named.json() == server.post(f"{NORTH}/generate", json=BODY).json()
+    other = server.post(f"{NORTH}/generate", json={**BODY, "adapter": "south"})
+    message = "parameter adapter is 'south', and the model is 'north': ask /v2/models/south"
+    assert (other.status_code, other.json()["error"]) == (422, message)
+
+
 def test_litellms_body_is_answered(server: httpx.Client) -> None:
     parameters = {**SAMPLING, "bad_words": [""], "stop_words": [""]}
     answer = server.post(f"{NORTH}/generate", json={**BODY, "parameters": parameters, "stream": False})

@@ -13,8 +13,10 @@ from serve.prediction import Prediction
 from serve.requests import ClassificationRequest
 from tests.serve.conftest import live_server
 
-TONE, INTENT = "/v2/models/tone/infer", "/v2/models/intent/infer"
+TONE, INTENT, BANK = "/v2/models/tone/infer", "/v2/models/intent/infer", "/v2/models/adamix/infer"
 HEADER = "Inference-Header-Content-Length"
+FALSY = [(None, "NoneType"), (0, "int"), (False, "bool"), (0.0, "float"), ([[]], "list"), ([{}], "dict"), ([0], "int")]
+"""Values that are no text and count as false, alone or in a list of their own, and the types that errors name."""
 
 
 def texts(*values: str, name: str = "text", **fields: Any) -> dict[str, Any]:
@@ -53,10 +55,20 @@ def test_texts_go_in_and_scores_come_out(client: httpx.Client, classifier: Class
 def test_rows_of_the_bank_name_their_adapters(client: httpx.Client, classifier: Classifier) -> None:
     names = ["tone", "intent", "tone"]
     asked = body(texts("good", "bill", "bad"), texts(*names, name="adapter"))
-    data = found(client.post("/v2/models/adamix/infer", json=asked))
+    data = found(client.post(BANK, json=asked))
     expected = classifier(["good", "bill", "bad"], adapter=names)
     assert data["label"] == [one.label for one in expected]
     assert set(data) == {"label", "score"}, "tone and intent have different labels"
+
+
+def test_a_parameter_names_the_adapter_of_all_rows(client: httpx.Client, classifier: Classifier) -> None:
+    expected = classifier(["good", "bill"], adapter="intent")
+    for path in (BANK, INTENT):
+        response = client.post(path, json=body(texts("good", "bill"), parameters={"adapter": "intent"}))
+        data = found(response)
+        assert data["label"] == [one.label for one in expected]
+        assert data["score"] == pytest.approx([float(one.scores.max()) for one in expected])
+        assert response.headers["x-adapter"] == "intent"
 
 
 def test_binary_tensors_are_laid_out_as_the_protocol_says(client: httpx.Client, classifier: Classifier) -> None:
@@ -170,12 +182,48 @@ def test_weights_that_are_replaced_meanwhile_do_not_answer_for_the_version_befor
         (TONE, body(texts("a", datatype="FP32")), 422, "input 'text' is of FP32: texts are of BYTES"),
         (TONE, body(texts("a", shape=[2])), 422, "input 'text' has 1 texts, but its shape is [2]"),
         (TONE, body(texts("a", shape=[1, 1, 1])), 422, "give (rows,) or (rows, 1)"),
+        (TONE, body(texts("a", shape=[True])), 422, "inputs.0.shape.0: Input should be a valid integer"),
+        (TONE, body(texts("a", shape=["1"])), 422, "inputs.0.shape.0: Input should be a valid integer"),
+        (TONE, body(texts("a", shape=[1.0])), 422, "inputs.0.shape.0: Input should be a valid integer"),
         (TONE, body(texts("a", shape=[-1])), 422, "give (rows,) or (rows, 1)"),
         (TONE, body(texts("a", data=[1])), 422, "input 'text' has int in its data: send strings"),
         (TONE, body(texts("a", data=[["a", "b"]])), 422, "input 'text' has list in its data"),
+        *((TONE, body(texts("a", data=[wrong])), 422, f"input 'text' has {kind} in its data") for wrong, kind in FALSY),
+        (TONE, body(texts("a", "b", data=["good", None])), 422, "input 'text' has NoneType in its data: send strings"),
+        (
+            BANK,
+            body(texts("a"), texts("", name="adapter", data=[None])),
+            422,
+            "input 'adapter' has NoneType in its data: send strings",
+        ),
+        (TONE, body(texts("a"), outputs=[{"name": ""}]), 422, "model 'tone' has no output ''; it has label"),
+        (TONE, body(texts("a"), texts("b", name="")), 422, "model 'tone' has no input ''; it has text"),
+        (TONE, body(texts("a", parameters={"": 1})), 422, "input 'text' has an unknown parameter ''"),
+        (
+            TONE,
+            body(texts("a"), outputs=[{"name": "label", "parameters": {"": 1}}]),
+            422,
+            "output 'label' has an unknown parameter ''; known is binary_data",
+        ),
+        (TONE, body(texts("a"), parameters={"": 1}), 422, "unknown parameter ''"),
         (TONE, body(texts("a", data=None)), 422, "input 'text' has neither data nor binary_data_size"),
         (TONE, body(texts(*["a"] * 65)), 422, "input 'text' has 65 texts; at most 64 go into one request"),
-        (TONE, body(texts("a"), parameters={"adapter": "x"}), 422, "unknown parameter 'adapter'; known are truncate"),
+        (TONE, body(texts("a"), parameters={"model": "x"}), 422, "unknown parameter 'model'; known are truncate"),
+        (
+            TONE,
+            body(texts("a"), parameters={"adapter": "intent"}),
+            422,
+            "parameter adapter is 'intent', and the model is 'tone': ask /v2/models/intent or adamix",
+        ),
+        (TONE, body(texts("a"), parameters={"overlap": 2}), 422, "overlap is 2 without windows: set windows to true"),
+        (BANK, body(texts("a"), parameters={"adapter": "mood"}), 404, "'mood'"),
+        (BANK, body(texts("a"), parameters={"adapter": 1}), 422, "parameter adapter is 1: it must be of type str"),
+        (
+            BANK,
+            body(texts("a"), texts("tone", name="adapter"), parameters={"adapter": "tone"}),
+            422,
+            "adapter is an input and a parameter: send one of them",
+        ),
         (TONE, body(texts("a"), parameters={"truncate": 1}), 422, "parameter truncate is 1: it must be of type bool"),
         (TONE, body(texts("a"), outputs=[{"name": "logits"}]), 422, "has no output 'logits'; it has label, score"),
         (TONE, body(texts("a"), classification=3), 422, "classification: Extra inputs are not permitted"),
@@ -193,13 +241,13 @@ def test_weights_that_are_replaced_meanwhile_do_not_answer_for_the_version_befor
             "parameter binary_data of output 'label' is 'false': it must be of type bool",
         ),
         (
-            "/v2/models/adamix/infer",
+            BANK,
             body(texts("a", "b"), texts("tone", name="adapter")),
             422,
             "input 'adapter' has 1 rows, and 'text' has 2",
         ),
         (
-            "/v2/models/adamix/infer",
+            BANK,
             body(texts("a"), texts("tone", name="adapter"), outputs=[{"name": "scores"}]),
             422,
             "model 'adamix' has no output 'scores'; it has label, score",
