@@ -8,7 +8,7 @@ from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
 from serve.http.openai.protocol import check_neutral
 from serve.http.openai.sampling_fields import SamplingFields
-from serve.http.openai.tool_calls import NO_TOOLS, Tool, ToolCall, ToolUse
+from serve.http.openai.tool_calls import NO_TOOLS, Tool, ToolCall, ToolUse, names_of_schemas
 from serve.requests import Chat, GenerationRequest
 
 TEMPLATE_ROLES = {"developer": "system"}
@@ -116,7 +116,7 @@ class ChatRequest(SamplingFields):
             names["logprobs"] = "top_logprobs"
         if self.tools:
             names["grammar"] = "tools"
-        return {**super().field_names(), **names}
+        return {**names_of_schemas(self.tools), **super().field_names(), **names}
 
     def generation_request(self, most: int, tools: ToolUse = NO_TOOLS) -> GenerationRequest:
         """Return the engine's request.

@@ -17,6 +17,8 @@ from serve.http.openai.structured_output import TextForm
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """Layout of the arguments; a model may otherwise generate blanks only."""
+PARAMETERS = "parameters_{}"
+"""Rule of a function's arguments, by its place among the tools."""
 MAX_NAME = 64
 
 
@@ -130,12 +132,14 @@ class ToolUse:
         begin, end = json.dumps(self.syntax.begin), json.dumps(self.syntax.end)
         more = f' ("\\n" {begin} body)*' if self.is_parallel and not self.syntax.is_whole_text else ""
         start = f"start: {begin} body{more}" if self.is_required else f"start: free | lead body{more}"
-        callable_ = [tool.function for tool in self.tools if self.named in (None, tool.function.name)]
-        rules = [start, f"body: ({' | '.join(f'f{place}' for place in range(len(callable_)))}) {end}"]
-        for place, function in enumerate(callable_):
+        functions = {place: tool.function for place, tool in enumerate(self.tools)}
+        callable_ = {place: one for place, one in functions.items() if self.named in (None, one.name)}
+        rules = [start, f"body: ({' | '.join(f'f{place}' for place in callable_)}) {end}"]
+        for place, function in callable_.items():
             head = f'{{"name": "{function.name}", "{self.syntax.arguments}": '
             schema = {**(function.parameters or NO_ARGUMENTS), "x-guidance": JSON_LAYOUT}
-            rules += [f'f{place}: {json.dumps(head)} a{place} "}}"', f"a{place}: %json {json.dumps(schema)}"]
+            rule = PARAMETERS.format(place)
+            rules += [f'f{place}: {json.dumps(head)} {rule} "}}"', f"{rule}: %json {json.dumps(schema)}"]
         return TextForm(grammar="\n".join(rules) + "\n" + ("" if self.is_required else self.syntax.free))
 
     def reader(self) -> "ContentReader":
@@ -178,6 +182,12 @@ class ContentReader:
             return place
         sizes = range(min(len(text), len(syntax.mark) - 1), 0, -1)
         return len(text) - next((size for size in sizes if text.endswith(syntax.mark[:size])), 0)
+
+
+def names_of_schemas(tools: Sequence[Tool]) -> dict[str, str]:
+    """Return a client's names of the schemas of tools, by those that errors have for them."""
+    names = [f"tools.{place} ({tool.function.name})" for place, tool in enumerate(tools)]
+    return {f"grammar.{PARAMETERS.format(place)}": name for place, name in enumerate(names)}
 
 
 def tool_use(

@@ -1,0 +1,88 @@
+"""Chats with tools over a decoder of bytes: schemas of tools are followed exactly, or refused by tool and place."""
+
+import json
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+USER = [{"role": "user", "content": "Rain?"}]
+EXACT = 2**53
+
+
+def tool(parameters: Any, name: str = "f") -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def taking(schema: Any, **others: Any) -> dict[str, Any]:
+    """The parameters of a function that takes one value, x."""
+    return {
+        "type": "object",
+        "properties": {"x": schema},
+        "required": ["x"],
+        "additionalProperties": False,
+        **others,
+    }
+
+
+def ask(client: TestClient, **body: Any) -> Any:
+    asked = {"model": "base", "messages": USER, "max_tokens": 120, **body}
+    return client.post("/v1/chat/completions", json=asked)
+
+
+def refusal(client: TestClient, **body: Any) -> dict[str, Any]:
+    response = ask(client, **body)
+    assert response.status_code == 422, response.text
+    found: dict[str, Any] = response.json()["error"]
+    return found
+
+
+def arguments(client: TestClient, parameters: Any) -> Any:
+    response = ask(client, tools=[tool(parameters)], tool_choice="required", parallel_tool_calls=False)
+    assert response.status_code == 200, response.text
+    (choice,) = response.json()["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    return json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"])
+
+
+@pytest.mark.parametrize("schema", [{"const": EXACT}, {"enum": [-EXACT]}, {"const": "a", "format": "path"}])
+def test_arguments_are_the_schemas_own_values(chat_client: TestClient, schema: Any) -> None:
+    values = schema.get("enum", [schema.get("const")])
+    assert arguments(chat_client, taking(schema)) == {"x": values[0]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        (
+            taking({"enum": [1, 1234567890123456789]}),
+            " has 1234567890123456789 at /properties/x/enum/1, which would be",
+        ),
+        (taking({"const": EXACT + 1}), f" has {EXACT + 1} at /properties/x/const, which would be rounded"),
+        (taking({"not": {}}), ' has "not" at /properties/x/not: this keyword is not known'),
+        (taking({"type": "array", "uniqueItems": True}), ' has "uniqueItems" at /properties/x/uniqueItems: this'),
+        (
+            taking({"oneOf": [{"type": "string", "minLength": 1}, {"type": "string"}]}),
+            " cannot be followed at /properties/x/oneOf: its alternatives cannot be told apart: use anyOf",
+        ),
+        (taking({"type": "string", "pattern": "(?=a)b"}), " cannot be followed at /properties/x/pattern: look-around"),
+        (taking({"type": "nothing"}), " cannot be followed: Invalid type: nothing"),
+    ],
+)
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_schema_of_a_tool_is_refused_by_tool_and_place(
+    chat_client: TestClient, schema: Any, message: str, choice: str
+) -> None:
+    tools = [tool(taking({"type": "string", "pattern": "a"}), "first"), tool(schema, "second")]
+    found = refusal(chat_client, tools=tools, tool_choice=choice)
+    assert found["message"].startswith(f"tools.1 (second){message}")
+    assert found["param"] == "tools"
+
+
+def test_so_is_a_schema_inside_a_grammar(chat_client: TestClient) -> None:
+    grammar = 'start: "a" number # %json\nnumber: "%json" | %json {"enum": [1234567890123456789]}'
+    found = refusal(chat_client, structured_outputs={"grammar": grammar})
+    assert found["message"].startswith("structured_outputs.number has 1234567890123456789 at /enum/0, which would be")
+    assert found["param"] == "structured_outputs"
+    found = refusal(chat_client, structured_outputs={"grammar": "start: %json {1}"})
+    assert found["message"].startswith("structured_outputs.start has no JSON behind %json")
