@@ -86,7 +86,13 @@ def prepared(schema: Any, place: str = "", source: str = FIELD) -> Any:
 
 
 def explained(fault: str, schema: Any, source: str = FIELD) -> str:
-    """Return llguidance's message about a schema of that name with the keyword at fault, its places, and what is wrong with it."""
+    """Return llguidance's message about a schema with the keyword at fault, its places, and what is wrong with it.
+
+    Args:
+        fault: The message.
+        schema: The schema.
+        source: Its name in errors.
+    """
     for word, (keywords, reason) in FAULTS.items():
         if word in fault and (places := list(islice(_places(schema, keywords), MAX_PLACES + 1))):
             more = ", …" if len(places) > MAX_PLACES else ""

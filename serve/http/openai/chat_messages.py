@@ -8,6 +8,7 @@ from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
 from serve.http.openai.protocol import check_neutral
 from serve.http.openai.sampling_fields import SamplingFields
+from serve.http.openai.structured_output import TextForm
 from serve.http.openai.tool_calls import NO_TOOLS, Tool, ToolCall, ToolUse, names_of_schemas
 from serve.requests import Chat, GenerationRequest
 
@@ -114,9 +115,9 @@ class ChatRequest(SamplingFields):
         names = {"max_new_tokens": most, "prompts": "messages", "variables": "chat_template_kwargs"}
         if self.top_logprobs:
             names["logprobs"] = "top_logprobs"
-        if self.tools:
+        if self.tools and self.tool_choice != "none":
             names["grammar"] = "tools"
-        return {**names_of_schemas(self.tools), **super().field_names(), **names}
+        return {**names_of_schemas(self.tools, self.form_field), **super().field_names(), **names}
 
     def generation_request(self, most: int, tools: ToolUse = NO_TOOLS) -> GenerationRequest:
         """Return the engine's request.
@@ -138,8 +139,16 @@ class ChatRequest(SamplingFields):
             variables=self.chat_template_kwargs,
         )
         sampling = self.sampling_params(
-            tools.text_form(),
+            self._form_beside(tools),
             max_new_tokens=self.max_completion_tokens if self.max_tokens is None else self.max_tokens,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
         return self.engine_request([chat], sampling, most)
+
+    def _form_beside(self, tools: ToolUse) -> TextForm:
+        """Return the form of a text that may call tools."""
+        content = self.text_form()
+        if not tools.allows(content):
+            calls = "tool_choice asks for calls alone" if tools.is_required else "a call cannot be told from it"
+            raise InputError(f"{self.form_field} goes without tools here: {calls}, leave out one", self.form_field)
+        return tools.text_form(content)

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
 from serve.http.openai.protocol import StreamOptions, check_neutral
-from serve.http.openai.structured_output import ResponseFormat, StructuredOutputs, TextForm
+from serve.http.openai.structured_output import FREE, ResponseFormat, StructuredOutputs, TextForm
 from serve.requests import GenerationRequest, PromptInput
 from serve.sampling_params import CLIENT_NAMES, OTHER_NAMES, SamplingParams, check_bias_count, from_client
 
@@ -113,7 +113,7 @@ class SamplingFields(Body):
             **CLIENT_NAMES,
             "adapter": "model",
             "max_prompt_tokens": "truncate_prompt_tokens",
-            "json_schema": "structured_outputs" if self.structured_outputs else "response_format",
+            "json_schema": self.form_field,
             "grammar": "structured_outputs",
         }
 
@@ -144,13 +144,13 @@ class SamplingFields(Body):
         )
 
     def sampling_params(self, form: TextForm | None = None, **changes: Any) -> SamplingParams:
-        """Return the sampling parameters, with `changes`; `form` takes the place of the request's own.
+        """Return the sampling parameters, with `changes`; `form` takes the place of the one that the request names.
 
         Raises:
             InputError: A value is out of range, or not supported.
         """
         check_neutral(self, NEUTRAL)
-        form = form or self._text_form()
+        form = self.text_form() if form is None else form
         given: dict[str, Any] = {
             "max_new_tokens": self.max_tokens,
             "min_new_tokens": self.min_tokens,
@@ -163,9 +163,19 @@ class SamplingFields(Body):
         same = SamplingParams.__dataclass_fields__.keys() & type(self).model_fields.keys() - given.keys()
         return from_client({**{name: getattr(self, name) for name in same}, **given})
 
-    def _text_form(self) -> TextForm:
+    @property
+    def form_field(self) -> str:
+        """The field that says which form the text has."""
+        return "response_format" if self.structured_outputs is None else "structured_outputs"
+
+    def text_form(self) -> TextForm:
+        """Return the form that the request names.
+
+        Raises:
+            InputError: There is more than one, or it is none.
+        """
         forms = [one.text_form() for one in (self.response_format, self.structured_outputs) if one is not None]
-        forms = [form for form in forms if form != TextForm()]
+        forms = [form for form in forms if form != FREE]
         if len(forms) > 1:
             raise InputError("response_format and structured_outputs are both given: leave out one", "response_format")
-        return forms[0] if forms else TextForm()
+        return forms[0] if forms else FREE

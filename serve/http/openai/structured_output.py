@@ -22,6 +22,9 @@ class TextForm:
     grammar: str | None = None
 
 
+FREE = TextForm()
+
+
 class ResponseFormat(BaseModel):
     """The form of the text: free, any JSON object, or JSON under a schema."""
 

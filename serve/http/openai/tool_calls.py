@@ -12,13 +12,15 @@ from pydantic import Field
 from serve.engine import Engine, ToolForm
 from serve.errors import InputError, shortened
 from serve.http.body import Body, FirstError
-from serve.http.openai.structured_output import TextForm
+from serve.http.openai.structured_output import FREE, TextForm
 
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """Layout of the arguments; a model may otherwise generate blanks only."""
 PARAMETERS = "parameters_{}"
 """Rule of a function's arguments, by its place among the tools."""
+CONTENT = "text_form"
+"""Rule of a text that is no call, where it has a form."""
 MAX_NAME = 64
 
 
@@ -125,22 +127,39 @@ class ToolUse:
     named: str | None = None
     """The only function that may be called; None for all."""
 
-    def text_form(self) -> TextForm | None:
-        """Return the constraint of the text; None without tools."""
+    def allows(self, content: TextForm) -> bool:
+        """Return True if a text that is no call may have this form, and can be told from one."""
+        if self.syntax is None or content == FREE:
+            return True
+        return content.json_schema is not None and not self.is_required and not self.syntax.is_whole_text
+
+    def text_form(self, content: TextForm = FREE) -> TextForm:
+        """Return the constraint of the text: calls, or else a text in a form that these allow."""
         if self.syntax is None:
-            return None
+            return content
         begin, end = json.dumps(self.syntax.begin), json.dumps(self.syntax.end)
         more = f' ("\\n" {begin} body)*' if self.is_parallel and not self.syntax.is_whole_text else ""
-        start = f"start: {begin} body{more}" if self.is_required else f"start: free | lead body{more}"
         functions = {place: tool.function for place, tool in enumerate(self.tools)}
         callable_ = {place: one for place, one in functions.items() if self.named in (None, one.name)}
-        rules = [start, f"body: ({' | '.join(f'f{place}' for place in callable_)}) {end}"]
+        first, others = self._first_rules(content)
+        rules = [f"start: {first} body{more}", f"body: ({' | '.join(f'f{place}' for place in callable_)}) {end}"]
         for place, function in callable_.items():
             head = f'{{"name": "{function.name}", "{self.syntax.arguments}": '
             schema = {**(function.parameters or NO_ARGUMENTS), "x-guidance": JSON_LAYOUT}
             rule = PARAMETERS.format(place)
             rules += [f'f{place}: {json.dumps(head)} {rule} "}}"', f"{rule}: %json {json.dumps(schema)}"]
-        return TextForm(grammar="\n".join(rules) + "\n" + ("" if self.is_required else self.syntax.free))
+        return TextForm(grammar="\n".join([*rules, others]))
+
+    def _first_rules(self, content: TextForm) -> tuple[str, str]:
+        """Return what comes before the first call or instead of it, and the rules that it needs."""
+        assert self.syntax is not None
+        begin = json.dumps(self.syntax.begin)
+        if self.is_required:
+            return begin, ""
+        if content.json_schema is None:
+            return "free | lead", self.syntax.free
+        schema = {"x-guidance": JSON_LAYOUT, **content.json_schema}
+        return f"{CONTENT} | {begin}", f"{CONTENT}: %json {json.dumps(schema)}\n"
 
     def reader(self) -> "ContentReader":
         """Return a reader of one text."""
@@ -184,10 +203,10 @@ class ContentReader:
         return len(text) - next((size for size in sizes if text.endswith(syntax.mark[:size])), 0)
 
 
-def names_of_schemas(tools: Sequence[Tool]) -> dict[str, str]:
-    """Return a client's names of the schemas of tools, by those that errors have for them."""
-    names = [f"tools.{place} ({tool.function.name})" for place, tool in enumerate(tools)]
-    return {f"grammar.{PARAMETERS.format(place)}": name for place, name in enumerate(names)}
+def names_of_schemas(tools: Sequence[Tool], form_field: str) -> dict[str, str]:
+    """Return a client's names of the schemas of tools and of the text's form, by those that errors have for them."""
+    names = {PARAMETERS.format(place): f"tools.{place} ({tool.function.name})" for place, tool in enumerate(tools)}
+    return {f"grammar.{rule}": name for rule, name in {**names, CONTENT: form_field}.items()}
 
 
 def tool_use(

@@ -45,9 +45,7 @@ def use(form: ToolForm, choice: str | dict[str, Any] = "auto", *, parallel: bool
 
 
 def follows(tools: ToolUse, text: str) -> bool:
-    form = tools.text_form()
-    assert form is not None
-    matcher, tokens = compile_schema(json.dumps(form.grammar), BYTES), BYTES.tokenize_str(text)
+    matcher, tokens = compile_schema(json.dumps(tools.text_form().grammar), BYTES), BYTES.tokenize_str(text)
     return bool(matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting())
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from tests.fixtures.byte_decoder import byte_tokenizer
+
 USER = [{"role": "user", "content": "Rain?"}]
 EXACT = 2**53
 
@@ -86,3 +88,53 @@ def test_so_is_a_schema_inside_a_grammar(chat_client: TestClient) -> None:
     assert found["param"] == "structured_outputs"
     found = refusal(chat_client, structured_outputs={"grammar": "start: %json {1}"})
     assert found["message"].startswith("structured_outputs.start has no JSON behind %json")
+
+
+FORMAT = {"type": "json_schema", "json_schema": {"name": "z", "schema": {"const": "zzz"}}}
+
+
+@pytest.mark.parametrize(("excluded", "expected"), [("<", ('"zzz"', [])), ('"', (None, ['{"x": 1}']))])
+def test_a_text_that_calls_nothing_follows_the_format(
+    chat_client: TestClient, excluded: str, expected: tuple[str | None, list[str]]
+) -> None:
+    """A text of the format begins with a quote, and a call with its mark."""
+    first = byte_tokenizer().encode(excluded).ids[0]
+    body = {"tools": [tool(taking({"const": 1}))], "response_format": FORMAT, "parallel_tool_calls": False}
+    response = ask(chat_client, **body, logit_bias={str(first): -100})
+    assert response.status_code == 200, response.text
+    message = response.json()["choices"][0]["message"]
+    calls = [call["function"]["arguments"] for call in message.get("tool_calls", ())]
+    assert (message["content"], calls) == expected
+
+
+@pytest.mark.parametrize(
+    ("form", "choice", "message"),
+    [
+        (
+            {"response_format": FORMAT},
+            "required",
+            "response_format goes without tools here: tool_choice asks for calls",
+        ),
+        ({"structured_outputs": {"regex": "a+"}}, "auto", "structured_outputs goes without tools here: a call cannot"),
+    ],
+)
+def test_a_format_that_no_text_would_follow_is_refused(
+    chat_client: TestClient, form: dict[str, Any], choice: str, message: str
+) -> None:
+    found = refusal(chat_client, tools=[tool(taking({"const": 1}))], tool_choice=choice, **form)
+    assert found["message"].startswith(message)
+    assert found["param"] == next(iter(form))
+
+
+def test_tools_that_are_not_to_be_called_leave_the_text_its_form(chat_client: TestClient) -> None:
+    tools = [tool(taking({"const": 1}))]
+    response = ask(chat_client, tools=tools, tool_choice="none", response_format=FORMAT)
+    assert response.json()["choices"][0]["message"]["content"] == '"zzz"'
+    found = refusal(chat_client, tools=tools, tool_choice="none", structured_outputs={"regex": "("})
+    assert found["param"] == "structured_outputs"
+
+
+def test_a_format_beside_tools_is_refused_by_its_place(chat_client: TestClient) -> None:
+    wrong = {"type": "json_schema", "json_schema": {"schema": taking({"const": EXACT + 1})}}
+    found = refusal(chat_client, tools=[tool(taking({"const": 1}))], response_format=wrong)
+    assert found["message"].startswith(f"response_format has {EXACT + 1} at /properties/x/const")
