@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.errors import InputError
+from serve.errors import MAX_NAME, InputError, shortened
 from serve.http.body import Body, FirstError, Strings
 from serve.http.openai.protocol import check_neutral
 from serve.http.openai.sampling_fields import SamplingFields
@@ -74,6 +74,9 @@ class Message(Body):
             return self.content or ""
         if other := [part.type for part in self.content if part.type != "text" or part.text is None]:
             raise InputError(f"messages have a part of type {other[0]!r}: models here read text alone", "messages")
+        if unknown := [name for part in self.content for name in part.model_extra or ()]:
+            name = shortened(unknown[0], MAX_NAME)
+            raise InputError(f"messages have a part of text with the unknown field {name!r}: leave it out", "messages")
         return "\n".join(str(part.text) for part in self.content)
 
 

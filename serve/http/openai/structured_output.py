@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
@@ -25,24 +25,35 @@ class TextForm:
 FREE = TextForm()
 
 
-class ResponseFormat(BaseModel):
+class NamedSchema(Body):
+    """A JSON schema and its name."""
+
+    name: Annotated[str | None, Field(description="accepted and ignored")] = None
+    description: Annotated[str | None, Field(description="accepted and ignored")] = None
+    schema_: Annotated[dict[str, Any] | None, FirstError(), Field(alias="schema", description="JSON schema")] = None
+    strict: Annotated[bool | None, Field(description="the schema is always followed strictly")] = None
+
+
+class ResponseFormat(Body):
     """The form of the text: free, any JSON object, or JSON under a schema."""
 
     type: Annotated[str, Field(pattern="^(text|json_object|json_schema)$", description="text leaves it free")]
-    json_schema: Annotated[dict[str, Any] | None, Field(description='{"name": …, "schema": …, "strict": …}')] = None
+    json_schema: NamedSchema | None = None
 
     def text_form(self) -> TextForm:
         """Return the constraint; a schema is always followed strictly.
 
         Raises:
-            InputError: The schema is missing.
+            InputError: The schema is missing, or the type has none.
         """
-        if self.type != "json_schema":
-            return TextForm(ANY_OBJECT if self.type == "json_object" else None)
-        schema = (self.json_schema or {}).get("schema")
-        if not isinstance(schema, dict):
-            raise InputError('response_format.json_schema has no schema: {"schema": {…}}', "response_format")
-        return TextForm(schema)
+        if self.type == "json_schema":
+            if self.json_schema is None or self.json_schema.schema_ is None:
+                raise InputError('response_format.json_schema has no schema: {"schema": {…}}', "response_format")
+            return TextForm(self.json_schema.schema_)
+        if self.json_schema is not None:
+            message = f"response_format has json_schema, but its type is {self.type}: give json_schema as the type"
+            raise InputError(message, "response_format")
+        return TextForm(ANY_OBJECT) if self.type == "json_object" else FREE
 
 
 class StructuredOutputs(Body):

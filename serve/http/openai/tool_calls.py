@@ -236,8 +236,8 @@ def _named(choice: str | dict[str, Any], tools: Sequence[Tool]) -> str | None:
     """Return the function that must be called, if the choice names one."""
     if choice in ("auto", "required"):
         return None
-    match choice:
-        case {"type": "function", "function": {"name": str(name)}} if any(name == one.function.name for one in tools):
+    for name in (tool.function.name for tool in tools):
+        if choice == {"type": "function", "function": {"name": name}}:
             return name
     text = shortened(json.dumps(choice), 2 * MAX_NAME)
     raise InputError(f"tool_choice is {text}: give none, auto, required, or one of the tools", "tool_choice")

@@ -128,6 +128,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | None]] = {
         "messages have a part of type 'image_url': models here read text alone",
         "messages",
     ),
+    "a text with an image": (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "good", "image_url": {"url": "data:"}}]}]},
+        "messages have a part of text with the unknown field 'image_url': leave it out",
+        "messages",
+    ),
     "a sound": (
         {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
         "messages have a part of type 'input_audio'",

@@ -119,6 +119,13 @@ def test_tools_that_are_not_to_be_called_are_left_out() -> None:
         (
             ToolForm.HERMES,
             TOOLS,
+            {"type": "function", "function": {"name": "now"}, "colour": 1},
+            "give none, auto, required, or one of the tools",
+            "tool_choice",
+        ),
+        (
+            ToolForm.HERMES,
+            TOOLS,
             {"type": "function", "function": {"name": "storm"}},
             "give none, auto, required, or one of the tools",
             "tool_choice",
