@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
@@ -83,7 +84,7 @@ class StructuredOutputs(Body):
 
 def _json(schema: str | dict[str, Any]) -> TextForm:
     try:
-        found = json.loads(schema) if isinstance(schema, str) else schema
+        found = from_json(schema) if isinstance(schema, str) else schema
     except ValueError as error:
         raise InputError(f"structured_outputs.json is no JSON: {error}", "structured_outputs") from error
     if not isinstance(found, dict):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from serve.engine import Engine, ToolForm
 from serve.errors import InputError, shortened
@@ -66,14 +67,14 @@ class ToolCall(Body):
         """Return the call as templates take it, its arguments as an object.
 
         Raises:
-            InputError: The arguments are no JSON object.
+            InputError: The arguments are no JSON, or lists and objects deeper than a body may have.
         """
-        name = self.function.name
+        name = shortened(self.function.name, MAX_NAME)
         try:
-            arguments = json.loads(self.function.arguments or "{}")
+            arguments = from_json(self.function.arguments or "{}")
         except ValueError as error:
             raise InputError(f"the arguments of a call of {name} are no JSON: {error}", "messages") from error
-        return {"id": self.id, "type": "function", "function": {"name": name, "arguments": arguments}}
+        return {"id": self.id, "type": "function", "function": {"name": self.function.name, "arguments": arguments}}
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def _calls(text: str, syntax: ToolSyntax) -> list[dict[str, Any]]:
         pattern = r"(\{.*\})"
     found = re.findall(pattern, text, re.DOTALL)
     try:
-        calls = [json.loads(one) for one in found]
+        calls = [from_json(one) for one in found]
         return [_call(one["name"], one[syntax.arguments]) for one in calls]
     except (ValueError, TypeError, KeyError):
         return []

@@ -138,3 +138,9 @@ def test_what_cannot_be_called_is_refused(
     with pytest.raises(InputError, match=message) as refused:
         tool_use(CallingEngine(form), None, tools, choice, parallel=True)
     assert refused.value.field == field
+
+
+def test_what_a_model_writes_is_a_call_only_where_it_is_json_that_can_be_sent() -> None:
+    for value in ("[" * 20_000, "[" * 985 + "]" * 985, r'"\ud800"'):
+        text = hermes('{"name": "now", "arguments": ' + value + "}")
+        assert read(use(ToolForm.HERMES), text, 1000) == (text, [])

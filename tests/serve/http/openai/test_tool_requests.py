@@ -8,6 +8,8 @@ from starlette.testclient import TestClient
 
 from tests.fixtures.byte_decoder import byte_tokenizer
 
+DEEP = {"not closed": "[" * 20_000, "valid": "[" * 985 + "]" * 985, "an object": '{"a":' * 985 + "1" + "}" * 985}
+"""Texts of JSON that are deeper than a body may be."""
 USER = [{"role": "user", "content": "Rain?"}]
 EXACT = 2**53
 
@@ -138,3 +140,20 @@ def test_a_format_beside_tools_is_refused_by_its_place(chat_client: TestClient) 
     wrong = {"type": "json_schema", "json_schema": {"schema": taking({"const": EXACT + 1})}}
     found = refusal(chat_client, tools=[tool(taking({"const": 1}))], response_format=wrong)
     assert found["message"].startswith(f"response_format has {EXACT + 1} at /properties/x/const")
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_json_in_a_text_is_no_deeper_than_a_body(chat_client: TestClient, text: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": text}}
+    found = refusal(chat_client, messages=[*USER, {"role": "assistant", "tool_calls": [call]}])
+    assert found["message"].startswith("the arguments of a call of f are no JSON: recursion limit exceeded")
+    assert found["param"] == "messages"
+    found = refusal(chat_client, structured_outputs={"json": text})
+    assert found["message"].startswith("structured_outputs.json is no JSON: recursion limit exceeded")
+    found = refusal(chat_client, structured_outputs={"grammar": f"start: %json {text}"})
+    assert found["message"].startswith(("structured_outputs.start has no JSON", "structured_outputs holds no JSON"))
+
+
+def test_a_schema_that_is_too_deep_is_refused_as_a_schema(chat_client: TestClient) -> None:
+    found = refusal(chat_client, structured_outputs={"json": '{"allOf":[' * 90 + "{}" + "]}" * 90})
+    assert found["message"].startswith("structured_outputs is no JSON schema: recursion limit exceeded")
