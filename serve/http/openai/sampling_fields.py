@@ -157,11 +157,19 @@ class SamplingFields(Body):
             "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
             "json_schema": form.json_schema,
             "grammar": form.grammar,
-            "num_beams": max(self.n, self.num_beams) if self.use_beam_search else self.num_beams,
+            "num_beams": self._beams(),
             **changes,
         }
         same = SamplingParams.__dataclass_fields__.keys() & type(self).model_fields.keys() - given.keys()
         return from_client({**{name: getattr(self, name) for name in same}, **given})
+
+    def _beams(self) -> int:
+        """Return the number of beams; a search has several, as one of them would only be the greedy text."""
+        if not self.use_beam_search:
+            return self.num_beams
+        if self.n == self.num_beams == 1:
+            raise InputError("use_beam_search goes with n or num_beams: set one to 2 or more", "use_beam_search")
+        return max(self.n, self.num_beams)
 
     @property
     def form_field(self) -> str:

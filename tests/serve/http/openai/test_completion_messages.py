@@ -83,6 +83,7 @@ def test_null_is_the_default() -> None:
         ({"service_tier": "flex"}, "service_tier is 'flex', which is not supported: give 'auto' or 'default'"),
         ({"add_special_tokens": False}, "add_special_tokens is False, which is not supported: give True"),
         ({"num_beams": 2, "n": 3}, "n is 3: a search with 2 beams has no more results"),
+        ({"use_beam_search": True}, "use_beam_search goes with n or num_beams: set one to 2 or more"),
         ({"logprob_token_ids": [4]}, "logprob_token_ids goes with logprobs: set logprobs to 0"),
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, "json_schema has no schema"),
     ],
