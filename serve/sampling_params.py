@@ -170,6 +170,8 @@ class SamplingParams:
             raise InputError("a beam search has something to find: max_new_tokens is 0", "max_new_tokens")
         if self.num_beams > 1 and self.n > self.num_beams:
             raise InputError(f"n is {self.n}: a search with {self.num_beams} beams has no more results", "n")
+        if self.num_beams == 1 and self.length_penalty != 1:
+            raise InputError("length_penalty goes with a beam search: set num_beams to 2 or more", "length_penalty")
         if self.json_schema is not None and self.grammar is not None:
             raise InputError("json_schema and grammar are both given: a text has one constraint", "grammar")
         if self.ignore_eos and self.is_constrained:

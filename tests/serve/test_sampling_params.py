@@ -79,6 +79,7 @@ def test_a_beam_search_goes_without_sampling() -> None:
         ({"bad_words": [""]}, "bad_words has 1 strings: give at most 64, none of them empty"),
         ({"allowed_token_ids": [1] * 300_000}, "allowed_token_ids names 300000 tokens: give at most 262144"),
         ({"length_penalty": 1e300}, "length_penalty is 1e\\+300: it must be from -10 to 10"),
+        ({"length_penalty": 0.8}, "length_penalty goes with a beam search: set num_beams to 2 or more"),
         ({"presence_penalty": 2.5}, "presence_penalty is 2.5: it must be from -2 to 2"),
         ({"repetition_penalty": 1e9}, "repetition_penalty is 1000000000.0: it must be from 0.01 to 100"),
         ({"logit_bias": {3: 1e39}}, "not a number from -100 to 100"),

@@ -128,6 +128,8 @@ class SamplingFields(Body):
                 f"{len(prompts)} prompts with n {self.n}: ask for 1 to {most} texts in one request",
                 "n" if self.n > 1 else "prompts",
             )
+        if self.stream_options is not None and not self.stream:
+            raise InputError("stream_options goes with stream: set stream to true, or leave it out", "stream_options")
         if self.stream and sampling.prompt_logprobs is not None:
             raise InputError("the prompt's log probabilities are not streamed: leave out stream", "stream")
         cut = self.truncate_prompt_tokens

@@ -186,6 +186,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | None]] = {
         "adapter north was trained on one input in the prompt '{input}': send one message of the user",
         "messages",
     ),
+    "a name of an adapter's message": (
+        {"model": "north", "messages": [{**USER[0], "name": "me"}]},
+        "a message's name goes with a chat template, and adapter north was trained without one: leave it out",
+        "messages",
+    ),
+    "an adapter's template variables": (
+        {"model": "north", "chat_template_kwargs": {"colour": 1}},
+        "chat_template_kwargs goes with a chat template, and adapter north was trained without one: leave it out",
+        "chat_template_kwargs",
+    ),
+    "an adapter's prompt without its end": (
+        {"model": "north", "add_generation_prompt": False},
+        "add_generation_prompt goes with a chat template, and adapter north was trained without one: leave it out",
+        "add_generation_prompt",
+    ),
 }
 
 

@@ -76,6 +76,7 @@ def test_null_is_the_default() -> None:
         ({"prompt": ["good"] * 3, "n": 3}, "3 prompts with n 3: ask for 1 to 8 texts"),
         ({"echo": True, "logprobs": 0, "stream": True}, "the prompt's log probabilities are not streamed"),
         ({"prompt_logprobs": 0, "stream": True}, "the prompt's log probabilities are not streamed"),
+        ({"stream_options": {"include_usage": True}}, "stream_options goes with stream: set stream to true"),
         ({"best_of": 3}, "best_of is 3: only the same as n, 1, is supported"),
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens is 0, which leaves no prompt: give 1 or more"),
         ({"suffix": "end"}, "suffix is not supported"),
