@@ -45,10 +45,27 @@ def test_what_raises_logits_and_what_only_lowers_them() -> None:
     assert not SamplingParams(temperature=1.0, top_k=3).changes_logits
 
 
-def test_a_beam_search_goes_without_sampling() -> None:
-    for other in ({"temperature": 1.0}, {"stop": "x"}, {"logprobs": 1}, {"bad_words": ["x"]}, {"json_schema": {}}):
-        with pytest.raises(InputError, match="a beam search goes without temperature"):
-            SamplingParams(num_beams=2, **other)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"temperature": 1.0},
+        {"stop": "x"},
+        {"logprobs": 0},
+        {"prompt_logprobs": 1},
+        {"json_schema": {}},
+        {"grammar": "start: /a/"},
+        {"min_new_tokens": 2},
+        {"allowed_token_ids": [3]},
+        {"bad_words": ["x"]},
+    ],
+)
+def test_a_beam_search_names_what_it_goes_without(other: dict[str, object]) -> None:
+    (name,) = other
+    with pytest.raises(InputError, match=f"^{name}: a beam search goes without, leave out either") as refused:
+        SamplingParams(num_beams=2, **other)  # type: ignore[arg-type]
+    assert refused.value.field == name
+    with pytest.raises(InputError, match="^temperature, stop, bad_words: a beam search"):
+        SamplingParams(num_beams=2, temperature=1.0, stop="x", bad_words=["x"])
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ def choose(rows: Iterable[KnownRow], choice: Choice) -> tuple[int, Logprobs | No
         logprobs = None if wanted is None else row.logprobs(token, wanted)
         if wanted is None or logprobs is not None:
             return token, logprobs
-    raise InputError("what the request excludes leaves no token that may come next")
+    names = choice.sampling.excluding
+    message = f"{', '.join(names)}: what this excludes leaves no token that may come next"
+    raise InputError(message, names[0] if names else None)
 
 
 def score(rows: Iterable[KnownRow], token: int, wanted: Wanted) -> Logprobs:

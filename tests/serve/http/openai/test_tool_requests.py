@@ -157,3 +157,9 @@ def test_json_in_a_text_is_no_deeper_than_a_body(chat_client: TestClient, text: 
 def test_a_schema_that_is_too_deep_is_refused_as_a_schema(chat_client: TestClient) -> None:
     found = refusal(chat_client, structured_outputs={"json": '{"allOf":[' * 90 + "{}" + "]}" * 90})
     assert found["message"].startswith("structured_outputs is no JSON schema: recursion limit exceeded")
+
+
+def test_a_beam_search_goes_without_tools_by_that_name(chat_client: TestClient) -> None:
+    found = refusal(chat_client, tools=[tool(taking({"const": 1}))], use_beam_search=True, n=2)
+    assert found["message"] == "tools: a beam search goes without, leave out either"
+    assert found["param"] == "tools"
