@@ -11,7 +11,7 @@ Candidates that do not decide give no token, and the whole row is asked.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from serve.errors import InputError
 from serve.generation.sampling.draw import Mass, draw_place
-from serve.generation.sampling.logits import Logits, Logprobs, Wanted, process_logits, token_logprobs, top_logprobs
+from serve.generation.sampling.logits import (
+    Logits,
+    Logprobs,
+    Wanted,
+    process_logits,
+    rank_of,
+    token_logprobs,
+    top_logprobs,
+)
 from serve.sampling_params import SamplingParams
 
 SLACK = 1e-4
@@ -142,12 +150,10 @@ class Candidates:
             return None
         values, place = self.logits.astype(np.float64) - self.log_sum_exp, int(places[0])
         if wanted.tokens:
-            return Logprobs(
-                float(values[place]),
-                [(one, float(values[at])) for one, at in zip(wanted.tokens, places[1:], strict=True)],
-            )
-        found = top_logprobs(values, place, wanted.count)
-        return Logprobs(found.chosen, [(int(self.tokens[one]), value) for one, value in found.top])
+            found = [(one, float(values[at])) for one, at in zip(wanted.tokens, places[1:], strict=True)]
+            return Logprobs(float(values[place]), found, rank_of(values, place))
+        best = top_logprobs(values, place, wanted.count)
+        return replace(best, top=[(int(self.tokens[one]), value) for one, value in best.top])
 
     @property
     def _floor(self) -> float:

@@ -169,7 +169,7 @@ def test_a_choice_lists_the_log_probabilities_by_token() -> None:
                 "logprobs": {
                     "tokens": ["go", "od"],
                     "token_logprobs": [-0.5, -0.25],
-                    "top_logprobs": [{"go": -0.5, "ba": -1.0}, {}],
+                    "top_logprobs": [{"go": -0.5, "ba": -1.0}, {"od": -0.25}],
                     "text_offset": [0, 2],
                 },
             }
