@@ -35,6 +35,18 @@ class Function(Body):
     ] = None
     strict: Annotated[bool | None, Field(description="arguments always follow the schema")] = None
 
+    def arguments_schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the arguments, which are an object.
+
+        Raises:
+            InputError: It is that of anything else.
+        """
+        given = self.parameters or NO_ARGUMENTS
+        if (kind := given.get("type", "object")) != "object":
+            quoted = shortened(json.dumps(kind), MAX_NAME)
+            raise InputError(f"the parameters of {self.name} are of type {quoted}: give object", "tools")
+        return {"type": "object", **given}
+
 
 class Tool(Body):
     """A tool."""
@@ -67,13 +79,15 @@ class ToolCall(Body):
         """Return the call as templates take it, its arguments as an object.
 
         Raises:
-            InputError: The arguments are no JSON, or lists and objects deeper than a body may have.
+            InputError: The arguments are no JSON object, or one that is deeper than a body may be.
         """
         name = shortened(self.function.name, MAX_NAME)
         try:
             arguments = from_json(self.function.arguments or "{}")
         except ValueError as error:
             raise InputError(f"the arguments of a call of {name} are no JSON: {error}", "messages") from error
+        if not isinstance(arguments, dict):
+            raise InputError(f"the arguments of a call of {name} are no JSON object: give one, or {{}}", "messages")
         return {"id": self.id, "type": "function", "function": {"name": self.function.name, "arguments": arguments}}
 
 
@@ -135,7 +149,11 @@ class ToolUse:
         return content.json_schema is not None and not self.is_required and not self.syntax.is_whole_text
 
     def text_form(self, content: TextForm = FREE) -> TextForm:
-        """Return the constraint of the text: calls, or else a text in a form that these allow."""
+        """Return the constraint of the text: calls, or else a text in a form that these allow.
+
+        Raises:
+            InputError: The parameters of a function are no object.
+        """
         if self.syntax is None:
             return content
         begin, end = json.dumps(self.syntax.begin), json.dumps(self.syntax.end)
@@ -146,7 +164,7 @@ class ToolUse:
         rules = [f"start: {first} body{more}", f"body: ({' | '.join(f'f{place}' for place in callable_)}) {end}"]
         for place, function in callable_.items():
             head = f'{{"name": "{function.name}", "{self.syntax.arguments}": '
-            schema = {**(function.parameters or NO_ARGUMENTS), "x-guidance": JSON_LAYOUT}
+            schema = {**function.arguments_schema(), "x-guidance": JSON_LAYOUT}
             rule = PARAMETERS.format(place)
             rules += [f'f{place}: {json.dumps(head)} {rule} "}}"', f"{rule}: %json {json.dumps(schema)}"]
         return TextForm(grammar="\n".join([*rules, others]))

@@ -159,6 +159,23 @@ def test_a_schema_that_is_too_deep_is_refused_as_a_schema(chat_client: TestClien
     assert found["message"].startswith("structured_outputs is no JSON schema: recursion limit exceeded")
 
 
+@pytest.mark.parametrize("text", ["[1]", "null", '"a"', "7"])
+def test_arguments_of_a_call_are_an_object(chat_client: TestClient, text: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": text}}
+    found = refusal(chat_client, messages=[*USER, {"role": "assistant", "tool_calls": [call]}])
+    assert found["message"] == "the arguments of a call of f are no JSON object: give one, or {}"
+    call["function"] = {"name": "f", "arguments": ""}
+    assert ask(chat_client, messages=[*USER, {"role": "assistant", "tool_calls": [call]}]).status_code == 200
+
+
+def test_parameters_of_a_function_are_an_objects_schema(chat_client: TestClient) -> None:
+    for kind in ("string", ["object", "null"], None):
+        found = refusal(chat_client, tools=[tool({"type": kind})])
+        assert found["message"] == f"the parameters of f are of type {json.dumps(kind)}: give object"
+        assert found["param"] == "tools"
+    assert arguments(chat_client, {"maxProperties": 0}) == {}
+
+
 def test_a_beam_search_goes_without_tools_by_that_name(chat_client: TestClient) -> None:
     found = refusal(chat_client, tools=[tool(taking({"const": 1}))], use_beam_search=True, n=2)
     assert found["message"] == "tools: a beam search goes without, leave out either"
