@@ -13,6 +13,8 @@ from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
+ESCAPES = {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}
+"""Parts of a regular expression that a grammar has in another form."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,14 @@ def _json(schema: str | dict[str, Any]) -> TextForm:
 
 
 def _regex(pattern: str) -> TextForm:
-    escaped = re.sub(r"(\\.)|/", lambda found: found[1] or r"\/", pattern, flags=re.DOTALL).replace("\n", r"\n")
+    escaped = re.sub(r"\\.|/|\n", lambda found: ESCAPES.get(found[0], found[0]), pattern, flags=re.DOTALL)
     return TextForm(grammar=f"start: /{escaped}/")
 
 
 def _choice(texts: list[str]) -> TextForm:
     if not texts or not all(texts):
         raise InputError("structured_outputs.choice has no texts, or an empty one", "structured_outputs")
-    return TextForm(grammar=f"start: {' | '.join(map(json.dumps, texts))}")
+    return TextForm(grammar=f"start: CHOICE\nCHOICE: {' | '.join(map(json.dumps, texts))}")
 
 
 FORMS: dict[str, Callable[[Any], TextForm]] = {

@@ -67,6 +67,8 @@ def test_unknown_fields_of_a_response_format_are_refused_by_name(given: dict[str
         ({"json_object": True}, ["{}", '{"a": 1}'], ["7"]),
         ({"regex": "[a-c]+/\\d\n?"}, ["abc/1", "a/2\n"], ["abc", "abc/x", "xabc/1"]),
         ({"regex": r"a\/b"}, ["a/b"], ["ab"]),
+        ({"regex": "a\\\nb\\\\\nc"}, ["a\nb\\\nc"], ["a\\nb\\\nc", "anb\\\nc"]),
+        ({"choice": [f"text {number}" for number in range(2000)]}, ["text 0", "text 199", "text 1999"], ["text 2000"]),
         ({"choice": ["yes", 'no "or"\nso']}, ["yes", 'no "or"\nso'], ["no", "yes yes"]),
         ({"grammar": 'start: "a" NUMBER\nNUMBER: /[0-9]+/'}, ["a1"], ["a", "1"]),
         ({"grammar": 'root ::= "yes" | "no" num\nnum ::= [0-9]+'}, ["yes", "no12"], ["no", "maybe"]),
