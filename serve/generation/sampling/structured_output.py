@@ -174,7 +174,12 @@ class GrammarCache:
     def _add(self, schema: str, eos: EosTokens) -> Grammar:
         """Compile and keep a schema whose trial succeeded."""
         try:
-            matcher: LLMatcher = compile_schema(schema, self._tokenizer(eos))
+            tokenizer = self._tokenizer(eos)
+        except ValueError as error:
+            fault = f"{name_of(schema)} cannot be followed with this base's tokenizer: {first_line(str(error))}"
+            raise InputError(fault, name_of(schema)) from error
+        try:
+            matcher: LLMatcher = compile_schema(schema, tokenizer)
         except ValueError as error:
             raise InputError(f"{name_of(schema)} {error}", name_of(schema)) from error
         grammar = Grammar(matcher, self.vocabulary, name_of(schema))
@@ -188,14 +193,9 @@ class GrammarCache:
     def _tokenizer(self, eos: EosTokens) -> LLTokenizer:
         with self.conversion:
             if eos not in self.converted:
-                self.converted[eos] = self._convert(eos)
+                text = self.tokenizer.to_str()
+                self.converted[eos] = LLTokenizer(text, n_vocab=self.vocabulary, eos_token=list(eos))
             return self.converted[eos]
-
-    def _convert(self, eos: EosTokens) -> LLTokenizer:
-        try:
-            return LLTokenizer(self.tokenizer.to_str(), n_vocab=self.vocabulary, eos_token=list(eos))
-        except ValueError as error:
-            raise InputError(f"this base's tokenizer cannot follow a schema: {first_line(str(error))}") from error
 
 
 def _serialized(schema: Constraint) -> str:

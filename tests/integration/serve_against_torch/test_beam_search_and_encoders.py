@@ -155,7 +155,7 @@ def test_a_search_that_has_no_room_is_refused(generator: Generator) -> None:
 
 
 def test_a_tokenizer_without_bytes_cannot_follow_a_schema(generator: Generator) -> None:
-    with pytest.raises(InputError, match="tokenizer cannot follow a schema"):
+    with pytest.raises(InputError, match="json_schema cannot be followed with this base"):
         generator("a shop", adapter="one", sampling=SamplingParams(json_schema={"type": "object"}))
 
 
