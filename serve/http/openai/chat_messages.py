@@ -45,7 +45,7 @@ class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Annotated[list[Part], FirstError()] | None = None
     name: str | None = None
-    refusal: str | None = None
+    refusal: Annotated[str | None, Field(description="read in the place of content that is null")] = None
     tool_calls: Annotated[list[ToolCall], FirstError()] | None = None
     tool_call_id: str | None = None
     parsed: Annotated[Any, Field(description="ignored: clients add it to an answer")] = None
@@ -68,6 +68,8 @@ class Message(Body):
         return message
 
     def _text(self) -> str:
+        if self.content is None and self.refusal is not None:
+            return self.refusal
         if self.content is None and not self.tool_calls:
             raise InputError(f"a message of the {self.role} has no content", "messages")
         if not isinstance(self.content, list):

@@ -82,6 +82,8 @@ class SamplingFields(Body):
     priority: Annotated[int, Field(description="requests of a lower number are begun first")] = 0
     cache_salt: Annotated[str, Field(description="prompts are cached between requests of the same salt alone")] = ""
     user: Annotated[str | None, Field(description="accepted and ignored")] = None
+    safety_identifier: Annotated[str | None, Field(description="accepted and ignored")] = None
+    prompt_cache_key: Annotated[str | None, Field(description="accepted and ignored")] = None
     metadata: Annotated[dict[str, Any] | None, FirstError(), Field(description="accepted and ignored")] = None
     store: Annotated[bool | None, Field(description="only false")] = None
     service_tier: Annotated[str | None, Field(description="only auto and default")] = None

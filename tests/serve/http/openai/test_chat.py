@@ -82,6 +82,23 @@ def test_parts_of_text_are_lines_and_developers_are_the_system(client: httpx.Cli
     assert ask(client, messages=both, return_token_ids=True)["prompt_token_ids"][0] == WORDS.index("late")
 
 
+def test_a_refusal_is_what_the_assistant_said(client: httpx.Client) -> None:
+    said = [
+        ask(client, messages=[*USER, {"role": "assistant", **message}, *USER], return_token_ids=True)
+        for message in ({"content": None, "refusal": "late"}, {"content": "late", "refusal": None})
+    ]
+    assert said[0]["prompt_token_ids"] == said[1]["prompt_token_ids"]
+    assert WORDS.index("late") in said[0]["prompt_token_ids"]
+
+
+def test_a_base_that_cannot_follow_schemas_names_the_field(client: httpx.Client) -> None:
+    """Its words are no bytes."""
+    body = {"model": "base", "messages": USER, "response_format": {"type": "json_object"}}
+    error = client.post("/v1/chat/completions", json=body).json()["error"]
+    assert error["message"].startswith("response_format cannot be followed with this base's tokenizer: ")
+    assert error["param"] == "response_format"
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_the_pieces_of_a_stream_are_the_whole_texts(client: httpx.Client, n: int) -> None:
     body = {"n": n, "temperature": 1.0, "seed": 3, "logprobs": True, "top_logprobs": 2, "return_token_ids": True}

@@ -102,6 +102,8 @@ def test_fields_that_change_nothing_are_accepted() -> None:
         "store": False,
         "service_tier": "auto",
         "metadata": {"a": "b"},
+        "safety_identifier": "me",
+        "prompt_cache_key": "mine",
     }
     neutral |= {"response_format": {"type": "text"}, "seed": -1, "top_k": -1, "user": "me", "add_special_tokens": True}
     assert asked(**neutral, truncate_prompt_tokens=None) == asked()
