@@ -157,10 +157,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | None]] = {
     ),
     "a role": ({"messages": [{"role": "ghost", "content": "boo"}]}, "messages.0.role: Input should be", "messages"),
     "a message without content": ({"messages": [{"role": "user"}]}, "a message of the user has no content", "messages"),
-    "a field": ({"colour": 1}, "colour: Extra inputs are not permitted", "colour"),
+    "a field": ({"colour": 1}, "colour: unknown field, leave it out", "colour"),
     "a field of a message": (
         {"messages": [{**USER[0], "colour": 1}]},
-        "messages.0.colour: Extra inputs are not permitted",
+        "messages.0.colour: unknown field, leave it out",
         "messages",
     ),
     "the template's own words": (
