@@ -159,7 +159,7 @@ class SamplingParams:
             raise InputError("logit_bias has a value that is not a number from -100 to 100", "logit_bias")
 
     def _check_combinations(self) -> None:
-        if self.num_beams > 1 and (others := [name for name in BEAMLESS if self._has(name)]):
+        if self.num_beams > 1 and (others := self.given(BEAMLESS)):
             raise InputError(f"{', '.join(others)}: a beam search goes without, leave out either", others[0])
         if self.num_beams > 1 and self.max_new_tokens == 0:
             raise InputError("a beam search has something to find: max_new_tokens is 0", "max_new_tokens")
@@ -174,17 +174,10 @@ class SamplingParams:
         if self.logprob_token_ids and not self.reports_any:
             raise InputError("logprob_token_ids goes with logprobs: set logprobs to 0", "logprob_token_ids")
 
-    def _has(self, name: str) -> bool:
-        """Return True if a field asks for anything."""
-        if name == "temperature":
-            return self.is_sampling
-        value = getattr(self, name)
-        return value is not None if name in OPTIONAL else bool(value)
-
-    @property
-    def excluding(self) -> list[str]:
-        """Fields that exclude tokens."""
-        return [name for name in EXCLUDING if self._has(name)]
+    def given(self, names: Sequence[str]) -> list[str]:
+        """Return those of some fields that ask for anything."""
+        asked = {"temperature": self.is_sampling, **{name: getattr(self, name) is not None for name in OPTIONAL}}
+        return [name for name in names if asked.get(name, getattr(self, name))]
 
     @property
     def is_sampling(self) -> bool:

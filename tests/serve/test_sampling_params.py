@@ -64,6 +64,7 @@ def test_a_beam_search_names_what_it_goes_without(other: dict[str, object]) -> N
     with pytest.raises(InputError, match=f"^{name}: a beam search goes without, leave out either") as refused:
         SamplingParams(num_beams=2, **other)  # type: ignore[arg-type]
     assert refused.value.field == name
+    assert SamplingParams(num_beams=2, temperature=1e-5).num_beams == 2, "which is greedy"
     with pytest.raises(InputError, match=r"^temperature, stop, bad_words: a beam search"):
         SamplingParams(num_beams=2, temperature=1.0, stop="x", bad_words=["x"])
 

@@ -28,7 +28,7 @@ from serve.generation.sampling.logits import (
     token_logprobs,
     top_logprobs,
 )
-from serve.sampling_params import SamplingParams
+from serve.sampling_params import EXCLUDING, SamplingParams
 
 SLACK = 1e-4
 """Relative error of a sum of exponentials that was added in chunks, in fp32, beside the rounding of its logarithm."""
@@ -76,7 +76,7 @@ def choose(rows: Iterable[KnownRow], choice: Choice) -> tuple[int, Logprobs | No
         logprobs = None if wanted is None else row.logprobs(token, wanted)
         if wanted is None or logprobs is not None:
             return token, logprobs
-    names = choice.sampling.excluding
+    names = choice.sampling.given(EXCLUDING)
     message = f"{', '.join(names)}: what this excludes leaves no token that may come next"
     raise InputError(message, names[0] if names else None)
 
