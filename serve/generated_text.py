@@ -42,6 +42,8 @@ class TokenLogprob:
     """The most probable tokens, best first, or those that the request named."""
     content: bytes = b""
     """Bytes of the token, which may be a part of a character."""
+    rank: int | None = None
+    """Place among all tokens by probability, from 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,23 +159,25 @@ class SamplingParams:
             raise InputError("logit_bias has a value that is not a number from -100 to 100", "logit_bias")
 
     def _check_combinations(self) -> None:
-        if self.num_beams > 1 and (
-            self.is_sampling or self.stop or self.is_constrained or self.masks_tokens or self.reports_any
-        ):
-            raise InputError(
-                "a beam search goes without temperature, stop, logprobs, json_schema, grammar and lists of tokens",
-                "num_beams",
-            )
+        if self.num_beams > 1 and (others := self.given(BEAMLESS)):
+            raise InputError(f"{', '.join(others)}: a beam search goes without, leave out either", others[0])
         if self.num_beams > 1 and self.max_new_tokens == 0:
             raise InputError("a beam search has something to find: max_new_tokens is 0", "max_new_tokens")
         if self.num_beams > 1 and self.n > self.num_beams:
             raise InputError(f"n is {self.n}: a search with {self.num_beams} beams has no more results", "n")
+        if self.num_beams == 1 and self.length_penalty != 1:
+            raise InputError("length_penalty goes with a beam search: set num_beams to 2 or more", "length_penalty")
         if self.json_schema is not None and self.grammar is not None:
             raise InputError("json_schema and grammar are both given: a text has one constraint", "grammar")
         if self.ignore_eos and self.is_constrained:
             raise InputError("ignore_eos goes without json_schema and grammar: these end the text", "ignore_eos")
         if self.logprob_token_ids and not self.reports_any:
             raise InputError("logprob_token_ids goes with logprobs: set logprobs to 0", "logprob_token_ids")
+
+    def given(self, names: Sequence[str]) -> list[str]:
+        """Return those of some fields that ask for anything."""
+        asked = {"temperature": self.is_sampling, **{name: getattr(self, name) is not None for name in OPTIONAL}}
+        return [name for name in names if asked.get(name, getattr(self, name))]
 
     @property
     def is_sampling(self) -> bool:
@@ -200,7 +202,7 @@ class SamplingParams:
     @property
     def masks_tokens(self) -> bool:
         """Some tokens may not come next, beside those that a grammar or a penalty excludes."""
-        return bool(self.min_new_tokens or self.allowed_token_ids or self.bad_words)
+        return any(getattr(self, name) for name in MASKING)
 
     @property
     def changes_logits(self) -> bool:
@@ -252,6 +254,14 @@ def check_bias_count(biases: Mapping[Any, Any]) -> None:
 
 STRING_LISTS = ("stop", "bad_words")
 TOKEN_LISTS = ("stop_token_ids", "allowed_token_ids", "logprob_token_ids")
+OPTIONAL = ("logprobs", "prompt_logprobs", "json_schema", "grammar")
+"""Fields that are None where they ask for nothing."""
+MASKING = ("min_new_tokens", "allowed_token_ids", "bad_words")
+"""Fields that say which tokens may come next."""
+BEAMLESS = ("temperature", "stop", *OPTIONAL, *MASKING)
+"""Fields that a beam search goes without."""
+EXCLUDING = ("json_schema", "grammar", *MASKING, "no_repeat_ngram_size")
+"""Fields that may leave no token."""
 INTEGER, REAL = (int, np.integer), (float, int, np.floating, np.integer)
 ACCEPTED_TYPES: dict[object, tuple[type, ...]] = {
     bool: (bool,),

@@ -19,6 +19,8 @@ from serve.requests import Chat
 
 TOOL_MARKS = {ToolForm.HERMES: "<tool_call>", ToolForm.LLAMA: '"parameters": '}
 """Texts of a template that show in which form its model calls tools."""
+REFUSALS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""Errors of a template that the messages did not suit."""
 TOOL_TEMPLATE = "tool_use"
 """Name of the template for chats with tools, where a base has several."""
 
@@ -67,7 +69,7 @@ class ChatTemplate:
             return self.environment.get_template(name).render({**variables, **chat.variables})
         except SecurityError as error:
             raise InputError(f"the base's chat template does what is not allowed: {first_line(error)}") from error
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        except REFUSALS as error:
             message = f"the base's chat template refuses these messages: {first_line(error)}"
             raise InputError(message, "messages") from error
 

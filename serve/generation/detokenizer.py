@@ -1,5 +1,6 @@
 """Incremental detokenization: whole characters only, and nothing that a stop string may still remove."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,6 +11,8 @@ from serve.generation.token_decoder import BYTES, TokenDecoder, decoder_factory
 
 REPLACEMENT = "\ufffd"
 """Decoders put it in the place of bytes that are no character."""
+BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>")
+"""Names of the byte tokens of SentencePiece."""
 
 
 class IncrementalDetokenizer:
@@ -94,22 +97,35 @@ class TokenTexts:
         return ids, self.tokenizer.decode(ids, skip_special_tokens=False)
 
     def text(self, token: int) -> str:
-        """Return the text of a token, leading space included.
+        r"""Return the text of a token, leading space included.
 
-        A token without a text of its own, such as a part of a character, is given by its name in the vocabulary.
+        A token that has a part of a character is given by its bytes, as OpenAI's API does: `bytes:\xc3`. One without a
+        text is given by its name in the vocabulary.
         """
         before, start = self._letter
         text: str = self.tokenizer.decode([*before, token], skip_special_tokens=False)[len(start) :]
-        return text if text and REPLACEMENT not in text else self.tokenizer.id_to_token(token) or ""
+        if text and REPLACEMENT not in text:
+            return text
+        content = self._bytes(token)
+        if not content:
+            return self.tokenizer.id_to_token(token) or ""
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + content.decode(errors="backslashreplace")
 
     def content(self, token: int) -> bytes:
         """Return the bytes of a token, which may be a part of a character."""
+        content = self._bytes(token)
+        return self.text(token).encode() if content is None else content
+
+    def _bytes(self, token: int) -> bytes | None:
+        """Return the bytes that a token is named after; None if its name is a text."""
         name = self.tokenizer.id_to_token(token) or ""
         if self._has_byte_names and all(character in BYTES for character in name):
             return bytes(BYTES[character] for character in name)
-        if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
-            return bytes.fromhex(name[3:5])
-        return self.text(token).encode()
+        found = BYTE_NAME.fullmatch(name)
+        return bytes.fromhex(found[1]) if found else None
 
     def both(self, token: int) -> tuple[str, bytes]:
         """Return the text and the bytes of a token."""

@@ -153,7 +153,20 @@ def _only_message(chat: Chat, card: AdapterCard) -> str:
             f"user, not {roles or 'none'}",
             "messages",
         )
-    if chat.tools:
-        raise InputError(f"adapter {card.name} was trained without a chat template: leave out tools", "tools")
+    _check_without_template(chat, card)
     text: str = chat.messages[0]["content"]
     return text
+
+
+def _check_without_template(chat: Chat, card: AdapterCard) -> None:
+    """Raise an InputError if a chat of one message has what only a chat template reads."""
+    given = {
+        "tools": chat.tools,
+        "variables": chat.variables,
+        "add_generation_prompt": not chat.add_generation_prompt,
+    }
+    others = [(name, name) for name, value in given.items() if value]
+    others += [(f"a message's {name}", "messages") for name in chat.messages[0] if name not in ("role", "content")]
+    for name, field in others:
+        reason = f"adapter {card.name} was trained without one"
+        raise InputError(f"{name} goes with a chat template, and {reason}: leave it out", field)

@@ -110,4 +110,4 @@ def _prompt_logprobs(sequence: SequenceState, token_texts: TokenTexts) -> Sequen
 def _entry(token: int, offset: int, logprobs: Logprobs, token_texts: TokenTexts) -> TokenLogprob:
     top = [TokenCandidate(one, *token_texts.both(one), value) for one, value in logprobs.top]
     text, content = token_texts.both(token)
-    return TokenLogprob(token, text, offset, logprobs.chosen, top, content)
+    return TokenLogprob(token, text, offset, logprobs.chosen, top, content, logprobs.rank)

@@ -36,6 +36,7 @@ class Body(BaseModel):
         """Drop all unknown fields but one, which becomes the error; a field that is null counts last."""
         if not isinstance(body, dict):
             return body
-        unknown = [name for name in body if name not in cls.model_fields]
+        known = {field.alias or name: None for name, field in cls.model_fields.items()}
+        unknown = [name for name in body if name not in known]
         first = min(unknown, key=lambda name: body[name] is None, default=None)
-        return body if first is None else {name: body[name] for name in (*cls.model_fields, first) if name in body}
+        return body if first is None else {name: body[name] for name in (*known, first) if name in body}

@@ -68,6 +68,8 @@ OF_SOME = (403,)
 """Those of routes that say so; any route may answer with the others."""
 RETRY_AFTER = {429: "1", 503: "1"}
 """Seconds after which a client may try again, by status."""
+REASONS = {"extra_forbidden": "unknown field, leave it out"}
+"""Reasons of validation errors by their type, where pydantic's own are not plain."""
 MAX_MESSAGE = 2000
 MAX_FIELD = 64
 """Characters of an error message, and of a field's name in one."""
@@ -110,7 +112,8 @@ class ErrorResponder:
             reason = worst.get("ctx", {}).get("error", worst["msg"])
             return self.response(_path(request), f"the body is not JSON: {reason}", NOT_JSON)
         place = [shortened(str(part), MAX_FIELD) for part in worst["loc"]]
-        message = f"{'.'.join(place)}: {worst['msg']}" if place else worst["msg"]
+        reason = REASONS.get(worst["type"], worst["msg"])
+        message = f"{'.'.join(place)}: {reason}" if place else reason
         return self.response(_path(request), message, INVALID, place[0] if place else None)
 
     async def _http_error(self, request: Request, error: Exception) -> JSONResponse:

@@ -45,10 +45,28 @@ def test_what_raises_logits_and_what_only_lowers_them() -> None:
     assert not SamplingParams(temperature=1.0, top_k=3).changes_logits
 
 
-def test_a_beam_search_goes_without_sampling() -> None:
-    for other in ({"temperature": 1.0}, {"stop": "x"}, {"logprobs": 1}, {"bad_words": ["x"]}, {"json_schema": {}}):
-        with pytest.raises(InputError, match="a beam search goes without temperature"):
-            SamplingParams(num_beams=2, **other)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"temperature": 1.0},
+        {"stop": "x"},
+        {"logprobs": 0},
+        {"prompt_logprobs": 1},
+        {"json_schema": {}},
+        {"grammar": "start: /a/"},
+        {"min_new_tokens": 2},
+        {"allowed_token_ids": [3]},
+        {"bad_words": ["x"]},
+    ],
+)
+def test_a_beam_search_names_what_it_goes_without(other: dict[str, object]) -> None:
+    (name,) = other
+    with pytest.raises(InputError, match=f"^{name}: a beam search goes without, leave out either") as refused:
+        SamplingParams(num_beams=2, **other)  # type: ignore[arg-type]
+    assert refused.value.field == name
+    assert SamplingParams(num_beams=2, temperature=1e-5).num_beams == 2, "which is greedy"
+    with pytest.raises(InputError, match=r"^temperature, stop, bad_words: a beam search"):
+        SamplingParams(num_beams=2, temperature=1.0, stop="x", bad_words=["x"])
 
 
 @pytest.mark.parametrize(
@@ -79,6 +97,7 @@ def test_a_beam_search_goes_without_sampling() -> None:
         ({"bad_words": [""]}, "bad_words has 1 strings: give at most 64, none of them empty"),
         ({"allowed_token_ids": [1] * 300_000}, "allowed_token_ids names 300000 tokens: give at most 262144"),
         ({"length_penalty": 1e300}, "length_penalty is 1e\\+300: it must be from -10 to 10"),
+        ({"length_penalty": 0.8}, "length_penalty goes with a beam search: set num_beams to 2 or more"),
         ({"presence_penalty": 2.5}, "presence_penalty is 2.5: it must be from -2 to 2"),
         ({"repetition_penalty": 1e9}, "repetition_penalty is 1000000000.0: it must be from 0.01 to 100"),
         ({"logit_bias": {3: 1e39}}, "not a number from -100 to 100"),

@@ -11,7 +11,7 @@ Candidates that do not decide give no token, and the whole row is asked.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,8 +19,16 @@ from numpy.typing import NDArray
 
 from serve.errors import InputError
 from serve.generation.sampling.draw import Mass, draw_place
-from serve.generation.sampling.logits import Logits, Logprobs, Wanted, process_logits, token_logprobs, top_logprobs
-from serve.sampling_params import SamplingParams
+from serve.generation.sampling.logits import (
+    Logits,
+    Logprobs,
+    Wanted,
+    process_logits,
+    rank_of,
+    token_logprobs,
+    top_logprobs,
+)
+from serve.sampling_params import EXCLUDING, SamplingParams
 
 SLACK = 1e-4
 """Relative error of a sum of exponentials that was added in chunks, in fp32, beside the rounding of its logarithm."""
@@ -68,7 +76,9 @@ def choose(rows: Iterable[KnownRow], choice: Choice) -> tuple[int, Logprobs | No
         logprobs = None if wanted is None else row.logprobs(token, wanted)
         if wanted is None or logprobs is not None:
             return token, logprobs
-    raise InputError("what the request excludes leaves no token that may come next")
+    names = choice.sampling.given(EXCLUDING)
+    message = f"{', '.join(names)}: what this excludes leaves no token that may come next"
+    raise InputError(message, names[0] if names else None)
 
 
 def score(rows: Iterable[KnownRow], token: int, wanted: Wanted) -> Logprobs:
@@ -140,12 +150,10 @@ class Candidates:
             return None
         values, place = self.logits.astype(np.float64) - self.log_sum_exp, int(places[0])
         if wanted.tokens:
-            return Logprobs(
-                float(values[place]),
-                [(one, float(values[at])) for one, at in zip(wanted.tokens, places[1:], strict=True)],
-            )
-        found = top_logprobs(values, place, wanted.count)
-        return Logprobs(found.chosen, [(int(self.tokens[one]), value) for one, value in found.top])
+            found = [(one, float(values[at])) for one, at in zip(wanted.tokens, places[1:], strict=True)]
+            return Logprobs(float(values[place]), found, rank_of(values, place))
+        best = top_logprobs(values, place, wanted.count)
+        return replace(best, top=[(int(self.tokens[one]), value) for one, value in best.top])
 
     @property
     def _floor(self) -> float:

@@ -23,6 +23,8 @@ class Logprobs:
     """Log probability of the chosen token."""
     top: list[tuple[int, float]]
     """The most probable tokens with their log probabilities, best first, or the tokens that were named."""
+    rank: int
+    """Place of the chosen token among all by probability, from 1; tokens of one probability have one place."""
 
 
 def process_logits(
@@ -79,7 +81,8 @@ def token_logprobs(logits: Logits, token: int, wanted: Wanted) -> Logprobs:
     """Return the log probability of a token and those of the tokens that are wanted."""
     values = log_softmax(logits.astype(np.float64))
     if wanted.tokens:
-        return Logprobs(float(values[token]), [(one, float(values[one])) for one in wanted.tokens])
+        named = [(one, float(values[one])) for one in wanted.tokens]
+        return Logprobs(float(values[token]), named, rank_of(values, token))
     return top_logprobs(values, token, wanted.count)
 
 
@@ -87,7 +90,13 @@ def top_logprobs(values: NDArray[np.floating], chosen: int, count: int) -> Logpr
     """Return the log probability at a place of `values`, and the `count` highest with their places."""
     top = np.argpartition(-values, count - 1)[:count] if count else np.empty(0, np.int64)
     top = top[np.argsort(-values[top], kind="stable")]
-    return Logprobs(float(values[chosen]), [(int(one), float(values[one])) for one in top])
+    best = [(int(one), float(values[one])) for one in top]
+    return Logprobs(float(values[chosen]), best, rank_of(values, chosen))
+
+
+def rank_of(values: NDArray[np.floating], chosen: int) -> int:
+    """Return the place of a value among all that are higher or equal, from 1."""
+    return 1 + int(np.count_nonzero(values > values[chosen]))
 
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.floating]:

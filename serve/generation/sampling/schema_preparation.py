@@ -50,42 +50,54 @@ MAX_PLACES = 3
 """Places that an error quotes."""
 
 
-def prepared(schema: Any, place: str = "") -> Any:
+def prepared(schema: Any, place: str = "", source: str = FIELD) -> Any:
     """Return a schema without formats that llguidance does not know, and without keywords that ask for nothing.
+
+    Args:
+        schema: The schema.
+        place: Its place in a schema that holds it.
+        source: Name of that one in errors: a field, or a part of a field behind a dot.
 
     Raises:
         InputError: A value would be rounded, or llguidance does not know a keyword.
         RecursionError: The schema is too deep.
     """
     if isinstance(schema, list):
-        return [prepared(one, f"{place}/{index}") for index, one in enumerate(schema)]
+        return [prepared(one, f"{place}/{index}", source) for index, one in enumerate(schema)]
     if not isinstance(schema, Mapping):
         return schema
     kept = {}
     for name, value in schema.items():
         where = f"{place}/{name}"
         if name in VALUES:
-            _check_exact(value, where)
+            _check_exact(value, where, source)
         elif name in UNKNOWN:
             if NEUTRAL.get(name) is value:
                 continue
-            raise InputError(f'json_schema has "{name}" at {where[:MAX_PLACE]}: this keyword is not known', FIELD)
+            fault = f'{source} has "{name}" at {where[:MAX_PLACE]}: this keyword is not known'
+            raise InputError(fault, source.partition(".")[0])
         elif name == "format" and isinstance(value, str) and value not in FORMATS:
             continue
         elif name in NAMED and isinstance(value, Mapping):
-            kept[name] = {key: prepared(one, f"{where}/{key}") for key, one in value.items()}
+            kept[name] = {key: prepared(one, f"{where}/{key}", source) for key, one in value.items()}
             continue
-        kept[name] = value if name in VALUES or name in NOTES else prepared(value, where)
+        kept[name] = value if name in VALUES or name in NOTES else prepared(value, where, source)
     return kept
 
 
-def explained(fault: str, schema: Any) -> str:
-    """Return llguidance's message about a schema with the keyword at fault, its places, and what is wrong with it."""
+def explained(fault: str, schema: Any, source: str = FIELD) -> str:
+    """Return llguidance's message about a schema with the keyword at fault, its places, and what is wrong with it.
+
+    Args:
+        fault: The message.
+        schema: The schema.
+        source: Its name in errors.
+    """
     for word, (keywords, reason) in FAULTS.items():
         if word in fault and (places := list(islice(_places(schema, keywords), MAX_PLACES + 1))):
             more = ", …" if len(places) > MAX_PLACES else ""
             named = ", ".join(place[:MAX_PLACE] for place in places[:MAX_PLACES])
-            return f"json_schema cannot be followed at {named}{more}: {reason}"
+            return f"{source} cannot be followed at {named}{more}: {reason}"
     return fault
 
 
@@ -106,17 +118,17 @@ def _places(schema: Any, keywords: Sequence[str], place: str = "") -> Iterator[s
                 yield from _places(value, keywords, where)
 
 
-def _check_exact(value: Any, place: str) -> None:
+def _check_exact(value: Any, place: str, source: str) -> None:
     """Raise an InputError if a value holds a whole number that would be rounded."""
     if isinstance(value, list):
         for index, one in enumerate(value):
-            _check_exact(one, f"{place}/{index}")
+            _check_exact(one, f"{place}/{index}", source)
     elif isinstance(value, Mapping):
         for name, one in value.items():
-            _check_exact(one, f"{place}/{name}")
+            _check_exact(one, f"{place}/{name}", source)
     elif isinstance(value, int) and abs(value) > EXACT:
         raise InputError(
-            f"json_schema has {value} at {place[:MAX_PLACE]}, which would be rounded: numbers go up to 2^53 there, "
+            f"{source} has {value} at {place[:MAX_PLACE]}, which would be rounded: numbers go up to 2^53 there, "
             "larger ones are given as strings",
-            FIELD,
+            source.partition(".")[0],
         )

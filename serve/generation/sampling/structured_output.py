@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from serve.errors import InputError, Overloaded
+from serve.generation.sampling.embedded_schemas import explained_grammar, prepared_grammar
 from serve.generation.sampling.schema_preparation import explained, prepared
 from serve.generation.sampling.schema_trials import CompileBudget, SchemaTrials, Trial
 from serve.generation.sampling.schema_worker import compile_schema, first_line, name_of
@@ -166,14 +167,19 @@ class GrammarCache:
             self.trials.run(schema, trial)
             return self._add(schema, eos)
         except InputError as error:
-            raise InputError(explained(str(error), json.loads(schema)), error.field) from error
+            raise InputError(_explained(str(error), json.loads(schema)), error.field) from error
         finally:
             self._done(trial)
 
     def _add(self, schema: str, eos: EosTokens) -> Grammar:
         """Compile and keep a schema whose trial succeeded."""
         try:
-            matcher: LLMatcher = compile_schema(schema, self._tokenizer(eos))
+            tokenizer = self._tokenizer(eos)
+        except ValueError as error:
+            fault = f"{name_of(schema)} cannot be followed with this base's tokenizer: {first_line(str(error))}"
+            raise InputError(fault, name_of(schema)) from error
+        try:
+            matcher: LLMatcher = compile_schema(schema, tokenizer)
         except ValueError as error:
             raise InputError(f"{name_of(schema)} {error}", name_of(schema)) from error
         grammar = Grammar(matcher, self.vocabulary, name_of(schema))
@@ -187,14 +193,9 @@ class GrammarCache:
     def _tokenizer(self, eos: EosTokens) -> LLTokenizer:
         with self.conversion:
             if eos not in self.converted:
-                self.converted[eos] = self._convert(eos)
+                text = self.tokenizer.to_str()
+                self.converted[eos] = LLTokenizer(text, n_vocab=self.vocabulary, eos_token=list(eos))
             return self.converted[eos]
-
-    def _convert(self, eos: EosTokens) -> LLTokenizer:
-        try:
-            return LLTokenizer(self.tokenizer.to_str(), n_vocab=self.vocabulary, eos_token=list(eos))
-        except ValueError as error:
-            raise InputError(f"this base's tokenizer cannot follow a schema: {first_line(str(error))}") from error
 
 
 def _serialized(schema: Constraint) -> str:
@@ -204,10 +205,16 @@ def _serialized(schema: Constraint) -> str:
         InputError: It is no JSON, or too long.
     """
     try:
-        text = json.dumps(schema if isinstance(schema, str) else prepared(schema))
+        text = json.dumps(prepared_grammar(schema) if isinstance(schema, str) else prepared(schema))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"json_schema is no JSON schema: {first_line(str(error))}", "json_schema") from error
+        name, verb = ("grammar", "holds") if isinstance(schema, str) else ("json_schema", "is")
+        raise InputError(f"{name} {verb} no JSON schema: {first_line(str(error))}", name) from error
     if len(text) > MAX_SCHEMA_LENGTH:
         name = name_of(text)
         raise InputError(f"{name} has {len(text)} characters: give at most {MAX_SCHEMA_LENGTH}", name)
     return text
+
+
+def _explained(fault: str, schema: Any) -> str:
+    """Return llguidance's message about a schema or grammar, in words that say where it is wrong."""
+    return explained_grammar(fault, schema) if isinstance(schema, str) else explained(fault, schema)

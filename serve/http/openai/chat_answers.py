@@ -42,7 +42,8 @@ class ChatForm:
         usage = Usage.of(results, self.body.n).model_dump()
         message = self._message(WHOLE, results[0].adapter, [self._choice(one) for one in results], usage)
         if self.body.prompt_logprobs is not None:
-            message["prompt_logprobs"] = prompt_logprobs(results[0].prompt_logprobs)
+            named = bool(self.body.logprob_token_ids)
+            message["prompt_logprobs"] = prompt_logprobs(results[0].prompt_logprobs, named=named)
         if self.body.return_token_ids:
             message["prompt_token_ids"] = list(results[0].prompt_ids)
         return message

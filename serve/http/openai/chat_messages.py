@@ -4,11 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.errors import InputError
+from serve.errors import MAX_NAME, InputError, shortened
 from serve.http.body import Body, FirstError, Strings
 from serve.http.openai.protocol import check_neutral
 from serve.http.openai.sampling_fields import SamplingFields
-from serve.http.openai.tool_calls import NO_TOOLS, Tool, ToolCall, ToolUse
+from serve.http.openai.structured_output import TextForm
+from serve.http.openai.tool_calls import NO_TOOLS, Tool, ToolCall, ToolUse, names_of_schemas
 from serve.requests import Chat, GenerationRequest
 
 TEMPLATE_ROLES = {"developer": "system"}
@@ -44,7 +45,7 @@ class Message(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Annotated[list[Part], FirstError()] | None = None
     name: str | None = None
-    refusal: str | None = None
+    refusal: Annotated[str | None, Field(description="read in the place of content that is null")] = None
     tool_calls: Annotated[list[ToolCall], FirstError()] | None = None
     tool_call_id: str | None = None
     parsed: Annotated[Any, Field(description="ignored: clients add it to an answer")] = None
@@ -67,12 +68,17 @@ class Message(Body):
         return message
 
     def _text(self) -> str:
+        if self.content is None and self.refusal is not None:
+            return self.refusal
         if self.content is None and not self.tool_calls:
             raise InputError(f"a message of the {self.role} has no content", "messages")
         if not isinstance(self.content, list):
             return self.content or ""
         if other := [part.type for part in self.content if part.type != "text" or part.text is None]:
             raise InputError(f"messages have a part of type {other[0]!r}: models here read text alone", "messages")
+        if unknown := [name for part in self.content for name in part.model_extra or ()]:
+            name = shortened(unknown[0], MAX_NAME)
+            raise InputError(f"messages have a part of text with the unknown field {name!r}: leave it out", "messages")
         return "\n".join(str(part.text) for part in self.content)
 
 
@@ -114,9 +120,9 @@ class ChatRequest(SamplingFields):
         names = {"max_new_tokens": most, "prompts": "messages", "variables": "chat_template_kwargs"}
         if self.top_logprobs:
             names["logprobs"] = "top_logprobs"
-        if self.tools:
+        if self.tools and self.tool_choice != "none":
             names["grammar"] = "tools"
-        return {**super().field_names(), **names}
+        return {**names_of_schemas(self.tools, self.form_field), **super().field_names(), **names}
 
     def generation_request(self, most: int, tools: ToolUse = NO_TOOLS) -> GenerationRequest:
         """Return the engine's request.
@@ -138,8 +144,16 @@ class ChatRequest(SamplingFields):
             variables=self.chat_template_kwargs,
         )
         sampling = self.sampling_params(
-            tools.text_form(),
+            self._form_beside(tools),
             max_new_tokens=self.max_completion_tokens if self.max_tokens is None else self.max_tokens,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
         return self.engine_request([chat], sampling, most)
+
+    def _form_beside(self, tools: ToolUse) -> TextForm:
+        """Return the form of a text that may call tools."""
+        content = self.text_form()
+        if not tools.allows(content):
+            calls = "tool_choice asks for calls alone" if tools.is_required else "a call cannot be told from it"
+            raise InputError(f"{self.form_field} goes without tools here: {calls}, leave out one", self.form_field)
+        return tools.text_form(content)

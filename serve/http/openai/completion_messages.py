@@ -146,7 +146,8 @@ class CompletionForm:
             "logprobs": logprobs,
         }
         if body.prompt_logprobs is not None:
-            choice["prompt_logprobs"] = prompt_logprobs(result.prompt_logprobs)
+            named = bool(body.logprob_token_ids)
+            choice["prompt_logprobs"] = prompt_logprobs(result.prompt_logprobs, named=named)
         if body.return_token_ids:
             choice |= {"prompt_token_ids": list(result.prompt_ids), "token_ids": list(result.tokens)}
         return choice

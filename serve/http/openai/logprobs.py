@@ -38,14 +38,19 @@ def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
     }
 
 
-def prompt_logprobs(tokens: Entries) -> list[dict[str, Any] | None]:
-    """Return vLLM's log probabilities of a prompt, by token id; the rank is known of the most probable ones alone."""
+def prompt_logprobs(tokens: Entries, *, named: bool) -> list[dict[str, Any] | None]:
+    """Return vLLM's log probabilities of a prompt, by token id.
+
+    Args:
+        tokens: Tokens with their log probabilities.
+        named: The request named the tokens beside each one, whose ranks are then not known.
+    """
     return [
         None
         if one is None
         else {
             str(found.token): {"logprob": found.logprob, "rank": rank, "decoded_token": found.text}
-            for rank, found in _ranked(one)
+            for rank, found in _ranked(one, named=named)
         }
         for one in tokens
     ]
@@ -54,16 +59,17 @@ def prompt_logprobs(tokens: Entries) -> list[dict[str, Any] | None]:
 def _by_text(one: TokenLogprob) -> dict[str, float]:
     """Return log probabilities by text, the token's own among them; a second token of one text goes by its id."""
     found: dict[str, float] = {}
-    for _, top in _ranked(one):
+    for _, top in _ranked(one, named=False):
         found[top.text if top.text not in found else f"token_id:{top.token}"] = top.logprob
     return found
 
 
-def _ranked(one: TokenLogprob) -> Iterator[tuple[int | None, TokenCandidate]]:
-    """Yield the most probable tokens with their ranks, and the token itself if it is not among them."""
-    yield from enumerate(one.top, 1)
-    if one.top and all(top.token != one.token for top in one.top):
-        yield None, TokenCandidate(one.token, one.text, one.content, one.logprob)
+def _ranked(one: TokenLogprob, *, named: bool) -> Iterator[tuple[int | None, TokenCandidate]]:
+    """Yield the tokens beside a token with their ranks, and the token itself if it is not among them."""
+    for rank, top in enumerate(one.top, 1):
+        yield one.rank if top.token == one.token else None if named else rank, top
+    if all(top.token != one.token for top in one.top):
+        yield one.rank, TokenCandidate(one.token, one.text, one.content, one.logprob)
 
 
 def _chat_entry(text: str, content: bytes, logprob: float) -> dict[str, Any]:

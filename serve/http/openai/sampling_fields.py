@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
 from serve.http.openai.protocol import StreamOptions, check_neutral
-from serve.http.openai.structured_output import ResponseFormat, StructuredOutputs, TextForm
+from serve.http.openai.structured_output import FREE, ResponseFormat, StructuredOutputs, TextForm
 from serve.requests import GenerationRequest, PromptInput
 from serve.sampling_params import CLIENT_NAMES, OTHER_NAMES, SamplingParams, check_bias_count, from_client
 
@@ -82,6 +82,8 @@ class SamplingFields(Body):
     priority: Annotated[int, Field(description="requests of a lower number are begun first")] = 0
     cache_salt: Annotated[str, Field(description="prompts are cached between requests of the same salt alone")] = ""
     user: Annotated[str | None, Field(description="accepted and ignored")] = None
+    safety_identifier: Annotated[str | None, Field(description="accepted and ignored")] = None
+    prompt_cache_key: Annotated[str | None, Field(description="accepted and ignored")] = None
     metadata: Annotated[dict[str, Any] | None, FirstError(), Field(description="accepted and ignored")] = None
     store: Annotated[bool | None, Field(description="only false")] = None
     service_tier: Annotated[str | None, Field(description="only auto and default")] = None
@@ -114,7 +116,7 @@ class SamplingFields(Body):
             **CLIENT_NAMES,
             "adapter": "model",
             "max_prompt_tokens": "truncate_prompt_tokens",
-            "json_schema": "structured_outputs" if self.structured_outputs else "response_format",
+            "json_schema": self.form_field,
             "grammar": "structured_outputs",
         }
 
@@ -129,6 +131,8 @@ class SamplingFields(Body):
                 f"{len(prompts)} prompts with n {self.n}: ask for 1 to {most} texts in one request",
                 "n" if self.n > 1 else "prompts",
             )
+        if self.stream_options is not None and not self.stream:
+            raise InputError("stream_options goes with stream: set stream to true, or leave it out", "stream_options")
         if self.stream and sampling.prompt_logprobs is not None:
             raise InputError("the prompt's log probabilities are not streamed: leave out stream", "stream")
         cut = self.truncate_prompt_tokens
@@ -145,28 +149,46 @@ class SamplingFields(Body):
         )
 
     def sampling_params(self, form: TextForm | None = None, **changes: Any) -> SamplingParams:
-        """Return the sampling parameters, with `changes`; `form` takes the place of the request's own.
+        """Return the sampling parameters, with `changes`; `form` takes the place of the one that the request names.
 
         Raises:
             InputError: A value is out of range, or not supported.
         """
         check_neutral(self, NEUTRAL)
-        form = form or self._text_form()
+        form = self.text_form() if form is None else form
         given: dict[str, Any] = {
             "max_new_tokens": self.max_tokens,
             "min_new_tokens": self.min_tokens,
             "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
             "json_schema": form.json_schema,
             "grammar": form.grammar,
-            "num_beams": max(self.n, self.num_beams) if self.use_beam_search else self.num_beams,
+            "num_beams": self._beams(),
             **changes,
         }
         same = SamplingParams.__dataclass_fields__.keys() & type(self).model_fields.keys() - given.keys()
         return from_client({**{name: getattr(self, name) for name in same}, **given})
 
-    def _text_form(self) -> TextForm:
+    def _beams(self) -> int:
+        """Return the number of beams; a search has several, as one of them would only be the greedy text."""
+        if not self.use_beam_search:
+            return self.num_beams
+        if self.n == self.num_beams == 1:
+            raise InputError("use_beam_search goes with n or num_beams: set one to 2 or more", "use_beam_search")
+        return max(self.n, self.num_beams)
+
+    @property
+    def form_field(self) -> str:
+        """The field that says which form the text has."""
+        return "response_format" if self.structured_outputs is None else "structured_outputs"
+
+    def text_form(self) -> TextForm:
+        """Return the form that the request names.
+
+        Raises:
+            InputError: There is more than one, or it is none.
+        """
         forms = [one.text_form() for one in (self.response_format, self.structured_outputs) if one is not None]
-        forms = [form for form in forms if form != TextForm()]
+        forms = [form for form in forms if form != FREE]
         if len(forms) > 1:
             raise InputError("response_format and structured_outputs are both given: leave out one", "response_format")
-        return forms[0] if forms else TextForm()
+        return forms[0] if forms else FREE

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+from pydantic_core import from_json
 
 from serve.errors import InputError
 from serve.http.body import Body, FirstError, Strings
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
+ESCAPES = {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}
+"""Parts of a regular expression that a grammar has in another form."""
 
 
 @dataclass(frozen=True)
@@ -22,24 +25,38 @@ class TextForm:
     grammar: str | None = None
 
 
-class ResponseFormat(BaseModel):
+FREE = TextForm()
+
+
+class NamedSchema(Body):
+    """A JSON schema and its name."""
+
+    name: Annotated[str | None, Field(description="accepted and ignored")] = None
+    description: Annotated[str | None, Field(description="accepted and ignored")] = None
+    schema_: Annotated[dict[str, Any] | None, FirstError(), Field(alias="schema", description="JSON schema")] = None
+    strict: Annotated[bool | None, Field(description="the schema is always followed strictly")] = None
+
+
+class ResponseFormat(Body):
     """The form of the text: free, any JSON object, or JSON under a schema."""
 
     type: Annotated[str, Field(pattern="^(text|json_object|json_schema)$", description="text leaves it free")]
-    json_schema: Annotated[dict[str, Any] | None, Field(description='{"name": …, "schema": …, "strict": …}')] = None
+    json_schema: NamedSchema | None = None
 
     def text_form(self) -> TextForm:
         """Return the constraint; a schema is always followed strictly.
 
         Raises:
-            InputError: The schema is missing.
+            InputError: The schema is missing, or the type has none.
         """
-        if self.type != "json_schema":
-            return TextForm(ANY_OBJECT if self.type == "json_object" else None)
-        schema = (self.json_schema or {}).get("schema")
-        if not isinstance(schema, dict):
-            raise InputError('response_format.json_schema has no schema: {"schema": {…}}', "response_format")
-        return TextForm(schema)
+        if self.type == "json_schema":
+            if self.json_schema is None or self.json_schema.schema_ is None:
+                raise InputError('response_format.json_schema has no schema: {"schema": {…}}', "response_format")
+            return TextForm(self.json_schema.schema_)
+        if self.json_schema is not None:
+            message = f"response_format has json_schema, but its type is {self.type}: give json_schema as the type"
+            raise InputError(message, "response_format")
+        return TextForm(ANY_OBJECT) if self.type == "json_object" else FREE
 
 
 class StructuredOutputs(Body):
@@ -69,7 +86,7 @@ class StructuredOutputs(Body):
 
 def _json(schema: str | dict[str, Any]) -> TextForm:
     try:
-        found = json.loads(schema) if isinstance(schema, str) else schema
+        found = from_json(schema) if isinstance(schema, str) else schema
     except ValueError as error:
         raise InputError(f"structured_outputs.json is no JSON: {error}", "structured_outputs") from error
     if not isinstance(found, dict):
@@ -78,14 +95,14 @@ def _json(schema: str | dict[str, Any]) -> TextForm:
 
 
 def _regex(pattern: str) -> TextForm:
-    escaped = re.sub(r"(\\.)|/", lambda found: found[1] or r"\/", pattern, flags=re.DOTALL).replace("\n", r"\n")
+    escaped = re.sub(r"\\.|/|\n", lambda found: ESCAPES.get(found[0], found[0]), pattern, flags=re.DOTALL)
     return TextForm(grammar=f"start: /{escaped}/")
 
 
 def _choice(texts: list[str]) -> TextForm:
     if not texts or not all(texts):
         raise InputError("structured_outputs.choice has no texts, or an empty one", "structured_outputs")
-    return TextForm(grammar=f"start: {' | '.join(map(json.dumps, texts))}")
+    return TextForm(grammar=f"start: CHOICE\nCHOICE: {' | '.join(map(json.dumps, texts))}")
 
 
 FORMS: dict[str, Callable[[Any], TextForm]] = {

@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from serve.engine import Engine, ToolForm
 from serve.errors import InputError, shortened
 from serve.http.body import Body, FirstError
-from serve.http.openai.structured_output import TextForm
+from serve.http.openai.structured_output import FREE, TextForm
 
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """Layout of the arguments; a model may otherwise generate blanks only."""
+PARAMETERS = "parameters_{}"
+"""Rule of a function's arguments, by its place among the tools."""
+CONTENT = "text_form"
+"""Rule of a text that is no call, where it has a form."""
 MAX_NAME = 64
 
 
@@ -29,6 +34,18 @@ class Function(Body):
         dict[str, Any] | None, FirstError(), Field(description="JSON schema; without one it takes no arguments")
     ] = None
     strict: Annotated[bool | None, Field(description="arguments always follow the schema")] = None
+
+    def arguments_schema(self) -> dict[str, Any]:
+        """Return the JSON schema of the arguments, which are an object.
+
+        Raises:
+            InputError: It is that of anything else.
+        """
+        given = self.parameters or NO_ARGUMENTS
+        if (kind := given.get("type", "object")) != "object":
+            quoted = shortened(json.dumps(kind), MAX_NAME)
+            raise InputError(f"the parameters of {self.name} are of type {quoted}: give object", "tools")
+        return {"type": "object", **given}
 
 
 class Tool(Body):
@@ -62,14 +79,16 @@ class ToolCall(Body):
         """Return the call as templates take it, its arguments as an object.
 
         Raises:
-            InputError: The arguments are no JSON object.
+            InputError: The arguments are no JSON object, or one that is deeper than a body may be.
         """
-        name = self.function.name
+        name = shortened(self.function.name, MAX_NAME)
         try:
-            arguments = json.loads(self.function.arguments or "{}")
+            arguments = from_json(self.function.arguments or "{}")
         except ValueError as error:
             raise InputError(f"the arguments of a call of {name} are no JSON: {error}", "messages") from error
-        return {"id": self.id, "type": "function", "function": {"name": name, "arguments": arguments}}
+        if not isinstance(arguments, dict):
+            raise InputError(f"the arguments of a call of {name} are no JSON object: give one, or {{}}", "messages")
+        return {"id": self.id, "type": "function", "function": {"name": self.function.name, "arguments": arguments}}
 
 
 @dataclass(frozen=True)
@@ -123,20 +142,43 @@ class ToolUse:
     named: str | None = None
     """The only function that may be called; None for all."""
 
-    def text_form(self) -> TextForm | None:
-        """Return the constraint of the text; None without tools."""
+    def allows(self, content: TextForm) -> bool:
+        """Return True if a text that is no call may have this form, and can be told from one."""
+        if self.syntax is None or content == FREE:
+            return True
+        return content.json_schema is not None and not self.is_required and not self.syntax.is_whole_text
+
+    def text_form(self, content: TextForm = FREE) -> TextForm:
+        """Return the constraint of the text: calls, or else a text in a form that these allow.
+
+        Raises:
+            InputError: The parameters of a function are no object.
+        """
         if self.syntax is None:
-            return None
+            return content
         begin, end = json.dumps(self.syntax.begin), json.dumps(self.syntax.end)
         more = f' ("\\n" {begin} body)*' if self.is_parallel and not self.syntax.is_whole_text else ""
-        start = f"start: {begin} body{more}" if self.is_required else f"start: free | lead body{more}"
-        callable_ = [tool.function for tool in self.tools if self.named in (None, tool.function.name)]
-        rules = [start, f"body: ({' | '.join(f'f{place}' for place in range(len(callable_)))}) {end}"]
-        for place, function in enumerate(callable_):
+        functions = {place: tool.function for place, tool in enumerate(self.tools)}
+        callable_ = {place: one for place, one in functions.items() if self.named in (None, one.name)}
+        first, others = self._first_rules(content)
+        rules = [f"start: {first} body{more}", f"body: ({' | '.join(f'f{place}' for place in callable_)}) {end}"]
+        for place, function in callable_.items():
             head = f'{{"name": "{function.name}", "{self.syntax.arguments}": '
-            schema = {**(function.parameters or NO_ARGUMENTS), "x-guidance": JSON_LAYOUT}
-            rules += [f'f{place}: {json.dumps(head)} a{place} "}}"', f"a{place}: %json {json.dumps(schema)}"]
-        return TextForm(grammar="\n".join(rules) + "\n" + ("" if self.is_required else self.syntax.free))
+            schema = {**function.arguments_schema(), "x-guidance": JSON_LAYOUT}
+            rule = PARAMETERS.format(place)
+            rules += [f'f{place}: {json.dumps(head)} {rule} "}}"', f"{rule}: %json {json.dumps(schema)}"]
+        return TextForm(grammar="\n".join([*rules, others]))
+
+    def _first_rules(self, content: TextForm) -> tuple[str, str]:
+        """Return what comes before the first call or instead of it, and the rules that it needs."""
+        assert self.syntax is not None
+        begin = json.dumps(self.syntax.begin)
+        if self.is_required:
+            return begin, ""
+        if content.json_schema is None:
+            return "free | lead", self.syntax.free
+        schema = {"x-guidance": JSON_LAYOUT, **content.json_schema}
+        return f"{CONTENT} | {begin}", f"{CONTENT}: %json {json.dumps(schema)}\n"
 
     def reader(self) -> "ContentReader":
         """Return a reader of one text."""
@@ -180,6 +222,12 @@ class ContentReader:
         return len(text) - next((size for size in sizes if text.endswith(syntax.mark[:size])), 0)
 
 
+def names_of_schemas(tools: Sequence[Tool], form_field: str) -> dict[str, str]:
+    """Return a client's names of the schemas of tools and of the text's form, by those that errors have for them."""
+    names = {PARAMETERS.format(place): f"tools.{place} ({tool.function.name})" for place, tool in enumerate(tools)}
+    return {f"grammar.{rule}": name for rule, name in {**names, CONTENT: form_field}.items()}
+
+
 def tool_use(
     engine: Engine, model: str | None, tools: Sequence[Tool], choice: str | dict[str, Any], *, parallel: bool
 ) -> ToolUse:
@@ -207,8 +255,8 @@ def _named(choice: str | dict[str, Any], tools: Sequence[Tool]) -> str | None:
     """Return the function that must be called, if the choice names one."""
     if choice in ("auto", "required"):
         return None
-    match choice:
-        case {"type": "function", "function": {"name": str(name)}} if any(name == one.function.name for one in tools):
+    for name in (tool.function.name for tool in tools):
+        if choice == {"type": "function", "function": {"name": name}}:
             return name
     text = shortened(json.dumps(choice), 2 * MAX_NAME)
     raise InputError(f"tool_choice is {text}: give none, auto, required, or one of the tools", "tool_choice")
@@ -221,7 +269,7 @@ def _calls(text: str, syntax: ToolSyntax) -> list[dict[str, Any]]:
         pattern = r"(\{.*\})"
     found = re.findall(pattern, text, re.DOTALL)
     try:
-        calls = [json.loads(one) for one in found]
+        calls = [from_json(one) for one in found]
         return [_call(one["name"], one[syntax.arguments]) for one in calls]
     except (ValueError, TypeError, KeyError):
         return []

@@ -88,7 +88,7 @@ def test_every_sequence_that_ends_is_an_event(generator: Generator) -> None:
         async with AsyncTextGenerator(generator) as engine:
             engine.subscribe(events.append)
             await engine("good bad", adapter="north", sampling=ENDLESS_TEXT)
-            with pytest.raises(InputError, match="tokenizer cannot follow a schema"):
+            with pytest.raises(InputError, match="json_schema cannot be followed with this base"):
                 await engine("good", adapter="north", sampling=SamplingParams(json_schema={"type": "object"}))
 
     asyncio.run(ask())

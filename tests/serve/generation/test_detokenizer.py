@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from serve.generation.detokenizer import IncrementalDetokenizer
+from serve.generation.detokenizer import IncrementalDetokenizer, TokenTexts
 from serve.generation.token_decoder import decoder_factory
 
 
@@ -56,3 +56,28 @@ def test_bytes_that_are_no_character_come_last_as_a_replacement(tokenizer: Token
     euro = tokenizer.encode("€").ids
     assert [stream.push(token) for token in euro[:2]] == ["", ""]
     assert "\ufffd" in stream.end()
+
+
+def test_a_part_of_a_character_is_told_by_its_bytes(tokenizer: Tokenizer) -> None:
+    """As OpenAI's completions have it: what is no character is escaped behind a mark."""
+    texts, ids = TokenTexts(tokenizer), tokenizer.encode("a é\ufffd").ids
+    found = [texts.both(token) for token in ids]
+    space = [(" ", b" ")] if tokenizer.token_to_id("\u0120") in ids else []
+    parts = [(f"bytes:\\x{byte:02x}", bytes([byte])) for byte in "é\ufffd".encode()]
+    assert found == [("a", b"a"), *space, *parts]
+    assert b"".join(content for _, content in found).decode() == "a é\ufffd"
+
+
+def test_byte_tokens_of_sentencepiece_are_told_in_the_same_way() -> None:
+    names = ["<unk>", "a", "\u2581b", "<0x0A>", "<0xC3>", "<0xZZ>"]
+    made = Tokenizer(models.BPE({name: place for place, name in enumerate(names)}, [], byte_fallback=True))
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    made.decoder = decoders.Sequence(steps)
+    found = [TokenTexts(made).both(token) for token in range(1, len(names))]
+    assert found == [
+        ("a", b"a"),
+        (" b", b" b"),
+        ("\n", b"\n"),
+        ("bytes:\\xc3", b"\xc3"),
+        ("<0xZZ>", b"<0xZZ>"),
+    ]

@@ -50,6 +50,7 @@ def test_each_token_of_a_prompt_has_the_probability_by_hand(generator: Generator
             expected = logprobs(decoder, ids[:place])
             assert entry.chosen == pytest.approx(expected[ids[place]], abs=1e-4)
             assert [token for token, _ in entry.top] == np.argsort(-expected)[:2].tolist()
+            assert entry.rank == np.argsort(-expected).tolist().index(ids[place]) + 1
 
 
 def test_a_text_behind_a_scored_prompt_is_the_same_text(generator: Generator) -> None:

@@ -52,6 +52,7 @@ def test_an_error_of_serving_is_kept_and_any_other_becomes_a_failed_generation(g
 def test_a_request_that_excludes_every_token_is_told(generator: Generator) -> None:
     sequence = new_sequence(generator, [4], "north", 8, no_repeat_ngram_size=1)
     logits = generator.forced_logits([generator.prompt("good", "north")], [[4]])[0][0]
-    with pytest.raises(InputError, match="leaves no token that may come next"):
+    with pytest.raises(InputError, match=r"^no_repeat_ngram_size: what this excludes leaves no token") as refused:
         sequence.prompt = list(range(len(logits)))
         sequence.choose_token([WholeRow(logits)], int(logits.argmax()))
+    assert refused.value.field == "no_repeat_ngram_size"

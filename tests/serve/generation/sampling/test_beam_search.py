@@ -24,11 +24,10 @@ def test_beams_continue_the_best_sums_of_log_probabilities() -> None:
 
 
 def test_a_hypothesis_that_ends_is_set_aside_with_its_score_by_length() -> None:
-    search = BeamSearch([7], SamplingParams(num_beams=1, length_penalty=2.0), [END], 5)
-    search.advance(logits([0.1, 0.8, 0.1]))
-    assert not search.done
-    search.advance(logits([0.9, 0.05, 0.05]))
-    assert search.done
+    search = BeamSearch([7], SamplingParams(num_beams=2, length_penalty=2.0), [END], 5)
+    search.advance(logits([0.05, 0.8, 0.15]))
+    assert not search.finished
+    search.advance(logits([0.9, 0.05, 0.05], [0.05, 0.9, 0.05]))
     (best,) = search.finished
     assert best.tokens == [1, END] and best.score == pytest.approx(np.log(0.8 * 0.9) / 2**2, rel=1e-5)
 

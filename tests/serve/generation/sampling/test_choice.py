@@ -121,6 +121,14 @@ def test_logprobs_are_those_of_the_whole_row() -> None:
     found, expected = candidates(row).logprobs(token, Wanted(20)), WholeRow(row).logprobs(token, Wanted(20))
     assert found is not None and expected is not None
     assert found.chosen == pytest.approx(expected.chosen, abs=1e-6)
+    assert found.rank == expected.rank == 4
+    named = Wanted(0, (token, int(row.argmax())))
+    assert [
+        one.rank for one in (candidates(row).logprobs(token, named), WholeRow(row).logprobs(token, named)) if one
+    ] == [
+        4,
+        4,
+    ]
     assert [one for one, _ in found.top] == [one for one, _ in expected.top]
     assert [value for _, value in found.top] == pytest.approx([value for _, value in expected.top], abs=1e-6)
     assert candidates(row).logprobs(token, Wanted(0)) is not None

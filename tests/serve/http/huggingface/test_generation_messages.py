@@ -35,6 +35,7 @@ def test_a_grammar_is_a_schema_or_a_regular_expression() -> None:
         ({"best_of": 2}, "best_of is 2"),
         ({"watermark": True}, "watermark is True"),
         ({"grammar": {"type": "json", "value": "{"}}, "is no JSON"),
+        ({"grammar": {"type": "json", "value": "[" * 30_000}}, "is no JSON: recursion limit exceeded"),
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
     ],
 )

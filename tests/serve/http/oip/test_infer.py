@@ -226,7 +226,7 @@ def test_weights_that_are_replaced_meanwhile_do_not_answer_for_the_version_befor
         ),
         (TONE, body(texts("a"), parameters={"truncate": 1}), 422, "parameter truncate is 1: it must be of type bool"),
         (TONE, body(texts("a"), outputs=[{"name": "logits"}]), 422, "has no output 'logits'; it has label, score"),
-        (TONE, body(texts("a"), classification=3), 422, "classification: Extra inputs are not permitted"),
+        (TONE, body(texts("a"), classification=3), 422, "classification: unknown field, leave it out"),
         (
             TONE,
             body(texts("a"), outputs=[{"name": "label", "parameters": {"classification": 2}}]),

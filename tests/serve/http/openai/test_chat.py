@@ -82,6 +82,23 @@ def test_parts_of_text_are_lines_and_developers_are_the_system(client: httpx.Cli
     assert ask(client, messages=both, return_token_ids=True)["prompt_token_ids"][0] == WORDS.index("late")
 
 
+def test_a_refusal_is_what_the_assistant_said(client: httpx.Client) -> None:
+    said = [
+        ask(client, messages=[*USER, {"role": "assistant", **message}, *USER], return_token_ids=True)
+        for message in ({"content": None, "refusal": "late"}, {"content": "late", "refusal": None})
+    ]
+    assert said[0]["prompt_token_ids"] == said[1]["prompt_token_ids"]
+    assert WORDS.index("late") in said[0]["prompt_token_ids"]
+
+
+def test_a_base_that_cannot_follow_schemas_names_the_field(client: httpx.Client) -> None:
+    """Its words are no bytes."""
+    body = {"model": "base", "messages": USER, "response_format": {"type": "json_object"}}
+    error = client.post("/v1/chat/completions", json=body).json()["error"]
+    assert error["message"].startswith("response_format cannot be followed with this base's tokenizer: ")
+    assert error["param"] == "response_format"
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_the_pieces_of_a_stream_are_the_whole_texts(client: httpx.Client, n: int) -> None:
     body = {"n": n, "temperature": 1.0, "seed": 3, "logprobs": True, "top_logprobs": 2, "return_token_ids": True}
@@ -128,6 +145,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | None]] = {
         "messages have a part of type 'image_url': models here read text alone",
         "messages",
     ),
+    "a text with an image": (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "good", "image_url": {"url": "data:"}}]}]},
+        "messages have a part of text with the unknown field 'image_url': leave it out",
+        "messages",
+    ),
     "a sound": (
         {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
         "messages have a part of type 'input_audio'",
@@ -135,10 +157,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | None]] = {
     ),
     "a role": ({"messages": [{"role": "ghost", "content": "boo"}]}, "messages.0.role: Input should be", "messages"),
     "a message without content": ({"messages": [{"role": "user"}]}, "a message of the user has no content", "messages"),
-    "a field": ({"colour": 1}, "colour: Extra inputs are not permitted", "colour"),
+    "a field": ({"colour": 1}, "colour: unknown field, leave it out", "colour"),
     "a field of a message": (
         {"messages": [{**USER[0], "colour": 1}]},
-        "messages.0.colour: Extra inputs are not permitted",
+        "messages.0.colour: unknown field, leave it out",
         "messages",
     ),
     "the template's own words": (
@@ -180,6 +202,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str | None]] = {
         {"model": "north", "messages": [{"role": "system", "content": "late"}, *USER]},
         "adapter north was trained on one input in the prompt '{input}': send one message of the user",
         "messages",
+    ),
+    "a name of an adapter's message": (
+        {"model": "north", "messages": [{**USER[0], "name": "me"}]},
+        "a message's name goes with a chat template, and adapter north was trained without one: leave it out",
+        "messages",
+    ),
+    "an adapter's template variables": (
+        {"model": "north", "chat_template_kwargs": {"colour": 1}},
+        "chat_template_kwargs goes with a chat template, and adapter north was trained without one: leave it out",
+        "chat_template_kwargs",
+    ),
+    "an adapter's prompt without its end": (
+        {"model": "north", "add_generation_prompt": False},
+        "add_generation_prompt goes with a chat template, and adapter north was trained without one: leave it out",
+        "add_generation_prompt",
     ),
 }
 

@@ -76,6 +76,7 @@ def test_null_is_the_default() -> None:
         ({"prompt": ["good"] * 3, "n": 3}, "3 prompts with n 3: ask for 1 to 8 texts"),
         ({"echo": True, "logprobs": 0, "stream": True}, "the prompt's log probabilities are not streamed"),
         ({"prompt_logprobs": 0, "stream": True}, "the prompt's log probabilities are not streamed"),
+        ({"stream_options": {"include_usage": True}}, "stream_options goes with stream: set stream to true"),
         ({"best_of": 3}, "best_of is 3: only the same as n, 1, is supported"),
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens is 0, which leaves no prompt: give 1 or more"),
         ({"suffix": "end"}, "suffix is not supported"),
@@ -83,6 +84,7 @@ def test_null_is_the_default() -> None:
         ({"service_tier": "flex"}, "service_tier is 'flex', which is not supported: give 'auto' or 'default'"),
         ({"add_special_tokens": False}, "add_special_tokens is False, which is not supported: give True"),
         ({"num_beams": 2, "n": 3}, "n is 3: a search with 2 beams has no more results"),
+        ({"use_beam_search": True}, "use_beam_search goes with n or num_beams: set one to 2 or more"),
         ({"logprob_token_ids": [4]}, "logprob_token_ids goes with logprobs: set logprobs to 0"),
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, "json_schema has no schema"),
     ],
@@ -100,6 +102,8 @@ def test_fields_that_change_nothing_are_accepted() -> None:
         "store": False,
         "service_tier": "auto",
         "metadata": {"a": "b"},
+        "safety_identifier": "me",
+        "prompt_cache_key": "mine",
     }
     neutral |= {"response_format": {"type": "text"}, "seed": -1, "top_k": -1, "user": "me", "add_special_tokens": True}
     assert asked(**neutral, truncate_prompt_tokens=None) == asked()
@@ -167,7 +171,7 @@ def test_a_choice_lists_the_log_probabilities_by_token() -> None:
                 "logprobs": {
                     "tokens": ["go", "od"],
                     "token_logprobs": [-0.5, -0.25],
-                    "top_logprobs": [{"go": -0.5, "ba": -1.0}, {}],
+                    "top_logprobs": [{"go": -0.5, "ba": -1.0}, {"od": -0.25}],
                     "text_offset": [0, 2],
                 },
             }

@@ -179,9 +179,27 @@ def test_the_results_of_a_search_are_its_best_ones(generator: Generator) -> None
             "structured_outputs",
         ),
         ({"prompt": "good", "logit_bias": {"99": 1}}, "logit_bias names token 99", "logit_bias"),
-        ({"prompt": "good", "best_off": 1}, "best_off: Extra inputs are not permitted", "best_off"),
-        ({"prompt": "good", "stream_options": {"usage": True}}, "stream_options.usage: Extra inputs", "stream_options"),
-        ({"prompt": "good", "num_beams": 2, "bad_words": ["bad"]}, "a beam search goes without", "num_beams"),
+        ({"prompt": "good", "best_off": 1}, "best_off: unknown field, leave it out", "best_off"),
+        (
+            {"prompt": "good", "stream_options": {"usage": True}},
+            "stream_options.usage: unknown field",
+            "stream_options",
+        ),
+        (
+            {"prompt": "good", "num_beams": 2, "bad_words": ["bad"]},
+            "bad_words: a beam search goes without",
+            "bad_words",
+        ),
+        (
+            {"prompt": "good", "use_beam_search": True, "n": 2, "min_tokens": 2},
+            "min_tokens: a beam search goes without, leave out either",
+            "min_tokens",
+        ),
+        (
+            {"prompt": "good", "allowed_token_ids": [5], "bad_words": ["bad"]},
+            "allowed_token_ids, bad_words: what this excludes leaves no token that may come next",
+            "allowed_token_ids",
+        ),
     ],
 )
 def test_a_field_is_called_as_the_client_called_it(

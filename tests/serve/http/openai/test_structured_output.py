@@ -18,6 +18,10 @@ def form(**given: Any) -> TextForm:
     return StructuredOutputs.model_validate(given).text_form()
 
 
+def response_form(**given: Any) -> TextForm:
+    return ResponseFormat.model_validate(given).text_form()
+
+
 def follows(one: TextForm, text: str) -> bool:
     """Whether a text is complete under a form."""
     matcher = compile_schema(json.dumps(one.json_schema if one.grammar is None else one.grammar), BYTES)
@@ -26,16 +30,33 @@ def follows(one: TextForm, text: str) -> bool:
 
 
 def test_a_response_format_is_free_or_any_object_or_under_a_schema() -> None:
-    assert ResponseFormat(type="text").text_form() == TextForm()
-    assert ResponseFormat(type="json_object").text_form() == TextForm({"type": "object"})
+    assert response_form(type="text") == TextForm()
+    assert response_form(type="json_object") == TextForm({"type": "object"})
     schema = {"type": "integer"}
-    strict = {"name": "number", "strict": True, "schema": schema}
-    assert ResponseFormat(type="json_schema", json_schema=strict).text_form() == TextForm(schema)
-    for missing in (None, {}, {"schema": 1}):
+    strict = {"name": "number", "description": "Of stars.", "strict": True, "schema": schema}
+    assert response_form(type="json_schema", json_schema=strict) == TextForm(schema)
+    for missing in (None, {}, {"schema": None}):
         with pytest.raises(InputError, match="json_schema has no schema"):
-            ResponseFormat(type="json_schema", json_schema=missing).text_form()
-    with pytest.raises(ValidationError):
-        ResponseFormat(type="grammar")
+            response_form(type="json_schema", json_schema=missing)
+    for kind in ("text", "json_object"):
+        with pytest.raises(InputError, match=f"response_format has json_schema, but its type is {kind}"):
+            response_form(type=kind, json_schema=strict)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"type": "grammar"}, "type"),
+        ({"type": "json_object", "schema": {"type": "integer"}}, "schema"),
+        ({"type": "text", "colour": 1}, "colour"),
+        ({"type": "json_schema", "json_schema": {"schema": {}, "colour": 1}}, "json_schema.colour"),
+        ({"type": "json_schema", "json_schema": {"schema": 1}}, "json_schema.schema"),
+    ],
+)
+def test_unknown_fields_of_a_response_format_are_refused_by_name(given: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        response_form(**given)
+    assert [".".join(map(str, one["loc"])) for one in refused.value.errors()] == [name]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +67,8 @@ def test_a_response_format_is_free_or_any_object_or_under_a_schema() -> None:
         ({"json_object": True}, ["{}", '{"a": 1}'], ["7"]),
         ({"regex": "[a-c]+/\\d\n?"}, ["abc/1", "a/2\n"], ["abc", "abc/x", "xabc/1"]),
         ({"regex": r"a\/b"}, ["a/b"], ["ab"]),
+        ({"regex": "a\\\nb\\\\\nc"}, ["a\nb\\\nc"], ["a\\nb\\\nc", "anb\\\nc"]),
+        ({"choice": [f"text {number}" for number in range(2000)]}, ["text 0", "text 199", "text 1999"], ["text 2000"]),
         ({"choice": ["yes", 'no "or"\nso']}, ["yes", 'no "or"\nso'], ["no", "yes yes"]),
         ({"grammar": 'start: "a" NUMBER\nNUMBER: /[0-9]+/'}, ["a1"], ["a", "1"]),
         ({"grammar": 'root ::= "yes" | "no" num\nnum ::= [0-9]+'}, ["yes", "no12"], ["no", "maybe"]),
@@ -76,3 +99,5 @@ def test_a_form_that_is_none_is_refused(given: dict[str, Any], message: str) -> 
 def test_an_unknown_form_is_refused_by_name() -> None:
     with pytest.raises(ValidationError, match="structural_tag"):
         form(structural_tag="x")
+    with pytest.raises(ValidationError, match="structural_tag"):
+        form(json={"type": "integer"}, structural_tag="x")

@@ -45,9 +45,7 @@ def use(form: ToolForm, choice: str | dict[str, Any] = "auto", *, parallel: bool
 
 
 def follows(tools: ToolUse, text: str) -> bool:
-    form = tools.text_form()
-    assert form is not None
-    matcher, tokens = compile_schema(json.dumps(form.grammar), BYTES), BYTES.tokenize_str(text)
+    matcher, tokens = compile_schema(json.dumps(tools.text_form().grammar), BYTES), BYTES.tokenize_str(text)
     return bool(matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting())
 
 
@@ -121,6 +119,13 @@ def test_tools_that_are_not_to_be_called_are_left_out() -> None:
         (
             ToolForm.HERMES,
             TOOLS,
+            {"type": "function", "function": {"name": "now"}, "colour": 1},
+            "give none, auto, required, or one of the tools",
+            "tool_choice",
+        ),
+        (
+            ToolForm.HERMES,
+            TOOLS,
             {"type": "function", "function": {"name": "storm"}},
             "give none, auto, required, or one of the tools",
             "tool_choice",
@@ -133,3 +138,9 @@ def test_what_cannot_be_called_is_refused(
     with pytest.raises(InputError, match=message) as refused:
         tool_use(CallingEngine(form), None, tools, choice, parallel=True)
     assert refused.value.field == field
+
+
+def test_what_a_model_writes_is_a_call_only_where_it_is_json_that_can_be_sent() -> None:
+    for value in ("[" * 20_000, "[" * 985 + "]" * 985, r'"\ud800"'):
+        text = hermes('{"name": "now", "arguments": ' + value + "}")
+        assert read(use(ToolForm.HERMES), text, 1000) == (text, [])
