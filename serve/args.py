@@ -86,7 +86,8 @@ def load_options(args: argparse.Namespace) -> LoadOptions:
 
 def limits(args: argparse.Namespace) -> dict[str, Any]:
     """Return the limits of the engine; None for those that were not given."""
-    return {"timeout": args.timeout, "ensemble": args.ensemble, **{name: getattr(args, name) for name in LIMITS}}
+    seconds = {"timeout": args.timeout, "max_queue_secs": args.max_queue_secs}
+    return {**seconds, "ensemble": args.ensemble, **{name: getattr(args, name) for name in LIMITS}}
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -174,6 +175,13 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
         type=_positive_seconds,
         default=BATCHES.timeout,
         help="seconds that a request may wait to begin; then the response is 504 (default: %(default)s)",
+    )
+
+    parser.add_argument(
+        "--max-queue-secs",
+        type=_positive_seconds,
+        help="longest wait that a new request may expect, by the rate at which the queue emptied of late; then the "
+        f"response is 429 at once (default: {BATCHES.max_queue_secs:g} for classifiers, no bound for generators)",
     )
 
 

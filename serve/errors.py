@@ -63,7 +63,12 @@ class NotAllowed(ServeError):
 
 
 class Overloaded(ServeError):
-    """A queue is full, or memory is short: try again later."""
+    """A queue is full or too slow, or memory is short: try again later."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        """Refuse a request that may succeed after so many seconds."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ClassificationFailed(ServeError):

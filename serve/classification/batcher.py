@@ -9,6 +9,7 @@ The queue is bounded, requests have a deadline to begin, and every row gets exac
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -17,6 +18,7 @@ import numpy as np
 
 from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
 from serve.limits import BatchLimits
+from serve.queue_wait import QueueWait, work_ahead
 from serve.share import Share
 
 Result = TypeVar("Result")
@@ -66,6 +68,7 @@ class Batcher(Generic[RowType, Result]):
         """
         self.run, self.limits, self.streams, self.on_batch = run, limits, streams, on_batch
         self.queue: list[QueuedRow[RowType, Result]] = []
+        self.wait = QueueWait(limits.max_queue_secs)
         self.change = asyncio.Event()
         """Set when rows arrive, a batch ends, or draining begins."""
         self.running: set[asyncio.Task[None]] = set()
@@ -87,7 +90,7 @@ class Batcher(Generic[RowType, Result]):
 
         Raises:
             InputError: The queue can never hold so many rows.
-            Overloaded: The queue does not hold so many rows now.
+            Overloaded: The queue does not hold so many rows now, or they would wait too long.
             DeadlineExceeded: A row waited longer than the limits allow.
             ShuttingDown: The batcher is draining.
             Exception: The error of a row or of its batch.
@@ -103,6 +106,7 @@ class Batcher(Generic[RowType, Result]):
                 f"the queue holds {len(self.queue)} rows of at most {self.limits.max_queued_requests}; "
                 f"{len(rows)} more do not fit: try again later"
             )
+        self.wait.check(self._tokens_ahead(rows))
         loop = asyncio.get_running_loop()
         share = Share(rows=len(rows))
         queued = [QueuedRow[RowType, Result](row, loop.create_future(), share) for row in rows]
@@ -116,6 +120,13 @@ class Batcher(Generic[RowType, Result]):
         finally:
             for item in queued:
                 item.result.cancel()
+
+    def _tokens_ahead(self, rows: Sequence[RowType]) -> int:
+        """Return the tokens that leave the queue before those of a new request."""
+        others = Counter[Share]()
+        for item in self.queue:
+            others[item.share] += len(item.row)
+        return int(work_ahead(sum(map(len, rows)), others.values()))
 
     async def drain(self) -> None:
         """Refuse new rows and return when every queued row has its result or error."""
@@ -147,7 +158,10 @@ class Batcher(Generic[RowType, Result]):
                 item.result.set_exception(
                     DeadlineExceeded(f"no batch had room within {self.limits.timeout:g} s: try again later")
                 )
-        self.queue = [item for item in self.queue if not item.result.done()]
+        waiting = [item for item in self.queue if not item.result.done()]
+        if self.queue and not waiting:
+            self.wait.left(0, more=False)
+        self.queue = waiting
 
     def _next_batch(self) -> list[QueuedRow[RowType, Result]]:
         """Remove the most efficient batch with the row whose turn it is from the queue and return it.
@@ -175,6 +189,7 @@ class Batcher(Generic[RowType, Result]):
             item.share.begun += 1
         chosen = set(map(id, batch))
         self.queue = [item for item in self.queue if id(item) not in chosen]
+        self.wait.left(sum(len(item.row) for item in batch), more=bool(self.queue))
         return batch
 
     def _in_turn(self) -> QueuedRow[RowType, Result]:

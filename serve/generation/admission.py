@@ -8,6 +8,7 @@ from serve.errors import DeadlineExceeded, InputError, Overloaded
 from serve.generated_text import FinishReason
 from serve.generation.request import SequenceState
 from serve.limits import DEFAULT_MAX_NEW_TOKENS, GenerationLimits
+from serve.queue_wait import QueueWait, work_ahead
 from serve.sampling_params import SamplingParams
 from serve.share import Share
 
@@ -33,6 +34,7 @@ class AdmissionQueue:
         self.arrived: deque[SequenceState] = deque()
         """Submitted since the last step."""
         self.waiting: deque[SequenceState] = deque()
+        self.wait = QueueWait(limits.max_queue_secs)
 
     def __len__(self) -> int:
         return len(self.arrived) + len(self.waiting)
@@ -47,13 +49,14 @@ class AdmissionQueue:
 
         Raises:
             InputError: One can never be generated, or they never fit into the queue together.
-            Overloaded: The queue is full.
+            Overloaded: The queue is full, or they would wait too long.
         """
         for sequence in sequences:
             self._check(sequence)
         self.check_count(len(sequences))
         if len(self) + len(sequences) > self.limits.max_queued_requests:
             raise Overloaded(f"{len(self)} texts wait already: try again later")
+        self.wait.check(self._texts_ahead(len(sequences)))
         share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences))
         for sequence in sequences:
             sequence.submit_time, sequence.share = time.monotonic(), share
@@ -64,6 +67,11 @@ class AdmissionQueue:
         if count > self.limits.max_queued_requests:
             most = self.limits.max_queued_requests
             raise InputError(f"{count} texts at once: at most {most} may wait, ask for fewer")
+
+    def _texts_ahead(self, count: int) -> int:
+        """Return the texts that leave the queue before those of a new request."""
+        others = Counter(sequence.share for sequence in (*self.arrived.copy(), *self.waiting.copy()))
+        return int(work_ahead(count, others.values()))
 
     def prompt_room(self, sampling: SamplingParams) -> int:
         """Return the most tokens of a prompt that leave room for the text, or for a usual one if it has no bound."""
@@ -100,6 +108,7 @@ class AdmissionQueue:
         """Take a sequence out of the queue; its request is no longer late."""
         self.waiting.remove(sequence)
         sequence.share.begun += sequence.sampling.num_beams
+        self.wait.left(1, more=bool(self.waiting))
 
     def update(self) -> None:
         """Take over submitted sequences; drop cancelled ones and those of requests that waited too long to begin."""

@@ -14,6 +14,7 @@ from serve.http.headers import EXPOSED_HEADERS
 from serve.http.huggingface import models as huggingface
 from serve.http.middleware import (
     BodyLimitMiddleware,
+    ClientDeadlineMiddleware,
     PlainRequestMiddleware,
     RequestMetricsMiddleware,
     ShutdownMiddleware,
@@ -105,6 +106,7 @@ def make_app(
 
 def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str]) -> None:
     """Add the middleware around that of bodies, the innermost first."""
+    app.add_middleware(ClientDeadlineMiddleware, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors)
     app.add_middleware(PlainRequestMiddleware, errors=errors)
     app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)

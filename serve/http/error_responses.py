@@ -1,6 +1,7 @@
 """Errors as responses: one table of statuses, and a body in the form of the request's protocol."""
 
 import logging
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,8 +61,8 @@ STATUSES: dict[int, tuple[ErrorKind, str]] = {
 """Statuses that any route may answer with, each with its kind and what it says to clients."""
 OF_POST = (400, 422, 429, 504)
 """Those that need a body, or a queue that it goes to."""
-RETRY_AFTER = {429: "1", 503: "1"}
-"""Seconds after which a client may try again, by status."""
+RETRY_AFTER = {429: 1.0, 503: 1.0}
+"""Seconds after which a client may try again, by status, unless the error knows better."""
 MAX_MESSAGE = 2000
 MAX_FIELD = 64
 """Characters of an error message, and of a field's name in one."""
@@ -79,9 +80,12 @@ class ErrorResponder:
         protocol = next(inside, self.protocols[-1])
         return protocol.error_body(shortened(message, MAX_MESSAGE), kind, param)
 
-    def response(self, path: str, message: str, kind: ErrorKind, param: str | None = None) -> JSONResponse:
-        """Return the response of an error."""
-        headers = {"Retry-After": RETRY_AFTER[kind.status]} if kind.status in RETRY_AFTER else None
+    def response(
+        self, path: str, message: str, kind: ErrorKind, param: str | None = None, *, retry_after: float | None = None
+    ) -> JSONResponse:
+        """Return the response of an error; `retry_after` is in seconds."""
+        seconds = RETRY_AFTER.get(kind.status) if retry_after is None else retry_after
+        headers = None if seconds is None else {"Retry-After": str(max(1, math.ceil(seconds)))}
         return JSONResponse(self.body(path, message, kind, param), kind.status, headers)
 
     def install(self, app: FastAPI) -> None:
@@ -94,7 +98,8 @@ class ErrorResponder:
     async def _serve_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServeError)
         message, param = in_client_words(error, getattr(request.state, "field_names", {}))
-        return self.response(request.url.path, message, kind_of(error), param)
+        retry_after = error.retry_after if isinstance(error, Overloaded) else None
+        return self.response(request.url.path, message, kind_of(error), param, retry_after=retry_after)
 
     async def _validation_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ValidationError)

@@ -287,3 +287,23 @@ def test_draining_answers_what_was_taken_and_takes_no_more() -> None:
         assert await taken == ["A", "B", "C"]
 
     asyncio.run(scenario())
+
+
+def test_a_request_that_would_wait_too_long_is_refused_at_once() -> None:
+    class Slow(Engine):
+        def __call__(self, rows: Sequence[str], alone: bool) -> list[str]:
+            time.sleep(0.05)
+            return super().__call__(rows, alone)
+
+    async def scenario() -> None:
+        queue = batcher(Slow(), max_batch_tokens=10, max_queue_secs=0.5)
+        # 10 tokens in 0.05 s are 200 a second: of 400, which are 2 s, the first is taken before anything is known.
+        long = asyncio.create_task(queue.submit(["x" * 10] * 40))
+        await until(lambda: 0 < len(queue.queue) < 36)
+        assert await queue.submit(["y" * 10]) == ["Y" * 10]  # turns are taken: it does not wait for all of the long one
+        with pytest.raises(Overloaded, match=r"would wait about 1\.\d s in the queue, and 0\.5 s are allowed"):
+            await queue.submit(["z" * 10] * 30)
+        assert len(await long) == 40
+        await queue.drain()
+
+    asyncio.run(scenario())
