@@ -29,7 +29,7 @@ class BatchLimits:
     timeout: float = 30.0
     """Seconds that a request may wait for its first batch."""
     max_queue_secs: float = 2.0
-    """Longest wait, in seconds, that a new request may expect, by the rate of late; it is refused where it is longer."""
+    """Longest wait in seconds that a new request may expect, by the rate of late; else it is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,4 +49,4 @@ class GenerationLimits:
     timeout: float = np.inf
     """Seconds that a request may wait for its first row."""
     max_queue_secs: float = np.inf
-    """Longest wait, in seconds, that a new request may expect, by the rate of late; it is refused where it is longer."""
+    """Longest wait in seconds that a new request may expect, by the rate of late; else it is refused."""

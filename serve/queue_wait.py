@@ -51,7 +51,7 @@ class QueueWait:
         wait = self.estimate(ahead)
         if wait > most:
             raise Overloaded(
-                f"the request would wait about {wait:.2g} s in the queue, and {most:.2g} s are allowed: try again later",
+                f"the request would wait about {wait:.2g} s in the queue, {most:.2g} s are allowed: try again later",
                 retry_after=wait - most,
             )
 

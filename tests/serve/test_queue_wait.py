@@ -56,7 +56,7 @@ def test_a_request_that_would_wait_too_long_is_told_when_to_come_again(clock: Cl
     wait = QueueWait(2.0)
     busy(wait, clock, seconds=0.5, work=100)
     wait.check(400)
-    with pytest.raises(Overloaded, match=r"would wait about 3\.5 s in the queue, and 2 s are allowed") as refused:
+    with pytest.raises(Overloaded, match=r"would wait about 3\.5 s in the queue, 2 s are allowed") as refused:
         wait.check(700)
     assert refused.value.retry_after == pytest.approx(1.5)
 
@@ -67,7 +67,7 @@ def test_a_request_whose_client_would_be_gone_is_refused(clock: Clock) -> None:
     token = client_deadline.set(time.monotonic() + 1)
     try:
         wait.check(150)
-        with pytest.raises(Overloaded, match="and 1 s are allowed"):
+        with pytest.raises(Overloaded, match=", 1 s are allowed"):
             wait.check(250)
     finally:
         client_deadline.reset(token)
