@@ -6,7 +6,7 @@ PAGE ?= yes
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick check fix peers interop clean
+.PHONY: help setup demo test test-quick soak check fix peers interop clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,7 +34,10 @@ test: setup ## run every test, a file at a time in each worker
 	$(PYTEST)
 
 test-quick: setup ## run the tests that take seconds, and trace no model
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow and not soak'
+
+soak: setup ## run the long form of the reliability suite
+	$(PYTEST) -m soak tests/reliability
 
 check: setup ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

@@ -71,9 +71,7 @@ def folder_below(root: Path, path: str) -> Path:
         root = root.resolve()
         folder = (root / path).resolve()
         inside, there = folder.is_relative_to(root) and folder != root, folder.is_dir()
-        files = (
-            [file for file in folder.iterdir() if not file.resolve().is_relative_to(root)] if inside and there else []
-        )
+        files = [file for file in folder.iterdir() if not _is_below(root, file)] if inside and there else []
     except OSError as error:  # such as a name that is too long
         raise InputError(f"there is no adapter folder {name!r}: {error.strerror}", "folder") from error
     except (ValueError, RuntimeError) as error:  # a null character, a loop of links
@@ -87,6 +85,14 @@ def folder_below(root: Path, path: str) -> Path:
     if files:
         raise InputError(f"{files[0].name} in {name!r} is a link to a file that is not below --adapter-dir", "folder")
     return folder
+
+
+def _is_below(root: Path, file: Path) -> bool:
+    """Return True if a file, links resolved, is below `root`; a loop of links is nowhere."""
+    try:
+        return file.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
+        return False
 
 
 def _without_folder(message: str, folder: Path, path: str) -> str:

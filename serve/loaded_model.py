@@ -11,14 +11,25 @@ import onnxruntime as ort
 from serve.adapters.bank import Bank
 from serve.adapters.registry import Registry
 from serve.bundle.adapter import Adapter, AdapterCard
+from serve.bundle.config import context_length, eos_token_ids, vocab_size
 from serve.bundle.reader import Bundle, open_bundle
+from serve.bundle.tokenizer_config import chat_templates, readable_config
 from serve.engine import EngineInfo, EngineStats, ModelInfo
 from serve.errors import BundleError
 from serve.runtime.device_memory import CUDA_DEVICE, HOST
 from serve.runtime.gpu_fit import choose_device
-from serve.runtime.graph_check import check_edges
+from serve.runtime.graph_check import check_edges, check_logits
 from serve.runtime.providers import CUDA, ProviderChoice
 from serve.runtime.session import captures_graphs, open_session
+
+CONFIGURATION: tuple[Callable[[Bundle], object], ...] = (
+    context_length,
+    eos_token_ids,
+    vocab_size,
+    chat_templates,
+    readable_config,
+)
+"""Facts of the base's configurations, which are read when a bundle is opened so that a wrong one is refused then."""
 
 
 class LoadOptions(TypedDict, total=False):
@@ -60,6 +71,8 @@ class LoadedModel:
             ProviderError: The requested provider cannot run the bundle.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
+        for read in CONFIGURATION:
+            read(self.bundle)
         self.threads, self.cache = threads, cache
         chosen = choose_device(self.bundle, provider, slots=slots)
         self.choice = chosen.choice
@@ -77,6 +90,7 @@ class LoadedModel:
         self.capture_numbers = itertools.count()
         """…which are told apart by these numbers."""
         check_edges(self.session, self.graph, manifest.inputs, manifest.outputs)
+        check_logits(self.graph, manifest.outputs)
         self.encoder: ort.InferenceSession | None = None
         """The encoder's session; None for a model of one graph."""
         if self.bundle.encoder is not None:

@@ -24,13 +24,13 @@ from adamix_export.pipeline.rewriting import rewrite_graphs
 from adamix_export.precision.table import Setting, precision_setting
 from adamix_export.tasks.table import EXPORT_TASKS, ExportTask
 from serve.bundle.adapter import WEIGHTS, read_adapter, write_card
-from serve.bundle.manifest import ADAPTERS, Manifest
-from serve.bundle.reader import open_bundle
+from serve.bundle.manifest import ADAPTERS, Manifest, max_canary_tolerance
+from serve.bundle.reader import open_bundle, with_any_canaries
 from serve.bundle.writer import atomic_folder, write_manifest
 
 logger = logging.getLogger(__name__)
 UNBOUNDED = 1e9
-"""A tolerance that accepts any difference: the canaries' until the comparison has measured how large it is."""
+"""A tolerance that accepts any difference."""
 
 
 def export_merged(
@@ -131,10 +131,10 @@ def _warn_of_unfused_attention(manifest: Manifest) -> None:
 
 def _compare(build: BundleBuild, manifest: Manifest, setting: Setting, options: Options) -> dict[str, Parity]:
     """Compare the bundle with PyTorch; raise a `ParityError` if it is not within its bounds."""
-    write_manifest(build.folder, replace(manifest, canary_tolerance=UNBOUNDED))
+    write_manifest(build.folder, manifest)
     limit = options.check.limit or build.task.default_limit
     check = replace(options.check, limit=limit, bounds=_bounds(setting.bounds, options))
-    with runnable_on_cpu(open_bundle(build.folder)) as bundle:
+    with runnable_on_cpu(with_any_canaries(open_bundle(build.folder))) as bundle:
         reports = build.task.compare(build.checkpoints, bundle, check)
     for name, report in reports.items():
         if options.approximate and options.max_metric_drop is not None and report.metric_drop is None:
@@ -148,11 +148,16 @@ def _compare(build: BundleBuild, manifest: Manifest, setting: Setting, options: 
 
 def _seal(build: BundleBuild, manifest: Manifest, setting: Setting, reports: dict[str, Parity]) -> None:
     """Write the final manifest and the model card."""
-    largest = max(report.max_difference for report in reports.values())
+    largest, most = max(report.max_difference for report in reports.values()), max_canary_tolerance(manifest.precision)
+    if largest > most:
+        raise ExportError(
+            f"a logit differs by {largest:.3g} from PyTorch's: a server accepts {most:g} of a bundle in "
+            f"{manifest.precision}, whatever --tolerance says; choose another precision"
+        )
     manifest = replace(
         manifest,
         parity={name: report.as_dict() for name, report in reports.items()},
-        canary_tolerance=setting.canary_tolerance(largest),
+        canary_tolerance=min(setting.canary_tolerance(largest), most),
     )
     write_manifest(build.folder, manifest)
     write_model_card(build.folder, manifest, build.checkpoints)

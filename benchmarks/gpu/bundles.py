@@ -12,7 +12,6 @@ import numpy as np
 
 from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.pipeline.bundle_parts import BundleBuild, make_manifest, write_adapters, write_model
-from adamix_export.pipeline.export import UNBOUNDED
 from adamix_export.pipeline.options import Options
 from adamix_export.pipeline.packing import write_packed_graph
 from adamix_export.pipeline.rewriting import rewrite_graphs
@@ -23,6 +22,7 @@ from benchmarks.gpu.checkpoints import make_checkpoint
 from benchmarks.gpu.models import BUNDLES, LORA, MODELS
 from benchmarks.gpu.setting import Setting
 from serve.bundle.adapter import Adapter
+from serve.bundle.manifest import max_canary_tolerance
 from serve.bundle.reader import Bundle, open_bundle
 from serve.bundle.writer import atomic_folder, write_manifest
 
@@ -77,7 +77,7 @@ def _write(shape: str, checkpoint: Checkpoint, out: Path) -> None:
         if shape == "merged" and build.task.can_be_packed:
             write_packed_graph(folder)
         manifest = make_manifest(build, precision=FP16, spare_slots=0)
-        write_manifest(folder, replace(manifest, canary_tolerance=UNBOUNDED))
+        write_manifest(folder, replace(manifest, canary_tolerance=max_canary_tolerance(FP16)))
 
 
 def _write_merged(checkpoint: Checkpoint, out: Path) -> None:

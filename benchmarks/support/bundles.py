@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.parity.bounds import Check
 from adamix_export.passes.rewrite_file import rewrite_file
-from adamix_export.pipeline.export import EXPORTS, UNBOUNDED
+from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import Options
 from adamix_export.precision.calibration import CalibrationText
 from adamix_export.precision.table import PRECISIONS
@@ -27,12 +27,13 @@ from demos.tasks import DATA
 from serve.adapters.bank import Bank
 from serve.bundle.adapter import WEIGHTS, Adapter, read_adapter, write_card
 from serve.bundle.checked_json import file_sha256
-from serve.bundle.manifest import MODEL
+from serve.bundle.manifest import MODEL, max_canary_tolerance
 from serve.bundle.reader import Bundle, open_bundle
 from serve.bundle.writer import write_manifest
 from serve.classification.classifier import Classifier
 
 BASE = "minilm"
+INT8 = "int8"
 KINDS: dict[str, dict[str, Any]] = {"lora": {"kind": "lora", "r": 8}, "houlsby": {"kind": "houlsby", "r": 48}}
 """Adapters that are trained: fields of their recipes, by kind."""
 RUN: dict[str, Any] = {
@@ -60,14 +61,15 @@ def exported(sources: Sequence[Checkpoint], shape: str, out: Path) -> Bundle:
 
 def in_int8(bundle: Bundle, out: Path) -> Bundle:
     """Return the same bundle in int8, calibrated on its canary texts; `benchmarks.precision` says what that costs."""
-    setting = PRECISIONS["int8"]["classification"]
+    setting = PRECISIONS[INT8]["classification"]
     assert setting.rewrite is not None and setting.calibrate is not None
     shutil.copytree(bundle.folder, out)
     adapters = list(bundle.adapters.values())
     texts = [CalibrationText(ids=ids, slot=slot) for slot, one in enumerate(adapters, 1) for ids in one.card.canary_ids]
     bank = Bank(bundle.manifest.inputs, adapters) if bundle.manifest.shape == "bank" else None
     rewrite_file(out / MODEL, partial(setting.rewrite, setting.calibrate(out / MODEL, texts, bank)))
-    write_manifest(out, replace(bundle.manifest, precision="int8", canary_tolerance=UNBOUNDED))
+    tolerance = max_canary_tolerance(INT8)
+    write_manifest(out, replace(bundle.manifest, precision=INT8, canary_tolerance=tolerance))
     return open_bundle(out)
 
 

@@ -197,13 +197,13 @@ class Bank:
                         f"adapter {adapter.card.name} ({adapter.card.kind}) adapts {name.rsplit('.', 3)[0]}, "
                         "which this bank's graph has no input for: export a bank with it"
                     )
-                for dim, size in zip(self.edges[name].shape[1:], _as_fed(tensor).shape, strict=True):
+                dims, sizes = self.edges[name].shape[1:], _as_fed(tensor).shape
+                if not _fits(sizes, dims):
+                    taken = " × ".join(map(str, dims))
+                    raise BundleError(f"adapter {adapter.card.name}: {name} is {tensor.shape}, the graph takes {taken}")
+                for dim, size in zip(dims, sizes, strict=True):
                     if isinstance(dim, str):
                         widths[dim] = max(widths.get(dim, 1), size)
-                    elif dim != size:
-                        raise BundleError(
-                            f"adapter {adapter.card.name}: {name} is {tensor.shape}, the graph takes {dim}"
-                        )
         return widths
 
     def _write(self, slot: int, adapter: Adapter) -> None:
@@ -220,6 +220,13 @@ class Bank:
 def _shape(edge: Edge, widths: Mapping[str, int]) -> tuple[int, ...]:
     """Return the shape of a stack; a kind of adapter that is absent gets width 1."""
     return tuple(dim if isinstance(dim, int) else widths.get(dim, 1) for dim in edge.shape)
+
+
+def _fits(sizes: Sequence[int], dims: Sequence[int | str]) -> bool:
+    """Return True if an array of these sizes has the dimensions of an edge, of which symbols are free."""
+    return len(sizes) == len(dims) and all(
+        isinstance(dim, str) or dim == size for dim, size in zip(dims, sizes, strict=True)
+    )
 
 
 def _as_fed(tensor: NDArray[np.float32]) -> NDArray[np.float32]:

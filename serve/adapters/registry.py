@@ -7,7 +7,7 @@ from pathlib import Path
 from serve.adapters.bank import Bank
 from serve.bundle.adapter import MAX_NAME_LENGTH, Adapter, AdapterCard, read_adapter
 from serve.bundle.reader import Bundle, check_base
-from serve.errors import BundleError, InputError, UnknownAdapter, shortened
+from serve.errors import BundleError, InputError, ServeError, UnknownAdapter, as_serve_error, shortened
 
 
 class Registry:
@@ -23,7 +23,7 @@ class Registry:
         """Never changed in place but replaced as a whole, so that any thread can read it without a lock."""
         self.lock = threading.Lock()
         """Held while loading or unloading: one at a time."""
-        check_canaries(list(self.adapters.values()))
+        self._check(list(self.adapters.values()))
 
     @property
     def cards(self) -> dict[str, AdapterCard]:
@@ -106,7 +106,7 @@ class Registry:
                     "first, since its clients do not expect them"
                 )
             try:
-                self.check_canaries([adapter])
+                self._check([adapter])
             except BaseException:
                 self.bank.remove(adapter)
                 raise
@@ -114,6 +114,21 @@ class Registry:
             if before is not None and before.card.sha256 != card.sha256:
                 self.bank.remove(before)
         return card
+
+    def _check(self, adapters: Sequence[Adapter]) -> None:
+        """Run the canary rows of adapters.
+
+        Raises:
+            BundleError: An adapter's logits differ from PyTorch's, or its rows cannot be run.
+        """
+        try:
+            self.check_canaries(adapters)
+        except ServeError:
+            raise
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            names = shortened(", ".join(one.card.name for one in adapters), MAX_NAME_LENGTH)
+            message = f"the canary rows of {names} cannot be run in {self.bundle.folder}"
+            raise as_serve_error(error, BundleError, message) from error
 
     def unload(self, name: str) -> None:
         """Remove an adapter; requests that arrived before still get it.

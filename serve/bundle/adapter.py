@@ -4,24 +4,28 @@ Tensors are called `{module}.{kind}.{projection}.{weight|bias}`, those of the he
 layouts are torch's: weight (out, in), bias (out,).
 """
 
+import hashlib
 import re
 from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
-from serve.bundle.checked_json import file_sha256, read_checked_json, write_checked_json
-from serve.errors import BundleError
+from serve.bundle.checked_json import read_checked_json, write_checked_json
+from serve.bundle.fields import Bounds, Count, Ids, Name, Sha256, Text, TokenId, Tokens, read_fields
+from serve.errors import BundleError, first_line, shortened
 
 CARD = "adapter.json"
 WEIGHTS = "adapter.safetensors"
 FORMAT_VERSION = 1
 MAX_NAME_LENGTH = 64
+Rows = Annotated[list[Ids], Bounds(0, 64)]
+"""Token ids of rows."""
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
 
 
@@ -33,52 +37,52 @@ class AdapterCard:
         BundleError: The format is of another version, or the name does not fit.
     """
 
-    name: str
-    sha256: str
+    name: Name
+    sha256: Sha256
     """sha256 of `adapter.safetensors`; every result carries it."""
-    base_sha256: str
+    base_sha256: Sha256
     """sha256 of the weights of the base it was trained on; it runs on no other."""
-    tokenizer_sha256: str
+    tokenizer_sha256: Sha256
     """sha256 of the `tokenizer.json` that it was exported with; it takes the tokens of no other."""
-    kind: str
+    kind: Name
     """Kind of adapter: lora, houlsby, pfeiffer, another tool's name of a method, full for a whole model, none for the
     base.
     """
-    r: int
+    r: Count
     """Rank or bottleneck width."""
-    num_modules: int
+    num_modules: Count
     """Modules of the mixture that was collapsed into it."""
-    labels: list[str]
+    labels: list[Name]
     """One label for each logit; empty for an adapter that generates."""
-    max_length: int
+    max_length: Tokens
     """Most tokens of an input, special tokens included, as in training."""
-    metric: str
+    metric: Name
     """Name of the metric that selected the checkpoint."""
-    metrics: dict[str, float]
+    metrics: dict[Name, float]
     """Metrics on the validation data, in PyTorch before the export."""
-    canary_ids: list[list[int]]
+    canary_ids: Rows
     """Canary rows: token ids of a few inputs, (rows, tokens)."""
     canary_logits: list[list[float]]
     """PyTorch's logits for the canary rows, compared whenever the adapter is loaded.
 
     (rows, labels) for a classifier; (rows, canary tokens) for an adapter that generates."""
-    canary_token_type_ids: list[list[int]] = field(default_factory=list)
+    canary_token_type_ids: Rows = field(default_factory=list)
     """Token types of the canary rows, if the tokenizer gives them; empty stands for zeros."""
     pairs: bool = False
     """An input is a pair of texts rather than one text."""
     regression: bool = False
     """The one output is a value rather than the logit of a label."""
-    canary_tokens: list[list[int]] = field(default_factory=list)
+    canary_tokens: Rows = field(default_factory=list)
     """Tokens generated after each canary row, whose logits `canary_logits` keeps; empty for a classifier."""
-    prompt: str = "{input}"
+    prompt: Text = "{input}"
     """Prompt of an adapter that generates; `{input}` stands for the client's text."""
-    eos_token_ids: list[int] = field(default_factory=list)
+    eos_token_ids: Annotated[list[TokenId], Bounds(0, 1024)] = field(default_factory=list)
     """End-of-sequence tokens of an adapter that generates."""
     shares: list[float] = field(default_factory=list)
     """Weight of each module in the collapse, if the export chose it; empty if the checkpoint did."""
-    member_of: str = ""
+    member_of: Name = ""
     """Name of the adapter that this one is a module of: the mean of a mixture. Empty for a mean itself."""
-    parity: dict[str, Any] = field(default_factory=dict)
+    parity: dict[Name, Any] = field(default_factory=dict)
     """Comparison with PyTorch, for an adapter that was exported by itself; a bundle keeps it in its manifest."""
     format_version: int = FORMAT_VERSION
 
@@ -156,7 +160,8 @@ def check_adapter_name(name: str) -> str:
     """
     if not NAME.fullmatch(name):
         raise BundleError(
-            f"{name!r} is no name for an adapter: use letters, digits, '.', '_' and '-', at most {MAX_NAME_LENGTH}"
+            f"{shortened(name, MAX_NAME_LENGTH)!r} is no name for an adapter: use letters, digits, '.', '_' and '-', "
+            f"at most {MAX_NAME_LENGTH}"
         )
     return name
 
@@ -172,27 +177,39 @@ def read_adapter(folder: Path) -> Adapter:
     Raises:
         BundleError: A file is missing, changed, or of another version.
     """
-    content: dict[str, Any] = read_checked_json(folder / CARD)
-    try:
-        card = AdapterCard(**content)
-    except TypeError as error:
-        raise BundleError(f"{folder / CARD} is of another version: {error}") from error
-    if (
-        not (card.labels or card.canary_tokens)
-        or not card.canary_ids
-        or len(card.canary_ids) != len(card.canary_logits)
-    ):
-        raise BundleError(f"adapter {card.name}: its card has no labels or no canary rows")
+    card = read_fields(AdapterCard, read_checked_json(folder / CARD), str(folder / CARD))
+    _check_canaries(card)
     return Adapter(card, _read_weights(folder, card), folder)
 
 
+def _check_canaries(card: AdapterCard) -> None:
+    """Raise a BundleError if a card's canary rows do not fit each other, so that they prove nothing."""
+    if not (card.labels or card.canary_tokens) or not card.canary_ids:
+        raise BundleError(f"adapter {card.name}: its card has no labels or no canary rows")
+    lengths = [len(row) for row in card.canary_ids]
+    logits = [len(card.labels)] * len(lengths) if not card.canary_tokens else list(map(len, card.canary_tokens))
+    types = list(map(len, card.canary_token_type_ids))
+    if list(map(len, card.canary_logits)) != logits or len(logits) != len(lengths) or types not in ([], lengths):
+        raise BundleError(f"adapter {card.name}: the canary rows of its card do not fit each other: export it again")
+
+
 def _read_weights(folder: Path, card: AdapterCard) -> Tensors:
+    """Return the weights of an adapter, of the bytes that were hashed: the file may be replaced meanwhile."""
     weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise BundleError(f"adapter {card.name} is incomplete: {weights} is missing")
-    if file_sha256(weights) != card.sha256:
+    try:
+        if not weights.is_file():
+            raise BundleError(f"adapter {card.name} is incomplete: {weights} is missing")
+        content = weights.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{weights} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != card.sha256:
         raise BundleError(f"{weights} is damaged: its sha256 does not match; export or copy it again")
     try:
-        return load_file(weights)
-    except SafetensorError as error:
-        raise BundleError(f"{weights} is not a safetensors file: {error}") from error
+        tensors = load(content)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # such as a type that NumPy does not have
+        raise BundleError(f"{weights} is not a safetensors file: {first_line(error)}") from error
+    if wrong := [name for name, tensor in tensors.items() if tensor.dtype != np.float32]:
+        raise BundleError(
+            f"{weights} has {shortened(wrong[0], MAX_NAME_LENGTH)!r} in {tensors[wrong[0]].dtype}: expected float32"
+        )
+    return tensors

@@ -1,19 +1,27 @@
 """Facts of the base model's configuration, `config.json`."""
 
-import json
-from typing import Any
+from typing import Annotated, Any
 
+from serve.bundle.checked_json import read_json
+from serve.bundle.fields import MAX_COUNT, Bounds, Count, TokenId, read_value
 from serve.bundle.manifest import CONFIG, GENERATION_CONFIG
 from serve.bundle.reader import Bundle
+from serve.errors import BundleError
 
+Positions = Annotated[int, Bounds(1, MAX_COUNT)]
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
 """Names that model families give to their longest sequence."""
 
 
 def context_length(bundle: Bundle) -> int | None:
-    """Return the model's longest sequence in tokens, or None if its configuration does not say."""
+    """Return the model's longest sequence in tokens, or None if its configuration does not say.
+
+    Raises:
+        BundleError: It says something else than a number of tokens; so do the other functions.
+    """
     config = _config(bundle)
-    return next((int(config[key]) for key in CONTEXT_KEYS if config.get(key)), None)
+    key = next((key for key in CONTEXT_KEYS if config.get(key)), None)
+    return None if key is None else read_value(Positions, config[key], f"{bundle.folder / CONFIG}: {key}")
 
 
 def eos_token_ids(bundle: Bundle) -> list[int]:
@@ -22,17 +30,19 @@ def eos_token_ids(bundle: Bundle) -> list[int]:
     ends = _config(bundle).get("eos_token_id") if ends is None else ends
     if ends is None:
         return []
-    return ends if isinstance(ends, list) else [ends]
+    where = f"{bundle.folder}: eos_token_id of the base"
+    return read_value(list[TokenId], ends if isinstance(ends, list) else [ends], where)
 
 
 def vocab_size(bundle: Bundle) -> int | None:
     """Return the number of tokens that the base model has embeddings for, or None if its configuration does not say."""
-    size = _config(bundle).get("vocab_size")
-    return size if isinstance(size, int) else None
+    return read_value(Count | None, _config(bundle).get("vocab_size"), f"{bundle.folder / CONFIG}: vocab_size")
 
 
 def _config(bundle: Bundle, name: str = CONFIG) -> dict[str, Any]:
     """Return a configuration; empty for a bundle without it."""
     file = bundle.folder / name
-    config: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    config = read_json(file) if file.is_file() else {}
+    if not isinstance(config, dict):
+        raise BundleError(f"{file} is no JSON object: export it again")
     return config

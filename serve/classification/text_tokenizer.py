@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from serve.bundle.adapter import Adapter
+from serve.bundle.tokenizer import read_tokenizer
 from serve.errors import InputError
 from serve.requests import Text
 from serve.runtime.tokenization import check_vocabulary, encode
@@ -65,7 +66,7 @@ class TextTokenizer:
     def __init__(self, file: Path, vocab_size: int | None = None) -> None:
         """Read a `tokenizer.json`; tokens from `vocab_size` on have no embedding and are refused."""
         self.vocab_size = vocab_size
-        self.tokenizer = Tokenizer.from_file(str(file))
+        self.tokenizer = read_tokenizer(file)
         self.truncate_left = (self.tokenizer.truncation or {}).get("direction") == "left"
         """A text that is too long loses its beginning; the file says so where training did it."""
         self.tokenizer.no_padding()

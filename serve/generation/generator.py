@@ -14,12 +14,12 @@ from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from serve.adapters.base_adapter import BASE, base_adapter
 from serve.bundle.adapter import Adapter, AdapterCard
 from serve.bundle.config import vocab_size
 from serve.bundle.reader import Bundle
+from serve.bundle.tokenizer import read_tokenizer
 from serve.errors import Overloaded
 from serve.generated_text import GenerationResult
 from serve.generation import static_batch
@@ -67,7 +67,7 @@ class Generator:
         """
         self.model = LoadedModel(bundle, **options)
         self.bundle, self.bank = self.model.bundle, self.model.bank
-        self.tokenizer = Tokenizer.from_file(str(self.bundle.tokenizer))
+        self.tokenizer = read_tokenizer(self.bundle.tokenizer)
         self.is_encoder_decoder = self.model.encoder is not None
         self.prompt_encoder = PromptEncoder(
             self.tokenizer,

@@ -2,12 +2,17 @@
 
 The weights of a cached graph are stored in the layout that the kernels read and are mapped into memory, so that
 sessions and processes share one copy; otherwise each session repacks its own.
+
+An optimised graph answers in the place of the one whose hash was checked, so that only a folder that nobody else can
+change is read.
 """
 
 import hashlib
 import json
 import logging
+import os
 import platform
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,14 +21,18 @@ import onnxruntime as ort
 
 from serve.bundle.checked_json import file_sha256, read_checked_json, write_checked_json
 from serve.errors import BundleError, first_line
-from serve.runtime.cache_folder import cache_root, new_entry
+from serve.runtime.cache_folder import cache_root, new_entry, require_private, sweep, trim
 
 logger = logging.getLogger(__name__)
 
 GRAPH = "graph.onnx"
 WEIGHTS = "weights.bin"
 CHECKSUMS = "cached.json"
-"""Files of an entry; the last holds the sha256 of the other two."""
+"""Files of an entry; the last holds the sha256 of the other two, and the entry's name."""
+KEY = "key"
+"""Key of an entry's own name in `CHECKSUMS`, so that no entry passes as another."""
+NAME = re.compile("[0-9a-f]{64}")
+SIZE_VARIABLE, DEFAULT_GIB = "ADAMIX_CACHE_SIZE", "20"
 MIN_EXTERNAL_BYTES = 1024
 """Size from which a weight is stored in `WEIGHTS` rather than in `GRAPH`."""
 SAVE_SETTINGS = {
@@ -48,7 +57,7 @@ def cache_key(hashes: Sequence[str], provider: str, disabled_optimizers: Sequenc
         provider: Execution provider that the graph is optimised for.
         disabled_optimizers: Optimizers of ONNX Runtime that are switched off.
     """
-    facts = [sorted(hashes), provider, sorted(disabled_optimizers), ort.__version__, _cpu_model()]
+    facts = [KEY, sorted(hashes), provider, sorted(disabled_optimizers), ort.__version__, _cpu_model()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -68,23 +77,68 @@ def cached_session(
     """
     entry = cache / key
     try:
+        max_bytes = cache_bytes()
+        entry = _opened(cache) / key
         if not _is_intact(entry):
             _save(model, entry, make_options(), open_graph)
         options = make_options()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return open_graph(entry / GRAPH, options)
+        session = open_graph(entry / GRAPH, options)
+        _note_use(entry, max_bytes)
+        return session
     except Exception as error:  # the model itself can still be opened, whatever happened to the cache
         logger.warning("the graph cache %s is not used: %s", entry, first_line(error))
         return open_graph(model, make_options())
 
 
+def cache_bytes() -> int:
+    """Return the bytes that the cache may have: $ADAMIX_CACHE_SIZE in GiB, or else 20 GiB.
+
+    Raises:
+        ValueError: It is no number of GiB.
+    """
+    text = os.environ.get(SIZE_VARIABLE) or DEFAULT_GIB
+    try:
+        return int(float(text) * 2**30)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{SIZE_VARIABLE} is {text!r}, which is no number of GiB") from error
+
+
+def _opened(cache: Path) -> Path:
+    """Return the folder of the cache, links resolved, made if it is not there and without half-written entries.
+
+    Raises:
+        OSError: It cannot be made, or others can change it.
+    """
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = cache.resolve()
+    require_private(folder)
+    sweep(folder)
+    return folder
+
+
+def _note_use(entry: Path, max_bytes: int) -> None:
+    """Note that an entry is used now, and remove those that have not been for longest if the cache is too large."""
+    try:
+        os.utime(entry)
+        entries = [one for one in entry.parent.iterdir() if NAME.fullmatch(one.name) and (one / CHECKSUMS).exists()]
+        for removed in trim(entries, kept=entry, max_bytes=max_bytes):
+            logger.info("removed the cached graph %s: the cache has %d bytes at most", removed, max_bytes)
+    except OSError as error:
+        logger.debug("the graph cache %s is not tidied: %s", entry.parent, error)
+
+
 def _is_intact(entry: Path) -> bool:
-    """Return True if an entry exists and its checksums match; a damaged one is removed."""
+    """Return True if an entry is this one, its checksums match and nobody else can change it; others are removed."""
     if not entry.exists():
         return False
     try:
+        for path in (entry, *(entry / name for name in (CHECKSUMS, GRAPH, WEIGHTS))):
+            require_private(path)
         hashes = read_checked_json(entry / CHECKSUMS)
-        if all(file_sha256(entry / name) == hashes[name] for name in (GRAPH, WEIGHTS)):
+        if hashes.get(KEY) == entry.name and all(
+            file_sha256(entry / name) == hashes[name] for name in (GRAPH, WEIGHTS)
+        ):
             return True
     except (BundleError, OSError, KeyError):
         pass
@@ -102,7 +156,10 @@ def _save(model: Path, entry: Path, options: ort.SessionOptions, open_graph: Ope
             options.add_session_config_entry(name, value)
         open_graph(model, options)
         (folder / WEIGHTS).touch()
-        write_checked_json(folder / CHECKSUMS, {name: file_sha256(folder / name) for name in (GRAPH, WEIGHTS)})
+        hashes = {name: file_sha256(folder / name) for name in (GRAPH, WEIGHTS)}
+        write_checked_json(folder / CHECKSUMS, {KEY: entry.name, **hashes})
+        for file in folder.iterdir():
+            file.chmod(0o600)
     logger.info("saved the optimised graph in %s", entry)
 
 

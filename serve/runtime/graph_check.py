@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from serve.bundle.graph_io import LOGITS
 from serve.bundle.manifest import Edge
 from serve.errors import BundleError
 
@@ -13,6 +14,12 @@ def check_edges(session: ort.InferenceSession, graph: Path, inputs: Sequence[Edg
     """Raise a BundleError if the graph in the file `graph` has other inputs or outputs."""
     if session_edges(session) != (list(inputs), list(outputs)):
         raise BundleError(f"{graph} does not have the inputs and outputs that the manifest lists")
+
+
+def check_logits(graph: Path, outputs: Sequence[Edge]) -> None:
+    """Raise a BundleError if a graph has no logits."""
+    if LOGITS not in {edge.name for edge in outputs}:
+        raise BundleError(f"{graph} has no output {LOGITS}: export it again")
 
 
 def session_edges(session: ort.InferenceSession) -> tuple[list[Edge], list[Edge]]:

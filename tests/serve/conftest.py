@@ -21,8 +21,8 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from serve.bundle.adapter import WEIGHTS, AdapterCard, write_card
-from serve.bundle.checked_json import file_sha256
-from serve.bundle.manifest import Edge, Manifest
+from serve.bundle.checked_json import file_sha256, read_checked_json
+from serve.bundle.manifest import MANIFEST, Edge, Manifest, parse_manifest
 from serve.bundle.reader import Bundle, open_bundle
 from serve.bundle.writer import write_manifest
 from serve.classification.async_classifier import AsyncClassifier
@@ -211,6 +211,12 @@ def write_bundle(folder: Path, reference: Reference, adapters: list[str], **chan
         "versions": {},
     }
     write_manifest(folder, Manifest(**{**fields, **changes}))
+    return folder
+
+
+def relist(folder: Path) -> Path:
+    """Write the manifest of a bundle anew, over the files that it has now."""
+    write_manifest(folder, parse_manifest(read_checked_json(folder / MANIFEST), folder))
     return folder
 
 

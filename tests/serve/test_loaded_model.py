@@ -5,14 +5,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from serve.bundle.manifest import Edge
-from serve.bundle.reader import Bundle, open_bundle
-from serve.bundle.writer import write_manifest
+from serve.bundle.reader import Bundle
 from serve.engine import EngineInfo, EngineStats, ModelInfo
 from serve.errors import BundleError, ProviderError
 from serve.loaded_model import LoadedModel
 from serve.runtime.gpu_fit import DeviceChoice
 from serve.runtime.providers import CUDA, ProviderChoice
-from tests.serve.conftest import BASE, LABELS, Reference, card, write_bundle
+from tests.serve.conftest import BASE, LABELS, Reference, card, relist, write_bundle
 
 PARITY = {"tone": {"agreement": 1.0}}
 
@@ -89,8 +88,7 @@ def packed(tmp_path: Path, reference: Reference) -> Path:
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
     graph = helper.make_graph([node], "packed", [states, lengths], [tokens])
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / "packed.onnx")
-    write_manifest(folder, open_bundle(folder).manifest)
-    return folder
+    return relist(folder)
 
 
 def test_a_packed_graph_is_not_opened_on_the_cpu(packed: Path) -> None:

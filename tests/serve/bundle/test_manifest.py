@@ -18,7 +18,7 @@ def test_a_manifest_comes_back(bundle: Bundle) -> None:
     [
         ({"format_version": 2}, "has bundle format 2; this version reads 1"),
         ({"shape": "round"}, "has shape 'round'; known are merged, bank"),
-        ({"colour": "red"}, "lacks or misspells a field"),
+        ({"colour": "red"}, "has the unknown field 'colour': it is of another version"),
         ({"files": {}}, r"is incomplete: its manifest does not list model\.onnx"),
     ],
 )
@@ -37,5 +37,13 @@ def test_an_earlier_manifest_has_no_share_of_quantized_weights(bundle: Bundle) -
 def test_a_missing_field_is_named(bundle: Bundle) -> None:
     content = asdict(bundle.manifest)
     del content["outputs"]
-    with pytest.raises(BundleError, match="lacks or misspells a field: 'outputs'"):
+    with pytest.raises(BundleError, match="lacks the field outputs: it is of another version, or damaged"):
         parse_manifest(content, Path("bundle"))
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 0.5), ("fp16", 1.0), ("int8", 4.0), ("int4", 20.0)])
+def test_a_manifest_cannot_switch_off_the_proof_of_its_adapters(precision: str, most: float, bundle: Bundle) -> None:
+    content = {**asdict(bundle.manifest), "precision": precision}
+    assert parse_manifest({**content, "canary_tolerance": most}, Path("bundle")).canary_tolerance == most
+    with pytest.raises(BundleError, match=rf"which proves nothing: {precision} may have {most:g}; export it again"):
+        parse_manifest({**content, "canary_tolerance": 1.01 * most}, Path("bundle"))

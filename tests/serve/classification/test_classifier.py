@@ -6,7 +6,7 @@ import pytest
 from serve.bundle.reader import Bundle, open_bundle, with_adapters
 from serve.classification.classifier import Classifier
 from serve.errors import BundleError, InputError, UnknownAdapter
-from tests.serve.conftest import CANARY, Reference, write_adapter, write_bundle
+from tests.serve.conftest import CANARY, Reference, relist, write_adapter, write_bundle
 
 TEXTS = ["good", "the bill is very late", "bad", "is it good"]
 
@@ -103,6 +103,7 @@ def test_texts_pairs_and_scores_share_a_batch(mixed: Classifier, reference: Refe
 
 def test_a_token_without_an_embedding_is_refused_before_it_is_run(bundle_folder: Path) -> None:
     (bundle_folder / "config.json").write_text('{"vocab_size": 10}')
+    relist(bundle_folder)
     classifier = Classifier(bundle_folder, provider="cpu", threads=1)
     message = "the text has the token 'very', number 10, and the base has embeddings for 10: leave it out"
     for windows in (False, True):
