@@ -56,11 +56,18 @@ class QueueWait:
             )
 
 
-def work_ahead(own: float, others: Iterable[float]) -> float:
+def work_ahead(own: float, requests: Iterable[float], tenants: Iterable[float] = ()) -> float:
     """Return the work that leaves a queue before a request of the work `own` has left it.
 
-    A queue that takes turns between its oldest request and the one of which the least has begun serves as much of each
-    other request as of the new one, and as much again of the oldest ones, but never more than there is.
+    A tenant's turns go to its oldest request and to the one of which the least has begun: as much of each other request
+    is served as of the new one, and as much again of the oldest ones, but never more than there is. Each other tenant
+    gets as much as this one meanwhile.
+
+    Args:
+        own: Work of the new request.
+        requests: Work of each request of the same tenant that waits.
+        tenants: Work of each other tenant that waits.
     """
-    others = list(others)
-    return min(sum(others), 2 * sum(min(own, other) for other in others))
+    requests = list(requests)
+    ahead = min(sum(requests), 2 * sum(min(own, other) for other in requests))
+    return ahead + sum(min(ahead + own, other) for other in tenants)

@@ -69,7 +69,9 @@ class AsyncClassifier(AsyncEngine):
         characters = sum(len(part) for text in request.texts for part in parts(text))
         rows = await self.tokenizer_threads.run(tokenize, characters)
         with self.watch_device():
-            predictions = iter(await self.batcher.submit([row for part in rows for row in part]))
+            queued = [row for part in rows for row in part]
+            tenants = [row.adapter.card.name for row in queued]
+            predictions = iter(await self.batcher.submit(queued, tenants))
         return [part.combine(predictions) for part in rows]
 
     @property

@@ -1,7 +1,7 @@
 """The queue of sequences that wait for rows: what may enter it, and for how long it may wait."""
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 
 from serve.errors import DeadlineExceeded, InputError, Overloaded
@@ -56,7 +56,7 @@ class AdmissionQueue:
         self.check_count(len(sequences))
         if len(self) + len(sequences) > self.limits.max_queued_requests:
             raise Overloaded(f"{len(self)} texts wait already: try again later")
-        self.wait.check(self._texts_ahead(len(sequences)))
+        self.wait.check(self._texts_ahead(sequences))
         share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences))
         for sequence in sequences:
             sequence.submit_time, sequence.share = time.monotonic(), share
@@ -68,10 +68,14 @@ class AdmissionQueue:
             most = self.limits.max_queued_requests
             raise InputError(f"{count} texts at once: at most {most} may wait, ask for fewer")
 
-    def _texts_ahead(self, count: int) -> int:
-        """Return the texts that leave the queue before those of a new request."""
-        others = Counter(sequence.share for sequence in (*self.arrived.copy(), *self.waiting.copy()))
-        return int(work_ahead(count, others.values()))
+    def _texts_ahead(self, sequences: Sequence[SequenceState]) -> float:
+        """Return the texts that leave the queue before those of a new request, which go through one adapter."""
+        by_adapter: dict[str, Counter[Share]] = defaultdict(Counter)
+        for waiting in (*self.arrived.copy(), *self.waiting.copy()):
+            by_adapter[waiting.adapter.card.name][waiting.share] += 1
+        own = sequences[0].adapter.card.name
+        tenants = [requests.total() for adapter, requests in by_adapter.items() if adapter != own]
+        return work_ahead(len(sequences), by_adapter[own].values(), tenants)
 
     def prompt_room(self, sampling: SamplingParams) -> int:
         """Return the most tokens of a prompt that leave room for the text, or for a usual one if it has no bound."""

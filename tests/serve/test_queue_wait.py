@@ -79,3 +79,10 @@ def test_a_request_whose_client_would_be_gone_is_refused(clock: Clock) -> None:
 )
 def test_the_work_ahead_is_that_of_a_queue_that_takes_turns(own: int, others: list[int], ahead: int) -> None:
     assert work_ahead(own, others) == ahead
+
+
+@pytest.mark.parametrize(("own", "requests", "tenants", "ahead"), [(1, [], [1000], 1), (1, [5], [1000, 2], 2 + 3 + 2)])
+def test_the_work_of_other_tenants_is_as_much_as_ones_own(
+    own: int, requests: list[int], tenants: list[int], ahead: int
+) -> None:
+    assert work_ahead(own, requests, tenants) == ahead

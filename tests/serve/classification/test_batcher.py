@@ -307,3 +307,24 @@ def test_a_request_that_would_wait_too_long_is_refused_at_once() -> None:
         await queue.drain()
 
     asyncio.run(scenario())
+
+
+def test_a_tenant_does_not_wait_for_the_burst_of_another() -> None:
+    async def scenario() -> list[str]:
+        engine, done = Engine(gated=True), list[str]()
+        queue = batcher(engine, max_batch_tokens=3)
+
+        async def ask(row: str, tenant: str) -> None:
+            await queue.submit([row], [tenant])
+            done.append(row)
+
+        burst = [asyncio.create_task(ask("aaa", "a")) for _ in range(50)]
+        await until(lambda: len(queue.queue) == 49)  # one runs
+        quiet = asyncio.create_task(ask("bbb", "b"))
+        await until(lambda: len(queue.queue) == 50)
+        engine.gate.set()
+        await asyncio.gather(*burst, quiet)
+        await queue.drain()
+        return done
+
+    assert asyncio.run(scenario()).index("bbb") <= 2
