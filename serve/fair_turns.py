@@ -14,6 +14,9 @@ class FairTurns:
     def __init__(self) -> None:
         self.had: dict[str, float] = defaultdict(float)
         """Work of each tenant, in the unit of the caller."""
+        self.last_turn: dict[str, int] = defaultdict(int)
+        """Number of the turn that each tenant had last."""
+        self.turn = 0
         self.level = 0.0
         """Least work of those that waited at the last turn."""
 
@@ -24,9 +27,10 @@ class FairTurns:
             self.had[tenant] = max(self.had[tenant], level)
 
     def next(self, waiting: Collection[str]) -> str:
-        """Return the tenant that has had the least of those that wait, the first one of equals."""
-        tenant = min(waiting, key=self.had.__getitem__)
-        self.level = self.had[tenant]
+        """Return the tenant that has had the least of those that wait; of equals the one that had no turn for longest."""
+        tenant = min(waiting, key=lambda one: (self.had[one], self.last_turn[one]))
+        self.turn += 1
+        self.last_turn[tenant], self.level = self.turn, self.had[tenant]
         return tenant
 
     def charge(self, tenant: str, work: float) -> None:

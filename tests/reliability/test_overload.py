@@ -20,6 +20,9 @@ SECONDS_PER_RUN, SECONDS_PER_ROW = 0.01, 0.02
 FACTOR = 5
 MOST_REFUSAL_SECONDS = 0.05
 MOST_RECOVERY_SECONDS = 2.0
+BURST = 500
+MARGIN_SECONDS = 0.05
+"""Time of everything but the model, on a busy machine."""
 BODY = b'{"inputs": "good", "adapter": "tone"}'
 
 
@@ -43,12 +46,12 @@ class Load:
         """Answers a second."""
         return len(self.ok) / (self.last - self.started)
 
-    async def ask(self, address: httpx.URL) -> None:
+    async def ask(self, address: httpx.URL, body: bytes = BODY) -> None:
         """Send a request and take its answer down; a connection of its own is the least that a client has to do."""
         started = time.monotonic()
         reader, writer = await asyncio.open_connection(address.host, address.port)
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n"
-        writer.write(f"{head}Connection: close\r\n\r\n".encode() + BODY)
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
         answer = (await reader.read()).decode()
         writer.close()
         seconds, status = time.monotonic() - started, int(answer.split()[1])
@@ -126,3 +129,38 @@ def test_five_times_the_rate(slow: Classifier, seconds: float, figure: Callable[
     assert goodput >= 0.95
     assert refusals[98 if seconds >= 60 else 89] <= MOST_REFUSAL_SECONDS  # few are sent in the short form
     assert recovery <= MOST_RECOVERY_SECONDS
+
+
+def test_a_burst_of_another_tenant(slow: Classifier, figure: Callable[[str], None]) -> None:
+    """The other one's requests wait for the batch that runs and for their own; never for the burst."""
+    rows, quiet_body = 4, BODY.replace(b"tone", b"intent")
+    with live_server(slow, BatchLimits(max_batch_requests=rows, max_queue_secs=float("inf"))) as client:
+        address = client.base_url
+
+        async def asked(count: int) -> Load:
+            load = Load()
+            for _ in range(count):
+                await load.ask(address, quiet_body)
+                await asyncio.sleep(0.05)
+            return load
+
+        async def measure() -> tuple[Load, Load, Load]:
+            quiet, burst = await asked(20), Load()
+            requests = [asyncio.create_task(burst.ask(address)) for _ in range(BURST)]
+            await asyncio.sleep(1)  # until all have come
+            beside = await asked(20)
+            for request in requests:
+                request.cancel()
+            await asyncio.gather(*requests, return_exceptions=True)
+            return quiet, beside, burst
+
+        quiet, beside, burst = asyncio.run(measure())
+    alone, together = (statistics.quantiles(one.ok, n=20)[18] for one in (quiet, beside))
+    batch = SECONDS_PER_RUN + SECONDS_PER_ROW * rows
+    figure(
+        f"a burst of {BURST} requests of another adapter: p95 {together * 1e3:.0f} ms, {together / alone:.1f} times "
+        f"the {alone * 1e3:.0f} ms without it; a whole batch takes {batch * 1e3:.0f}"
+    )
+    assert len(beside.ok) == 20
+    assert len(burst.ok) < BURST / 2, "the burst was over before the others asked"
+    assert statistics.median(beside.ok) <= 2 * batch + MARGIN_SECONDS

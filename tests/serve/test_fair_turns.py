@@ -19,6 +19,7 @@ def test_one_that_comes_later_has_saved_up_nothing_and_owes_nothing() -> None:
         turns.charge(turns.next(["busy"]), 10)
     turns.join("new", ["busy"])
     assert turns.had == {"busy": 50, "new": 50}
+    assert turns.next(["busy", "new"]) == "new"
     turns.charge("new", 100)
     turns.join("other", ["busy"])  # those that wait have the least
     assert turns.had["other"] == 50
