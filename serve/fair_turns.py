@@ -27,7 +27,7 @@ class FairTurns:
             self.had[tenant] = max(self.had[tenant], level)
 
     def next(self, waiting: Collection[str]) -> str:
-        """Return the tenant that has had the least of those that wait; of equals the one that had no turn for longest."""
+        """Return the tenant that has had the least of those that wait; of equals the one without a turn for longest."""
         tenant = min(waiting, key=lambda one: (self.had[one], self.last_turn[one]))
         self.turn += 1
         self.last_turn[tenant], self.level = self.turn, self.had[tenant]
