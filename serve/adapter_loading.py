@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve.engine import Engine, ModelInfo
@@ -14,13 +14,15 @@ MAX_PATH = 128
 """Characters of a path that an error quotes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class AdapterLoading:
     """An engine, and the folder below which clients may load adapters."""
 
     engine: Engine
     root: Path | None
     """None lets clients load and unload nothing."""
+    loaded: dict[str, str] = field(default_factory=dict)
+    """Paths of the adapters that clients have loaded, below `root`, by name."""
 
     async def load(self, name: str, path: str, *, replace: bool) -> ModelInfo:
         """Load the adapter `name` in the folder that a client names, beside the event loop.
@@ -32,9 +34,11 @@ class AdapterLoading:
         root = self._root()
         folder = await asyncio.to_thread(folder_below, root, path)
         try:
-            return await asyncio.to_thread(self.engine.load, folder, name=name, replace=replace)
+            info = await asyncio.to_thread(self.engine.load, folder, name=name, replace=replace)
         except BundleError as error:
             raise InputError(_without_folder(str(error), folder, path)) from error
+        self.loaded[name] = path
+        return info
 
     async def unload(self, name: str) -> None:
         """Unload an adapter; requests that arrived before still get it.
@@ -45,6 +49,7 @@ class AdapterLoading:
         """
         self._root()
         await asyncio.to_thread(self.engine.unload, name)
+        self.loaded.pop(name, None)
 
     def _root(self) -> Path:
         if self.root is None:

@@ -1,6 +1,7 @@
-"""Command-line flags of adamix-serve; those that open bundles are adamix-predict's too."""
+"""Flags of adamix-serve; those that open bundles are adamix-predict's too."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from serve.limits import BATCH_TOKENS, BatchLimits, GenerationLimits
 from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
 from serve.runtime.providers import CPU, CUDA, PROVIDERS
+from serve.settings import read_settings
 
 EXAMPLE = """\
 examples:
@@ -27,9 +29,11 @@ routes:
   Open Inference Protocol    GET /v2, /v2/models/NAME; POST /v2/models/NAME/infer, /v2/repository/…
                              POST /v2/models/NAME/generate, /generate_stream (generators); gRPC with --grpc-port
   SageMaker                  GET /ping; POST /invocations
-  operation                  GET /health, /info, /metrics (Prometheus), /docs (OpenAPI)
+  operation                  GET /health, /health/live, /health/ready, /info, /metrics (Prometheus), /docs (OpenAPI)
 
-On SIGTERM the server completes the requests in flight and exits.
+On SIGTERM the server completes the requests in flight and exits; on SIGHUP it reads its settings and adapters again.
+A flag that is not given is taken from the variable ADAMIX_… of its name (--max-client-batch-size:
+ADAMIX_MAX_CLIENT_BATCH_SIZE), else from the file of --config, where its key is its name.
 """
 BATCHES, SEQUENCES = BatchLimits(), GenerationLimits()
 LIMITS: dict[str, str] = {
@@ -59,18 +63,35 @@ REQUESTS: tuple[tuple[str, int, str], ...] = (
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Return the parsed command line; `argv` None takes that of the process."""
+    """Return the settings of a command line, of the environment, and of a configuration that either names.
+
+    Args:
+        argv: The command line; None takes that of the process.
+
+    Raises:
+        ConfigurationError: A variable of the environment or the configuration is wrong; a command line that is wrong
+            ends the process.
+    """
+    args = read_settings(make_parser, argv, os.environ)
+    if not args.bundles:
+        make_parser().error("give a BUNDLE, on the command line, as ADAMIX_BUNDLES, or as bundles in --config")
+    return args
+
+
+def make_parser(**options: Any) -> argparse.ArgumentParser:
+    """Return the parser of the command line; `options` are further arguments of `ArgumentParser`."""
     parser = argparse.ArgumentParser(
         prog="adamix-serve",
         allow_abbrev=False,
         description="Serve a bundle of adamix-export over HTTP.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        **options,
     )
     _add_bundle_flags(parser)
     add_model_flags(parser)
     _add_limit_flags(parser)
-    return parser.parse_args(argv)
+    return parser
 
 
 def load_options(args: argparse.Namespace) -> LoadOptions:
@@ -127,10 +148,17 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "bundles",
         type=Path,
-        nargs="+",
+        nargs="*",
         metavar="BUNDLE",
         help="folder made by adamix-export, of shape merged or bank; several share the server and its threads",
     )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings in YAML or TOML: a key for each flag, bundles for BUNDLE"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="open everything, run the canary rows, print what was found, and exit"
+    )
+    parser.add_argument("--json", action="store_true", help="with --check: print one JSON object")
     parser.add_argument(
         "--adapter", type=Path, action="append", default=[], metavar="FOLDER", help="load a standalone adapter as well"
     )
@@ -171,6 +199,14 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
     for flag, default, text in REQUESTS:
         parser.add_argument(flag, type=positive, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument(
+        "--drain-delay",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="seconds after SIGTERM in which the server takes requests although /health/ready is 503, so that proxies "
+        "send no more before it closes its port (default: 0)",
+    )
+    parser.add_argument(
         "--timeout",
         type=_positive_seconds,
         default=BATCHES.timeout,
@@ -191,30 +227,56 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
 def positive(text: str) -> int:
     """Return the whole number above 0 that a flag gives."""
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
     return value
 
 
 def _not_negative(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
     return value
 
 
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
 def _positive_seconds(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
     return value
 
 
 def _port(text: str) -> int:
-    value = int(text)
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is an address, such as Kubernetes gives to ADAMIX_PORT where a service is called adamix: rename "
+            "the service, or set enableServiceLinks to false"
+        )
+    value = _whole(text)
     if not 0 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port: ports are 0 to 65535")
     return value

@@ -18,6 +18,7 @@ from serve.errors import MAX_NAME, DeviceLost, UnknownAdapter, shortened
 from serve.loaded_model import LoadedModel
 from serve.runtime.text_codec import TextCodec
 from serve.runtime.tokenization import TokenizerThreads
+from serve.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ class AsyncEngine:
         self.loaded, self.registry = model, registry
         self.tokenizer_threads = TokenizerThreads()
         self.listeners: list[Listener] = []
+        self.is_warming = False
+        """It runs texts of its own, which it reports to nobody."""
         self.failure: str | None = None
         """Reason why nothing is answered any more; None while the device works."""
 
@@ -44,6 +47,14 @@ class AsyncEngine:
     async def start(self) -> None:
         """Begin to process requests."""
         raise NotImplementedError
+
+    async def warm_up(self) -> None:
+        """Run the shapes that traffic will have; listeners hear nothing of it."""
+        self.is_warming = True
+        try:
+            await warm_up(cast(BundleEngine, self))
+        finally:
+            self.is_warming = False
 
     def prepare_to_drain(self) -> None:
         """End what would hold up a drain and has not begun to be answered; nothing in most engines."""
@@ -126,7 +137,7 @@ class AsyncEngine:
 
     def report(self, event: Event) -> None:
         """Pass an event to every listener."""
-        for listener in self.listeners:
+        for listener in () if self.is_warming else self.listeners:
             listener(event)
 
     def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:

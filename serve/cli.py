@@ -1,11 +1,12 @@
 """The command adamix-serve."""
 
 import argparse
-import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from serve.address import address
@@ -18,12 +19,16 @@ try:
     import uvicorn
     from fastapi import FastAPI
 
-    from serve.args import limits, load_options, parse_args
-    from serve.bundle.reader import open_bundle, with_adapters_of_each
-    from serve.engine import Engine
+    from serve.args import limits, load_options, make_parser, parse_args
+    from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
+    from serve.check import as_json, as_text, check
     from serve.engines import make_engines
     from serve.http.app import make_app
     from serve.http.server_protocol import NoUpgradeProtocol
+    from serve.readiness import Readiness
+    from serve.reload import Reloader, Running
+    from serve.server import Server
+    from serve.settings import unknown_variables
 except ImportError as error:
     sys.exit(
         f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
@@ -34,17 +39,46 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Serve bundles over HTTP until SIGTERM or SIGINT."""
-    args = parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    """Serve bundles over HTTP until SIGTERM or SIGINT, or check that they can be served."""
     try:
-        listener = _listen(args.host, args.port)
-        if args.grpc_port:
-            _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
-        bundles = with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
-        engine = make_engines(bundles, limits(args), **load_options(args))
+        args = parse_args(argv)
+        logging.basicConfig(
+            level=logging.WARNING if args.check else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+        )
+        if unknown := unknown_variables(make_parser(), os.environ):
+            logger.warning("no setting is called %s", ", ".join(unknown))
+        if args.check:
+            _check(args)
+        else:
+            _serve(args, argv)
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
+    except KeyboardInterrupt:  # while bundles are opened
+        sys.exit(128 + signal.SIGINT)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Print what a server would serve."""
+    try:
+        if args.grpc_port is not None:
+            _grpc_class()
+        engine = make_engines(_bundles(args), limits(args), **load_options(args))
+        found = check(engine, args)
+    except ServeError as error:
+        if args.json:
+            print(as_json({"ok": False, "error": str(error)}))
+        raise
+    print(as_json({"ok": True, **found}) if args.json else as_text(found))
+
+
+def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to read again yet
+    listener = _listen(args.host, args.port)
+    if args.grpc_port:
+        _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
+    bundles = _bundles(args)
+    engine = make_engines(bundles, limits(args), **load_options(args))
+    readiness = Readiness(engine, is_warm=False)
     app = make_app(
         engine,
         max_client_batch_size=args.max_client_batch_size,
@@ -52,9 +86,46 @@ def main(argv: list[str] | None = None) -> None:
         body_timeout=args.body_timeout_secs,
         adapter_dir=args.adapter_dir,
         cors_origins=args.cors_origin,
+        readiness=readiness,
     )
-    grpc = _grpc_server(app, args)
-    config = uvicorn.Config(
+    named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
+    running = Running(
+        engine=engine,
+        loading=app.state.adapter_loading,
+        names={folder: named[folder] for folder in args.adapter},
+    )
+    server = Server(
+        _uvicorn_config(app, args),
+        engine,
+        readiness,
+        grpc=_grpc_server(app, args),
+        drain_delay=args.drain_delay,
+        exit_timeout=args.exit_timeout_secs,
+        on_reload=Reloader(running, args, partial(parse_args, argv)),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):  # while uvicorn starts, and when it is done
+        signal.signal(number, server.handle_exit)
+    signal.signal(signal.SIGHUP, server.handle_reload)
+    host, port = listener.getsockname()[:2]
+    names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
+    folders = ", ".join(map(str, args.bundles))
+    logger.info("serving %s (%s) on http://%s", folders, names, address(host, port))
+    try:
+        server.run(sockets=[listener])
+    finally:
+        if server.unanswered:
+            logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
+        else:
+            logger.info("stopped; every accepted request is answered")
+
+
+def _bundles(args: argparse.Namespace) -> list[Bundle]:
+    """Return the bundles, each with the adapters of --adapter that are made for it."""
+    return with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
+
+
+def _uvicorn_config(app: FastAPI, args: argparse.Namespace) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
@@ -63,69 +134,32 @@ def main(argv: list[str] | None = None) -> None:
         proxy_headers=False,
         root_path=args.root_path,
         timeout_keep_alive=args.keep_alive_secs,
-        timeout_graceful_shutdown=args.exit_timeout_secs,
         lifespan="on",
     )
-    server = _Server(config, engine, grpc)
-    # While uvicorn starts, and when it is done and raises the signal that stopped it once more. The handler only
-    # takes note: an exception from a handler is lost wherever Python ignores exceptions, as in a weak reference's end.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, server.handle_exit)
-    host, port = listener.getsockname()[:2]
-    names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
-    folders = ", ".join(map(str, args.bundles))
-    logger.info("serving %s (%s) on http://%s", folders, names, address(host, port))
-    try:
-        server.run(sockets=[listener])
-    except ServeError as error:
-        sys.exit(f"adamix-serve: {error}")
-    finally:
-        if abandoned := engine.stats().abandoned - server.gone:
-            logger.error("stopped; %d texts were not answered within the time to exit", abandoned)
-        else:
-            logger.info("stopped; every accepted request is answered")
-
-
-class _Server(uvicorn.Server):
-    """A server that tells its engine when it begins to stop: before it waits for open requests, not after."""
-
-    def __init__(self, config: uvicorn.Config, engine: Engine, grpc: "GrpcServer | None" = None) -> None:
-        super().__init__(config)
-        self.engine, self.grpc = engine, grpc
-        self.gone = 0
-        """Texts whose callers went away before the server began to stop."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the engine, and listen."""
-        await super().startup(sockets)
-        if self.grpc is not None:
-            await self.grpc.start()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Prepare the engine, and wait for open requests."""
-        self.gone = self.engine.stats().abandoned
-        self.engine.prepare_to_drain()
-        stopping = [] if self.grpc is None else [self.grpc.stop(self.config.timeout_graceful_shutdown or 0)]
-        await asyncio.gather(super().shutdown(sockets), *stopping)
 
 
 def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
     """Return the gRPC server beside an application, whose requests its metrics count; None without --grpc-port."""
     if args.grpc_port is None:
         return None
-    try:
-        from serve.grpc.server import GrpcServer
-    except ImportError as error:
-        sys.exit(f"adamix-serve --grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'")
-    return GrpcServer(
+    return _grpc_class()(
         app.state.engine,
         args.host,
         args.grpc_port,
         limit=args.max_client_batch_size,
         payload_limit=args.payload_limit,
-        adapter_dir=args.adapter_dir,
+        loading=app.state.adapter_loading,
         on_request=app.state.metrics.request_finished,
+        readiness=app.state.readiness,
     )
+
+
+def _grpc_class() -> "type[GrpcServer]":
+    try:
+        from serve.grpc.server import GrpcServer
+    except ImportError as error:
+        sys.exit(f"adamix-serve --grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'")
+    return GrpcServer
 
 
 def _listen(host: str, port: int, *, flag: str = "--port") -> socket.socket:

@@ -137,6 +137,11 @@ class CombinedEngine:
         for engine in self.engines:
             await engine.start()
 
+    async def warm_up(self) -> None:
+        """Warm them up one after the other."""
+        for engine in self.engines:
+            await engine.warm_up()
+
     def prepare_to_drain(self) -> None:
         """End what would hold up a drain of each."""
         for engine in self.engines:

@@ -240,8 +240,7 @@ class Engine(Protocol):
         """Add the standalone adapter in `folder`; blocks while its canary rows run.
 
         Raises:
-            BundleError: The adapter is damaged, does not fit this base, is not called `name` where that is given, or
-                its name is taken and `replace` is off.
+            BundleError: It is damaged, does not fit, is not called `name`, or its name is taken and `replace` is off.
         """
 
     def unload(self, name: str) -> None:
@@ -253,6 +252,9 @@ class Engine(Protocol):
 
     async def start(self) -> None:
         """Begin to process requests."""
+
+    async def warm_up(self) -> None:
+        """Run the shapes that traffic will have, once it has started; listeners hear nothing of it."""
 
     def prepare_to_drain(self) -> None:
         """End what would hold up a drain; called when the server begins to stop, before `drain`."""

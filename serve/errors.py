@@ -3,6 +3,7 @@
 ServeError
 ├── BundleError            a bundle or adapter is damaged, incomplete, or does not fit
 ├── ProviderError          ONNX Runtime cannot run on the requested provider
+├── ConfigurationError     a configuration or a variable of the environment has a wrong value
 ├── UnknownAdapter         a request names an adapter that is not loaded
 ├── InputError             a request has invalid input
 ├── NotAllowed             a request asks for what this server lets no client do
@@ -10,6 +11,7 @@ ServeError
 ├── ClassificationFailed   ONNX Runtime cannot run a text
 ├── GenerationFailed       ONNX Runtime cannot run a sequence, or its adapter gives logits that are not finite
 ├── DeadlineExceeded       a request waited too long in the queue
+├── NotReady               the server is warming up
 ├── DeviceLost             the GPU failed, and runs nothing more in this process
 └── ShuttingDown           the server is stopping
 """
@@ -41,6 +43,10 @@ class BundleError(ServeError):
 
 class ProviderError(ServeError):
     """ONNX Runtime cannot run on the requested provider."""
+
+
+class ConfigurationError(ServeError):
+    """A configuration, or a variable of the environment, has an unknown key or a wrong value."""
 
 
 class UnknownAdapter(ServeError):
@@ -81,6 +87,10 @@ class GenerationFailed(ServeError):
 
 class DeadlineExceeded(ServeError):
     """A request waited too long in the queue."""
+
+
+class NotReady(ServeError):
+    """The server is warming up: its first requests would be slow."""
 
 
 class DeviceLost(ServeError):

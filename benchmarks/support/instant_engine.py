@@ -82,6 +82,9 @@ class InstantEngine:
     async def start(self) -> None:
         """Do nothing."""
 
+    async def warm_up(self) -> None:
+        """Do nothing."""
+
     def prepare_to_drain(self) -> None:
         """Do nothing."""
 

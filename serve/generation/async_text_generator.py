@@ -45,7 +45,7 @@ class AsyncTextGenerator(AsyncEngine):
         """Notified when sequences have been submitted, or the end has been announced."""
         self.stopping = self.draining = False
         self.abandoned = 0
-        """Sequences that were accepted and not finished, because shutdown was forced."""
+        """Sequences whose caller was cancelled before their end: a forced shutdown or a client that disconnected."""
         self.worker: threading.Thread | None = None
 
     async def __call__(
@@ -204,7 +204,7 @@ class AsyncTextGenerator(AsyncEngine):
         try:
             await end.wait()
         except asyncio.CancelledError:
-            self.abandoned += self.draining
+            self.abandoned += 1
             raise
         self.report(_event_of(sequence))
         if sequence.error is not None:

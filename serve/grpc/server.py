@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,6 +25,7 @@ from serve.errors import (
 )
 from serve.grpc.messages import MESSAGES, PACKAGE
 from serve.grpc.service import COUNTED, METHODS, STREAMS, Method, Service, StreamMethod, stream_error
+from serve.readiness import Readiness
 
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
 CODES: dict[type[Exception], grpc.StatusCode] = {
@@ -57,8 +57,9 @@ class GrpcServer:
         *,
         limit: int,
         payload_limit: int,
-        adapter_dir: Path | None = None,
+        loading: AdapterLoading | None = None,
         on_request: OnRequest | None = None,
+        readiness: Readiness | None = None,
     ) -> None:
         """Describe a server.
 
@@ -68,11 +69,12 @@ class GrpcServer:
             port: 0 takes a free one.
             limit: Most texts in one request.
             payload_limit: Most bytes of one request.
-            adapter_dir: Folder below which clients may load adapters; None lets them load none.
+            loading: Adapters that clients load; None lets them load none.
             on_request: Called when a request is answered, or a stream has begun to answer one.
+            readiness: State that health checks report; None is ready until the engine drains.
         """
-        loading = AdapterLoading(engine=engine, root=adapter_dir)
-        self.service = Service(engine=engine, loading=loading, limit=limit)
+        loading = loading or AdapterLoading(engine=engine, root=None)
+        self.service = Service(engine=engine, loading=loading, limit=limit, readiness=readiness or Readiness(engine))
         self.on_request = on_request
         self.host, self.port, self.payload_limit = host, port, payload_limit
         self.server: Any = None

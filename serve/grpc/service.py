@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from serve.adapter_loading import UNLOAD_PARAMETERS, AdapterLoading, check_parameters
 from serve.engine import Engine, GenerationEngine
-from serve.errors import DeviceLost, InputError, ShuttingDown, UnknownAdapter
+from serve.errors import InputError, ShuttingDown, UnknownAdapter
 from serve.generated_text import StreamStart, TextDelta
 from serve.grpc.messages import MESSAGES
 from serve.grpc.tensors import read_inputs, read_outputs, read_parameters, response_to
@@ -17,6 +17,7 @@ from serve.oip.inference import check_inputs, checked_outputs, run_inference
 from serve.oip.models import TEXT_INPUT, Model, find_model, model_index, server_metadata, version_of
 from serve.oip.outputs import FINISH_REASON, TEXT_OUTPUT
 from serve.oip.parameters import STREAM, merged
+from serve.readiness import Readiness
 
 FINAL_RESPONSE = "triton_final_response"
 """Parameter of a response in a stream: it is the request's last one."""
@@ -32,14 +33,16 @@ class Service:
     loading: AdapterLoading
     limit: int
     """Most texts in one request."""
+    readiness: Readiness
 
     async def live(self, request: Any) -> Any:
-        """Answer while the process does."""
+        """Say whether the process can answer; once it is not live, only a restart helps."""
+        self.readiness.check_live()
         return MESSAGES["ServerLiveResponse"](live=True)
 
     async def ready(self, request: Any) -> Any:
-        """Say whether requests are taken."""
-        return MESSAGES["ServerReadyResponse"](ready=self._takes_requests())
+        """Say whether the server has warmed up and has not begun to stop."""
+        return MESSAGES["ServerReadyResponse"](ready=self.readiness.is_ready)
 
     async def model_ready(self, request: Any) -> Any:
         """Say whether a model takes requests; one that is not there does not, as Triton has it."""
@@ -47,7 +50,7 @@ class Service:
             find_model(self.engine, request.name, request.version or None)
         except UnknownAdapter:
             return MESSAGES["ModelReadyResponse"](ready=False)
-        return MESSAGES["ModelReadyResponse"](ready=self._takes_requests())
+        return MESSAGES["ModelReadyResponse"](ready=self.readiness.is_ready)
 
     async def metadata(self, request: Any) -> Any:
         """Describe the server."""
@@ -63,7 +66,9 @@ class Service:
         """List the models, once for each version."""
         if request.repository_name:
             raise InputError(f"there is no repository {request.repository_name!r}: leave out repository_name")
-        return MESSAGES["RepositoryIndexResponse"](models=model_index(self.engine, ready=request.ready))
+        return MESSAGES["RepositoryIndexResponse"](
+            models=model_index(self.engine, obstacle=self.readiness.obstacle, ready=request.ready)
+        )
 
     async def load(self, request: Any) -> Any:
         """Load the adapter in the folder of its name, or replace the one there is."""
@@ -133,12 +138,6 @@ class Service:
                     texts = {TEXT_OUTPUT: event.text[len(sent) :], FINISH_REASON: str(event.finish_reason)}
                 tensors = {name: tensor_of([texts[name]]) for name in names if name in texts}
                 yield _in_stream(response_to(request, version, tensors), final=FINISH_REASON in texts)
-
-    def _takes_requests(self) -> bool:
-        stats = self.engine.stats()
-        if stats.failure is not None:
-            raise DeviceLost(stats.failure)
-        return not stats.draining
 
 
 Method = Callable[[Service, Any], Awaitable[Any]]

@@ -79,5 +79,5 @@ def _check_empty(body: bytes, allowed: Sequence[str] = ()) -> None:
 
 
 def _loading(request: Request) -> AdapterLoading:
-    state = request.app.state
-    return AdapterLoading(engine=state.engine, root=state.adapter_dir)
+    loading: AdapterLoading = request.app.state.adapter_loading
+    return loading

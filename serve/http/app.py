@@ -7,6 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from serve.adapter_loading import AdapterLoading
 from serve.engine import Capability, Engine
 from serve.http import adapters, health, rerank, sagemaker
 from serve.http.error_responses import ErrorResponder
@@ -25,6 +26,7 @@ from serve.http.openapi import complete_document
 from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
 from serve.http.vllm import classify, tokenize
+from serve.readiness import Readiness
 from serve.telemetry.prometheus import Metrics
 
 PROTOCOLS: dict[str, HttpProtocol] = {
@@ -63,6 +65,7 @@ def make_app(
     adapter_dir: Path | None = None,
     cors_origins: Sequence[str] = (),
     protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
+    readiness: Readiness | None = None,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
 
@@ -74,6 +77,7 @@ def make_app(
         cors_origins: Origins whose pages may call it from a browser; `*` is any.
         adapter_dir: Folder below which clients may load adapters; None lets them load none.
         protocols: Protocols to offer, by name.
+        readiness: State that health checks report; None is ready until the engine drains.
     """
 
     @asynccontextmanager
@@ -91,7 +95,9 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.engine, app.state.metrics = engine, Metrics(engine)
-    app.state.max_client_batch_size, app.state.adapter_dir = max_client_batch_size, adapter_dir
+    app.state.readiness = readiness or Readiness(engine)
+    app.state.max_client_batch_size = max_client_batch_size
+    app.state.adapter_loading = AdapterLoading(engine=engine, root=adapter_dir)
     for one in protocols.values():
         if one.capability is None or one.capability in engine.capabilities:
             for router in one.routers:
@@ -107,7 +113,7 @@ def make_app(
 def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str]) -> None:
     """Add the middleware around that of bodies, the innermost first."""
     app.add_middleware(ClientDeadlineMiddleware, errors=errors)
-    app.add_middleware(ShutdownMiddleware, errors=errors)
+    app.add_middleware(ShutdownMiddleware, errors=errors, readiness=app.state.readiness)
     app.add_middleware(PlainRequestMiddleware, errors=errors)
     app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
     if cors_origins:

@@ -17,6 +17,7 @@ from serve.errors import (
     GenerationFailed,
     InputError,
     NotAllowed,
+    NotReady,
     Overloaded,
     ServeError,
     ShuttingDown,
@@ -43,6 +44,7 @@ KINDS: dict[type[Exception], ErrorKind] = {
     GenerationFailed: ErrorKind(500, "failed", "server_error", "generation_failed"),
     DeadlineExceeded: ErrorKind(504, "deadline_exceeded", "server_error", "timeout"),
     DeviceLost: ErrorKind(503, "unhealthy", "server_error", "device_lost"),
+    NotReady: ErrorKind(503, "unhealthy", "server_error", "not_ready"),
     ShuttingDown: ErrorKind(503, "draining", "server_error", "shutting_down"),
     ServeError: INTERNAL,
 }

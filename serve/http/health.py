@@ -1,4 +1,4 @@
-"""GET /health, /info and /metrics: for probes, people and Prometheus."""
+"""GET /health and below, /info and /metrics: for probes, people and Prometheus."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,21 +6,34 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from serve.engine import BundleEngine, Engine, ModelInfo
-from serve.errors import DeviceLost, ShuttingDown
+from serve.readiness import Readiness
 
 router = APIRouter()
+OK = {"status": "ok"}
 
 
 @router.get("/health")
 async def health(request: Request) -> dict[str, str]:
     """Return 200 while the server takes requests, and 503 once it is stopping or its device is lost."""
-    engine: Engine = request.app.state.engine
-    stats = engine.stats()
-    if stats.draining:
-        raise ShuttingDown("the server is stopping")
-    if stats.failure is not None:
-        raise DeviceLost(stats.failure)
-    return {"status": "ok"}
+    readiness: Readiness = request.app.state.readiness
+    readiness.check_open()
+    return OK
+
+
+@router.get("/health/live")
+async def live(request: Request) -> dict[str, str]:
+    """Return 200 while the process can answer, also while it stops, and 503 once only a restart helps."""
+    readiness: Readiness = request.app.state.readiness
+    readiness.check_live()
+    return OK
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> dict[str, str]:
+    """Return 200 once the server has warmed up and until it begins to stop, and 503 otherwise."""
+    readiness: Readiness = request.app.state.readiness
+    readiness.check_ready()
+    return OK
 
 
 @router.get("/info")
@@ -30,7 +43,7 @@ async def info(request: Request) -> dict[str, Any]:
     Of a server with several bundles it describes each, in `bundles`.
     """
     engine: Engine = request.app.state.engine
-    parts = [_bundle(part) for part in engine.parts()]
+    parts = [describe_bundle(part) for part in engine.parts()]
     return parts[0] if len(parts) == 1 else {"bundles": parts}
 
 
@@ -41,7 +54,8 @@ async def metrics(request: Request) -> Response:
     return Response(content, media_type=media_type)
 
 
-def _bundle(engine: BundleEngine) -> dict[str, Any]:
+def describe_bundle(engine: BundleEngine) -> dict[str, Any]:
+    """Return the facts of a bundle and of its adapters."""
     facts, models = engine.info(), [model for model in engine.models() if not model.is_base]
     return {
         "task": facts.task,

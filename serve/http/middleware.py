@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import DeadlineExceeded, ShuttingDown, shortened
+from serve.errors import DeadlineExceeded, shortened
 from serve.http.error_responses import (
     INTERNAL,
     INVALID,
@@ -18,7 +18,9 @@ from serve.http.error_responses import (
     ErrorResponder,
     kind_of,
 )
+from serve.http.sse import CUT
 from serve.queue_wait import client_deadline
+from serve.readiness import Readiness
 from serve.telemetry.prometheus import Metrics
 
 TIMEOUT_HEADER = b"x-request-timeout"
@@ -107,13 +109,15 @@ def _closing(response: Response) -> Response:
 
 
 class ShutdownMiddleware:
-    """Return 503 for a request whose task is cancelled before its response has begun.
+    """Return 503 for a request whose task is cancelled before its response has begun, and cut off one that has.
 
-    The server cancels tasks only when the time to exit is over.
+    The server cancels tasks only when the time to exit is over. Streams of events end by themselves (`EventStream`).
+    Once it has been told to stop, each response closes its connection, so that no request comes on one that is about to
+    be closed.
     """
 
-    def __init__(self, app: ASGIApp, errors: ErrorResponder) -> None:
-        self.app, self.errors = app, errors
+    def __init__(self, app: ASGIApp, errors: ErrorResponder, readiness: Readiness) -> None:
+        self.app, self.errors, self.readiness = app, errors, readiness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -122,15 +126,17 @@ class ShutdownMiddleware:
         async def note(message: Message) -> None:
             nonlocal begun
             begun = True
+            if message["type"] == "http.response.start" and self.readiness.is_stopping:
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 
         try:
             await self.app(scope, receive, note)
         except asyncio.CancelledError:
-            if scope["type"] != "http" or begun:
+            if scope["type"] != "http":
                 raise
-            error = ShuttingDown("the server stopped before this was answered; send the request to another one")
-            await self.errors.response(scope["path"], str(error), kind_of(error))(scope, receive, send)
+            if not begun:
+                await self.errors.response(scope["path"], str(CUT), kind_of(CUT))(scope, receive, send)
 
 
 class ClientDeadlineMiddleware:

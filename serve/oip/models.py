@@ -71,15 +71,19 @@ def models_of(engine: Engine) -> dict[str, Model]:
     return bank | {info.name: _of_adapter(info) for info in engine.models()}
 
 
-def model_index(engine: Engine, *, ready: bool = False) -> list[dict[str, str]]:
-    """Return the list of models, once for each version, without members of mixtures; with `ready` the ready ones."""
-    stats = engine.stats()
-    reason = stats.failure or ("the server is stopping" if stats.draining else "")
-    state = UNAVAILABLE if reason else READY
+def model_index(engine: Engine, *, obstacle: str, ready: bool = False) -> list[dict[str, str]]:
+    """Return the list of models, once for each version, without members of mixtures.
+
+    Args:
+        engine: The engine that has the models.
+        obstacle: Reason why they should be sent no requests; empty if there is none.
+        ready: List only models that should be sent requests.
+    """
+    state = UNAVAILABLE if obstacle else READY
     return [
-        {"name": model.name, "version": version, "state": state, "reason": reason}
+        {"name": model.name, "version": version, "state": state, "reason": obstacle}
         for model in models_of(engine).values()
-        if not (model.is_member or (ready and reason))
+        if not (model.is_member or (ready and obstacle))
         for version in model.versions or ("",)
     ]
 

@@ -97,7 +97,7 @@ class Reader:
             return None
         if block.language == "python":
             return self._python(block)
-        if block.language == "bash" and block.code.startswith("adamix-serve "):
+        if block.language == "bash" and block.code.startswith("adamix-serve ") and "--check" not in block.code:
             return self._serve(block)
         if block.language == "bash":
             lines = plain_commands(block.code)

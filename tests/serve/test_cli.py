@@ -1,4 +1,5 @@
-import asyncio
+import contextlib
+import json
 import os
 import signal
 import socket
@@ -6,16 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
 from serve import cli
-from serve.http.app import make_app
-from tests.fixtures.toy_engine import ToyEngine
+from tests.serve.conftest import Reference, write_adapter
 
 SERVE = [sys.executable, "-m", "serve.cli"]
 
@@ -119,6 +118,32 @@ def test_a_signal_that_comes_while_it_starts_is_heeded(bundle_folder: Path) -> N
     assert "Traceback" not in result.stderr
 
 
+def test_two_interrupts_end_it_at_once_without_a_traceback(server: tuple["subprocess.Popen[str]", str]) -> None:
+    process, address = server
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nhalf")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None  # it waits for the other half
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=10)
+        assert client.recv(100).startswith(b"HTTP/1.1 503")
+    assert process.returncode == 0
+    assert "Traceback" not in log
+
+
+def test_a_hang_up_cuts_no_requests(server: tuple["subprocess.Popen[str]", str]) -> None:
+    process, address = server
+    with httpx.Client(base_url=address) as client:
+        for _ in range(5):
+            process.send_signal(signal.SIGHUP)
+            assert client.post("/predict", json={"inputs": [["good"]], "adapter": "tone"}).status_code == 200
+    process.terminate()
+    assert process.wait(timeout=10) == 0
+
+
 def test_the_log_says_where_it_runs_and_why_and_what_it_keeps(
     server: tuple["subprocess.Popen[str]", str], tmp_path: Path
 ) -> None:
@@ -188,14 +213,63 @@ def test_help_teaches() -> None:
         assert route in text
 
 
-def test_the_engine_hears_that_the_server_stops_before_open_requests_are_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_hang_up_reads_the_configuration_and_the_adapters_again(
+    bundle_folder: Path, tmp_path: Path, reference: Reference
 ) -> None:
-    engine = ToyEngine()
+    write_adapter(tmp_path / "grade", reference, "grade")
+    config, port = tmp_path / "serve.yaml", free_port()
+    start = f"bundles: {bundle_folder}\nprovider: cpu\nno-cache: true\nslots: 4\nport: {port}\n"
+    config.write_text(start)
+    log = tmp_path / "log"
+    with log.open("w") as file, subprocess.Popen([*SERVE, "--config", str(config)], stderr=file) as process:
+        try:
+            wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200)
+            config.write_text(f"{start}adapter: {tmp_path / 'grade'}\n")
+            process.send_signal(signal.SIGHUP)
+            body = {"inputs": "good", "adapter": "grade"}
+            wait_for(lambda: httpx.post(f"http://127.0.0.1:{port}/predict", json=body).status_code == 200)
+            config.write_text("prot: 1")
+            process.send_signal(signal.SIGHUP)
+            wait_for(lambda: f"nothing was reloaded: {config}: unknown key 'prot'" in log.read_text())
+            assert httpx.post(f"http://127.0.0.1:{port}/predict", json=body).status_code == 200
+        finally:
+            process.terminate()
+    assert process.returncode == 0
 
-    async def wait(server: uvicorn.Server, sockets: object = None) -> None:
-        engine.calls.append("open requests")
 
-    monkeypatch.setattr(uvicorn.Server, "shutdown", wait)
-    asyncio.run(cli._Server(uvicorn.Config(make_app(engine)), engine).shutdown())
-    assert engine.calls == ["prepare_to_drain", "open requests"]
+def wait_for(true: Callable[[], bool]) -> None:
+    for _ in range(300):
+        with contextlib.suppress(httpx.TransportError):
+            if true():
+                return
+        time.sleep(0.1)
+    raise AssertionError
+
+
+def test_a_configuration_that_is_wrong_is_one_line(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAMIX_PORT", "many")
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([str(bundle_folder)])
+    assert exit_.value.code == "adamix-serve: ADAMIX_PORT: 'many' is not a whole number"
+
+
+CHECK = ["--check", "--provider", "cpu", "--no-cache"]
+
+
+def test_a_check_opens_everything_and_ends(bundle_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([str(bundle_folder), *CHECK])
+    assert "tone: lora, sha256 " in capsys.readouterr().out
+    cli.main([str(bundle_folder), *CHECK, "--json"])
+    assert json.loads(capsys.readouterr().out)["ok"] is True
+
+
+def test_a_check_of_what_cannot_be_served_is_one_line(bundle_folder: Path) -> None:
+    (bundle_folder / "model.onnx").write_bytes(b"")
+    command = [*SERVE, str(bundle_folder), *CHECK, "--json"]
+    environment = {**os.environ, "ADAMIX_PROT": "1"}
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert found.returncode == 1
+    warning, line = found.stderr.splitlines()
+    assert warning.endswith("WARNING no setting is called ADAMIX_PROT")
+    assert line.startswith("adamix-serve: ")
+    assert json.loads(found.stdout) == {"ok": False, "error": line.removeprefix("adamix-serve: ")}

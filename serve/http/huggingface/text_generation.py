@@ -1,10 +1,10 @@
 """Generation as Hugging Face's inference API and text-generation-inference have it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 
 from serve.engine import GenerationEngine
 from serve.errors import ServeError, in_client_words
@@ -12,7 +12,7 @@ from serve.generated_text import GenerationResult, StreamEvent, TextDelta
 from serve.http.error_responses import kind_of
 from serve.http.headers import adapter_headers
 from serve.http.huggingface.generation_messages import TextGenerationInput, delta, last, whole
-from serve.http.sse import CLIENT_CLOSED_REQUEST, event, first_events, unless_disconnected
+from serve.http.sse import CLIENT_CLOSED_REQUEST, CUT, EventStream, event, first_events, unless_disconnected
 from serve.http.tei.predict import error_body
 from serve.requests import GenerationRequest
 
@@ -42,14 +42,12 @@ async def _stream(request: Request, asked: GenerationRequest, body: TextGenerati
     if begun is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     start, first = begun
-    return StreamingResponse(
-        _written(first, events, body), media_type="text/event-stream", headers=adapter_headers([start])
-    )
+    return EventStream(_written(first, events, body), at_cut=_failed(CUT), headers=adapter_headers([start]))
 
 
 async def _written(
     first: StreamEvent, events: AsyncGenerator[StreamEvent, None], body: TextGenerationInput
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Yield the events; an error ends them with an event that has its body."""
     async with aclosing(events):
         try:
@@ -59,8 +57,13 @@ async def _written(
                 for text in _texts(one, body):
                     yield text
         except ServeError as error:
-            message, param = in_client_words(error, FIELD_NAMES)
-            yield event(error_body(message, kind_of(error), param))
+            yield _failed(error)
+
+
+def _failed(error: ServeError) -> str:
+    """Return the event that ends a stream that fails."""
+    message, param = in_client_words(error, FIELD_NAMES)
+    return event(error_body(message, kind_of(error), param))
 
 
 def _texts(one: StreamEvent, body: TextGenerationInput) -> list[str]:

@@ -1,6 +1,6 @@
 """POST /v2/models/{name}/generate and generate_stream: Triton's extension for one text, and KServe's form of it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from serve.http.error_responses import kind_of
 from serve.http.headers import adapter_headers
 from serve.http.oip.messages import error_body
 from serve.http.openapi import request_body
-from serve.http.sse import CLIENT_CLOSED_REQUEST, event, first_events, unless_disconnected
+from serve.http.sse import CLIENT_CLOSED_REQUEST, CUT, EventStream, event, first_events, unless_disconnected
 from serve.oip.generation import check_single, generate_texts, generation_request, stream_text
 from serve.oip.models import Model, find_model, version_of
 from serve.oip.outputs import FINISH_REASON, TEXT_OUTPUT
@@ -107,7 +107,7 @@ async def generate_stream(request: Request, name: str, version: str | None = Non
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     start, piece = first
     written = _server_sent(_start(body, model, start.sha256), piece, events, whole=streams is False)
-    return StreamingResponse(written, media_type="text/event-stream", headers=adapter_headers([start]))
+    return EventStream(written, at_cut=_failed(CUT), headers=adapter_headers([start]))
 
 
 async def _asked(
@@ -135,9 +135,14 @@ def _whole(start: dict[str, Any], result: GenerationResult) -> dict[str, Any]:
     return {**start, TEXT_OUTPUT: result.text, FINISH_REASON: str(result.finish_reason)}
 
 
+def _failed(error: ServeError) -> str:
+    """Return the event that ends a stream that fails."""
+    return event(error_body(str(error), kind_of(error), None))
+
+
 async def _server_sent(
     start: dict[str, Any], first: StreamEvent, events: AsyncGenerator[StreamEvent, None], *, whole: bool
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Yield each piece of the text, or with `whole` all of it at once; an error ends the stream with its body."""
     sent, last = "", first
     async with aclosing(events):
@@ -148,7 +153,7 @@ async def _server_sent(
                     yield event({**start, TEXT_OUTPUT: last.text, "done": False})
                 last = await anext(events)
         except ServeError as error:
-            yield event(error_body(str(error), kind_of(error), None))
+            yield _failed(error)
             return
     assert isinstance(last, GenerationResult)
     yield event({**_whole(start, last), TEXT_OUTPUT: last.text[len(sent) :], "done": True})

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import Field
 
+from serve.http import health
 from serve.http.body import Body
-from serve.http.health import health
 from serve.http.openapi import request_body
 from serve.oip.models import find_model, model_index, server_metadata
 
@@ -27,14 +27,15 @@ async def server(request: Request) -> dict[str, Any]:
 
 @router.get("/v2/health/live")
 async def live(request: Request) -> dict[str, bool]:
-    """Return 200 while the process answers."""
+    """Return 200 while the process can answer, and 503 once only a restart helps."""
+    await health.live(request)
     return {"live": True}
 
 
 @router.get("/v2/health/ready")
 async def ready(request: Request) -> dict[str, bool]:
-    """Return 200 while the server takes requests, and 503 once it is stopping or its device is lost."""
-    await health(request)
+    """Return 200 once the server has warmed up and until it begins to stop, and 503 otherwise."""
+    await health.ready(request)
     return {"ready": True}
 
 
@@ -48,9 +49,9 @@ async def metadata(request: Request, name: str, version: str | None = None) -> d
 @router.get("/v2/models/{name}/ready")
 @router.get("/v2/models/{name}/versions/{version}/ready")
 async def model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
-    """Return 200 while a model takes requests."""
+    """Return 200 for a model of a server that is ready."""
     find_model(request.app.state.engine, name, version)
-    await health(request)
+    await health.ready(request)
     return {"name": name, "ready": True}
 
 
@@ -59,4 +60,5 @@ async def index(request: Request) -> list[dict[str, str]]:
     """List the models, once for each version; a request without a body asks for all."""
     body = await request.body()
     asked = IndexRequest.from_json(body) if body else IndexRequest()
-    return model_index(request.app.state.engine, ready=bool(asked.ready))
+    state = request.app.state
+    return model_index(state.engine, obstacle=state.readiness.obstacle, ready=bool(asked.ready))

@@ -1,11 +1,11 @@
 """Answers to a request for texts, whole or streamed, in the messages of an API."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 
 from serve.engine import GenerationEngine
 from serve.errors import ServeError, in_client_words
@@ -13,7 +13,7 @@ from serve.generated_text import GenerationResult, StreamEvent, StreamStart, Tex
 from serve.http.error_responses import kind_of
 from serve.http.headers import adapter_headers
 from serve.http.openai.protocol import StreamOptions, Usage, error_body
-from serve.http.sse import CLIENT_CLOSED_REQUEST, DONE, event, first_events, unless_disconnected
+from serve.http.sse import CLIENT_CLOSED_REQUEST, CUT, DONE, EventStream, event, first_events, unless_disconnected
 from serve.requests import GenerationRequest
 
 
@@ -54,9 +54,7 @@ async def stream(request: Request, asked: GenerationRequest, form: MessageForm, 
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     start, first = begun
     written = StreamWriter(form, start, options, request.state.field_names)
-    return StreamingResponse(
-        written.server_sent(first, events), media_type="text/event-stream", headers=adapter_headers([start])
-    )
+    return EventStream(written.server_sent(first, events), at_cut=written.failed(CUT), headers=adapter_headers([start]))
 
 
 class StreamWriter:
@@ -69,7 +67,9 @@ class StreamWriter:
         self.generated: dict[int, int] = {}
         """Tokens of each text so far."""
 
-    async def server_sent(self, first: StreamEvent, events: AsyncGenerator[StreamEvent, None]) -> AsyncIterator[str]:
+    async def server_sent(
+        self, first: StreamEvent, events: AsyncGenerator[StreamEvent, None]
+    ) -> AsyncGenerator[str, None]:
         """Yield the events; an error ends them with an event that has its body."""
         async with aclosing(events):
             try:
@@ -79,12 +79,16 @@ class StreamWriter:
                     for text in self._written(one):
                         yield text
             except ServeError as error:
-                message, param = in_client_words(error, self.field_names)
-                yield event(error_body(message, kind_of(error), param))
+                yield self.failed(error)
                 return
         if self.options.include_usage:
             yield event(self.form.usage(self.start, self._usage()))
         yield DONE
+
+    def failed(self, error: ServeError) -> str:
+        """Return the events that end a stream that fails."""
+        message, param = in_client_words(error, self.field_names)
+        return event(error_body(message, kind_of(error), param)) + DONE
 
     def _opening(self, first: StreamEvent) -> list[str]:
         return [*map(self._event, self.form.opening(self.start)), *self._written(first)]

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serve.adapter_loading import AdapterLoading
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.errors import ServeError
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
+from serve.readiness import Readiness
 from serve.sampling_params import SamplingParams
 from tests.fixtures.hand_computed_decoder import random_decoder, write_decoder_bundle
 from tests.serve.conftest import Reference, write_adapter
@@ -31,13 +33,18 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
 
 
 def on_server(
-    classifier: Classifier, use: Callable[[Call], Awaitable[None]], engine: Any = None, **options: Any
+    classifier: Classifier,
+    use: Callable[[Call], Awaitable[None]],
+    engine: Any = None,
+    root: Path | None = None,
+    **options: Any,
 ) -> None:
     """Run `use` with a function that calls a method by its name, of an engine or the classifier."""
 
     async def run() -> None:
         async with engine or AsyncClassifier(classifier) as started:
-            server = GrpcServer(started, "127.0.0.1", 0, limit=64, payload_limit=100_000, **options)
+            loading = AdapterLoading(engine=started, root=root)
+            server = GrpcServer(started, "127.0.0.1", 0, limit=64, payload_limit=100_000, loading=loading, **options)
             await server.start()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
 
@@ -267,7 +274,7 @@ def test_adapters_come_and_go_while_the_server_runs(classifier: Classifier, root
         assert loaded.SerializeToString() == field(1, b"match") + bytes([2 << 3, 1])
         assert "match" in classifier.cards
 
-    on_server(classifier, use, adapter_dir=root)
+    on_server(classifier, use, root=root)
 
 
 def test_the_rules_of_loading_are_those_of_http(classifier: Classifier, root: Path) -> None:
@@ -286,7 +293,7 @@ def test_the_rules_of_loading_are_those_of_http(classifier: Classifier, root: Pa
         index = MESSAGES["RepositoryIndexRequest"](repository_name="other")
         assert (await refusal(call("RepositoryIndex", index)))[0] == "INVALID_ARGUMENT"
 
-    on_server(classifier, use, adapter_dir=root)
+    on_server(classifier, use, root=root)
 
 
 def test_a_server_without_a_folder_loads_nothing(classifier: Classifier) -> None:
@@ -404,3 +411,19 @@ def test_a_stream_answers_its_requests_one_after_the_other(generator: Generator)
 def test_every_message_of_a_method_is_there() -> None:
     for request, _ in (*METHODS.values(), *STREAMS.values()):
         assert {request, request.replace("Request", "Response")} <= FIELDS.keys()
+
+
+def test_health_is_that_of_http(classifier: Classifier) -> None:
+    async def run() -> None:
+        engine = AsyncClassifier(classifier)
+        readiness = Readiness(engine, is_warm=False)
+        server = GrpcServer(engine, "127.0.0.1", 0, limit=64, payload_limit=1000, readiness=readiness)
+        tone = MESSAGES["ModelReadyRequest"](name="tone")
+        states = []
+        for is_warm, is_stopping in ((False, False), (True, False), (True, True)):
+            readiness.is_warm, readiness.is_stopping = is_warm, is_stopping
+            assert (await server.service.live(None)).live
+            states.append(((await server.service.ready(None)).ready, (await server.service.model_ready(tone)).ready))
+        assert states == [(False, False), (True, True), (False, False)]
+
+    asyncio.run(run())

@@ -13,6 +13,7 @@ from serve.errors import (
     GenerationFailed,
     InputError,
     NotAllowed,
+    NotReady,
     Overloaded,
     ServeError,
     ShuttingDown,
@@ -86,6 +87,7 @@ ERRORS = [
     (GenerationFailed, 500, "failed", "server_error", "generation_failed"),
     (DeadlineExceeded, 504, "deadline_exceeded", "server_error", "timeout"),
     (DeviceLost, 503, "unhealthy", "server_error", "device_lost"),
+    (NotReady, 503, "unhealthy", "server_error", "not_ready"),
     (ShuttingDown, 503, "draining", "server_error", "shutting_down"),
     (ServeError, 500, "internal", "server_error", "internal"),
 ]

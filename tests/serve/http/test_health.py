@@ -15,7 +15,8 @@ from tests.serve.conftest import Reference, live_app
 
 
 def test_health_and_info(client: httpx.Client, classifier: Classifier) -> None:
-    assert client.get("/health").json() == {"status": "ok"}
+    for path in ("/health", "/health/live", "/health/ready"):
+        assert client.get(path).json() == {"status": "ok"}
     info = client.get("/info").json()
     assert info["adapters"]["tone"]["sha256"] == classifier.cards["tone"].sha256
     assert info["slots"] == 2
@@ -28,6 +29,8 @@ def test_health_is_503_while_the_engine_drains() -> None:
     with TestClient(make_app(engine)) as client:
         engine.draining = True
         assert client.get("/health").status_code == 503
+        assert client.get("/health/ready").status_code == 503
+        assert client.get("/health/live").json() == {"status": "ok"}
 
 
 class LostSession:
@@ -53,6 +56,8 @@ def test_a_gpu_that_is_lost_turns_the_server_unready(classifier: Classifier) -> 
         assert health.status_code == 503
         assert health.json()["error"].startswith(failure)
         assert "adamix_healthy 0.0" in client.get("/metrics").text
+        for path in ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"):
+            assert client.get(path).status_code == 503  # only a restart helps
         assert client.get("/info").status_code == 200
 
 

@@ -1,0 +1,81 @@
+"""The check of a configuration: everything that a server opens, opened and described."""
+
+import argparse
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from serve.address import address
+from serve.bundle.adapter import CARD
+from serve.engine import Engine
+from serve.errors import BundleError, ConfigurationError, ServeError
+from serve.http.health import describe_bundle
+
+
+def check(engine: Engine, settings: argparse.Namespace) -> dict[str, Any]:
+    """Return a description of an engine whose bundles and canary rows have been checked, and of its settings.
+
+    Adapters that clients may load are loaded too, one after the other.
+
+    Raises:
+        ServeError: An address is none, or an adapter is refused.
+    """
+    bundles = [
+        {"folder": str(folder), **describe_bundle(part)}
+        for folder, part in zip(settings.bundles, engine.parts(), strict=True)
+    ]
+    return {
+        "bundles": bundles,
+        "adapter_dir": _check_adapter_folder(engine, settings.adapter_dir),
+        "http": _check_address(settings.host, settings.port),
+        "grpc": None if settings.grpc_port is None else _check_address(settings.host, settings.grpc_port),
+        "settings": {name: _plain(value) for name, value in vars(settings).items() if name not in ("check", "json")},
+    }
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """Return a description for people."""
+    lines = []
+    for bundle in found["bundles"]:
+        facts = ", ".join(bundle[name] for name in ("task", "shape", "precision", "provider"))
+        lines.append(f"{bundle['folder']}: {facts}; {bundle['graph']} opens")
+        for name, model in {**bundle["adapters"], **bundle["members"]}.items():
+            lines.append(f"  {name}: {model['kind']}, sha256 {model['sha256'][:12]}, canary rows as in PyTorch")
+    lines += [f"{name}: below --adapter-dir, canary rows as in PyTorch" for name in found["adapter_dir"]]
+    lines += [f"{protocol} on {found[protocol]}" for protocol in ("http", "grpc") if found[protocol]]
+    return "\n".join(lines)
+
+
+def as_json(found: dict[str, Any]) -> str:
+    """Return a description as one JSON object."""
+    return json.dumps(found, ensure_ascii=False, indent=2)
+
+
+def _check_adapter_folder(engine: Engine, root: Path | None) -> list[str]:
+    """Load the adapters that are directly below a folder, one at a time, and return their names."""
+    names, served = [], {model.name for model in engine.models()}
+    for folder in sorted(file.parent for file in root.glob(f"*/{CARD}")) if root is not None else ():
+        try:
+            name = engine.load(folder, replace=True).name
+        except ServeError as error:
+            raise BundleError(f"--adapter-dir: {error}") from error
+        if name not in served:
+            engine.unload(name)
+        names.append(name)
+    return names
+
+
+def _check_address(host: str, port: int) -> str:
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"{host} is no address to listen on: {getattr(error, 'strerror', error)}") from error
+    return address(host, port)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of JSON."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value

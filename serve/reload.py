@@ -1,0 +1,123 @@
+"""Settings and adapters that a running server reads again: one entry of a table for each setting.
+
+A reload loses no request, and what cannot be read again stays as it was.
+"""
+
+import argparse
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve.adapter_loading import AdapterLoading, folder_below
+from serve.bundle.adapter import read_adapter
+from serve.engine import Engine
+from serve.errors import ServeError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Running:
+    """The parts of a running server that a reload changes."""
+
+    engine: Engine
+    loading: AdapterLoading
+    """Adapters that clients load."""
+    names: dict[Path, str]
+    """Names of the adapters that are served for the sake of --adapter, by their folders."""
+
+
+def reload_adapters(running: Running, settings: argparse.Namespace) -> None:
+    """Load adapters that --adapter names and are not served, replace those that have changed, unload the others."""
+    for folder in settings.adapter:
+        with _kept_on_error(f"adapter {folder}"):
+            name = _bring_up(running.engine, folder)
+            before = running.names.get(folder, name)
+            running.names[folder] = name
+            if before != name:
+                _unload(running, before)
+    for folder in [one for one in running.names if one not in settings.adapter]:
+        _unload(running, running.names.pop(folder))
+
+
+def reload_adapter_folder(running: Running, settings: argparse.Namespace) -> None:
+    """Replace adapters that clients have loaded and that have changed; later ones are loaded below the new folder."""
+    running.loading.root = settings.adapter_dir
+    for name, path in list(running.loading.loaded.items()):
+        if settings.adapter_dir is not None:
+            with _kept_on_error(f"adapter {name}"):
+                _bring_up(running.engine, folder_below(settings.adapter_dir, path), name)
+
+
+Reload = Callable[[Running, argparse.Namespace], None]
+RELOADS: dict[str, Reload] = {"adapter": reload_adapters, "adapter_dir": reload_adapter_folder}
+"""Reloads by setting. A setting that is not here keeps its value until the next start."""
+
+
+class Reloader:
+    """The reload of a server; calls are made one at a time."""
+
+    def __init__(
+        self,
+        running: Running,
+        settings: argparse.Namespace,
+        read: Callable[[], argparse.Namespace],
+        reloads: Mapping[str, Reload] = RELOADS,
+    ) -> None:
+        """Keep what a reload needs.
+
+        Args:
+            running: The parts that it changes.
+            settings: Settings that the server was started with.
+            read: Reads the settings again.
+            reloads: Reloads by setting.
+        """
+        self.running, self.settings, self.read, self.reloads = running, settings, read, reloads
+
+    def __call__(self) -> None:
+        """Read the settings again, and do what they ask for."""
+        try:
+            settings = self.read()
+        except (ServeError, SystemExit) as error:  # argparse has told of the flag that is wrong
+            logger.error("nothing was reloaded: %s", error if isinstance(error, ServeError) else "a flag is wrong")
+            return
+        for reload in self.reloads.values():
+            reload(self.running, settings)
+        later = [
+            name.replace("_", "-")
+            for name, value in vars(self.settings).items()
+            if name not in self.reloads and vars(settings)[name] != value
+        ]
+        if later:
+            logger.warning("changed settings that take effect at the next start: %s", ", ".join(later))
+        logger.info("reloaded")
+
+
+def _bring_up(engine: Engine, folder: Path, name: str | None = None) -> str:
+    """Serve the adapter in a folder, unless it is served already, and return its name."""
+    card = read_adapter(folder).card
+    served = engine.model(card.name)
+    if served is None or served.is_base:
+        engine.load(folder, name=name)
+        logger.info("loaded adapter %s", card.name)
+    elif served.sha256 != card.sha256:
+        engine.load(folder, name=name or card.name, replace=True)
+        logger.info("replaced adapter %s", card.name)
+    return card.name
+
+
+def _unload(running: Running, name: str) -> None:
+    with _kept_on_error(f"adapter {name}"):
+        running.engine.unload(name)
+        logger.info("unloaded adapter %s", name)
+
+
+@contextmanager
+def _kept_on_error(subject: str) -> Iterator[None]:
+    """Log an error; what was served is still served."""
+    try:
+        yield
+    except ServeError as error:
+        logger.error("%s was not reloaded, and what was served stays: %s", subject, error)

@@ -1,0 +1,70 @@
+"""Warm-up: requests in the shapes that traffic will have.
+
+The first run of a shape takes longer than later ones: memory is laid out, threads start, CUDA captures its graph.
+Opening a bundle runs its canary rows, which are few and short; these requests go the way of a client's, through
+tokenizer, queue and batches.
+"""
+
+import logging
+import time
+from typing import cast
+
+from serve.engine import BundleEngine, Capability, ClassificationEngine, GenerationEngine, ModelInfo
+from serve.errors import DeviceLost, ServeError
+from serve.requests import ClassificationRequest, GenerationRequest, Text
+from serve.sampling_params import SamplingParams
+
+logger = logging.getLogger(__name__)
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+LENGTHS = (16, 32, 64, 128)
+MAX_TOKENS = 1024
+"""Padded tokens of a batch of several rows."""
+CPU_SHAPES = ((1, 16), (1, 64), (8, 16), (64, 16))
+"""Shapes as (rows, tokens of a row). The last one is more than a batch holds: batches run side by side."""
+DEVICE_SHAPES = tuple((rows, tokens) for tokens in LENGTHS for rows in ROWS if rows * tokens <= MAX_TOKENS)
+"""Shapes on a device, those of the runs that CUDA captures."""
+MAX_LENGTH = 512
+"""Tokens of the longest row."""
+LIMIT_SECONDS = 30.0
+"""Time after which no other shape is begun."""
+GENERATED = SamplingParams(max_new_tokens=4, ignore_eos=True)
+WORD = "a "
+
+
+async def warm_up(engine: BundleEngine) -> None:
+    """Run requests through one adapter; the adapters of a bank share all shapes.
+
+    A shape that is refused is left out, and a warning says so.
+
+    Raises:
+        DeviceLost: The device failed.
+    """
+    started = time.monotonic()
+    model = next((model for model in engine.models() if not model.member_of), None)
+    if model is None:
+        return
+    shapes = CPU_SHAPES if engine.info().device is None else DEVICE_SHAPES
+    for shape in (*shapes, (1, min(model.max_length, MAX_LENGTH))):
+        if time.monotonic() - started > LIMIT_SECONDS:
+            break
+        try:
+            await _request(engine, model, *shape)
+        except DeviceLost:
+            raise
+        except ServeError as error:
+            logger.warning("no warm-up with %d rows of %d tokens: %s", *shape, error)
+    logger.info("warmed up in %.1f s", time.monotonic() - started)
+
+
+async def _request(engine: BundleEngine, model: ModelInfo, rows: int, tokens: int) -> None:
+    """Run texts of about so many tokens, and of no more than the model reads."""
+    text = WORD * min(tokens, model.max_length)
+    if Capability.CLASSIFY in engine.capabilities:
+        texts: list[Text] = [(text, WORD) if model.pairs else text] * rows
+        classifying = ClassificationRequest(texts=texts, adapters=[model.name] * rows, truncate=True)
+        await cast(ClassificationEngine, engine).classify(classifying)
+    if Capability.GENERATE in engine.capabilities:
+        generating = GenerationRequest(
+            prompts=[text] * rows, adapters=[model.name] * rows, sampling=GENERATED, truncate=True
+        )
+        await cast(GenerationEngine, engine).generate(generating)
