@@ -169,6 +169,13 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
         help="let clients load, replace and unload adapters below this folder (default: they may not)",
     )
     parser.add_argument(
+        "--api-keys",
+        type=Path,
+        metavar="FILE",
+        help="answer only requests with an API key; FILE (TOML) has a table for each: sha256, and optionally admin, "
+        "requests_per_minute, tokens_per_minute (default: answer anybody)",
+    )
+    parser.add_argument(
         "--root-path",
         default="",
         type=lambda text: text.rstrip("/"),

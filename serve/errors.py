@@ -6,6 +6,7 @@ ServeError
 ├── ConfigurationError     a configuration or a variable of the environment has a wrong value
 ├── UnknownAdapter         a request names an adapter that is not loaded
 ├── InputError             a request has invalid input
+├── NotAuthenticated       a request has no known API key
 ├── NotAllowed             a request asks for what this server lets no client do
 ├── Overloaded             a queue is full, or memory is short
 ├── ClassificationFailed   ONNX Runtime cannot run a text
@@ -62,6 +63,10 @@ class InputError(ServeError):
         """Refuse a request, for the sake of one of its fields where it is one; the message names it too."""
         super().__init__(message)
         self.field = field
+
+
+class NotAuthenticated(ServeError):
+    """A request has no API key, or one that is unknown."""
 
 
 class NotAllowed(ServeError):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tokenizers import Tokenizer
 
+from serve.api_keys import tenant_of
 from serve.async_engine import AsyncEngine
 from serve.bundle.adapter import Adapter
 from serve.classification.batcher import Batcher
@@ -70,7 +71,7 @@ class AsyncClassifier(AsyncEngine):
         rows = await self.tokenizer_threads.run(tokenize, characters)
         with self.watch_device():
             queued = [row for part in rows for row in part]
-            tenants = [row.adapter.card.name for row in queued]
+            tenants = [tenant_of(row.adapter.card.name) for row in queued]
             predictions = iter(await self.batcher.submit(queued, tenants))
         return [part.combine(predictions) for part in rows]
 

@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from serve.api_keys import take_tokens
 from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
 from serve.fair_turns import FairTurns
 from serve.limits import BatchLimits
@@ -116,6 +117,7 @@ class Batcher(Generic[RowType, Result]):
             )
         tenants = tenants or [""] * len(rows)
         self.wait.check(self._tokens_ahead(rows, tenants))
+        take_tokens(sum(map(len, rows)))
         loop = asyncio.get_running_loop()
         share = Share(rows=len(rows))
         queued = [

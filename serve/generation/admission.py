@@ -4,6 +4,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 
+from serve.api_keys import take_tokens, tenant_of
 from serve.errors import DeadlineExceeded, InputError, Overloaded
 from serve.generated_text import FinishReason
 from serve.generation.request import SequenceState
@@ -17,7 +18,7 @@ ROWS_TO_SPARE = 16
 
 
 class AdmissionQueue:
-    """Sequences that wait for rows: by priority, then shared out between adapters and requests, then oldest first.
+    """Sequences that wait for rows: by priority, then shared out between tenants and requests, then oldest first.
 
     Any thread may submit; the thread that steps does the rest.
     """
@@ -56,8 +57,10 @@ class AdmissionQueue:
         self.check_count(len(sequences))
         if len(self) + len(sequences) > self.limits.max_queued_requests:
             raise Overloaded(f"{len(self)} texts wait already: try again later")
-        self.wait.check(self._texts_ahead(sequences))
-        share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences))
+        tenant = tenant_of(sequences[0].adapter.card.name)
+        self.wait.check(self._texts_ahead(len(sequences), tenant))
+        take_tokens(sum(len(one.source) + len(one.prompt) + one.max_new_tokens for one in sequences))
+        share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences), tenant=tenant)
         for sequence in sequences:
             sequence.submit_time, sequence.share = time.monotonic(), share
             self.arrived.append(sequence)
@@ -68,14 +71,13 @@ class AdmissionQueue:
             most = self.limits.max_queued_requests
             raise InputError(f"{count} texts at once: at most {most} may wait, ask for fewer")
 
-    def _texts_ahead(self, sequences: Sequence[SequenceState]) -> float:
-        """Return the texts that leave the queue before those of a new request, which go through one adapter."""
-        by_adapter: dict[str, Counter[Share]] = defaultdict(Counter)
+    def _texts_ahead(self, count: int, tenant: str) -> float:
+        """Return the texts that leave the queue before those of a new request of a tenant."""
+        by_tenant: dict[str, Counter[Share]] = defaultdict(Counter)
         for waiting in (*self.arrived.copy(), *self.waiting.copy()):
-            by_adapter[waiting.adapter.card.name][waiting.share] += 1
-        own = sequences[0].adapter.card.name
-        tenants = [requests.total() for adapter, requests in by_adapter.items() if adapter != own]
-        return work_ahead(len(sequences), by_adapter[own].values(), tenants)
+            by_tenant[waiting.share.tenant][waiting.share] += 1
+        others = [requests.total() for one, requests in by_tenant.items() if one != tenant]
+        return work_ahead(count, by_tenant[tenant].values(), others)
 
     def prompt_room(self, sampling: SamplingParams) -> int:
         """Return the most tokens of a prompt that leave room for the text, or for a usual one if it has no bound."""
@@ -87,24 +89,22 @@ class AdmissionQueue:
     def in_turn(self, running: Sequence[SequenceState]) -> Iterator[SequenceState]:
         """Yield the sequences that wait in the order in which they should begin, beside those that are `running`.
 
-        Those of the lowest priority number come first, then one whose adapter has the fewest rows, then one whose
+        Those of the lowest priority number come first, then one whose tenant has the fewest rows, then one whose
         request has, then the oldest; one that is yielded counts as running. A request that needs more rows than the
         batch has leaves the last ones to others.
         """
-        adapters, requests = Counter[str](), Counter[Share]()
+        tenants, requests = Counter[str](), Counter[Share]()
         waiting, most = list(self.waiting), self.limits.max_batch_requests
         for sequence in running:
-            adapters[sequence.adapter.card.name] += sequence.sampling.num_beams
+            tenants[sequence.share.tenant] += sequence.sampling.num_beams
             requests[sequence.share] += sequence.sampling.num_beams
         while waiting:
-            sequence = min(
-                waiting, key=lambda one: (one.priority, adapters[one.adapter.card.name], requests[one.share])
-            )
+            sequence = min(waiting, key=lambda one: (one.priority, tenants[one.share.tenant], requests[one.share]))
             waiting.remove(sequence)
             share, beams = sequence.share, sequence.sampling.num_beams
             if share.rows > most and 0 < requests[share] > most - most // ROWS_TO_SPARE - beams:
                 continue
-            adapters[sequence.adapter.card.name] += beams
+            tenants[share.tenant] += beams
             requests[share] += beams
             yield sequence
 

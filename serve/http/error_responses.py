@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,6 +18,7 @@ from serve.errors import (
     GenerationFailed,
     InputError,
     NotAllowed,
+    NotAuthenticated,
     NotReady,
     Overloaded,
     ServeError,
@@ -37,6 +39,7 @@ UNSUPPORTED_ENCODING = ErrorKind(415, "unsupported_encoding", "invalid_request_e
 INTERNAL = ErrorKind(500, "internal", "server_error", "internal")
 KINDS: dict[type[Exception], ErrorKind] = {
     InputError: INVALID,
+    NotAuthenticated: ErrorKind(401, "not_authenticated", "invalid_request_error", "invalid_api_key"),
     NotAllowed: ErrorKind(403, "not_allowed", "invalid_request_error", "not_allowed"),
     UnknownAdapter: ErrorKind(404, "unknown_adapter", "invalid_request_error", "model_not_found"),
     Overloaded: ErrorKind(429, "overloaded", "rate_limit_error", "rate_limit_exceeded"),
@@ -65,6 +68,7 @@ OF_POST = (400, 422, 429, 504)
 """Those that need a body, or a queue that it goes to."""
 RETRY_AFTER = {429: 1.0, 503: 1.0}
 """Seconds after which a client may try again, by status, unless the error knows better."""
+EMPTY: Mapping[str, str] = MappingProxyType({})
 MAX_MESSAGE = 2000
 MAX_FIELD = 64
 """Characters of an error message, and of a field's name in one."""
@@ -90,6 +94,12 @@ class ErrorResponder:
         headers = None if seconds is None else {"Retry-After": str(max(1, math.ceil(seconds)))}
         return JSONResponse(self.body(path, message, kind, param), kind.status, headers)
 
+    def error_response(self, path: str, error: ServeError, names: Mapping[str, str] = EMPTY) -> JSONResponse:
+        """Return the response of an error; `names` are the client's for the engine's fields."""
+        message, param = in_client_words(error, names)
+        retry_after = error.retry_after if isinstance(error, Overloaded) else None
+        return self.response(path, message, kind_of(error), param, retry_after=retry_after)
+
     def install(self, app: FastAPI) -> None:
         """Answer every exception of an application."""
         app.add_exception_handler(ServeError, self._serve_error)
@@ -99,9 +109,7 @@ class ErrorResponder:
 
     async def _serve_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServeError)
-        message, param = in_client_words(error, getattr(request.state, "field_names", {}))
-        retry_after = error.retry_after if isinstance(error, Overloaded) else None
-        return self.response(request.url.path, message, kind_of(error), param, retry_after=retry_after)
+        return self.error_response(request.url.path, error, getattr(request.state, "field_names", {}))
 
     async def _validation_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ValidationError)
