@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serve.api_keys import require_admin
 from serve.engine import Engine, ModelInfo
 from serve.errors import BundleError, InputError, NotAllowed, shortened
 
@@ -28,7 +29,7 @@ class AdapterLoading:
         """Load the adapter `name` in the folder that a client names, beside the event loop.
 
         Raises:
-            NotAllowed: The server lets clients load none.
+            NotAllowed: The server lets clients load none, or not this one.
             InputError: The path leads elsewhere, or the adapter is refused.
         """
         root = self._root()
@@ -44,7 +45,7 @@ class AdapterLoading:
         """Unload an adapter; requests that arrived before still get it.
 
         Raises:
-            NotAllowed: The server lets clients load none.
+            NotAllowed: The server lets clients load none, or not this one.
             UnknownAdapter: No adapter has that name.
         """
         self._root()
@@ -52,6 +53,7 @@ class AdapterLoading:
         self.loaded.pop(name, None)
 
     def _root(self) -> Path:
+        require_admin()
         if self.root is None:
             raise NotAllowed("adapters are not loaded while serving: start adamix-serve with --adapter-dir FOLDER")
         return self.root

@@ -107,7 +107,8 @@ def load_options(args: argparse.Namespace) -> LoadOptions:
 
 def limits(args: argparse.Namespace) -> dict[str, Any]:
     """Return the limits of the engine; None for those that were not given."""
-    return {"timeout": args.timeout, "ensemble": args.ensemble, **{name: getattr(args, name) for name in LIMITS}}
+    seconds = {"timeout": args.timeout, "max_queue_secs": args.max_queue_secs}
+    return {**seconds, "ensemble": args.ensemble, **{name: getattr(args, name) for name in LIMITS}}
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +169,13 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
         help="let clients load, replace and unload adapters below this folder (default: they may not)",
     )
     parser.add_argument(
+        "--api-keys",
+        type=Path,
+        metavar="FILE",
+        help="answer only requests with an API key; FILE (TOML) has a table for each: sha256, and optionally admin, "
+        "requests_per_minute, tokens_per_minute (default: answer anybody)",
+    )
+    parser.add_argument(
         "--root-path",
         default="",
         type=lambda text: text.rstrip("/"),
@@ -210,6 +218,13 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
         type=_positive_seconds,
         default=BATCHES.timeout,
         help="seconds that a request may wait to begin; then the response is 504 (default: %(default)s)",
+    )
+
+    parser.add_argument(
+        "--max-queue-secs",
+        type=_positive_seconds,
+        help="longest wait that a new request may expect, by the rate at which the queue emptied of late; then the "
+        f"response is 429 at once (default: {BATCHES.max_queue_secs:g} for classifiers, no bound for generators)",
     )
 
 

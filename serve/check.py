@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.address import address
+from serve.api_keys import read_api_keys
 from serve.bundle.adapter import CARD
 from serve.engine import Engine
 from serve.errors import BundleError, ConfigurationError, ServeError
@@ -21,6 +22,7 @@ def check(engine: Engine, settings: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ServeError: An address is none, or an adapter is refused.
     """
+    keys = None if settings.api_keys is None else list(read_api_keys(settings.api_keys))
     bundles = [
         {"folder": str(folder), **describe_bundle(part)}
         for folder, part in zip(settings.bundles, engine.parts(), strict=True)
@@ -28,6 +30,7 @@ def check(engine: Engine, settings: argparse.Namespace) -> dict[str, Any]:
     return {
         "bundles": bundles,
         "adapter_dir": _check_adapter_folder(engine, settings.adapter_dir),
+        "api_keys": keys,
         "http": _check_address(settings.host, settings.port),
         "grpc": None if settings.grpc_port is None else _check_address(settings.host, settings.grpc_port),
         "settings": {name: _plain(value) for name, value in vars(settings).items() if name not in ("check", "json")},
@@ -43,6 +46,8 @@ def as_text(found: dict[str, Any]) -> str:
         for name, model in {**bundle["adapters"], **bundle["members"]}.items():
             lines.append(f"  {name}: {model['kind']}, sha256 {model['sha256'][:12]}, canary rows as in PyTorch")
     lines += [f"{name}: below --adapter-dir, canary rows as in PyTorch" for name in found["adapter_dir"]]
+    if found["api_keys"]:
+        lines.append(f"API keys: {', '.join(found['api_keys'])}")
     lines += [f"{protocol} on {found[protocol]}" for protocol in ("http", "grpc") if found[protocol]]
     return "\n".join(lines)
 

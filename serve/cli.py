@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from serve.address import address
+from serve.address import address, is_loopback
 from serve.errors import ServeError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ try:
     import uvicorn
     from fastapi import FastAPI
 
+    from serve.api_keys import ApiKeys, read_api_keys
     from serve.args import limits, load_options, make_parser, parse_args
     from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
     from serve.check import as_json, as_text, check
@@ -76,6 +77,9 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     listener = _listen(args.host, args.port)
     if args.grpc_port:
         _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
+    api_keys = None if args.api_keys is None else ApiKeys(read_api_keys(args.api_keys))
+    if api_keys is None and not is_loopback(args.host):
+        logger.warning("anybody who reaches %s is answered: see --api-keys", args.host)
     bundles = _bundles(args)
     engine = make_engines(bundles, limits(args), **load_options(args))
     readiness = Readiness(engine, is_warm=False)
@@ -87,12 +91,14 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
         adapter_dir=args.adapter_dir,
         cors_origins=args.cors_origin,
         readiness=readiness,
+        api_keys=api_keys,
     )
     named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
     running = Running(
         engine=engine,
         loading=app.state.adapter_loading,
         names={folder: named[folder] for folder in args.adapter},
+        api_keys=api_keys,
     )
     server = Server(
         _uvicorn_config(app, args),
@@ -151,6 +157,7 @@ def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
         loading=app.state.adapter_loading,
         on_request=app.state.metrics.request_finished,
         readiness=app.state.readiness,
+        api_keys=app.state.api_keys,
     )
 
 

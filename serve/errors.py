@@ -6,6 +6,7 @@ ServeError
 ├── ConfigurationError     a configuration or a variable of the environment has a wrong value
 ├── UnknownAdapter         a request names an adapter that is not loaded
 ├── InputError             a request has invalid input
+├── NotAuthenticated       a request has no known API key
 ├── NotAllowed             a request asks for what this server lets no client do
 ├── Overloaded             a queue is full, or memory is short
 ├── ClassificationFailed   ONNX Runtime cannot run a text
@@ -64,12 +65,21 @@ class InputError(ServeError):
         self.field = field
 
 
+class NotAuthenticated(ServeError):
+    """A request has no API key, or one that is unknown."""
+
+
 class NotAllowed(ServeError):
     """A request asks for what this server lets no client do."""
 
 
 class Overloaded(ServeError):
-    """A queue is full, or memory is short: try again later."""
+    """A queue is full or too slow, or memory is short: try again later."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        """Refuse a request that may succeed after so many seconds."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ClassificationFailed(ServeError):

@@ -28,6 +28,8 @@ class BatchLimits:
     """Texts that wait for a batch; a full queue refuses more."""
     timeout: float = 30.0
     """Seconds that a request may wait for its first batch."""
+    max_queue_secs: float = 2.0
+    """Longest wait in seconds that a new request may expect, by the rate of late; else it is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +48,5 @@ class GenerationLimits:
     """Prompt tokens whose cache is kept for prompts that begin alike; 0 keeps none."""
     timeout: float = np.inf
     """Seconds that a request may wait for its first row."""
+    max_queue_secs: float = np.inf
+    """Longest wait in seconds that a new request may expect, by the rate of late; else it is refused."""

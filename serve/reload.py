@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.adapter_loading import AdapterLoading, folder_below
+from serve.api_keys import ApiKeys, read_api_keys
 from serve.bundle.adapter import read_adapter
 from serve.engine import Engine
 from serve.errors import ServeError
@@ -27,6 +28,7 @@ class Running:
     """Adapters that clients load."""
     names: dict[Path, str]
     """Names of the adapters that are served for the sake of --adapter, by their folders."""
+    api_keys: ApiKeys | None = None
 
 
 def reload_adapters(running: Running, settings: argparse.Namespace) -> None:
@@ -51,8 +53,22 @@ def reload_adapter_folder(running: Running, settings: argparse.Namespace) -> Non
                 _bring_up(running.engine, folder_below(settings.adapter_dir, path), name)
 
 
+def reload_api_keys(running: Running, settings: argparse.Namespace) -> None:
+    """Read the API keys again; a server that was started without any stays without."""
+    if running.api_keys is None or settings.api_keys is None:
+        if (running.api_keys is None) != (settings.api_keys is None):
+            logger.warning("API keys are switched on or off at the next start")
+        return
+    with _kept_on_error("API keys"):
+        running.api_keys.replace(read_api_keys(settings.api_keys))
+
+
 Reload = Callable[[Running, argparse.Namespace], None]
-RELOADS: dict[str, Reload] = {"adapter": reload_adapters, "adapter_dir": reload_adapter_folder}
+RELOADS: dict[str, Reload] = {
+    "adapter": reload_adapters,
+    "adapter_dir": reload_adapter_folder,
+    "api_keys": reload_api_keys,
+}
 """Reloads by setting. A setting that is not here keeps its value until the next start."""
 
 

@@ -9,5 +9,7 @@ class Share:
 
     rows: int
     """Rows of a batch that the request needs, at the same time or one after another."""
+    tenant: str = ""
+    """Owner of the request's turns: its API key, or its adapter on a server without keys."""
     begun: int = 0
     """Rows that have begun."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tokenizers import Tokenizer
 
+from serve.api_keys import tenant_of
 from serve.async_engine import AsyncEngine
 from serve.bundle.adapter import Adapter
 from serve.classification.batcher import Batcher
@@ -69,7 +70,9 @@ class AsyncClassifier(AsyncEngine):
         characters = sum(len(part) for text in request.texts for part in parts(text))
         rows = await self.tokenizer_threads.run(tokenize, characters)
         with self.watch_device():
-            predictions = iter(await self.batcher.submit([row for part in rows for row in part]))
+            queued = [row for part in rows for row in part]
+            tenants = [tenant_of(row.adapter.card.name) for row in queued]
+            predictions = iter(await self.batcher.submit(queued, tenants))
         return [part.combine(predictions) for part in rows]
 
     @property

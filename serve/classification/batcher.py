@@ -9,14 +9,18 @@ The queue is bounded, requests have a deadline to begin, and every row gets exac
 
 import asyncio
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from serve.api_keys import take_tokens
 from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
+from serve.fair_turns import FairTurns
 from serve.limits import BatchLimits
+from serve.queue_wait import QueueWait, work_ahead
 from serve.share import Share
 
 Result = TypeVar("Result")
@@ -39,6 +43,8 @@ class QueuedRow(Generic[RowType, Result]):
     result: asyncio.Future[Result]
     share: Share
     """That of its request."""
+    tenant: str = ""
+    """Owner of its turns, such as an adapter: turns are shared out between tenants first."""
     since: float = field(default_factory=time.monotonic)
     """Time of arrival, in seconds of the monotonic clock."""
 
@@ -66,13 +72,15 @@ class Batcher(Generic[RowType, Result]):
         """
         self.run, self.limits, self.streams, self.on_batch = run, limits, streams, on_batch
         self.queue: list[QueuedRow[RowType, Result]] = []
+        self.wait = QueueWait(limits.max_queue_secs)
+        self.turns = FairTurns()
         self.change = asyncio.Event()
         """Set when rows arrive, a batch ends, or draining begins."""
         self.running: set[asyncio.Task[None]] = set()
         self.alone = False
         """The batch that runs has all threads, and no other may start."""
         self.oldest_next = True
-        """The next batch has the oldest row of all in it."""
+        """The next batch has the oldest row of the tenant in turn."""
         self.draining = False
         self.abandoned = 0
         """Rows whose caller was cancelled before their result: a forced shutdown or a client that disconnected."""
@@ -82,12 +90,16 @@ class Batcher(Generic[RowType, Result]):
         """Begin to form batches, in the running event loop."""
         self.worker = asyncio.create_task(self._work())
 
-    async def submit(self, rows: Sequence[RowType]) -> list[Result]:
+    async def submit(self, rows: Sequence[RowType], tenants: Sequence[str] = ()) -> list[Result]:
         """Queue rows and return their results in order; either all rows are queued or none.
+
+        Args:
+            rows: The rows of a request.
+            tenants: Owner of the turns of each row; without, all requests are of one.
 
         Raises:
             InputError: The queue can never hold so many rows.
-            Overloaded: The queue does not hold so many rows now.
+            Overloaded: The queue does not hold so many rows now, or they would wait too long.
             DeadlineExceeded: A row waited longer than the limits allow.
             ShuttingDown: The batcher is draining.
             Exception: The error of a row or of its batch.
@@ -103,9 +115,18 @@ class Batcher(Generic[RowType, Result]):
                 f"the queue holds {len(self.queue)} rows of at most {self.limits.max_queued_requests}; "
                 f"{len(rows)} more do not fit: try again later"
             )
+        tenants = tenants or [""] * len(rows)
+        self.wait.check(self._tokens_ahead(rows, tenants))
+        take_tokens(sum(map(len, rows)))
         loop = asyncio.get_running_loop()
         share = Share(rows=len(rows))
-        queued = [QueuedRow[RowType, Result](row, loop.create_future(), share) for row in rows]
+        queued = [
+            QueuedRow[RowType, Result](row, loop.create_future(), share, tenant)
+            for row, tenant in zip(rows, tenants, strict=True)
+        ]
+        waiting = {item.tenant for item in self.queue}
+        for tenant in set(tenants):
+            self.turns.join(tenant, waiting)
         self.queue += queued
         self.change.set()
         try:
@@ -116,6 +137,23 @@ class Batcher(Generic[RowType, Result]):
         finally:
             for item in queued:
                 item.result.cancel()
+
+    def _tokens_ahead(self, rows: Sequence[RowType], tenants: Sequence[str]) -> float:
+        """Return the tokens that leave the queue before the last of a new request."""
+        by_tenant: dict[str, Counter[Share]] = defaultdict(Counter)
+        for item in self.queue:
+            by_tenant[item.tenant][item.share] += len(item.row)
+        own = Counter[str]()
+        for row, tenant in zip(rows, tenants, strict=True):
+            own[tenant] += len(row)
+        return max(
+            work_ahead(
+                tokens,
+                by_tenant[tenant].values(),
+                [others.total() for other, others in by_tenant.items() if other != tenant],
+            )
+            for tenant, tokens in own.items()
+        )
 
     async def drain(self) -> None:
         """Refuse new rows and return when every queued row has its result or error."""
@@ -147,7 +185,10 @@ class Batcher(Generic[RowType, Result]):
                 item.result.set_exception(
                     DeadlineExceeded(f"no batch had room within {self.limits.timeout:g} s: try again later")
                 )
-        self.queue = [item for item in self.queue if not item.result.done()]
+        waiting = [item for item in self.queue if not item.result.done()]
+        if self.queue and not waiting:
+            self.wait.left(0, more=False)
+        self.queue = waiting
 
     def _next_batch(self) -> list[QueuedRow[RowType, Result]]:
         """Remove the most efficient batch with the row whose turn it is from the queue and return it.
@@ -173,14 +214,18 @@ class Batcher(Generic[RowType, Result]):
         batch = by_length[first[low, 0] : last[high] + 1]
         for item in batch:
             item.share.begun += 1
+            self.turns.charge(item.tenant, len(item.row))
         chosen = set(map(id, batch))
         self.queue = [item for item in self.queue if id(item) not in chosen]
+        self.wait.left(sum(len(item.row) for item in batch), more=bool(self.queue))
         return batch
 
     def _in_turn(self) -> QueuedRow[RowType, Result]:
-        """Return the oldest row and, every second time, the oldest one of the request of which the least has begun."""
+        """Return the oldest row of the tenant in turn and, every second time, that of its least begun request."""
+        tenant = self.turns.next(dict.fromkeys(item.tenant for item in self.queue))
+        queue = [item for item in self.queue if item.tenant == tenant]
         oldest, self.oldest_next = self.oldest_next, not self.oldest_next
-        return self.queue[0] if oldest else min(self.queue, key=lambda item: item.share.begun)
+        return queue[0] if oldest else min(queue, key=lambda item: item.share.begun)
 
     async def _run_batch(self, batch: list[QueuedRow[RowType, Result]], alone: bool) -> None:
         """Run a batch in a thread and set the results of its rows; if the run fails, its error is that of every row."""

@@ -1,13 +1,15 @@
 """The queue of sequences that wait for rows: what may enter it, and for how long it may wait."""
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 
+from serve.api_keys import take_tokens, tenant_of
 from serve.errors import DeadlineExceeded, InputError, Overloaded
 from serve.generated_text import FinishReason
 from serve.generation.request import SequenceState
 from serve.limits import DEFAULT_MAX_NEW_TOKENS, GenerationLimits
+from serve.queue_wait import QueueWait, work_ahead
 from serve.sampling_params import SamplingParams
 from serve.share import Share
 
@@ -16,7 +18,7 @@ ROWS_TO_SPARE = 16
 
 
 class AdmissionQueue:
-    """Sequences that wait for rows: by priority, then shared out between adapters and requests, then oldest first.
+    """Sequences that wait for rows: by priority, then shared out between tenants and requests, then oldest first.
 
     Any thread may submit; the thread that steps does the rest.
     """
@@ -33,6 +35,7 @@ class AdmissionQueue:
         self.arrived: deque[SequenceState] = deque()
         """Submitted since the last step."""
         self.waiting: deque[SequenceState] = deque()
+        self.wait = QueueWait(limits.max_queue_secs)
 
     def __len__(self) -> int:
         return len(self.arrived) + len(self.waiting)
@@ -47,14 +50,17 @@ class AdmissionQueue:
 
         Raises:
             InputError: One can never be generated, or they never fit into the queue together.
-            Overloaded: The queue is full.
+            Overloaded: The queue is full, or they would wait too long.
         """
         for sequence in sequences:
             self._check(sequence)
         self.check_count(len(sequences))
         if len(self) + len(sequences) > self.limits.max_queued_requests:
             raise Overloaded(f"{len(self)} texts wait already: try again later")
-        share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences))
+        tenant = tenant_of(sequences[0].adapter.card.name)
+        self.wait.check(self._texts_ahead(len(sequences), tenant))
+        take_tokens(sum(len(one.source) + len(one.prompt) + one.max_new_tokens for one in sequences))
+        share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences), tenant=tenant)
         for sequence in sequences:
             sequence.submit_time, sequence.share = time.monotonic(), share
             self.arrived.append(sequence)
@@ -64,6 +70,14 @@ class AdmissionQueue:
         if count > self.limits.max_queued_requests:
             most = self.limits.max_queued_requests
             raise InputError(f"{count} texts at once: at most {most} may wait, ask for fewer")
+
+    def _texts_ahead(self, count: int, tenant: str) -> float:
+        """Return the texts that leave the queue before those of a new request of a tenant."""
+        by_tenant: dict[str, Counter[Share]] = defaultdict(Counter)
+        for waiting in (*self.arrived.copy(), *self.waiting.copy()):
+            by_tenant[waiting.share.tenant][waiting.share] += 1
+        others = [requests.total() for one, requests in by_tenant.items() if one != tenant]
+        return work_ahead(count, by_tenant[tenant].values(), others)
 
     def prompt_room(self, sampling: SamplingParams) -> int:
         """Return the most tokens of a prompt that leave room for the text, or for a usual one if it has no bound."""
@@ -75,24 +89,22 @@ class AdmissionQueue:
     def in_turn(self, running: Sequence[SequenceState]) -> Iterator[SequenceState]:
         """Yield the sequences that wait in the order in which they should begin, beside those that are `running`.
 
-        Those of the lowest priority number come first, then one whose adapter has the fewest rows, then one whose
+        Those of the lowest priority number come first, then one whose tenant has the fewest rows, then one whose
         request has, then the oldest; one that is yielded counts as running. A request that needs more rows than the
         batch has leaves the last ones to others.
         """
-        adapters, requests = Counter[str](), Counter[Share]()
+        tenants, requests = Counter[str](), Counter[Share]()
         waiting, most = list(self.waiting), self.limits.max_batch_requests
         for sequence in running:
-            adapters[sequence.adapter.card.name] += sequence.sampling.num_beams
+            tenants[sequence.share.tenant] += sequence.sampling.num_beams
             requests[sequence.share] += sequence.sampling.num_beams
         while waiting:
-            sequence = min(
-                waiting, key=lambda one: (one.priority, adapters[one.adapter.card.name], requests[one.share])
-            )
+            sequence = min(waiting, key=lambda one: (one.priority, tenants[one.share.tenant], requests[one.share]))
             waiting.remove(sequence)
             share, beams = sequence.share, sequence.sampling.num_beams
             if share.rows > most and 0 < requests[share] > most - most // ROWS_TO_SPARE - beams:
                 continue
-            adapters[sequence.adapter.card.name] += beams
+            tenants[share.tenant] += beams
             requests[share] += beams
             yield sequence
 
@@ -100,6 +112,7 @@ class AdmissionQueue:
         """Take a sequence out of the queue; its request is no longer late."""
         self.waiting.remove(sequence)
         sequence.share.begun += sequence.sampling.num_beams
+        self.wait.left(1, more=bool(self.waiting))
 
     def update(self) -> None:
         """Take over submitted sequences; drop cancelled ones and those of requests that waited too long to begin."""

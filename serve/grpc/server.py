@@ -11,12 +11,14 @@ import grpc
 
 from serve.adapter_loading import AdapterLoading
 from serve.address import address
+from serve.api_keys import ApiKeys, client_key, presented_key
 from serve.engine import Engine
 from serve.errors import (
     DeadlineExceeded,
     DeviceLost,
     InputError,
     NotAllowed,
+    NotAuthenticated,
     Overloaded,
     ServeError,
     ShuttingDown,
@@ -30,6 +32,7 @@ from serve.readiness import Readiness
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
 CODES: dict[type[Exception], grpc.StatusCode] = {
     InputError: grpc.StatusCode.INVALID_ARGUMENT,
+    NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
     NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     UnknownAdapter: grpc.StatusCode.NOT_FOUND,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -39,6 +42,8 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     ServeError: grpc.StatusCode.INTERNAL,
 }
 """Status of an error; a class without an entry has that of its nearest base class."""
+OPEN = frozenset({"ServerLive", "ServerReady"})
+"""Methods of health checks, which need no API key."""
 MAX_MESSAGE = 1000
 """Characters of an error's message; clients take 16 KB, where a character may have twelve bytes."""
 OnRequest = Callable[[str, str, float], None]
@@ -60,6 +65,7 @@ class GrpcServer:
         loading: AdapterLoading | None = None,
         on_request: OnRequest | None = None,
         readiness: Readiness | None = None,
+        api_keys: ApiKeys | None = None,
     ) -> None:
         """Describe a server.
 
@@ -72,10 +78,11 @@ class GrpcServer:
             loading: Adapters that clients load; None lets them load none.
             on_request: Called when a request is answered, or a stream has begun to answer one.
             readiness: State that health checks report; None is ready until the engine drains.
+            api_keys: Keys of which a request needs one, in its metadata; None answers anybody.
         """
         loading = loading or AdapterLoading(engine=engine, root=None)
         self.service = Service(engine=engine, loading=loading, limit=limit, readiness=readiness or Readiness(engine))
-        self.on_request = on_request
+        self.on_request, self.api_keys = on_request, api_keys
         self.host, self.port, self.payload_limit = host, port, payload_limit
         self.server: Any = None
 
@@ -121,6 +128,7 @@ class GrpcServer:
         """Call a method; an error becomes a status."""
         started = time.monotonic()
         try:
+            self._authenticate(name, context)
             answer = await method(self.service, request)
         except (Exception, asyncio.CancelledError) as error:
             code, message = _status(error)
@@ -138,6 +146,7 @@ class GrpcServer:
         async for request in requests:
             started, begun = time.monotonic(), False
             try:
+                self._authenticate(name, context)
                 async for response in method(self.service, request):
                     if not begun:
                         self._count(name, grpc.StatusCode.OK, started)
@@ -148,6 +157,14 @@ class GrpcServer:
                 if not begun:
                     self._count(name, code, started)
                 yield stream_error(request, message)
+
+    def _authenticate(self, name: str, context: Any) -> None:
+        """Take the key of a request for all that handles it; raise NotAuthenticated without one that is known."""
+        if self.api_keys is not None and name not in OPEN:
+            metadata = {
+                key.encode(): value.encode() for key, value in context.invocation_metadata() if type(value) is str
+            }
+            client_key.set(self.api_keys.authenticate(presented_key(metadata)))
 
     def _count(self, name: str, code: grpc.StatusCode, started: float) -> None:
         if self.on_request is not None and name in COUNTED:

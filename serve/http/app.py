@@ -8,13 +8,16 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from serve.adapter_loading import AdapterLoading
+from serve.api_keys import ApiKeys
 from serve.engine import Capability, Engine
 from serve.http import adapters, health, rerank, sagemaker
+from serve.http.api_key_middleware import ApiKeyMiddleware
 from serve.http.error_responses import ErrorResponder
 from serve.http.headers import EXPOSED_HEADERS
 from serve.http.huggingface import models as huggingface
 from serve.http.middleware import (
     BodyLimitMiddleware,
+    ClientDeadlineMiddleware,
     PlainRequestMiddleware,
     RequestMetricsMiddleware,
     ShutdownMiddleware,
@@ -66,6 +69,7 @@ def make_app(
     cors_origins: Sequence[str] = (),
     protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
     readiness: Readiness | None = None,
+    api_keys: ApiKeys | None = None,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
 
@@ -78,6 +82,7 @@ def make_app(
         adapter_dir: Folder below which clients may load adapters; None lets them load none.
         protocols: Protocols to offer, by name.
         readiness: State that health checks report; None is ready until the engine drains.
+        api_keys: Keys of which a request needs one; None answers anybody.
     """
     app = FastAPI(
         title="AdaMix",
@@ -86,6 +91,7 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.engine, app.state.metrics = engine, Metrics(engine)
+    app.state.api_keys = api_keys
     app.state.readiness = readiness or Readiness(engine)
     app.state.max_client_batch_size = max_client_batch_size
     app.state.adapter_loading = AdapterLoading(engine=engine, root=adapter_dir)
@@ -113,7 +119,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str]) -> None:
     """Add the middleware around that of bodies, the innermost first."""
+    app.add_middleware(ClientDeadlineMiddleware, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors, readiness=app.state.readiness)
+    if app.state.api_keys is not None:
+        app.add_middleware(ApiKeyMiddleware, keys=app.state.api_keys, errors=errors)
     app.add_middleware(PlainRequestMiddleware, errors=errors)
     app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
     if cors_origins:

@@ -1,7 +1,9 @@
 """Errors as responses: one table of statuses, and a body in the form of the request's protocol."""
 
 import logging
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,6 +18,7 @@ from serve.errors import (
     GenerationFailed,
     InputError,
     NotAllowed,
+    NotAuthenticated,
     NotReady,
     Overloaded,
     ServeError,
@@ -36,6 +39,7 @@ UNSUPPORTED_ENCODING = ErrorKind(415, "unsupported_encoding", "invalid_request_e
 INTERNAL = ErrorKind(500, "internal", "server_error", "internal")
 KINDS: dict[type[Exception], ErrorKind] = {
     InputError: INVALID,
+    NotAuthenticated: ErrorKind(401, "not_authenticated", "invalid_request_error", "invalid_api_key"),
     NotAllowed: ErrorKind(403, "not_allowed", "invalid_request_error", "not_allowed"),
     UnknownAdapter: ErrorKind(404, "unknown_adapter", "invalid_request_error", "model_not_found"),
     Overloaded: ErrorKind(429, "overloaded", "rate_limit_error", "rate_limit_exceeded"),
@@ -50,26 +54,31 @@ KINDS: dict[type[Exception], ErrorKind] = {
 """Kinds of errors; a class without an entry has that of its nearest base class."""
 STATUSES: dict[int, tuple[ErrorKind, str]] = {
     400: (NOT_JSON, "the body is not JSON"),
-    403: (KINDS[NotAllowed], "the server was started without --adapter-dir"),
+    401: (KINDS[NotAuthenticated], "the server answers API keys, and the request has none that is known"),
+    403: (KINDS[NotAllowed], "the server was started without --adapter-dir, or the key is not an administrator's"),
     404: (KINDS[UnknownAdapter], "no adapter has that name"),
     408: (REQUEST_TIMEOUT, "the body has not arrived in time"),
     413: (PAYLOAD_TOO_LARGE, "the body is too large"),
     415: (UNSUPPORTED_ENCODING, "the body is compressed"),
     422: (INVALID, "a value is missing, unknown, out of range or not supported"),
-    429: (KINDS[Overloaded], "the queue is full: try again after the seconds of Retry-After"),
+    429: (
+        KINDS[Overloaded],
+        "the queue is too long, or the key has used up its minute: try again after the seconds of Retry-After",
+    ),
     500: (INTERNAL, "the server failed, and its log says why"),
     503: (KINDS[ShuttingDown], "the server is stopping, or its device is lost"),
     504: (KINDS[DeadlineExceeded], "the request waited too long in the queue"),
 }
 """Statuses of errors, each with its kind and what it says to clients."""
-OF_POST = (400, 422, 429, 504)
+OF_POST = (400, 422, 504)
 """Those that need a body, or a queue that it goes to."""
 OF_SOME = (403,)
 """Those of routes that say so; any route may answer with the others."""
-RETRY_AFTER = {429: "1", 503: "1"}
-"""Seconds after which a client may try again, by status."""
+RETRY_AFTER = {429: 1.0, 503: 1.0}
+"""Seconds after which a client may try again, by status, unless the error knows better."""
 REASONS = {"extra_forbidden": "unknown field, leave it out"}
 """Reasons of validation errors by their type, where pydantic's own are not plain."""
+EMPTY: Mapping[str, str] = MappingProxyType({})
 MAX_MESSAGE = 2000
 MAX_FIELD = 64
 """Characters of an error message, and of a field's name in one."""
@@ -87,10 +96,19 @@ class ErrorResponder:
         protocol = next(inside, self.protocols[-1])
         return protocol.error_body(shortened(message, MAX_MESSAGE), kind, param)
 
-    def response(self, path: str, message: str, kind: ErrorKind, param: str | None = None) -> JSONResponse:
-        """Return the response of an error."""
-        headers = {"Retry-After": RETRY_AFTER[kind.status]} if kind.status in RETRY_AFTER else None
+    def response(
+        self, path: str, message: str, kind: ErrorKind, param: str | None = None, *, retry_after: float | None = None
+    ) -> JSONResponse:
+        """Return the response of an error; `retry_after` is in seconds."""
+        seconds = RETRY_AFTER.get(kind.status) if retry_after is None else retry_after
+        headers = None if seconds is None else {"Retry-After": str(max(1, math.ceil(seconds)))}
         return JSONResponse(self.body(path, message, kind, param), kind.status, headers)
+
+    def error_response(self, path: str, error: ServeError, names: Mapping[str, str] = EMPTY) -> JSONResponse:
+        """Return the response of an error; `names` are the client's for the engine's fields."""
+        message, param = in_client_words(error, names)
+        retry_after = error.retry_after if isinstance(error, Overloaded) else None
+        return self.response(path, message, kind_of(error), param, retry_after=retry_after)
 
     def install(self, app: FastAPI) -> None:
         """Answer every exception of an application."""
@@ -101,8 +119,7 @@ class ErrorResponder:
 
     async def _serve_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServeError)
-        message, param = in_client_words(error, getattr(request.state, "field_names", {}))
-        return self.response(_path(request), message, kind_of(error), param)
+        return self.error_response(_path(request), error, getattr(request.state, "field_names", {}))
 
     async def _validation_error(self, request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ValidationError)

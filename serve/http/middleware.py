@@ -1,14 +1,17 @@
 """ASGI middleware: make requests plain, bound their bodies, answer those that shutdown cancels, count and time them."""
 
 import asyncio
+import math
 import time
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.errors import DeadlineExceeded, shortened
 from serve.http.error_responses import (
     INTERNAL,
+    INVALID,
     PAYLOAD_TOO_LARGE,
     REQUEST_TIMEOUT,
     UNSUPPORTED_ENCODING,
@@ -16,8 +19,11 @@ from serve.http.error_responses import (
     kind_of,
 )
 from serve.http.sse import CUT
+from serve.queue_wait import client_deadline
 from serve.readiness import Readiness
 from serve.telemetry.prometheus import Metrics
+
+TIMEOUT_HEADER = b"x-request-timeout"
 
 
 class PlainRequestMiddleware:
@@ -131,6 +137,50 @@ class ShutdownMiddleware:
                 raise
             if not begun:
                 await self.errors.response(scope["path"], str(CUT), kind_of(CUT))(scope, receive, send)
+
+
+class ClientDeadlineMiddleware:
+    """Return 504 for a request whose client waits no longer, and end its work; `X-Request-Timeout` has its seconds.
+
+    A queue refuses at once what it could not begin by then; a stream that has begun is finished.
+    """
+
+    def __init__(self, app: ASGIApp, errors: ErrorResponder) -> None:
+        self.app, self.errors = app, errors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, with its deadline for the queues."""
+        text = dict(scope["headers"]).get(TIMEOUT_HEADER) if scope.get("method") == "POST" else None
+        if text is None:
+            await self.app(scope, receive, send)
+            return
+        seconds = _seconds(text)
+        if seconds is None:
+            told = f"X-Request-Timeout: {shortened(text.decode('latin-1'), 32)} is no number of seconds above 0"
+            await self.errors.response(scope["path"], told, INVALID)(scope, receive, send)
+            return
+        client_deadline.set(time.monotonic() + seconds)
+        try:
+            async with asyncio.timeout(seconds) as timeout:
+
+                async def note(message: Message) -> None:
+                    timeout.reschedule(None)
+                    await send(message)
+
+                await self.app(scope, receive, note)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            error = DeadlineExceeded(f"not answered within the {seconds:g} s of X-Request-Timeout")
+            await self.errors.response(scope["path"], str(error), kind_of(error))(scope, receive, send)
+
+
+def _seconds(text: bytes) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < math.inf else None
 
 
 class RequestMetricsMiddleware:

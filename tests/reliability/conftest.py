@@ -88,3 +88,17 @@ def serve(*arguments: object, limit: Callable[[], None] | None = None, **environ
         process.terminate()
         process.wait(START_SECONDS)
         reader.join(START_SECONDS)
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Keep a figure for the end of the run, and for the report of JUnit's form."""
+    return lambda text: record_property("figure", text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that tests kept."""
+    for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
+        for name, text in report.user_properties:
+            if name == "figure" and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")

@@ -13,7 +13,12 @@ def test_every_limit_has_a_flag(name: str) -> None:
 
 
 def test_limits_that_are_not_given_are_left_to_the_engine() -> None:
-    assert limits(parse_args(["bundle"])) == {"timeout": 30.0, "ensemble": None, **dict.fromkeys(LIMITS)}
+    assert limits(parse_args(["bundle"])) == {
+        "timeout": 30.0,
+        "max_queue_secs": None,
+        "ensemble": None,
+        **dict.fromkeys(LIMITS),
+    }
     assert limits(parse_args(["bundle", "--ensemble"]))["ensemble"] is True
 
 

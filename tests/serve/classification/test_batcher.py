@@ -287,3 +287,44 @@ def test_draining_answers_what_was_taken_and_takes_no_more() -> None:
         assert await taken == ["A", "B", "C"]
 
     asyncio.run(scenario())
+
+
+def test_a_request_that_would_wait_too_long_is_refused_at_once() -> None:
+    class Slow(Engine):
+        def __call__(self, rows: Sequence[str], alone: bool) -> list[str]:
+            time.sleep(0.05)
+            return super().__call__(rows, alone)
+
+    async def scenario() -> None:
+        queue = batcher(Slow(), max_batch_tokens=10, max_queue_secs=0.5)
+        # 10 tokens in 0.05 s are 200 a second: of 400, which are 2 s, the first is taken before anything is known.
+        long = asyncio.create_task(queue.submit(["x" * 10] * 40))
+        await until(lambda: 0 < len(queue.queue) < 36)
+        assert await queue.submit(["y" * 10]) == ["Y" * 10]  # turns are taken: it does not wait for all of the long one
+        with pytest.raises(Overloaded, match=r"would wait about 1\.\d s in the queue, 0\.5 s are allowed"):
+            await queue.submit(["z" * 10] * 30)
+        assert len(await long) == 40
+        await queue.drain()
+
+    asyncio.run(scenario())
+
+
+def test_a_tenant_does_not_wait_for_the_burst_of_another() -> None:
+    async def scenario() -> list[str]:
+        engine, done = Engine(gated=True), list[str]()
+        queue = batcher(engine, max_batch_tokens=3)
+
+        async def ask(row: str, tenant: str) -> None:
+            await queue.submit([row], [tenant])
+            done.append(row)
+
+        burst = [asyncio.create_task(ask("aaa", "a")) for _ in range(50)]
+        await until(lambda: len(queue.queue) == 49)  # one runs
+        quiet = asyncio.create_task(ask("bbb", "b"))
+        await until(lambda: len(queue.queue) == 50)
+        engine.gate.set()
+        await asyncio.gather(*burst, quiet)
+        await queue.drain()
+        return done
+
+    assert asyncio.run(scenario()).index("bbb") <= 2

@@ -1,4 +1,5 @@
 import asyncio
+import hashlib
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from serve.adapter_loading import AdapterLoading
+from serve.api_keys import ApiKey, ApiKeys
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.errors import ServeError
@@ -48,14 +50,14 @@ def on_server(
             await server.start()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
 
-                async def call(method: str, message: Any = None) -> Any:
+                async def call(method: str, message: Any = None, metadata: Any = None) -> Any:
                     asked, answered = METHODS[method][0], METHODS[method][0].replace("Request", "Response")
                     stub = channel.unary_unary(
                         f"/{SERVICE}/{method}",
                         request_serializer=lambda one: one if isinstance(one, bytes) else one.SerializeToString(),
                         response_deserializer=MESSAGES[answered].FromString,
                     )
-                    return await stub(MESSAGES[asked]() if message is None else message)
+                    return await stub(MESSAGES[asked]() if message is None else message, metadata=metadata)
 
                 await use(call)
             await server.stop(0)
@@ -69,6 +71,25 @@ def asked(model: str, **inputs: list[str]) -> Any:
         tensor = request.inputs.add(name=name, datatype="BYTES", shape=[len(texts)])
         tensor.contents.bytes_contents.extend(text.encode() for text in texts)
     return request
+
+
+def test_a_request_needs_a_key_in_its_metadata(classifier: Classifier, tmp_path: Path) -> None:
+    keys = ApiKeys({"acme": ApiKey(name="acme", sha256=hashlib.sha256(b"one").hexdigest())})
+
+    async def use(call: Call) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call("ModelInfer", asked("tone", text=["good"]))
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        known = (("authorization", "Bearer one"),)
+        assert (await call("ModelInfer", asked("tone", text=["good"]), known)).model_name == "tone"
+        assert (await call("ServerReady")).ready
+        load = MESSAGES["RepositoryModelLoadRequest"](model_name="mood")
+        with pytest.raises(grpc.aio.AioRpcError) as forbidden:
+            await call("RepositoryModelLoad", load, known)
+        assert forbidden.value.code() == grpc.StatusCode.PERMISSION_DENIED
+        assert "not an administrator's" in (forbidden.value.details() or "")
+
+    on_server(classifier, use, root=tmp_path, api_keys=keys)
 
 
 def test_texts_go_in_and_scores_come_out(classifier: Classifier) -> None:

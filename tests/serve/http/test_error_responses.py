@@ -46,6 +46,14 @@ def test_a_lone_surrogate_is_refused(client: httpx.Client) -> None:
     assert "the body is not JSON: unexpected end of hex escape at line 1 column" in response.json()["error"]
 
 
+@pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (1.0, "1"), (7.2, "8")])
+def test_an_overload_says_when_to_come_again(seconds: float, header: str) -> None:
+    engine = ToyEngine(Overloaded("too much waits", retry_after=seconds))
+    with TestClient(make_app(engine)) as client:
+        response = client.post("/v1/completions", json={"prompt": "a"})
+    assert (response.status_code, response.headers["retry-after"]) == (429, header)
+
+
 def test_a_full_queue_is_429_with_retry_after(classifier: Classifier, gate: Gate) -> None:
     with live_server(classifier, BatchLimits(max_queued_requests=2)) as client:
         answers: list[int] = []

@@ -1,15 +1,18 @@
+import asyncio
 import contextlib
 import gzip
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from serve.classification.classifier import Classifier
+from serve.generated_text import GenerationResult, StreamEvent
 from serve.http.app import make_app
+from serve.requests import GenerationRequest
 from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.conftest import live_app, live_server
 
@@ -51,6 +54,52 @@ def dribbled(client: httpx.Client, path: str, header: str = "Content-Length: 100
                         break
                 connection.sendall(b"x")
     return received, time.monotonic() - started
+
+
+class SlowEngine(ToyEngine):
+    """Answers after half a minute, or says that it was not asked for any longer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancelled = False
+
+    async def generate(self, request: GenerationRequest) -> list[GenerationResult]:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return await super().generate(request)
+
+
+def test_a_request_ends_when_its_client_waits_no_longer() -> None:
+    engine = SlowEngine()
+    with TestClient(make_app(engine)) as client:
+        response = client.post("/v1/completions", json={"prompt": "a"}, headers={"X-Request-Timeout": "0.1"})
+    assert response.status_code == 504
+    assert response.json()["error"]["message"] == "not answered within the 0.1 s of X-Request-Timeout"
+    assert engine.cancelled
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf", ""])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(text: str) -> None:
+    with TestClient(make_app(ToyEngine())) as client:
+        response = client.post("/v1/completions", json={"prompt": "a"}, headers={"X-Request-Timeout": text})
+    assert response.status_code == 422
+    assert "is no number of seconds above 0" in response.json()["error"]["message"]
+
+
+def test_a_stream_that_has_begun_is_finished_after_the_deadline() -> None:
+    class SlowStream(ToyEngine):
+        async def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
+            async for event in super().stream(request):
+                yield event
+                await asyncio.sleep(0.1)
+
+    with TestClient(make_app(SlowStream())) as client:
+        body = {"prompt": "abcd", "stream": True}
+        response = client.post("/v1/completions", json=body, headers={"X-Request-Timeout": "0.2"})
+    assert response.text.rstrip().endswith("data: [DONE]")
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v2/models/toy/generate", "/predict"])

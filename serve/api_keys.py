@@ -1,0 +1,174 @@
+"""API keys: who may ask for what, and how much of it a minute.
+
+A file names each key and holds its sha256, never the key itself:
+
+    [acme]                      # any name; turns are shared out between keys, and logs show it
+    sha256 = "…"                # of the key: printf %s KEY | sha256sum
+    requests_per_minute = 600   # optional
+    tokens_per_minute = 100000  # optional: of texts, and of what is asked to be generated
+
+    [operator]
+    sha256 = "…"
+    admin = true                # may load, replace and unload adapters
+"""
+
+import hashlib
+import hmac
+import re
+import time
+import tomllib
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from serve.errors import ConfigurationError, NotAllowed, NotAuthenticated, Overloaded
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+MINUTE = 60.0
+
+
+class Allowance:
+    """An amount a minute, which fills up evenly; a minute's worth may be taken at once."""
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
+        self.left = float(per_minute)
+        self.since = time.monotonic()
+
+    def take(self, amount: float, unit: str) -> None:
+        """Take an amount, all or nothing; more than a minute's worth is taken when nothing was taken for a minute.
+
+        Raises:
+            Overloaded: There is not so much left; with the seconds until there is.
+        """
+        now = time.monotonic()
+        self.left = min(self.per_minute, self.left + (now - self.since) * self.per_minute / MINUTE)
+        self.since = now
+        missing = min(amount, self.per_minute) - self.left
+        if missing > 0:
+            seconds = missing * MINUTE / self.per_minute
+            raise Overloaded(
+                f"your key has used up its {self.per_minute} {unit} a minute: try again in {seconds:.1f} s",
+                retry_after=seconds,
+            )
+        self.left -= amount
+
+
+@dataclass(kw_only=True)
+class ApiKey:
+    """A key, by its hash."""
+
+    name: str
+    sha256: str
+    admin: bool = False
+    requests: Allowance | None = None
+    tokens: Allowance | None = None
+
+
+@dataclass
+class ApiKeys:
+    """The keys of a server; a reload changes `by_name`."""
+
+    by_name: dict[str, ApiKey] = field(default_factory=dict)
+
+    def authenticate(self, presented: str | None) -> ApiKey:
+        """Return the key that a client presents, and count the request.
+
+        Raises:
+            NotAuthenticated: It presents none, or one that is unknown.
+            Overloaded: The key has used up its requests.
+        """
+        if not presented:
+            raise NotAuthenticated("this server needs an API key: send it as Authorization: Bearer KEY")
+        digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).hexdigest()
+        # All are compared, each in constant time, so that the time tells nothing of them.
+        found = [key for key in self.by_name.values() if hmac.compare_digest(key.sha256, digest)]
+        if not found:
+            raise NotAuthenticated("the API key is unknown")
+        if found[0].requests is not None:
+            found[0].requests.take(1, "requests")
+        return found[0]
+
+    def replace(self, keys: dict[str, ApiKey]) -> None:
+        """Take over other keys; one whose allowances are the same has as much left of them as before."""
+        for name, key in keys.items():
+            before = self.by_name.get(name)
+            for kind in ("requests", "tokens"):
+                new, old = getattr(key, kind), getattr(before, kind, None)
+                if new is not None and old is not None and new.per_minute == old.per_minute:
+                    setattr(key, kind, old)
+        self.by_name = keys
+
+
+client_key: ContextVar[ApiKey | None] = ContextVar("client_key", default=None)
+"""The key of the request that is being answered; None on a server without keys."""
+
+
+def presented_key(headers: Mapping[bytes, bytes]) -> str | None:
+    """Return the key in the header `Authorization: Bearer KEY` or `X-API-Key: KEY`, whose names are in lower case."""
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"bearer":
+        key = headers.get(b"x-api-key", b"")
+    return key.strip().decode("utf-8", "surrogateescape") or None
+
+
+def tenant_of(adapter: str) -> str:
+    """Return the owner of a request's turns: its key, or its adapter on a server without keys."""
+    key = client_key.get()
+    return adapter if key is None else key.name
+
+
+def take_tokens(count: int) -> None:
+    """Count tokens for the key of the request. Raises Overloaded if it has used up its allowance."""
+    key = client_key.get()
+    if key is not None and key.tokens is not None:
+        key.tokens.take(count, "tokens")
+
+
+def require_admin() -> None:
+    """Raise NotAllowed on a server with keys, unless the request's key is an administrator's."""
+    key = client_key.get()
+    if key is not None and not key.admin:
+        raise NotAllowed("your API key is not an administrator's (admin = true in the file of --api-keys)")
+
+
+def read_api_keys(file: Path) -> dict[str, ApiKey]:
+    """Return the keys in a TOML file by their names.
+
+    Raises:
+        ConfigurationError: It cannot be read, has no key, or an entry is wrong.
+    """
+    try:
+        content = tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+    if not content:
+        raise ConfigurationError(f"{file} has no API key: nobody could ask anything")
+    keys = {name: _key(file, name, entry) for name, entry in content.items()}
+    if len({key.sha256 for key in keys.values()}) < len(keys):
+        raise ConfigurationError(f"{file}: two names have the same key")
+    return keys
+
+
+def _key(file: Path, name: str, entry: Any) -> ApiKey:
+    if not isinstance(entry, dict):
+        raise ConfigurationError(f"{file}: {name} is no table: give each key one, as [{name}]")
+    known: dict[str, Any] = {"sha256": str, "admin": bool, "requests_per_minute": int, "tokens_per_minute": int}
+    for field_name, value in entry.items():
+        if field_name not in known:
+            raise ConfigurationError(f"{file}: {name} has an unknown field {field_name}; known are {', '.join(known)}")
+        if type(value) is not known[field_name] or (type(value) is int and value < 1):
+            what = {str: "a text", bool: "true or false", int: "a whole number above 0"}[known[field_name]]
+            raise ConfigurationError(f"{file}: {field_name} of {name} is {value!r}, which is not {what}")
+    if not SHA256.fullmatch(entry.get("sha256", "")):
+        raise ConfigurationError(f"{file}: {name} needs sha256, 64 lower-case hexadecimal digits: the hash of its key")
+    requests, tokens = entry.get("requests_per_minute"), entry.get("tokens_per_minute")
+    return ApiKey(
+        name=name,
+        sha256=entry["sha256"],
+        admin=entry.get("admin", False),
+        requests=None if requests is None else Allowance(requests),
+        tokens=None if tokens is None else Allowance(tokens),
+    )
