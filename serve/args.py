@@ -89,6 +89,7 @@ def make_parser(**options: Any) -> argparse.ArgumentParser:
         **options,
     )
     _add_bundle_flags(parser)
+    _add_access_flags(parser)
     add_model_flags(parser)
     _add_limit_flags(parser)
     return parser
@@ -168,6 +169,10 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="let clients load, replace and unload adapters below this folder (default: they may not)",
     )
+
+
+def _add_access_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say where the server listens, and to whom."""
     parser.add_argument(
         "--api-keys",
         type=Path,

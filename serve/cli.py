@@ -77,9 +77,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     listener = _listen(args.host, args.port)
     if args.grpc_port:
         _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
-    api_keys = None if args.api_keys is None else ApiKeys(read_api_keys(args.api_keys))
-    if api_keys is None and not is_loopback(args.host):
-        logger.warning("anybody who reaches %s is answered: see --api-keys", args.host)
+    api_keys = _api_keys(args)
     bundles = _bundles(args)
     engine = make_engines(bundles, limits(args), **load_options(args))
     readiness = Readiness(engine, is_warm=False)
@@ -123,6 +121,15 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
             logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
         else:
             logger.info("stopped; every accepted request is answered")
+
+
+def _api_keys(args: argparse.Namespace) -> ApiKeys | None:
+    """Return the API keys; None, with a warning where other machines may reach the server, answers anybody."""
+    if args.api_keys is not None:
+        return ApiKeys(read_api_keys(args.api_keys))
+    if not is_loopback(args.host):
+        logger.warning("anybody who reaches %s is answered: see --api-keys", args.host)
+    return None
 
 
 def _bundles(args: argparse.Namespace) -> list[Bundle]:

@@ -13,6 +13,7 @@ from serve.errors import (
     GenerationFailed,
     InputError,
     NotAllowed,
+    NotAuthenticated,
     NotReady,
     Overloaded,
     ServeError,
@@ -80,6 +81,7 @@ def test_a_full_queue_is_429_with_retry_after(classifier: Classifier, gate: Gate
 
 ERRORS = [
     (InputError, 422, "validation", "invalid_request_error", None),
+    (NotAuthenticated, 401, "not_authenticated", "invalid_request_error", "invalid_api_key"),
     (NotAllowed, 403, "not_allowed", "invalid_request_error", "not_allowed"),
     (UnknownAdapter, 404, "unknown_adapter", "invalid_request_error", "model_not_found"),
     (Overloaded, 429, "overloaded", "rate_limit_error", "rate_limit_exceeded"),
