@@ -16,15 +16,14 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.peers import HERE, PEERS
-from benchmarks.server import PEER
 from benchmarks.support.bundles import exported, in_int8, like, merged_model, trained
-from benchmarks.support.classifier_sides import OPTIMUM
 from benchmarks.support.errors import PeerError
 from benchmarks.support.harness import publish
 from benchmarks.support.machine import versions_of
 from benchmarks.support.processes import free_port, serving
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Timing
+from benchmarks.support.server_sides import LITSERVE, optimum_graph
 
 ROUNDS = 5
 ADAPTERS = 8
@@ -69,12 +68,12 @@ def measure_starts(rounds: int) -> Findings:
         timings: dict[str, Timing] = {}
         peer: list[str] = []
         try:
-            PEERS[PEER].require()
+            PEERS[LITSERVE].require()
             model = merged_model(source, scratch / "model")
-            graph = PEERS[OPTIMUM].convert("optimum_export.py", model) / "model_optimized.onnx"
-            peer = [str(PEERS[PEER].python), "-I", str(HERE / "litserve_server.py"), str(graph), str(bank.tokenizer)]
+            script = [str(PEERS[LITSERVE].python), "-I", str(HERE / "litserve_server.py")]
+            peer = [*script, str(optimum_graph(model)), str(bank.tokenizer)]
         except PeerError as error:
-            absent.append(Absent(peer=PEER, reason=str(error)))
+            absent.append(Absent(peer=LITSERVE, reason=str(error)))
         with tqdm(total=rounds * (2 * len(ours) + bool(peer)), desc="starting", unit="start") as bar:
             for _ in range(rounds):
                 for name, (bundle, words) in ours.items():
@@ -88,7 +87,7 @@ def measure_starts(rounds: int) -> Findings:
                     shutil.rmtree(fresh)
                 if peer:
                     seconds = start(lambda port: [*peer, str(port)], {"input": TEXT})
-                    timings.setdefault(PEER, Timing()).turns.append(seconds)
+                    timings.setdefault(LITSERVE, Timing()).turns.append(seconds)
                     bar.update()
     return findings_of(timings, absent)
 
@@ -117,9 +116,9 @@ def findings_of(timings: dict[str, Timing], absent: Sequence[Absent]) -> Finding
             for (seconds, name), goal in zip(slowest.values(), (FIRST, AGAIN), strict=True)
         ],
         rows=[{"server": name, "seconds": timing.seconds, "noise": timing.noise} for name, timing in timings.items()],
-        versions=versions_of(PACKAGES) | (PEERS[PEER].versions() if PEER in timings else {}),
-        worst=f"{slowest['again'][0] / timings[PEER].seconds:.3f} of LitServe's start"
-        if PEER in timings
+        versions=versions_of(PACKAGES) | (PEERS[LITSERVE].versions() if LITSERVE in timings else {}),
+        worst=f"{slowest['again'][0] / timings[LITSERVE].seconds:.3f} of LitServe's start"
+        if LITSERVE in timings
         else "no peer",
         absent=absent,
     )

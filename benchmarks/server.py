@@ -1,9 +1,10 @@
-"""Servers over loopback HTTP, in closed loops of 1, 8 and 64 clients: adamix-serve against LitServe.
+"""Servers over loopback HTTP, in closed loops of 1, 8 and 64 clients: adamix-serve against LitServe and infinity-emb.
 
-adamix-serve has a bank of eight adapters, and each request is a sentence of SST-2 for one of them; LitServe has
-optimum's O2 graph of one of them, merged, and its own batching (32 texts or 5 ms), and gets the same sentences. Both
-are fp32. Each turn sends the same requests to one server while the other is stopped; clients are a process of their
-own. The engine by itself has as many streams as the server's.
+adamix-serve has a bank of eight adapters, and each request is a sentence of SST-2 for one of them. The others have
+optimum's O2 graph of one of them, merged, and get the same sentences: LitServe with its own batching (32 texts or
+5 ms), infinity-emb with its optimum engine at its defaults. All are fp32. Each turn sends the same requests to one
+server while the others are stopped; clients are a process of their own. The engine by itself has as many streams as
+the server's.
 """
 
 import argparse
@@ -21,14 +22,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.peers import HERE, PEERS, last_line
+from benchmarks.peers import PEERS, last_line
 from benchmarks.support.bundles import exported, like, merged_model, sentences, trained
-from benchmarks.support.classifier_sides import OPTIMUM, OURS
-from benchmarks.support.errors import BenchmarkError, PeerError
+from benchmarks.support.classifier_sides import OURS
+from benchmarks.support.errors import BenchmarkError
 from benchmarks.support.harness import publish
 from benchmarks.support.machine import versions_of
-from benchmarks.support.processes import Server, free_port, serving
+from benchmarks.support.processes import Server
 from benchmarks.support.report import Absent, Findings, Goal, Row
+from benchmarks.support.server_sides import SIDES, Files, open_servers
 from serve.bundle.reader import Bundle, with_adapters
 from serve.classification.classifier import Classifier
 from serve.runtime.providers import usable_cores
@@ -39,14 +41,7 @@ REQUESTS = {1: 150, 8: 400, 64: 1000}
 ADAPTERS = 8
 ROUNDS = 5
 PACKAGES = ("fastapi", "uvicorn", "uvloop", "onnxruntime")
-PEER = "litserve"
-ABSENT = (
-    Absent(
-        peer="infinity-emb",
-        reason="0.0.78 does not open a local folder with an ONNX classifier (tried by hand)",
-    ),
-    Absent(peer="MLServer", reason="it has no ONNX runtime of its own for classifiers: not tried"),
-)
+ABSENT = (Absent(peer="MLServer", reason="it has no ONNX runtime of its own for classifiers: not tried"),)
 
 
 @dataclass
@@ -91,28 +86,23 @@ def compare_servers(rounds: int) -> Findings:
     """Start the servers, send them requests in turns, and measure the engine without one."""
     texts = sentences(max(REQUESTS.values()))
     names = [f"a{index % ADAPTERS}" for index in range(len(texts))]
-    absent = list(ABSENT)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         scratch = Path(folder)
         source = trained("lora", scratch / "run")
         bank = exported([source], "bank", scratch / "bank")
-        folders = like(bank, ADAPTERS, scratch / "adapters")
-        bodies: dict[str, list[Any]] = {
-            OURS: [
-                {"inputs": text, "adapter": name, "truncate": True} for text, name in zip(texts, names, strict=True)
-            ],
-            PEER: [{"input": text} for text in texts],
-        }
-        servers = {OURS: running.enter_context(adamix(bank, folders, bodies[OURS][0], cache=scratch / "cache"))}
-        try:
-            servers[PEER] = running.enter_context(
-                litserve(bank, merged_model(source, scratch / "merged"), bodies[PEER][0])
-            )
-        except PeerError as error:
-            absent.append(Absent(peer=PEER, reason=str(error)))
-        engine = Engine(with_adapters(bank, folders), texts, names)
+        files = Files(
+            bank=bank,
+            adapters=like(bank, ADAPTERS, scratch / "adapters"),
+            model=merged_model(source, scratch / "merged"),
+            cache=scratch / "cache",
+        )
+        servers, absent = open_servers(files, running)
+        if OURS not in servers:
+            raise BenchmarkError(absent[0].reason)
+        bodies = {name: [SIDES[name].body(*pair) for pair in zip(texts, names, strict=True)] for name in servers}
+        engine = Engine(with_adapters(bank, files.adapters), texts, names)
         measured = take_turns(servers, bodies, rounds, scratch, engine)
-    return findings_of(measured, engine, absent)
+    return findings_of(measured, engine, [*ABSENT, *absent])
 
 
 class Engine:
@@ -174,39 +164,29 @@ def load(url: str, clients: int, bodies: list[Any], file: Path) -> dict[str, Any
     return found
 
 
-def adamix(
-    bundle: Bundle, folders: Sequence[Path], body: Any, *, cache: Path
-) -> contextlib.AbstractContextManager[Server]:
-    """Serve a bank with adapters beside it."""
-    adapters = [word for folder in folders for word in ("--adapter", str(folder))]
-    port = free_port()
-    command = [sys.executable, "-m", "serve.cli", str(bundle.folder), *adapters, "--port", str(port)]
-    return serving([*command, "--provider", "cpu", "--cache", str(cache)], port, body)
-
-
-def litserve(bundle: Bundle, model: Path, body: Any) -> contextlib.AbstractContextManager[Server]:
-    """Serve optimum's O2 graph with LitServe."""
-    PEERS[PEER].require()
-    graph = PEERS[OPTIMUM].convert("optimum_export.py", model) / "model_optimized.onnx"
-    port = free_port()
-    script = [str(PEERS[PEER].python), "-I", str(HERE / "litserve_server.py")]
-    return serving([*script, str(graph), str(bundle.tokenizer), str(port)], port, body)
-
-
 def findings_of(measured: Measured, engine: Engine, absent: Sequence[Absent]) -> Findings:
     """Return the table and the goals."""
     many, alone = measured[OURS, CLIENTS[-1]], measured[OURS, 1]
     offline, single = statistics.median(engine.rates), statistics.median(engine.alone)
-    peer = measured.get((PEER, CLIENTS[-1]))
-    ratio = many.rate / peer.rate if peer else None
+    ratios = {key: measured[OURS, key[1]].rate / turns.rate for key, turns in measured.items() if key[0] != OURS}
+    peers = dict.fromkeys(server for server, _ in ratios)
+    worst = min(ratios, key=lambda key: ratios[key], default=None)
     return Findings(
         goals=[
             Goal(what="throughput at 64 clients by that of the engine offline", value=many.rate / offline, goal=0.9),
-            Goal(what="throughput at 64 clients by that of LitServe over optimum's O2", value=ratio, goal=2.0),
+            *(
+                Goal(
+                    what=f"throughput at 64 clients by that of {name} over optimum's O2",
+                    value=ratios.get((name, CLIENTS[-1])),
+                    goal=side.goal,
+                )
+                for name, side in SIDES.items()
+                if side.goal is not None
+            ),
             Goal(
                 what="milliseconds over the engine at one client, medians",
                 value=(alone.percentile(50) - single) * 1e3,
-                goal=2.0,
+                goal=1.5,
                 better="lower",
             ),
             Goal(
@@ -217,28 +197,30 @@ def findings_of(measured: Measured, engine: Engine, absent: Sequence[Absent]) ->
             ),
         ],
         rows=[
-            *(_row(server, clients, turns) for (server, clients), turns in measured.items()),
+            *(_row(*key, turns, ratios.get(key, "")) for key, turns in measured.items()),
             {
                 "server": "engine offline",
                 "clients": "",
                 "requests_per_second": offline,
                 "p50_ms": single * 1e3,
                 "p99_ms": "",
+                "ours_by_it": many.rate / offline,
             },
         ],
-        versions=versions_of(PACKAGES) | (PEERS[PEER].versions() if peer else {}),
-        worst=f"{ratio:.3f} at 64 clients against {PEER}" if ratio else "no peer was there",
+        versions=versions_of(PACKAGES) | {name: one for peer in peers for name, one in PEERS[peer].versions().items()},
+        worst=f"{ratios[worst]:.3f} at {worst[1]} clients against {worst[0]}" if worst else "no peer was there",
         absent=absent,
     )
 
 
-def _row(server: str, clients: int, turns: Turns) -> Row:
+def _row(server: str, clients: int, turns: Turns, ratio: float | str) -> Row:
     return {
         "server": server,
         "clients": clients,
         "requests_per_second": turns.rate,
         "p50_ms": turns.percentile(50) * 1e3,
         "p99_ms": turns.percentile(99) * 1e3,
+        "ours_by_it": ratio,
     }
 
 

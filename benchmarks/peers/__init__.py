@@ -98,6 +98,7 @@ PEERS: dict[str, Peer] = {
     "frameworks": Peer(name="frameworks", packages=("langchain-openai", "llama-index-llms-openai-like")),
     "genai": Peer(name="genai", packages=("onnxruntime-genai", "onnxruntime")),
     "guidellm": Peer(name="guidellm", packages=("guidellm",)),
+    "infinity": Peer(name="infinity", packages=("infinity-emb", "optimum-onnx", "onnxruntime")),
     "kserve": Peer(name="kserve", packages=("kserve", "tritonclient")),
     "llama": Peer(name="llama", packages=("llama-cpp-python",)),
     "litserve": Peer(name="litserve", packages=("litserve", "onnxruntime")),

@@ -41,9 +41,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], port: int, body: Any) -> Iterator[Server]:
+def serving(command: Sequence[str], port: int, body: Any, *, path: str = "/predict") -> Iterator[Server]:
     """Run a server until the block ends, and whatever it has started with it; it has answered `body` once."""
-    url = f"http://127.0.0.1:{port}/predict"
+    url = f"http://127.0.0.1:{port}{path}"
     with tempfile.TemporaryFile("w+") as log:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

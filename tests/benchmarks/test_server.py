@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from benchmarks import server
-from benchmarks.server import CLIENTS, OURS, PEER, REQUESTS, Turns, take_turns
+from benchmarks.server import CLIENTS, OURS, REQUESTS, Turns, take_turns
 from benchmarks.support.errors import BenchmarkError
 from benchmarks.support.processes import free_port
+from benchmarks.support.server_sides import INFINITY, LITSERVE
 
 pytestmark = pytest.mark.usefixtures("peer_versions")
 
@@ -16,24 +17,34 @@ def turns(rate: float, *latencies: float) -> Turns:
     return Turns(rates=[rate], latencies=[list(latencies)])
 
 
-def test_a_server_is_held_against_the_engine_and_the_peer() -> None:
+def test_a_server_is_held_against_the_engine_and_each_peer() -> None:
     slow = [0.1] * 99 + [0.5]
     measured = {
         (OURS, 1): turns(150.0, 0.006, 0.006, 0.006),
+        (LITSERVE, 1): turns(200.0, 0.005, 0.005, 0.005),
         (OURS, 64): turns(270.0, *slow),
-        (PEER, 64): turns(90.0, *slow),
+        (LITSERVE, 64): turns(90.0, *slow),
+        (INFINITY, 64): turns(180.0, *slow),
     }
     engine: Any = SimpleNamespace(rates=[300.0], alone=[0.005])
     findings = server.findings_of(measured, engine, [])
-    throughput, peer, overhead, tail = findings.goals
+    throughput, litserve, infinity, overhead, tail = findings.goals
     assert (throughput.value, throughput.met) == (pytest.approx(0.9), True)
-    assert (peer.value, peer.met) == (pytest.approx(3.0), True)
+    assert (litserve.value, litserve.met) == (pytest.approx(3.0), True)
+    assert (infinity.value, infinity.met) == (pytest.approx(1.5), False)
     assert (overhead.value, overhead.met) == (pytest.approx(1.0), True)
     assert tail.value == pytest.approx(4.96, abs=0.1)
     assert not tail.met
-    del measured[PEER, 64]
-    alone = server.findings_of(measured, engine, [])
-    assert (alone.goals[1].value, alone.goals[1].met, alone.worst) == (None, False, "no peer was there")
+    assert [row["ours_by_it"] for row in findings.rows] == ["", 0.75, "", 3.0, 1.5, pytest.approx(0.9)]
+    assert findings.worst == "0.750 at 1 clients against litserve"
+
+
+def test_a_peer_that_is_not_there_has_no_ratio() -> None:
+    measured = {(OURS, clients): turns(150.0, 0.006, 0.006, 0.006) for clients in CLIENTS}
+    engine: Any = SimpleNamespace(rates=[300.0], alone=[0.005])
+    findings = server.findings_of(measured, engine, [])
+    assert [(goal.value, goal.met) for goal in findings.goals[1:3]] == [(None, False)] * 2
+    assert findings.worst == "no peer was there"
 
 
 def test_a_percentile_is_the_median_of_those_of_the_turns() -> None:
@@ -45,7 +56,7 @@ def test_a_percentile_is_the_median_of_those_of_the_turns() -> None:
 def test_one_server_is_awake_at_a_time_and_each_round_starts_with_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    awake = {OURS, PEER}
+    awake = {OURS, LITSERVE}
     taken: list[tuple[str, int, int, set[str]]] = []
 
     def load(url: str, clients: int, bodies: list[object], file: Path) -> dict[str, Any]:
@@ -59,18 +70,18 @@ def test_one_server_is_awake_at_a_time_and_each_round_starts_with_another(
     engine: Any = SimpleNamespace(turn=lambda: rounds.append(len(taken)))
     monkeypatch.setattr(server, "load", load)
     measured = take_turns(
-        {name: sleeper(name) for name in (OURS, PEER)},
-        {name: [name] * 1000 for name in (OURS, PEER)},
+        {name: sleeper(name) for name in (OURS, LITSERVE)},
+        {name: [name] * 1000 for name in (OURS, LITSERVE)},
         2,
         tmp_path,
         engine,
     )
-    orders = ((OURS, PEER), (PEER, OURS))
+    orders = ((OURS, LITSERVE), (LITSERVE, OURS))
     assert taken == [
         (name, clients, REQUESTS[clients], {name}) for order in orders for clients in CLIENTS for name in order
     ]
     assert rounds == [0, 6]
-    assert measured[PEER, 8] == Turns(rates=[200.0, 200.0], latencies=[[0.01, 0.02]] * 2)
+    assert measured[LITSERVE, 8] == Turns(rates=[200.0, 200.0], latencies=[[0.01, 0.02]] * 2)
 
 
 def test_clients_that_get_no_answer_end_the_benchmark(tmp_path: Path) -> None:

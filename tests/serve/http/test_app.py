@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
-from serve.http.app import PROTOCOLS, make_app
+from serve.http.app import PROTOCOLS, direct_routes, make_app
 from serve.http.error_responses import INVALID, ErrorResponder
 from serve.limits import BatchLimits
 from tests.fixtures.toy_engine import ToyEngine
@@ -61,3 +61,9 @@ def test_a_path_belongs_to_the_protocol_of_its_whole_prefix() -> None:
     assert errors.body("/v10/completions", "no", INVALID)["error"] == "no"
     alone = ErrorResponder([PROTOCOLS["openai"]])
     assert alone.body("/elsewhere", "no", INVALID)["error"]["message"] == "no"
+
+
+def test_functions_that_take_a_request_and_return_a_response_have_routes_past_fastapi() -> None:
+    paths = {route.path for route in direct_routes(router for one in PROTOCOLS.values() for router in one.routers)}
+    assert {"/predict", "/classify", "/v1/completions", "/v1/chat/completions"} < paths
+    assert not paths & {"/health", "/v1/models", "/models/{name}"}, "FastAPI reads their paths or writes their bodies"
