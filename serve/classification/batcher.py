@@ -74,13 +74,15 @@ class Batcher(Generic[RowType, Result]):
         self.queue: list[QueuedRow[RowType, Result]] = []
         self.wait = QueueWait(limits.max_queue_secs)
         self.turns = FairTurns()
+        self.last_tokens = 0
+        """Tokens of the last batch."""
         self.change = asyncio.Event()
         """Set when rows arrive, a batch ends, or draining begins."""
         self.running: set[asyncio.Task[None]] = set()
         self.alone = False
         """The batch that runs has all threads, and no other may start."""
         self.oldest_next = True
-        """The next batch has the oldest row of the tenant in turn."""
+        """The next batch begins with the oldest row of the tenants that have had little."""
         self.draining = False
         self.abandoned = 0
         """Rows whose caller was cancelled before their result: a forced shutdown or a client that disconnected."""
@@ -215,16 +217,22 @@ class Batcher(Generic[RowType, Result]):
         for item in batch:
             item.share.begun += 1
             self.turns.charge(item.tenant, len(item.row))
+        self.last_tokens = sum(len(item.row) for item in batch)
         chosen = set(map(id, batch))
         self.queue = [item for item in self.queue if id(item) not in chosen]
-        self.wait.left(sum(len(item.row) for item in batch), more=bool(self.queue))
+        self.wait.left(self.last_tokens, more=bool(self.queue))
         return batch
 
     def _in_turn(self) -> QueuedRow[RowType, Result]:
-        """Return the oldest row of the tenant in turn and, every second time, that of its least begun request."""
-        tenant = self.turns.next(dict.fromkeys(item.tenant for item in self.queue))
-        queue = [item for item in self.queue if item.tenant == tenant]
+        """Return the row that the next batch begins with: in turn one of two.
+
+        - The oldest row of the tenants that have had little.
+        - That of the least begun request of the tenant that has had the least.
+        """
+        tenants = list(dict.fromkeys(item.tenant for item in self.queue))
         oldest, self.oldest_next = self.oldest_next, not self.oldest_next
+        tenant = self.turns.oldest(tenants, self.last_tokens) if oldest else self.turns.least(tenants)
+        queue = [item for item in self.queue if item.tenant == tenant]
         return queue[0] if oldest else min(queue, key=lambda item: item.share.begun)
 
     async def _run_batch(self, batch: list[QueuedRow[RowType, Result]], alone: bool) -> None:
