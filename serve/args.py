@@ -58,6 +58,7 @@ REQUESTS: tuple[tuple[str, int, str], ...] = (
     ("--payload-limit", 2_000_000, "bytes of one request"),
     ("--body-timeout-secs", 30, "seconds in which the body of a request has to arrive; then the response is 408"),
     ("--keep-alive-secs", 75, "seconds after which an idle connection is closed; more than the proxy before it waits"),
+    ("--max-metric-adapters", 100, "adapters with a label of their own in the metrics; the others share one, other"),
     ("--exit-timeout-secs", 30, "seconds to complete requests in flight after SIGTERM"),
 )
 

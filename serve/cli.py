@@ -90,6 +90,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
         cors_origins=args.cors_origin,
         readiness=readiness,
         api_keys=api_keys,
+        max_metric_adapters=args.max_metric_adapters,
     )
     named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
     running = Running(

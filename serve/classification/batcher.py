@@ -118,7 +118,7 @@ class Batcher(Generic[RowType, Result]):
                 f"{len(rows)} more do not fit: try again later"
             )
         tenants = tenants or [""] * len(rows)
-        self.wait.check(self._tokens_ahead(rows, tenants))
+        self.wait.check(_tokens_ahead(self.queue, rows, tenants))
         take_tokens(sum(map(len, rows)))
         loop = asyncio.get_running_loop()
         share = Share(rows=len(rows))
@@ -139,23 +139,6 @@ class Batcher(Generic[RowType, Result]):
         finally:
             for item in queued:
                 item.result.cancel()
-
-    def _tokens_ahead(self, rows: Sequence[RowType], tenants: Sequence[str]) -> float:
-        """Return the tokens that leave the queue before the last of a new request."""
-        by_tenant: dict[str, Counter[Share]] = defaultdict(Counter)
-        for item in self.queue:
-            by_tenant[item.tenant][item.share] += len(item.row)
-        own = Counter[str]()
-        for row, tenant in zip(rows, tenants, strict=True):
-            own[tenant] += len(row)
-        return max(
-            work_ahead(
-                tokens,
-                by_tenant[tenant].values(),
-                [others.total() for other, others in by_tenant.items() if other != tenant],
-            )
-            for tenant, tokens in own.items()
-        )
 
     async def drain(self) -> None:
         """Refuse new rows and return when every queued row has its result or error."""
@@ -253,3 +236,23 @@ class Batcher(Generic[RowType, Result]):
                 item.result.set_exception(result)
             else:
                 item.result.set_result(result)
+
+
+def _tokens_ahead(
+    queue: Sequence[QueuedRow[RowType, Result]], rows: Sequence[RowType], tenants: Sequence[str]
+) -> float:
+    """Return the tokens that leave the queue before the last of a new request."""
+    by_tenant: dict[str, Counter[Share]] = defaultdict(Counter)
+    for item in queue:
+        by_tenant[item.tenant][item.share] += len(item.row)
+    own = Counter[str]()
+    for row, tenant in zip(rows, tenants, strict=True):
+        own[tenant] += len(row)
+    return max(
+        work_ahead(
+            tokens,
+            by_tenant[tenant].values(),
+            [others.total() for other, others in by_tenant.items() if other != tenant],
+        )
+        for tenant, tokens in own.items()
+    )

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from typing import Any
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -184,29 +183,34 @@ def _seconds(text: bytes) -> float | None:
 
 
 class RequestMetricsMiddleware:
-    """Count methods, status codes and seconds of POST requests."""
+    """Count methods, status codes and seconds of POST requests; a stream's end with the stream."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and record its status and time."""
+        """Pass a request on and record its status and time, before the last part of its response is sent."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
         started = time.monotonic()
-        begun = False
+        status, counted = INTERNAL.status, False  # of a bug, whose response comes from beyond all middleware
 
-        async def note(message: Any) -> None:
-            nonlocal begun
+        def count() -> None:
+            nonlocal counted
+            if not counted:
+                counted = True
+                self.metrics.request_finished(scope["method"], str(status), time.monotonic() - started)
+
+        async def note(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                begun = True
-                self.metrics.request_finished(scope["method"], str(message["status"]), time.monotonic() - started)
+                status = message["status"]
+            elif not message.get("more_body", False):
+                count()
             await send(message)
 
         try:
             await self.app(scope, receive, note)
-        except Exception:
-            if not begun:  # a bug: the response comes from beyond all middleware
-                self.metrics.request_finished(scope["method"], str(INTERNAL.status), time.monotonic() - started)
-            raise
+        finally:
+            count()

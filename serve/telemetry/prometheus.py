@@ -25,6 +25,9 @@ GAUGES: dict[str, tuple[str, str]] = {
 }
 """Gauges by name: the field of `EngineStats` and the description."""
 LABELS = ("provider", "device")
+MAX_ADAPTERS = 100
+OTHER = "other"
+"""Label of all adapters beyond that number."""
 OF_A_BANK = ("slots", "placed", "adapters_in_host")
 
 
@@ -49,12 +52,18 @@ class AdapterCollector(Collector):
 class Metrics:
     """Metrics of one server."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, max_adapters: int = MAX_ADAPTERS) -> None:
+        """Subscribe to an engine; of its adapters, so many have a label of their own, those that were used first."""
         self.engine, self.registry = engine, CollectorRegistry()
+        self.max_adapters = max_adapters
+        self.labelled: set[str] = set()
+        """Adapters that have a label of their own."""
         self.requests = self._counter("requests", "Requests by status and method, of HTTP and gRPC", "code", "method")
         self.rows = self._counter("rows", "Texts answered, by adapter", "adapter")
         self.tokens = self._counter("tokens", "Tokens processed, by kind", "kind")
-        self.request_seconds = self._histogram("request_seconds", "From a request's arrival to its response", SECONDS)
+        self.request_seconds = self._histogram(
+            "request_seconds", "From a request's arrival to the end of its response", SECONDS
+        )
         self._add_gauges()
         if Capability.CLASSIFY in engine.capabilities:
             self.queue_seconds = self._histogram("queue_seconds", "Wait of a batch's oldest row", SECONDS)
@@ -93,11 +102,11 @@ class Metrics:
         self.tokens.labels("text").inc(event.tokens)
         self.tokens.labels("padding").inc(event.padding_tokens)
         for adapter in event.adapters:
-            self.rows.labels(adapter).inc()
+            self.rows.labels(self._label(adapter)).inc()
 
     def _record_sequence(self, event: SequenceFinished) -> None:
         if event.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
-            self.rows.labels(event.adapter).inc()
+            self.rows.labels(self._label(event.adapter)).inc()
         self.ended.labels(event.finish_reason).inc()
         self.tokens.labels("read").inc(event.prompt_tokens)
         self.tokens.labels("written").inc(event.generated_tokens)
@@ -105,6 +114,14 @@ class Metrics:
             self.first_seconds.observe(event.first_token_seconds)
         if event.decode_seconds is not None and event.generated_tokens > 1:
             self.token_seconds.observe(event.decode_seconds / (event.generated_tokens - 1))
+
+    def _label(self, adapter: str) -> str:
+        """Return the label of an adapter: a time series is kept for each, so that there have to be few."""
+        if adapter not in self.labelled:
+            if len(self.labelled) >= self.max_adapters:
+                return OTHER
+            self.labelled.add(adapter)
+        return adapter
 
     def _add_gauges(self) -> None:
         """Add gauges of the device, and one for each known field of the stats, which is read at every scrape."""

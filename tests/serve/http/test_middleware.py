@@ -199,3 +199,18 @@ def test_the_documentation_is_found_behind_a_prefix() -> None:
         assert client.get("/nlp/health").status_code == 200
         for path in ("/nlp/v1/completions", "/nlp/nlp/v1/completions"):  # of a proxy that leaves the prefix, too
             assert "message" in client.post(path, json={}).json()["error"], "an error of OpenAI's form"
+
+
+def test_a_streams_time_ends_with_the_stream() -> None:
+    class SlowStream(ToyEngine):
+        async def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
+            async for event in super().stream(request):
+                yield event
+                await asyncio.sleep(0.1)
+
+    with TestClient(make_app(SlowStream())) as client:
+        client.post("/v1/completions", json={"prompt": "abcd", "stream": True})
+        shown = client.get("/metrics").text
+    (seconds,) = (line.split()[1] for line in shown.splitlines() if line.startswith("adamix_request_seconds_sum"))
+    assert float(seconds) >= 0.4
+    assert 'adamix_requests_total{code="200",method="POST"} 1.0' in shown

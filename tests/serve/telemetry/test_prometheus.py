@@ -119,3 +119,25 @@ def test_running_and_waiting_adapters_and_the_share_of_the_cache_are_reported(mo
     labels = 'max_lora="4",running_lora_adapters="a, b",waiting_lora_adapters="c"'
     (value,) = [line for line in lines if line.startswith(f"adamix_lora_requests_info{{{labels}}}")]
     assert float(value.split()[-1]) == pytest.approx(time.time(), abs=5)
+
+
+def test_adapters_beyond_a_number_share_a_label() -> None:
+    engine = ToyEngine()
+    metrics = Metrics(engine, max_adapters=2)
+    for name in ("a", "b", "c", "a", "d"):
+        engine.report(
+            SequenceFinished(
+                adapter=name,
+                finish_reason=FinishReason.STOP,
+                prompt_tokens=1,
+                generated_tokens=1,
+                first_token_seconds=None,
+                decode_seconds=None,
+            )
+        )
+    shown = [line for line in metrics.exposition()[0].decode().splitlines() if line.startswith("adamix_rows_total")]
+    assert shown == [
+        'adamix_rows_total{adapter="a"} 2.0',
+        'adamix_rows_total{adapter="b"} 1.0',
+        'adamix_rows_total{adapter="other"} 2.0',
+    ]
