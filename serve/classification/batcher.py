@@ -248,11 +248,6 @@ def _tokens_ahead(
     own = Counter[str]()
     for row, tenant in zip(rows, tenants, strict=True):
         own[tenant] += len(row)
-    return max(
-        work_ahead(
-            tokens,
-            by_tenant[tenant].values(),
-            [others.total() for other, others in by_tenant.items() if other != tenant],
-        )
-        for tenant, tokens in own.items()
-    )
+    others = {one: [waiting.total() for other, waiting in by_tenant.items() if other != one] for one in own}
+    ahead = (work_ahead(tokens, by_tenant[one].values(), others[one]) for one, tokens in own.items())
+    return max(ahead, default=0.0)
