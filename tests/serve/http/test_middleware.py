@@ -72,6 +72,15 @@ class SlowEngine(ToyEngine):
         return await super().generate(request)
 
 
+class SlowStream(ToyEngine):
+    """Takes a tenth of a second an event."""
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
+        async for event in super().stream(request):
+            yield event
+            await asyncio.sleep(0.1)
+
+
 def test_a_request_ends_when_its_client_waits_no_longer() -> None:
     engine = SlowEngine()
     with TestClient(make_app(engine)) as client:
@@ -90,12 +99,6 @@ def test_a_timeout_that_is_no_number_of_seconds_is_refused(text: str) -> None:
 
 
 def test_a_stream_that_has_begun_is_finished_after_the_deadline() -> None:
-    class SlowStream(ToyEngine):
-        async def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
-            async for event in super().stream(request):
-                yield event
-                await asyncio.sleep(0.1)
-
     with TestClient(make_app(SlowStream())) as client:
         body = {"prompt": "abcd", "stream": True}
         response = client.post("/v1/completions", json=body, headers={"X-Request-Timeout": "0.2"})
@@ -202,12 +205,6 @@ def test_the_documentation_is_found_behind_a_prefix() -> None:
 
 
 def test_a_streams_time_ends_with_the_stream() -> None:
-    class SlowStream(ToyEngine):
-        async def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
-            async for event in super().stream(request):
-                yield event
-                await asyncio.sleep(0.1)
-
     with TestClient(make_app(SlowStream())) as client:
         client.post("/v1/completions", json={"prompt": "abcd", "stream": True})
         shown = client.get("/metrics").text
