@@ -23,10 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serve.errors import ConfigurationError, NotAllowed, NotAuthenticated, Overloaded
+from serve.errors import ConfigurationError, NotAllowed, NotAuthenticated, Overloaded, shortened
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MINUTE = 60.0
+MOST = 10**12
+"""Largest limit a minute."""
 
 
 class Allowance:
@@ -120,6 +122,25 @@ def tenant_of(adapter: str) -> str:
     return adapter if key is None else key.name
 
 
+def has_key() -> bool:
+    """Return True for a request on a server with keys."""
+    return client_key.get() is not None
+
+
+def check_waiting(mine: int, more: int, limit: int) -> None:
+    """Raise Overloaded if a key would fill more than half of a queue; a request that finds none of its own may.
+
+    Args:
+        mine: Rows of the key that wait.
+        more: Rows of the request.
+        limit: Rows that the queue holds.
+    """
+    if has_key() and mine and mine + more > limit // 2:
+        raise Overloaded(
+            f"{mine} texts of your key wait already, and a key may fill half of the queue: try again later"
+        )
+
+
 def take_tokens(count: int) -> None:
     """Count tokens for the key of the request. Raises Overloaded if it has used up its allowance."""
     key = client_key.get()
@@ -142,7 +163,7 @@ def read_api_keys(file: Path) -> dict[str, ApiKey]:
     """
     try:
         content = tomllib.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
     if not content:
         raise ConfigurationError(f"{file} has no API key: nobody could ask anything")
@@ -159,9 +180,9 @@ def _key(file: Path, name: str, entry: Any) -> ApiKey:
     for field_name, value in entry.items():
         if field_name not in known:
             raise ConfigurationError(f"{file}: {name} has an unknown field {field_name}; known are {', '.join(known)}")
-        if type(value) is not known[field_name] or (type(value) is int and value < 1):
-            what = {str: "a text", bool: "true or false", int: "a whole number above 0"}[known[field_name]]
-            raise ConfigurationError(f"{file}: {field_name} of {name} is {value!r}, which is not {what}")
+        if type(value) is not known[field_name] or (type(value) is int and not 0 < value <= MOST):
+            what = {str: "a text", bool: "true or false", int: f"a whole number from 1 to {MOST}"}[known[field_name]]
+            raise ConfigurationError(f"{file}: {field_name} of {name} is {shortened(repr(value), 32)}, not {what}")
     if not SHA256.fullmatch(entry.get("sha256", "")):
         raise ConfigurationError(f"{file}: {name} needs sha256, 64 lower-case hexadecimal digits: the hash of its key")
     requests, tokens = entry.get("requests_per_minute"), entry.get("tokens_per_minute")

@@ -102,7 +102,7 @@ def _parsed(
     parser: argparse.ArgumentParser, key: str, action: argparse.Action, values: list[str], *, source: str
 ) -> dict[str, Any]:
     """Return the setting of a key, read as if its values were on the command line."""
-    if len(values) > 1 and not _is_list(action):
+    if len(values) != 1 and not _is_list(action):
         raise ConfigurationError(f"{source}: it takes one value, not {len(values)}")
     if not action.option_strings:
         flags = ["--", *values]

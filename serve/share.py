@@ -11,5 +11,7 @@ class Share:
     """Rows of a batch that the request needs, at the same time or one after another."""
     tenant: str = ""
     """Owner of the request's turns: its API key, or its adapter on a server without keys."""
+    has_key: bool = False
+    """The tenant is an API key."""
     begun: int = 0
     """Rows that have begun."""

@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from serve.api_keys import take_tokens
+from serve.api_keys import check_waiting, take_tokens
 from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
 from serve.fair_turns import FairTurns
 from serve.limits import BatchLimits
@@ -118,6 +118,8 @@ class Batcher(Generic[RowType, Result]):
                 f"{len(rows)} more do not fit: try again later"
             )
         tenants = tenants or [""] * len(rows)
+        for tenant, more in Counter(tenants).items():
+            check_waiting(sum(item.tenant == tenant for item in self.queue), more, self.limits.max_queued_requests)
         self.wait.check(_tokens_ahead(self.queue, rows, tenants))
         take_tokens(sum(map(len, rows)))
         loop = asyncio.get_running_loop()

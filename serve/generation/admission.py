@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from serve.api_keys import take_tokens, tenant_of
+from serve.api_keys import check_waiting, has_key, take_tokens, tenant_of
 from serve.errors import DeadlineExceeded, InputError, Overloaded
 from serve.generated_text import FinishReason
 from serve.generation.request import SequenceState
@@ -58,9 +58,11 @@ class AdmissionQueue:
         if len(self) + len(sequences) > self.limits.max_queued_requests:
             raise Overloaded(f"{len(self)} texts wait already: try again later")
         tenant = tenant_of(sequences[0].adapter.card.name)
+        mine = sum(one.share.tenant == tenant for one in (*self.arrived.copy(), *self.waiting.copy()))
+        check_waiting(mine, len(sequences), self.limits.max_queued_requests)
         self.wait.check(self._texts_ahead(len(sequences), tenant))
         take_tokens(sum(len(one.source) + len(one.prompt) + one.max_new_tokens for one in sequences))
-        share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences), tenant=tenant)
+        share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences), tenant=tenant, has_key=has_key())
         for sequence in sequences:
             sequence.submit_time, sequence.share = time.monotonic(), share
             self.arrived.append(sequence)
@@ -90,8 +92,9 @@ class AdmissionQueue:
         """Yield the sequences that wait in the order in which they should begin, beside those that are `running`.
 
         Those of the lowest priority number come first, then one whose tenant has the fewest rows, then one whose
-        request has, then the oldest; one that is yielded counts as running. A request that needs more rows than the
-        batch has leaves the last ones to others.
+        request has, then the oldest; one that is yielded counts as running. Between API keys, the key with the fewest
+        rows comes before everything else, and of equals the one that has waited longest: a priority orders a key's own
+        requests. A request that needs more rows than the batch has leaves the last ones to others.
         """
         tenants, requests = Counter[str](), Counter[Share]()
         waiting, most = list(self.waiting), self.limits.max_batch_requests
@@ -99,7 +102,8 @@ class AdmissionQueue:
             tenants[sequence.share.tenant] += sequence.sampling.num_beams
             requests[sequence.share] += sequence.sampling.num_beams
         while waiting:
-            sequence = min(waiting, key=lambda one: (one.priority, tenants[one.share.tenant], requests[one.share]))
+            candidates = _of_one_key(waiting, tenants) if waiting[0].share.has_key else waiting
+            sequence = min(candidates, key=lambda one: (one.priority, tenants[one.share.tenant], requests[one.share]))
             waiting.remove(sequence)
             share, beams = sequence.share, sequence.sampling.num_beams
             if share.rows > most and 0 < requests[share] > most - most // ROWS_TO_SPARE - beams:
@@ -162,3 +166,12 @@ class AdmissionQueue:
                 f"the prompt's {prompt} tokens and {sequence.max_new_tokens} more{times} never fit: {bound}",
                 "max_new_tokens",
             )
+
+
+def _of_one_key(waiting: Sequence[SequenceState], rows: Mapping[str, int]) -> list[SequenceState]:
+    """Return the sequences of the key that has the fewest rows; of equals that of the longest wait."""
+    since: dict[str, float] = {}
+    for one in waiting:
+        since[one.share.tenant] = min(one.submit_time, since.get(one.share.tenant, one.submit_time))
+    tenant = min(since, key=lambda key: (rows[key], since[key]))
+    return [one for one in waiting if one.share.tenant == tenant]

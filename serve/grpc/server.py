@@ -142,7 +142,10 @@ class GrpcServer:
     async def _answer_stream(
         self, name: str, method: StreamMethod, requests: AsyncIterator[Any], context: Any
     ) -> AsyncIterator[Any]:
-        """Answer the requests of a stream one after the other; an error becomes the response to its request."""
+        """Answer the requests of a stream one after the other; an error becomes the response to its request.
+
+        A request without a known API key ends the stream.
+        """
         async for request in requests:
             started, begun = time.monotonic(), False
             try:
@@ -154,6 +157,8 @@ class GrpcServer:
                     yield response
             except Exception as error:
                 code, message = _status(error)
+                if isinstance(error, NotAuthenticated):
+                    await context.abort(code, message)
                 if not begun:
                     self._count(name, code, started)
                 yield stream_error(request, message)

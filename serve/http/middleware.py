@@ -149,6 +149,7 @@ class ClientDeadlineMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, with its deadline for the queues."""
+        client_deadline.set(None)  # of a request before, on the same connection
         text = dict(scope["headers"]).get(TIMEOUT_HEADER) if scope.get("method") == "POST" else None
         if text is None:
             await self.app(scope, receive, send)
@@ -156,7 +157,7 @@ class ClientDeadlineMiddleware:
         seconds = _seconds(text)
         if seconds is None:
             told = f"X-Request-Timeout: {shortened(text.decode('latin-1'), 32)} is no number of seconds above 0"
-            await self.errors.response(scope["path"], told, INVALID)(scope, receive, send)
+            await _closing(self.errors.response(scope["path"], told, INVALID))(scope, receive, send)
             return
         client_deadline.set(time.monotonic() + seconds)
         try:
@@ -171,7 +172,7 @@ class ClientDeadlineMiddleware:
             if not timeout.expired():
                 raise
             error = DeadlineExceeded(f"not answered within the {seconds:g} s of X-Request-Timeout")
-            await self.errors.response(scope["path"], str(error), kind_of(error))(scope, receive, send)
+            await _closing(self.errors.response(scope["path"], str(error), kind_of(error)))(scope, receive, send)
 
 
 def _seconds(text: bytes) -> float | None:

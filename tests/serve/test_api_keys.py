@@ -8,6 +8,7 @@ from serve.api_keys import (
     Allowance,
     ApiKey,
     ApiKeys,
+    check_waiting,
     client_key,
     presented_key,
     read_api_keys,
@@ -52,11 +53,13 @@ def test_a_file_names_keys_by_their_hashes(tmp_path: Path) -> None:
         ("[a]", "a needs sha256"),
         ('[a]\nsha256 = "secret"', "a needs sha256, 64 lower-case hexadecimal digits"),
         (f'[a]\nsha256 = "{"0" * 64}"\nadmn = true', "a has an unknown field admn; known are sha256, admin"),
-        (f'[a]\nsha256 = "{"0" * 64}"\nadmin = 1', "admin of a is 1, which is not true or false"),
+        (f'[a]\nsha256 = "{"0" * 64}"\nadmin = 1', "admin of a is 1, not true or false"),
         (f'[a]\nsha256 = "{"0" * 64}"\nrequests_per_minute = 0', "requests_per_minute of a is 0"),
         (f'[a]\nsha256 = "{"0" * 64}"\ntokens_per_minute = true', "tokens_per_minute of a is True"),
         (f'[a]\nsha256 = "{"0" * 64}"\n[b]\nsha256 = "{"0" * 64}"', "two names have the same key"),
         ("[a", "Expected"),
+        (f"a = {'[' * 50_000}", "."),
+        (f'[a]\nsha256 = "{"0" * 64}"\nrequests_per_minute = {10**13}', "not a whole number from 1 to"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, content: str, told: str) -> None:
@@ -117,6 +120,18 @@ def test_a_request_has_the_rights_of_its_key(clock: list[float]) -> None:
             take_tokens(1)
         with pytest.raises(NotAllowed, match="not an administrator's"):
             require_admin()
+    finally:
+        client_key.reset(token)
+
+
+def test_a_key_fills_half_of_a_queue() -> None:
+    check_waiting(5, 100, limit=10)
+    token = client_key.set(ApiKey(name="acme", sha256=""))
+    try:
+        check_waiting(0, 10, limit=10)
+        check_waiting(3, 2, limit=10)
+        with pytest.raises(Overloaded, match="4 texts of your key wait already"):
+            check_waiting(4, 2, limit=10)
     finally:
         client_key.reset(token)
 

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from serve.api_keys import ApiKey, client_key
 from serve.errors import DeadlineExceeded, InputError, Overloaded
 from serve.generated_text import FinishReason
 from serve.generation.admission import AdmissionQueue
@@ -133,3 +134,23 @@ def test_a_short_request_is_answered_beside_a_long_one(generator: Generator) -> 
     assert short.finish_reason is FinishReason.LENGTH
     run(scheduler)
     assert all(len(sequence.tokens) == 20 for sequence in long)
+
+
+def test_a_priority_is_among_the_requests_of_a_key(generator: Generator) -> None:
+    made = queue(max_batch_requests=1)
+
+    def submit(key: str, priority: int) -> SequenceState:
+        sequence = new_sequence(generator, [4], "north")
+        sequence.priority = priority
+        token = client_key.set(ApiKey(name=key, sha256=""))
+        try:
+            made.submit(sequence)
+        finally:
+            client_key.reset(token)
+        return sequence
+
+    first, modest, urgent = submit("greedy", -1), submit("modest", 0), submit("greedy", -2)
+    later = submit("greedy", -1)
+    made.update()
+    assert list(made.in_turn([])) == [urgent, modest, first, later]
+    assert next(made.in_turn([first])) is modest

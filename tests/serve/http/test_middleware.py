@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from serve.classification.classifier import Classifier
 from serve.generated_text import GenerationResult, StreamEvent
 from serve.http.app import make_app
+from serve.queue_wait import client_deadline
 from serve.requests import GenerationRequest
 from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.conftest import live_app, live_server
@@ -85,9 +86,32 @@ def test_a_request_ends_when_its_client_waits_no_longer() -> None:
     engine = SlowEngine()
     with TestClient(make_app(engine)) as client:
         response = client.post("/v1/completions", json={"prompt": "a"}, headers={"X-Request-Timeout": "0.1"})
-    assert response.status_code == 504
+    assert (response.status_code, response.headers["connection"]) == (504, "close")
     assert response.json()["error"]["message"] == "not answered within the 0.1 s of X-Request-Timeout"
     assert engine.cancelled
+
+
+def test_a_deadline_is_that_of_its_own_request() -> None:
+    seen: list[float | None] = []
+
+    class Looking(ToyEngine):
+        async def generate(self, request: GenerationRequest) -> list[GenerationResult]:
+            seen.append(client_deadline.get())
+            return await super().generate(request)
+
+    body = b'{"prompt": "a"}'
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        % len(body)
+    )
+    with live_app(make_app(Looking())) as client:
+        place = (client.base_url.host, client.base_url.port)
+        with socket.create_connection(place, timeout=10) as connection:
+            first, second = head + b"X-Request-Timeout: 5\r\n\r\n" + body, head + b"Connection: close\r\n\r\n" + body
+            connection.sendall(first + second)  # in one go: the second is handled in the first one's context
+            while connection.recv(10_000):
+                pass
+    assert (seen[0] is None, seen[1]) == (False, None)
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf", ""])
