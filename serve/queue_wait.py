@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 from contextvars import ContextVar
 
 from serve.errors import Overloaded
@@ -71,3 +72,25 @@ def work_ahead(own: float, requests: Iterable[float], tenants: Iterable[float] =
     requests = list(requests)
     ahead = min(sum(requests), 2 * sum(min(own, other) for other in requests))
     return ahead + sum(min(ahead + own, other) for other in tenants)
+
+
+def waiting_work(rows: Iterable[tuple[str, Hashable, float]]) -> dict[str, Counter[Hashable]]:
+    """Return the work that waits by tenant and request, from the tenant, the request and the work of each row."""
+    found: dict[str, Counter[Hashable]] = {}
+    for tenant, request, work in rows:
+        found.setdefault(tenant, Counter())[request] += work  # type: ignore[assignment]  # work may be a fraction
+    return found
+
+
+def work_before(own: Mapping[str, float], waiting: Mapping[str, Counter[Hashable]]) -> float:
+    """Return the work that leaves a queue before the last of a new request, whose work is `own` by tenant."""
+    totals = {tenant: requests.total() for tenant, requests in waiting.items()}
+    return max(
+        (
+            work_ahead(
+                work, waiting.get(one, {}).values(), [total for tenant, total in totals.items() if tenant != one]
+            )
+            for one, work in own.items()
+        ),
+        default=0.0,
+    )

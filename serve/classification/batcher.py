@@ -9,18 +9,18 @@ The queue is bounded, requests have a deadline to begin, and every row gets exac
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from serve.api_keys import check_waiting, take_tokens
+from serve.api_keys import check_waiting, has_key, take_tokens
 from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
 from serve.fair_turns import FairTurns
 from serve.limits import BatchLimits
-from serve.queue_wait import QueueWait, work_ahead
+from serve.queue_wait import QueueWait, waiting_work, work_before
 from serve.share import Share
 
 Result = TypeVar("Result")
@@ -106,30 +106,24 @@ class Batcher(Generic[RowType, Result]):
             ShuttingDown: The batcher is draining.
             Exception: The error of a row or of its batch.
         """
-        if self.draining:
-            raise ShuttingDown("the server is stopping; send the request to another one")
-        if len(rows) > self.limits.max_queued_requests:
-            raise InputError(
-                f"a request of {len(rows)} rows never fits: the queue holds {self.limits.max_queued_requests}"
-            )
-        if len(self.queue) + len(rows) > self.limits.max_queued_requests:
-            raise Overloaded(
-                f"the queue holds {len(self.queue)} rows of at most {self.limits.max_queued_requests}; "
-                f"{len(rows)} more do not fit: try again later"
-            )
+        self._check_room(len(rows))
         tenants = tenants or [""] * len(rows)
-        for tenant, more in Counter(tenants).items():
-            check_waiting(sum(item.tenant == tenant for item in self.queue), more, self.limits.max_queued_requests)
-        self.wait.check(_tokens_ahead(self.queue, rows, tenants))
-        take_tokens(sum(map(len, rows)))
+        own = Counter[str]()
+        for row, tenant in zip(rows, tenants, strict=True):
+            own[tenant] += len(row)
+        if has_key():  # all rows are the key's
+            mine = sum(item.tenant in own for item in self.queue)
+            check_waiting(mine, len(rows), self.limits.max_queued_requests)
+        waiting = waiting_work((item.tenant, item.share, len(item.row)) for item in self.queue)
+        self.wait.check(work_before(own, waiting))
+        take_tokens(own.total())
         loop = asyncio.get_running_loop()
         share = Share(rows=len(rows))
         queued = [
             QueuedRow[RowType, Result](row, loop.create_future(), share, tenant)
             for row, tenant in zip(rows, tenants, strict=True)
         ]
-        waiting = {item.tenant for item in self.queue}
-        for tenant in set(tenants):
+        for tenant in own:
             self.turns.join(tenant, waiting)
         self.queue += queued
         self.change.set()
@@ -141,6 +135,18 @@ class Batcher(Generic[RowType, Result]):
         finally:
             for item in queued:
                 item.result.cancel()
+
+    def _check_room(self, count: int) -> None:
+        """Raise the error of a request of so many rows that the queue does not take."""
+        if self.draining:
+            raise ShuttingDown("the server is stopping; send the request to another one")
+        if count > self.limits.max_queued_requests:
+            raise InputError(f"a request of {count} rows never fits: the queue holds {self.limits.max_queued_requests}")
+        if len(self.queue) + count > self.limits.max_queued_requests:
+            raise Overloaded(
+                f"the queue holds {len(self.queue)} rows of at most {self.limits.max_queued_requests}; "
+                f"{count} more do not fit: try again later"
+            )
 
     async def drain(self) -> None:
         """Refuse new rows and return when every queued row has its result or error."""
@@ -238,18 +244,3 @@ class Batcher(Generic[RowType, Result]):
                 item.result.set_exception(result)
             else:
                 item.result.set_result(result)
-
-
-def _tokens_ahead(
-    queue: Sequence[QueuedRow[RowType, Result]], rows: Sequence[RowType], tenants: Sequence[str]
-) -> float:
-    """Return the tokens that leave the queue before the last of a new request."""
-    by_tenant: dict[str, Counter[Share]] = defaultdict(Counter)
-    for item in queue:
-        by_tenant[item.tenant][item.share] += len(item.row)
-    own = Counter[str]()
-    for row, tenant in zip(rows, tenants, strict=True):
-        own[tenant] += len(row)
-    others = {one: [waiting.total() for other, waiting in by_tenant.items() if other != one] for one in own}
-    ahead = (work_ahead(tokens, by_tenant[one].values(), others[one]) for one, tokens in own.items())
-    return max(ahead, default=0.0)

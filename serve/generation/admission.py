@@ -1,7 +1,7 @@
 """The queue of sequences that wait for rows: what may enter it, and for how long it may wait."""
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from serve.api_keys import check_waiting, has_key, take_tokens, tenant_of
@@ -9,7 +9,7 @@ from serve.errors import DeadlineExceeded, InputError, Overloaded
 from serve.generated_text import FinishReason
 from serve.generation.request import SequenceState
 from serve.limits import DEFAULT_MAX_NEW_TOKENS, GenerationLimits
-from serve.queue_wait import QueueWait, work_ahead
+from serve.queue_wait import QueueWait, waiting_work, work_before
 from serve.sampling_params import SamplingParams
 from serve.share import Share
 
@@ -58,9 +58,11 @@ class AdmissionQueue:
         if len(self) + len(sequences) > self.limits.max_queued_requests:
             raise Overloaded(f"{len(self)} texts wait already: try again later")
         tenant = tenant_of(sequences[0].adapter.card.name)
-        mine = sum(one.share.tenant == tenant for one in (*self.arrived.copy(), *self.waiting.copy()))
+        queued = (*self.arrived.copy(), *self.waiting.copy())
+        waiting = waiting_work((one.share.tenant, one.share, 1) for one in queued)
+        mine = waiting[tenant].total() if tenant in waiting else 0
         check_waiting(mine, len(sequences), self.limits.max_queued_requests)
-        self.wait.check(self._texts_ahead(len(sequences), tenant))
+        self.wait.check(work_before({tenant: len(sequences)}, waiting))
         take_tokens(sum(len(one.source) + len(one.prompt) + one.max_new_tokens for one in sequences))
         share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences), tenant=tenant, has_key=has_key())
         for sequence in sequences:
@@ -72,14 +74,6 @@ class AdmissionQueue:
         if count > self.limits.max_queued_requests:
             most = self.limits.max_queued_requests
             raise InputError(f"{count} texts at once: at most {most} may wait, ask for fewer")
-
-    def _texts_ahead(self, count: int, tenant: str) -> float:
-        """Return the texts that leave the queue before those of a new request of a tenant."""
-        by_tenant: dict[str, Counter[Share]] = defaultdict(Counter)
-        for waiting in (*self.arrived.copy(), *self.waiting.copy()):
-            by_tenant[waiting.share.tenant][waiting.share] += 1
-        others = [requests.total() for one, requests in by_tenant.items() if one != tenant]
-        return work_ahead(count, by_tenant[tenant].values(), others)
 
     def prompt_room(self, sampling: SamplingParams) -> int:
         """Return the most tokens of a prompt that leave room for the text, or for a usual one if it has no bound."""
