@@ -61,7 +61,7 @@ def measure_protocol(args: argparse.Namespace) -> Findings:
         bases = base_models({task: SUBJECTS[task].base for stage in STAGES for task in stage.tasks})
         workshop = Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline)
         try:
-            for cell in carry_out(workshop):
+            for cell in carry_out(workshop, kept=results):
                 results = write_results([*results, *cell], args.results)
         except OutOfTimeError as error:
             absent = [Absent(peer="the rest", reason=f"{error}; repeat the command, which goes on")]

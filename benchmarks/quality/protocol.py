@@ -1,10 +1,10 @@
 """The runs of `protocol.md`, in their order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.quality.methods import CLASSIFIERS
-from benchmarks.quality.results import Result, result_of
+from benchmarks.quality.results import Result, cells_of, result_of
 from benchmarks.quality.runs import Budget, Run, Workshop
 from benchmarks.quality.tasks import SUBJECTS
 
@@ -67,24 +67,40 @@ def run_of(task: str, passes: int, method: str, rate: float, seed: int) -> Run:
     )
 
 
-def carry_out(workshop: Workshop, stages: Sequence[Stage] = STAGES) -> Iterator[list[Result]]:
-    """Yield the results of each cell, in the order of the stages; runs that have a record are not repeated.
+def carry_out(
+    workshop: Workshop, stages: Sequence[Stage] = STAGES, kept: Sequence[Result] = ()
+) -> Iterator[list[Result]]:
+    """Yield the results of each cell, in the order of the stages.
+
+    Runs that are among the kept results, or have a record in the workshop, are not repeated; the rate of a cell is that
+    of its kept results.
 
     Raises:
         OutOfTimeError: The workshop's deadline has passed.
     """
+    cells = cells_of(kept)
     for stage in stages:
         for task in stage.tasks:
             for passes in stage.passes:
                 for method in stage.methods:
-                    yield _cell(workshop, task, passes, method, stage.seeds)
+                    yield _cell(workshop, task, passes, method, stage.seeds, cells.get((task, passes, method), {}))
 
 
-def _cell(workshop: Workshop, task: str, passes: int, method: str, seeds: Sequence[int]) -> list[Result]:
+def _cell(
+    workshop: Workshop, task: str, passes: int, method: str, seeds: Sequence[int], kept: Mapping[int, Result]
+) -> list[Result]:
     """Search the rate by validation loss, and return the results of the seeds at the best."""
+    left = [seed for seed in seeds if seed not in kept]
+    if not left:
+        return [kept[seed] for seed in seeds]
+    rates = {result.rate for result in kept.values()}
+    rate = rates.pop() if rates else _best_rate(workshop, task, passes, method)
+    wanted = [run_of(task, passes, method, rate, seed) for seed in left]
+    records = workshop.records(wanted)
+    return [kept[seed] for seed in seeds if seed in kept] + [result_of(run, passes, records[run]) for run in wanted]
+
+
+def _best_rate(workshop: Workshop, task: str, passes: int, method: str) -> float:
     tried = [run_of(task, passes, method, rate, SEARCHED_WITH) for rate in CLASSIFIERS[method].rates]
     found = workshop.records(tried)
-    rate = min(tried, key=lambda run: float(found[run]["loss"])).rate
-    wanted = [run_of(task, passes, method, rate, seed) for seed in seeds]
-    records = workshop.records(wanted)
-    return [result_of(run, passes, records[run]) for run in wanted]
+    return min(tried, key=lambda run: float(found[run]["loss"])).rate

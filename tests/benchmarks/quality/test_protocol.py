@@ -71,6 +71,18 @@ def test_a_rate_is_chosen_by_validation_loss_with_its_own_seed() -> None:
     assert all(run.budget.times == 0.5 and run.budget.by_loss for run in bench.asked)
 
 
+def test_results_that_were_kept_are_not_run_again() -> None:
+    """Without the runs' folders too: the results alone are in the repository."""
+    bench = Bench()
+    kept = [result("shares", 81.0, passes=3, seed=3), result("adapter", 79.0, passes=3, seed=3)]
+    kept.append(result("adapter", 78.0, passes=3, seed=6))
+    stage = Stage(tasks=["sst2"], passes=[3], methods=["shares", "adapter"], seeds=[3, 6])
+    shares, adapter = carry_out(bench, [stage], kept)  # type: ignore[arg-type]
+    assert [(run.method, run.seed, run.rate) for run in bench.asked] == [("shares", 6, 1e-3)]
+    assert [(one.seed, one.score) for one in shares] == [(3, 81.0), (6, 90.0)]
+    assert adapter == kept[1:]
+
+
 def result(
     method: str, score: float, *, task: str = "sst2", passes: int = 6, seed: int = 3, loss: float = 0.5
 ) -> Result:
@@ -212,7 +224,7 @@ def test_the_protocol_goes_on_until_its_time_is_over(
 ) -> None:
     cells = [[result("shares", 80.0)], [result("adapter", 79.0)]]
 
-    def some(workshop: object) -> Iterator[list[Result]]:
+    def some(workshop: object, kept: object) -> Iterator[list[Result]]:
         yield from cells
         raise OutOfTimeError("the time is over before sst2-x")
 
