@@ -116,12 +116,15 @@ def shortened(text: str, max_length: int) -> str:
 
 
 def in_client_words(error: ServeError, names: Mapping[str, str]) -> tuple[str, str | None]:
-    """Return an error's message and field, both with the client's names of the engine's fields."""
+    """Return an error's message and field, both with the client's names of the engine's fields.
+
+    What is quoted, or a place in a schema (`/properties/prompts`), is the client's own and stays.
+    """
     message = str(error)
     for name, client_name in names.items():
         if "_" in name or name == error.field:
             start = "" if "_" in name else "^"  # elsewhere it may be a plain word
-            message = re.sub(rf"{start}(?<![\w.]){name}\b", client_name, message)
+            message = re.sub(rf"{start}(?<![\w./\"']){name}\b", client_name, message)
     return message, names.get(error.field or "", error.field)
 
 

@@ -35,10 +35,13 @@ class ClassificationRequest:
 
     def __post_init__(self) -> None:
         _check_counts(self.texts, self.adapters)
-        if self.overlap is not None and not self.windows:
-            raise InputError(
-                f"overlap is {self.overlap} without windows: set windows to true, or leave it out", "overlap"
-            )
+        check_overlap(self.overlap, windows=self.windows)
+
+
+def check_overlap(overlap: int | None, *, windows: bool) -> None:
+    """Raise an InputError for an overlap without windows, which nothing could use."""
+    if overlap is not None and not windows:
+        raise InputError(f"overlap is {overlap} without windows: set windows to true, or leave it out", "overlap")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,7 @@ class Share:
 
     rows: int
     """Rows of a batch that the request needs, at the same time or one after another."""
-    tenant: str = ""
-    """Owner of the request's turns: its API key, or its adapter on a server without keys."""
     has_key: bool = False
-    """The tenant is an API key."""
+    """Its turns are those of an API key, not of its adapters."""
     begun: int = 0
     """Rows that have begun."""

@@ -16,7 +16,7 @@ from serve.bundle.reader import Bundle
 from serve.errors import BundleError
 
 Run = Callable[[dict[str, NDArray[Any]]], NDArray[Any]]
-"""Takes the inputs of a batch of one, cache included, and returns its logits."""
+"""Takes the inputs of a batch of one, cache included, and returns its logits: (1, labels), or by token."""
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 
@@ -26,7 +26,8 @@ def check_canaries(run: Run, edges: list[Edge], card: AdapterCard, bundle: Bundl
     `run` runs the graph, which was made from `bundle` and has the inputs `edges`.
     """
     rows = range(len(card.canary_ids))
-    found = [run(_feeds(edges, card, row)).reshape(-1) for row in rows]
+    found = [run(_feeds(edges, card, row)) for row in rows]
+    found = [logits.reshape(-1, logits.shape[-1])[-1] for logits in found]  # of the last token
     if card.canary_tokens:  # of a generator, the first token's logit
         card = replace(card, canary_logits=[logits[:1] for logits in card.canary_logits])
         found = [logits[card.canary_tokens[row][:1]] for row, logits in zip(rows, found, strict=True)]

@@ -1,6 +1,7 @@
-"""A decoder for onnxruntime-genai: the unchanged graph with a `genai_config.json` beside it.
+"""A decoder for onnxruntime-genai: its graph with a `genai_config.json` beside it.
 
-A bank is converted to ONNX Runtime's adapter format first; genai loads the adapters with `Adapters`.
+The graph gives the logits of all tokens, as those of genai's own builder do: tools that score texts need them. A bank
+is converted to ONNX Runtime's adapter format first; genai loads the adapters with `Adapters`.
 """
 
 import json
@@ -10,8 +11,10 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from adamix_export.converters.onnx_adapter import COPIED, write_onnx_adapters
+from adamix_export.converters.onnx_adapter import COPIED, check_adapters, write_onnx_adapters
 from adamix_export.errors import ExportError
+from adamix_export.passes.all_tokens import keep_all_tokens
+from adamix_export.passes.rewrite_file import derive_file
 from adamix_export.tracing.sizes import attention_sizes
 from serve.bundle.adapter import Adapter
 from serve.bundle.graph_io import PAST, PRESENT
@@ -29,11 +32,13 @@ def write_genai(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
     if bundle.manifest.task != TASK:
         raise ExportError(f"onnxruntime-genai runs {TASK}; {bundle.folder} is of task {bundle.manifest.task}")
     if bundle.manifest.shape == "bank":
-        write_onnx_adapters(bundle, adapters, folder)
+        write_onnx_adapters(bundle, adapters, folder, keep_all_tokens)
     else:
         for name in (MODEL, *COPIED):
             if name in bundle.manifest.files:
                 shutil.copy(bundle.folder / name, folder / name)
+        derive_file(folder / MODEL, keep_all_tokens, folder / MODEL)
+        check_adapters(bundle, adapters, folder)
     (folder / MARK).write_text(json.dumps(_config(bundle, adapters), indent=2) + "\n")
     prompts = {adapter.card.name: adapter.card.prompt for adapter in adapters}
     return f"onnxruntime_genai.Model(FOLDER) opens it; use the prompts of training: {prompts}"

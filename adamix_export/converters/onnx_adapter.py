@@ -5,6 +5,7 @@ active adapter replaces them for a whole run, so that all sequences of a batch u
 """
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from onnx import helper, numpy_helper
 
 from adamix_export.converters.canaries import check_canaries
 from adamix_export.errors import ExportError
+from adamix_export.passes.rewrite_file import Rewrite, derive_file
 from serve.adapters.bank import Bank
-from serve.bundle.adapter import Adapter, AdapterCard
+from serve.bundle.adapter import Adapter
 from serve.bundle.graph_io import ADAPTER_IDS, BANK, INPUT_IDS, LOGITS
-from serve.bundle.manifest import MODEL, Edge
+from serve.bundle.manifest import MODEL
 from serve.bundle.reader import Bundle
 from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
@@ -33,8 +35,8 @@ COPIED = ("model.onnx.data", "tokenizer.json", "tokenizer_config.json", "config.
 """Files that are copied from the bundle if it has them."""
 
 
-def write_onnx_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
-    """Write the graph and `adapters`, each checked on its canary texts; return how to run them."""
+def write_onnx_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path, rewrite: Rewrite | None = None) -> str:
+    """Write the graph, rewritten, and `adapters`, each checked on its canary texts; return how to run them."""
     if bundle.manifest.shape != "bank":
         raise ExportError(
             f"{bundle.folder} is a merged bundle, whose adapter is in its weights: export it with --shape bank"
@@ -43,12 +45,11 @@ def write_onnx_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path) -
     for name in COPIED:
         if name in bundle.manifest.files:
             shutil.copy(bundle.folder / name, folder / name)
+    if rewrite is not None:
+        derive_file(folder / MODEL, rewrite, folder / MODEL)
     for adapter in adapters:
         write_adapter(parameters(bundle, adapter), folder / f"{adapter.card.name}{SUFFIX}")
-    session = open_session(folder / MODEL, ProviderChoice(CPU, "to run canary texts"))
-    edges = [edge for edge in bundle.manifest.inputs if edge.name != ADAPTER_IDS]
-    for adapter in adapters:
-        _check(session, folder / f"{adapter.card.name}{SUFFIX}", edges, adapter.card, bundle)
+    check_adapters(bundle, adapters, folder)
     return "adapter = onnxruntime.LoraAdapter(); adapter.Load(FILE); run_options.add_active_adapter(adapter)"
 
 
@@ -114,9 +115,18 @@ def _zeros(value: onnx.ValueInfoProto) -> onnx.TensorProto:
     return numpy_helper.from_array(np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind.elem_type)), value.name)
 
 
-def _check(session: ort.InferenceSession, file: Path, edges: list[Edge], card: AdapterCard, bundle: Bundle) -> None:
-    """Run an adapter's canary texts with its `.onnx_adapter` file active."""
-    active, options = ort.LoraAdapter(), ort.RunOptions()
-    active.Load(str(file))
-    options.add_active_adapter(active)
-    check_canaries(lambda feeds: session.run([LOGITS], feeds, options)[0], edges, card, bundle)
+def check_adapters(bundle: Bundle, adapters: list[Adapter], folder: Path) -> None:
+    """Run the canary texts of each adapter on the graph in `folder`; of a bank with its `.onnx_adapter` file active.
+
+    Raises:
+        ParityError: The logits are not those of PyTorch.
+    """
+    session = open_session(folder / MODEL, ProviderChoice(CPU, "to run canary texts"))
+    edges = [edge for edge in bundle.manifest.inputs if edge.name != ADAPTER_IDS]
+    for adapter in adapters:
+        active, options = ort.LoraAdapter(), ort.RunOptions()
+        if bundle.manifest.shape == "bank":
+            active.Load(str(folder / f"{adapter.card.name}{SUFFIX}"))
+            options.add_active_adapter(active)
+        run = partial(session.run, [LOGITS], run_options=options)
+        check_canaries(lambda feeds, run=run: run(feeds)[0], edges, adapter.card, bundle)  # type: ignore[misc]

@@ -1,7 +1,8 @@
-"""Score a model with lm-eval, by itself and through a server: lm_eval_client.py ADDRESS MODEL TASKS FILE.
+"""Score a model with lm-eval, by itself and otherwise: lm_eval_client.py ADDRESS MODEL GENAI MERGED TASKS FILE.
 
-MODEL is a folder of transformers, whose weights the server has as `base`; TASKS is a folder with the tasks `choice`
-and `write`. FILE gets for each way to reach the model what it scored, and what it was scored on.
+MODEL is a folder of transformers, whose weights the server has as `base`, and GENAI is its conversion for
+onnxruntime-genai; MERGED is that of the server's adapter `one`. TASKS is a folder with the tasks `choice` and `write`.
+FILE gets for each way to reach the weights what they scored, and what they were scored on.
 """
 
 import json
@@ -31,7 +32,7 @@ def scored(tasks: TaskManager, name: str, model: str, arguments: dict[str, Any],
     return {"scores": scores, "answers": [sample["resps"] for sample in found["samples"][name]]}
 
 
-def main(address: str, model: str, folder: str, file: str) -> None:
+def main(address: str, model: str, genai: str, merged: str, folder: str, file: str) -> None:
     """Score everything and write it to a file."""
     tasks = TaskManager(include_path=folder, include_defaults=False)
     itself: dict[str, Any] = {"pretrained": model, "dtype": "float32", "device": "cpu"}
@@ -45,10 +46,19 @@ def main(address: str, model: str, folder: str, file: str) -> None:
             "batches": scored(tasks, "choice", "local-completions", {**local, "batch_size": 8, "num_concurrent": 2}),
             "texts": scored(tasks, "choice", "local-completions", {**local, "tokenized_requests": False}),
             "tokenizer of the server": scored(tasks, "choice", "local-completions", there),
+            "genai": scored(tasks, "choice", "onnxruntime-genai", {"pretrained": genai}),
         },
         "write": {
             "hf": scored(tasks, "write", "hf", itself),
             "tokens": scored(tasks, "write", "local-completions", local),
+            "genai": scored(tasks, "write", "onnxruntime-genai", {"pretrained": genai}),
+        },
+        "adapter": {
+            name: {
+                "server": scored(tasks, name, "local-completions", {**local, "model": "one"}),
+                "genai": scored(tasks, name, "onnxruntime-genai", {"pretrained": merged}),
+            }
+            for name in ("choice", "write")
         },
         "chat": {
             "hf": scored(tasks, "write", "hf", itself, apply_chat_template=True),

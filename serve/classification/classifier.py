@@ -20,7 +20,7 @@ from serve.errors import BundleError, InputError, ServeError
 from serve.limits import BATCH_TOKENS
 from serve.loaded_model import LoadedModel, LoadOptions
 from serve.prediction import Prediction
-from serve.requests import Text, adapter_names
+from serve.requests import Text, adapter_names, check_overlap
 from serve.runtime.providers import CPU
 
 CANARY_BATCH = 16
@@ -118,10 +118,11 @@ class Classifier:
             One prediction for each text, in order.
 
         Raises:
-            InputError: A text is empty, or is a pair where the adapter takes one text, or the other way round; or an
-                adapter's members are not here.
+            InputError: A text is empty, or is a pair where the adapter takes one text, or the other way round; an
+                adapter's members are not here; or there is an overlap without windows.
             UnknownAdapter: No adapter has that name.
         """
+        check_overlap(overlap, windows=windows)
         texts = [texts] if isinstance(texts, str) else texts
         names = adapter_names(adapter, len(texts))
         adapters = self.registry.find_each(names)

@@ -57,16 +57,17 @@ class AdmissionQueue:
         self.check_count(len(sequences))
         if len(self) + len(sequences) > self.limits.max_queued_requests:
             raise Overloaded(f"{len(self)} texts wait already: try again later")
-        tenant = tenant_of(sequences[0].adapter.card.name)
+        tenants = [tenant_of(sequence.adapter.card.name) for sequence in sequences]
+        own = Counter(tenants)
         queued = (*self.arrived.copy(), *self.waiting.copy())
-        waiting = waiting_work((one.share.tenant, one.share, 1) for one in queued)
-        mine = waiting[tenant].total() if tenant in waiting else 0
+        waiting = waiting_work((one.tenant, one.share, 1) for one in queued)
+        mine = sum(waiting[tenant].total() for tenant in own if tenant in waiting)
         check_waiting(mine, len(sequences), self.limits.max_queued_requests)
-        self.wait.check(work_before({tenant: len(sequences)}, waiting))
+        self.wait.check(work_before(own, waiting))
         take_tokens(sum(len(one.source) + len(one.prompt) + one.max_new_tokens for one in sequences))
-        share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences), tenant=tenant, has_key=has_key())
-        for sequence in sequences:
-            sequence.submit_time, sequence.share = time.monotonic(), share
+        share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences), has_key=has_key())
+        for sequence, tenant in zip(sequences, tenants, strict=True):
+            sequence.submit_time, sequence.share, sequence.tenant = time.monotonic(), share, tenant
             self.arrived.append(sequence)
 
     def check_count(self, count: int) -> None:
@@ -93,16 +94,16 @@ class AdmissionQueue:
         tenants, requests = Counter[str](), Counter[Share]()
         waiting, most = list(self.waiting), self.limits.max_batch_requests
         for sequence in running:
-            tenants[sequence.share.tenant] += sequence.sampling.num_beams
+            tenants[sequence.tenant] += sequence.sampling.num_beams
             requests[sequence.share] += sequence.sampling.num_beams
         while waiting:
             candidates = _of_one_key(waiting, tenants) if waiting[0].share.has_key else waiting
-            sequence = min(candidates, key=lambda one: (one.priority, tenants[one.share.tenant], requests[one.share]))
+            sequence = min(candidates, key=lambda one: (one.priority, tenants[one.tenant], requests[one.share]))
             waiting.remove(sequence)
             share, beams = sequence.share, sequence.sampling.num_beams
             if share.rows > most and 0 < requests[share] > most - most // ROWS_TO_SPARE - beams:
                 continue
-            tenants[share.tenant] += beams
+            tenants[sequence.tenant] += beams
             requests[share] += beams
             yield sequence
 
@@ -166,6 +167,6 @@ def _of_one_key(waiting: Sequence[SequenceState], rows: Mapping[str, int]) -> li
     """Return the sequences of the key that has the fewest rows; of equals that of the longest wait."""
     since: dict[str, float] = {}
     for one in waiting:
-        since[one.share.tenant] = min(one.submit_time, since.get(one.share.tenant, one.submit_time))
+        since[one.tenant] = min(one.submit_time, since.get(one.tenant, one.submit_time))
     tenant = min(since, key=lambda key: (rows[key], since[key]))
-    return [one for one in waiting if one.share.tenant == tenant]
+    return [one for one in waiting if one.tenant == tenant]

@@ -67,6 +67,8 @@ class SequenceState:
     """Most tokens to generate; set when the sequence is submitted."""
     share: Share = field(default_factory=lambda: Share(rows=1))
     """That of its request."""
+    tenant: str = ""
+    """Owner of its turns: the request's API key, or the sequence's adapter on a server without keys."""
     submit_time: float = 0.0
     """Seconds of `time.monotonic`, as the other times."""
     first_token_time: float | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from adamix_export.checkpoint.checkpoint import open_checkpoint
+from adamix_export.converters.table import convert
 from adamix_export.parity.bounds import Check
 from adamix_export.pipeline.export import EXPORTS
 from adamix_export.pipeline.options import Options
@@ -71,14 +72,20 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(base: Path, writing_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a server with the bundle of an adapter on that base."""
+def exported(base: Path, writing_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An adapter on that base by shape."""
     folder = tmp_path_factory.mktemp("exported")
     generative_checkpoint(folder / "one", base, writing_data, kind="lora", seed=0)
-    EXPORTS["bank"](
-        [open_checkpoint(f"one={folder / 'one'}")], folder / "bank", Options(check=Check(limit=8)), lambda stage: None
-    )
-    with serving(folder / "bank") as address:
+    for shape in ("bank", "merged"):
+        checkpoints = [open_checkpoint(f"one={folder / 'one'}")]
+        EXPORTS[shape](checkpoints, folder / shape, Options(check=Check(limit=8)), lambda stage: None)
+    return {shape: folder / shape for shape in ("bank", "merged")}
+
+
+@pytest.fixture(scope="module")
+def address(exported: dict[str, Path]) -> Iterator[str]:
+    """Address of a server with the bank."""
+    with serving(exported["bank"]) as address:
         yield address
 
 
@@ -87,18 +94,27 @@ def numbers(part: Any) -> list[float]:
     return [float(part)] if not isinstance(part, list) else [number for one in part for number in numbers(one)]
 
 
-def test_scores_are_those_of_the_weights_by_themselves(ask: Ask, base: Path, address: str, tasks: Path) -> None:
-    found = ask("lm_eval", address, base, tasks)
-    choice, expected = found["choice"], found["choice"].pop("hf")
+def assert_same_choices(found: Any, expected: Any) -> None:
+    """Scores and greedy choices are equal to the last decimal, likelihoods but for the order of sums."""
+    assert found["scores"] == expected["scores"]
     assert expected["scores"].keys() >= {"acc,none", "acc_norm,none"}
-    for one in choice.values():
-        assert one["scores"] == expected["scores"]
-        likelihoods = [[row[0][0] for row in answer] for answer in one["answers"]]
-        assert numbers(likelihoods) == pytest.approx(
-            numbers([[row[0][0] for row in answer] for answer in expected["answers"]]), abs=1e-4
-        )
-        assert [[row[0][1] for row in answer] for answer in one["answers"]] == [
-            [row[0][1] for row in answer] for answer in expected["answers"]
-        ]
-    assert found["write"]["tokens"] == found["write"]["hf"]
+    likelihoods = [[[row[0][0] for row in answer] for answer in one["answers"]] for one in (found, expected)]
+    assert numbers(likelihoods[0]) == pytest.approx(numbers(likelihoods[1]), abs=1e-4)
+    greedy = [[[row[0][1] for row in answer] for answer in one["answers"]] for one in (found, expected)]
+    assert greedy[0] == greedy[1]
+
+
+def test_scores_are_those_of_the_weights_by_themselves(
+    ask: Ask, base: Path, exported: dict[str, Path], address: str, tasks: Path, tmp_path: Path
+) -> None:
+    for shape, bundle in exported.items():
+        convert(bundle, tmp_path / shape, "genai")
+    found = ask("lm_eval", address, base, tmp_path / "bank", tmp_path / "merged", tasks)
+    choice, write = found["choice"], found["write"]
+    for way in choice:
+        assert_same_choices(choice[way], choice["hf"])
+    assert write["tokens"] == write["genai"] == write["hf"]
     assert found["chat"]["chat"] == found["chat"]["hf"]
+    adapter = found["adapter"]
+    assert_same_choices(adapter["choice"]["genai"], adapter["choice"]["server"])
+    assert adapter["write"]["genai"] == adapter["write"]["server"] != write["hf"]

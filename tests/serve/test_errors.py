@@ -1,6 +1,15 @@
 import pytest
 
-from serve.errors import DeviceLost, GenerationFailed, InputError, as_serve_error, device_loss, first_line, shortened
+from serve.errors import (
+    DeviceLost,
+    GenerationFailed,
+    InputError,
+    as_serve_error,
+    device_loss,
+    first_line,
+    in_client_words,
+    shortened,
+)
 from tests.fixtures.fake_driver import LOST
 
 
@@ -21,6 +30,13 @@ def test_the_first_line_of_an_error_is_its_message_or_its_class(error: Exception
 
 def test_a_long_text_is_shortened() -> None:
     assert (shortened("abc", 3), shortened("abcd", 3)) == ("abc", "abc…")
+
+
+def test_an_error_speaks_of_fields_by_the_clients_names_and_leaves_what_it_quotes() -> None:
+    names = {"json_schema": "grammar", "prompts": "inputs"}
+    error = InputError('json_schema has "json_schema" at /prompts/json_schema: unknown', "json_schema")
+    assert in_client_words(error, names) == ('grammar has "json_schema" at /prompts/json_schema: unknown', "grammar")
+    assert in_client_words(InputError("prompts is empty", "prompts"), names) == ("inputs is empty", "inputs")
 
 
 def test_an_error_of_serving_stays_and_any_other_becomes_a_cause() -> None:

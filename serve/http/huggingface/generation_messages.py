@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from serve.errors import InputError
 from serve.generated_text import FinishReason, GenerationResult, TextDelta, TokenLogprob
 from serve.http.body import Body, Strings
 from serve.http.openai.protocol import check_neutral
-from serve.http.openai.structured_output import StructuredOutputs
+from serve.http.openai.structured_output import TextForm, json_form, regex_form
 from serve.requests import GenerationRequest
 from serve.sampling_params import SamplingParams
 
@@ -28,12 +29,20 @@ class Grammar(Body):
     type: Literal["json", "json_schema", "regex"]
     value: str | dict[str, Any]
 
-    def structured_outputs(self) -> StructuredOutputs:
-        """Return the same in the words of the other protocols."""
+    def text_form(self) -> TextForm:
+        """Return the form.
+
+        Raises:
+            InputError: The value does not go with the type.
+        """
         given = self.value
         if self.type == "json_schema" and isinstance(given, dict):
             given = given.get("schema", given)
-        return StructuredOutputs.model_validate({"regex" if self.type == "regex" else "json": given})
+        if self.type != "regex":
+            return json_form(given, "grammar.value")
+        if not isinstance(given, str):
+            raise InputError("grammar.value of a regex is a text", "grammar")
+        return regex_form(given)
 
 
 class GenerationParameters(Body):
@@ -69,7 +78,7 @@ class GenerationParameters(Body):
         """
         check_neutral(self, NEUTRAL)
         drawn = self.do_sample or any(value is not None for value in (self.temperature, self.top_k, self.top_p))
-        form = self.grammar.structured_outputs().text_form() if self.grammar else None
+        form = self.grammar.text_form() if self.grammar else None
         given: dict[str, Any] = {
             "max_new_tokens": self.max_new_tokens,
             "temperature": (1.0 if self.temperature is None else self.temperature) if drawn else 0.0,

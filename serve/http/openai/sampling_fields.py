@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from serve.errors import InputError
-from serve.http.body import Body, FirstError, Strings
+from serve.http.body import FirstError, Strings
+from serve.http.nullable_body import NullableBody
 from serve.http.openai.protocol import StreamOptions, check_neutral
 from serve.http.openai.structured_output import FREE, ResponseFormat, StructuredOutputs, TextForm
 from serve.requests import GenerationRequest, PromptInput
@@ -29,7 +30,7 @@ def _check_biases(given: Any) -> Any:
 TokenIds = Annotated[list[int], FirstError()]
 
 
-class SamplingFields(Body):
+class SamplingFields(NullableBody):
     """The model, and how its tokens are chosen and returned."""
 
     model: Annotated[
@@ -91,19 +92,12 @@ class SamplingFields(Body):
 
     @model_validator(mode="before")
     @classmethod
-    def drop_nulls(cls, body: Any) -> Any:
-        """Treat null as absent, since OpenAI's clients send it for fields that are not set.
-
-        Raises:
-            InputError: A field has the name that another server gives it.
-        """
-        if not isinstance(body, dict):
-            return body
-        given = {name: value for name, value in body.items() if value is not None}
-        for name, right in OTHER_NAMES.items():
-            if name in given:
+    def refuse_other_names(cls, body: Any) -> Any:
+        """Raise an InputError if a field has the name that another server gives it."""
+        for name, right in OTHER_NAMES.items() if isinstance(body, dict) else ():
+            if body.get(name) is not None:
                 raise InputError(f"{name} is called {right} here: send it by that name", name)
-        return given
+        return body
 
     @property
     def options(self) -> StreamOptions:

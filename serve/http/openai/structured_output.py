@@ -84,17 +84,23 @@ class StructuredOutputs(Body):
         return FORMS[name](value)
 
 
-def _json(schema: str | dict[str, Any]) -> TextForm:
+def json_form(schema: str | dict[str, Any], name: str) -> TextForm:
+    """Return the form of a JSON schema, given as such or as text; errors call it `name`, which begins with its field.
+
+    Raises:
+        InputError: It is no JSON object.
+    """
     try:
         found = from_json(schema) if isinstance(schema, str) else schema
     except ValueError as error:
-        raise InputError(f"structured_outputs.json is no JSON: {error}", "structured_outputs") from error
+        raise InputError(f"{name} is no JSON: {error}", name.partition(".")[0]) from error
     if not isinstance(found, dict):
-        raise InputError("structured_outputs.json is no JSON schema: give an object", "structured_outputs")
+        raise InputError(f"{name} is no JSON schema: give an object", name.partition(".")[0])
     return TextForm(found)
 
 
-def _regex(pattern: str) -> TextForm:
+def regex_form(pattern: str) -> TextForm:
+    """Return the form of a regular expression that the whole text matches."""
     escaped = re.sub(r"\\.|/|\n", lambda found: ESCAPES.get(found[0], found[0]), pattern, flags=re.DOTALL)
     return TextForm(grammar=f"start: /{escaped}/")
 
@@ -106,8 +112,8 @@ def _choice(texts: list[str]) -> TextForm:
 
 
 FORMS: dict[str, Callable[[Any], TextForm]] = {
-    "json_": _json,
-    "regex": _regex,
+    "json_": lambda schema: json_form(schema, "structured_outputs.json"),
+    "regex": regex_form,
     "choice": _choice,
     "grammar": lambda text: TextForm(grammar=text),
     "json_object": lambda _: TextForm(ANY_OBJECT),

@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
 
 from adamix_export.converters.table import convert
 from adamix_export.errors import ExportError
@@ -72,6 +75,30 @@ def test_the_configuration_is_that_of_the_graph(decoders: dict[str, Path], tmp_p
     assert names | {"input_ids", "attention_mask"} == edges
     assert (decoder["head_size"], decoder["num_key_value_heads"], decoder["num_attention_heads"]) == (16, 1, 2)
     assert config["search"]["past_present_share_buffer"] is True
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_the_graph_gives_the_logits_of_every_token(family: str, decoders: dict[str, Path], tmp_path: Path) -> None:
+    """Those of a token are what the bundle's graph gives where the prompt ends with it."""
+    convert(decoders[family], tmp_path / "out", "genai")
+    ids = PROMPTS[2]
+    (whole,) = logits_of(decoders[family], tmp_path / "out", ids)
+    assert len(whole) == len(ids)
+    for end in range(1, len(ids) + 1):
+        (last,) = logits_of(decoders[family], decoders[family], ids[:end])
+        np.testing.assert_allclose(whole[end - 1 : end], last, atol=1e-5)
+
+
+def logits_of(bundle: Path, folder: Path, ids: list[int]) -> list[NDArray[np.float32]]:
+    """Logits (tokens, vocabulary) of a prompt, by the graph in `folder`."""
+    session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    feeds = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64)}
+    for edge in open_bundle(bundle).manifest.inputs:
+        if edge.name not in feeds:
+            feeds[edge.name] = np.zeros(
+                [size if isinstance(size, int) else {"batch": 1}.get(size, len(ids)) for size in edge.shape], np.float32
+            )
+    return [found[0] for found in session.run(["logits"], feeds)]
 
 
 def test_a_classifier_is_refused(merged: Path, tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def test_a_precision_that_does_not_suit_is_one_error(runs: dict[str, Path], expo
         ("regression", "fp16", "triton"),
         ("generation", "int4", "onnx-adapter"),
         ("generation", "fp16", "genai"),
+        ("generation", "int8", "genai"),
+        ("generation", "int4", "genai"),
     ],
 )
 def test_smaller_bundles_can_be_converted(

@@ -149,3 +149,8 @@ def test_an_ensemble_of_an_adapter_without_members_does_not_open(tmp_path: Path,
     folder = write_bundle(tmp_path / "bundle", reference, ["tone"])
     with pytest.raises(BundleError, match=r"cannot be served as an ensemble: adapter tone has none .* --keep-modules"):
         Classifier(folder, provider="cpu", ensemble=True)
+
+
+def test_an_overlap_without_windows_is_refused(classifier: Classifier) -> None:
+    with pytest.raises(InputError, match="overlap is 2 without windows"):
+        classifier(LONG, adapter="tone", overlap=2)

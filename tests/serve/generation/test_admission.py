@@ -110,6 +110,16 @@ def test_rows_are_shared_between_adapters_then_requests_and_then_by_age(generato
     assert next(made.in_turn(running)) is other[1], "south has one row, and north two"
 
 
+def test_texts_of_a_request_take_the_turns_of_their_own_adapters(generator: Generator) -> None:
+    made = queue()
+    mixed = [new_sequence(generator, [4], adapter) for adapter in ("north", "south", "south")]
+    alone = [new_sequence(generator, [4], "south") for _ in range(2)]
+    made.submit(*mixed)
+    made.submit(*alone)
+    made.update()
+    assert list(made.in_turn([])) == [mixed[0], alone[0], mixed[1], alone[1], mixed[2]]
+
+
 def test_a_request_larger_than_the_batch_leaves_a_row_to_others(generator: Generator) -> None:
     for rows, count, at_once in ((16, 16, 16), (16, 17, 15), (16, 40, 15), (32, 40, 30), (4, 9, 4)):
         made = queue(max_batch_requests=rows)
