@@ -166,7 +166,7 @@ def serve_ours(ours: Ours, requests: Sequence[Request]) -> Served:
         if not engine.busy:
             time.sleep(max(0.0, start + requests[coming[0]].at - time.monotonic()))
             continue
-        reads, before = bool(engine.waiting or engine.batch.prefilling), time.monotonic()
+        reads, before = bool(engine.waiting or engine.buckets.prefilling), time.monotonic()
         engine.step()
         if not reads:
             steps.append(time.monotonic() - before)

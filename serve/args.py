@@ -47,6 +47,9 @@ LIMITS: dict[str, str] = {
     f"(default: {BATCH_TOKENS[CPU]} on the CPU, {BATCH_TOKENS[CUDA]} on a GPU)",
     "max_tokens_in_flight": "generators: KV-cache budget in tokens, active rows × longest possible sequence; a request "
     f"that can never fit is refused, one that does not fit now waits (default: {SEQUENCES.max_tokens_in_flight})",
+    "long_row_tokens": "generators: texts that may become longer than this are batched by themselves, so "
+    "that shorter ones need no room of their length "
+    f"(default: {SEQUENCES.long_row_tokens})",
     "prefill_chunk": "generators: prompt tokens that are processed between two decode steps "
     f"(default: {SEQUENCES.prefill_chunk})",
     "prefix_tokens": "generators: size of the prefix cache in prompt tokens; 0 disables it "

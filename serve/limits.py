@@ -39,7 +39,9 @@ class GenerationLimits:
     max_batch_requests: int = 16
     """Sequences that are generated at a time; a beam counts as one."""
     max_tokens_in_flight: int = 16_384
-    """KV-cache budget in tokens: active rows × longest possible sequence (prompt + `max_new_tokens`)."""
+    """KV-cache budget in tokens: active rows × longest possible sequence (prompt + `max_new_tokens`), of a bucket."""
+    long_row_tokens: int = 2048
+    """Sequences that may become longer have a bucket of their own: shorter ones need no rows of their length."""
     max_queued_requests: int = 256
     """Sequences that wait for a row; a full queue refuses more."""
     prefill_chunk: int = 256

@@ -80,10 +80,10 @@ class Generator:
         """The base model of a bank; None for a merged bundle."""
         self.registry = self.model.registry(partial(static_batch.check_canaries, self.model))
         self.scheduler = ContinuousBatchScheduler(self.model, limits)
-        self.grammars = GrammarCache(self.tokenizer, self.scheduler.runner.vocabulary, compile_budget)
+        self.grammars = GrammarCache(self.tokenizer, self.scheduler.buckets.runner.vocabulary, compile_budget)
         self.factory = SequenceFactory(
             self.token_texts,
-            vocabulary=self.scheduler.runner.vocabulary,
+            vocabulary=self.scheduler.buckets.runner.vocabulary,
             start_token_id=(self.bundle.manifest.start_token_id or 0) if self.is_encoder_decoder else None,
         )
         self.turn = threading.Lock()

@@ -103,6 +103,20 @@ class ModelRunner:
         self.cache.reserve(rows, tokens)
         self.source_cache.reserve(rows, source_tokens)
 
+    def limit(self, max_tokens: int) -> None:
+        """Bound the caches: rows × longest row."""
+        self.cache.max_tokens = self.source_cache.max_tokens = max_tokens
+
+    def shrink(self, rows: int, *, tokens: int) -> None:
+        """Keep room for `rows` rows of up to so many tokens alone."""
+        self.bindings, self.memory = {}, NO_MEMORY
+        self.cache.shrink(rows, tokens)
+
+    @property
+    def held_tokens(self) -> int:
+        """Tokens that the cache has room for: rows × longest row."""
+        return self.cache.rows * self.cache.tokens
+
     def move(self, source: int, target: int, *, tokens: int, source_tokens: int) -> None:
         """Copy the first tokens of a row to another row, in both caches."""
         self.cache.move(source, target, tokens)

@@ -65,6 +65,8 @@ class SequenceState:
     """Most tokens to generate where the request does not say how many."""
     max_new_tokens: int = 0
     """Most tokens to generate; set when the sequence is submitted."""
+    overtaken: int = 0
+    """Sequences that came later and began earlier, because this one had no room."""
     share: Share = field(default_factory=lambda: Share(rows=1))
     """That of its request."""
     tenant: str = ""

@@ -1,4 +1,4 @@
-"""The running batch: the rows of the KV cache that are in use, and the sequences in them.
+"""A running batch: the rows of a KV cache that are in use, and the sequences in them.
 
 Rows lie one behind another: first those that decode, then the one whose prompt is being prefilled in chunks, so that a
 run touches only the rows that it works on. When a sequence ends, the last row takes its place.
@@ -6,6 +6,7 @@ run touches only the rows that it works on. When a sequence ends, the last row t
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from serve.adapters.bank import Bank
 from serve.generated_text import FinishReason
@@ -13,7 +14,6 @@ from serve.generation.cache.prefix_cache import Prefix
 from serve.generation.model_runner import ModelRunner
 from serve.generation.request import CacheRow, SequenceState, sequences_of
 from serve.generation.sampling.beam_search import BeamSearch
-from serve.limits import GenerationLimits
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 class RunningBatch:
     """Rows that decode, and at most one that is being prefilled."""
 
-    def __init__(self, runner: ModelRunner, bank: Bank | None, limits: GenerationLimits) -> None:
-        self.runner, self.bank, self.limits = runner, bank, limits
+    def __init__(self, runner: ModelRunner, bank: Bank | None) -> None:
+        self.runner, self.bank = runner, bank
         self.rows: list[CacheRow] = []
         """Rows that decode, in the order of the cache."""
         self.prefilling: CacheRow | None = None
@@ -31,22 +31,20 @@ class RunningBatch:
     @property
     def tokens_in_flight(self) -> int:
         """KV-cache tokens that the sequences may need."""
-        return _token_count(self.sequences())
+        return self.load(self.sequences()).charge
 
     def sequences(self, joining: Sequence[CacheRow] = ()) -> list[SequenceState]:
         """Return the sequences that have rows, those of `joining` included."""
         prefilling = self.prefilling  # read once: other threads count tokens
         return sequences_of([*self.rows, *joining, *([prefilling] if prefilling else [])])
 
-    def has_room(self, sequence: SequenceState, joining: Sequence[CacheRow]) -> bool:
-        """Return True if a sequence fits beside those that have rows, `joining` included."""
-        inside = self.sequences(joining)
-        wanted = [*inside, sequence]
-        if _row_count(wanted) > self.limits.max_batch_requests:
-            return False
-        if _token_count(wanted) > self.limits.max_tokens_in_flight:
-            return False
-        return self.bank is None or self.bank.can_acquire(sequence.adapter) or not inside
+    def load(self, sequences: Sequence[SequenceState]) -> "Load":
+        """Return what sequences of this batch need of its cache: every row is as long as the longest."""
+        return Load(
+            rows=sum(sequence.sampling.num_beams for sequence in sequences),
+            tokens=max((sequence.max_length for sequence in sequences), default=0),
+            source_tokens=max((len(sequence.source) for sequence in sequences), default=0),
+        )
 
     def open_row(self, sequence: SequenceState, joining: Sequence[CacheRow], prefix: Prefix | None) -> CacheRow:
         """Return a row for a sequence, with its adapter in a slot, room in the cache, and the cached prefix in it.
@@ -58,8 +56,8 @@ class RunningBatch:
         if self.bank is not None:
             slots, _ = sequence.acquired.enter_context(self.bank.acquire([sequence.adapter]))
             sequence.slot = int(slots[0])
-        inside = [*self.sequences(joining), sequence]
-        self.runner.reserve(_row_count(inside), tokens=_longest(inside), source_tokens=_longest_source(inside))
+        wanted = self.load([*self.sequences(joining), sequence])
+        self.runner.reserve(wanted.rows, tokens=wanted.tokens, source_tokens=wanted.source_tokens)
         if sequence.sampling.num_beams > 1:
             eos = sequence.adapter.card.eos_token_ids
             sequence.beam_search = BeamSearch(sequence.prompt, sequence.sampling, eos, sequence.max_new_tokens)
@@ -68,6 +66,11 @@ class RunningBatch:
         row = CacheRow(sequence, sequence.new_tokens, prefix.tokens if prefix else 0)
         sequence.rows = [row]
         return row
+
+    def give_back(self) -> None:
+        """Keep no more of the cache than the sequences need."""
+        wanted = self.load(self.sequences())
+        self.runner.shrink(wanted.rows, tokens=wanted.tokens)
 
     def add_rows(self, rows: Sequence[CacheRow]) -> None:
         """Put rows behind those that decode, and before the one that is being prefilled."""
@@ -149,18 +152,17 @@ class RunningBatch:
         self.runner.move(source, target, tokens=row.cached_tokens, source_tokens=len(row.source))
 
 
-def _row_count(sequences: Sequence[SequenceState]) -> int:
-    return sum(sequence.sampling.num_beams for sequence in sequences)
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What sequences need of the KV cache."""
 
+    rows: int
+    tokens: int
+    """Of the longest row."""
+    source_tokens: int
+    """Tokens of the encoder's input, of the longest row."""
 
-def _token_count(sequences: Sequence[SequenceState]) -> int:
-    """Return the tokens of the cache that sequences may need: every row is as long as the longest."""
-    return _row_count(sequences) * (_longest(sequences) + _longest_source(sequences))
-
-
-def _longest(sequences: Sequence[SequenceState]) -> int:
-    return max((sequence.max_length for sequence in sequences), default=0)
-
-
-def _longest_source(sequences: Sequence[SequenceState]) -> int:
-    return max((len(sequence.source) for sequence in sequences), default=0)
+    @property
+    def charge(self) -> int:
+        """Tokens of the cache that are taken."""
+        return self.rows * (self.tokens + self.source_tokens)

@@ -1,6 +1,7 @@
 """Continuous batching: sequences join and leave between the steps of a decoder, each with an adapter of its own.
 
-A step prefills prompts, at most `prefill_chunk` tokens of them, and then decodes one token of every row of the batch.
+A step prefills prompts, at most `prefill_chunk` tokens of them, and then decodes one token of every row; long rows have
+a batch of their own, which may leave out steps.
 An encoder runs over a sequence's source before its prompt; its keys and values lie in a cache beside the row. A beam
 search has a row for each beam.
 """
@@ -14,6 +15,7 @@ import numpy as np
 from serve.errors import GenerationFailed, ServeError
 from serve.generation.admission import AdmissionQueue
 from serve.generation.cache.prefix_cache import PrefixCache
+from serve.generation.length_buckets import LengthBuckets
 from serve.generation.model_runner import ModelRunner
 from serve.generation.request import CacheRow, SequenceState, sequences_of
 from serve.generation.running_batch import RunningBatch
@@ -24,6 +26,8 @@ from serve.limits import GenerationLimits
 from serve.loaded_model import LoadedModel
 
 logger = logging.getLogger(__name__)
+OVERTAKINGS = 64
+"""Sequences that begin before one that came earlier and has no room."""
 
 
 class ContinuousBatchScheduler:
@@ -31,11 +35,9 @@ class ContinuousBatchScheduler:
 
     def __init__(self, model: LoadedModel, limits: GenerationLimits | None = None) -> None:
         self.limits = limits or GenerationLimits()
-        self.runner = ModelRunner(model, max_tokens=self.limits.max_tokens_in_flight)
-        self.batch = RunningBatch(self.runner, model.bank, self.limits)
-        self.queue = AdmissionQueue(
-            self.limits, vocabulary=self.runner.vocabulary, context_length=self.runner.context_length
-        )
+        self.buckets = LengthBuckets(model, self.limits)
+        runner = self.buckets.runner
+        self.queue = AdmissionQueue(self.limits, vocabulary=runner.vocabulary, context_length=runner.context_length)
         self.prefix_cache = PrefixCache(0 if model.encoder else self.limits.prefix_tokens)
         self.short_prompts_next = False
         """Prompts that arrived behind the one that is being prefilled have the next turn."""
@@ -43,12 +45,12 @@ class ContinuousBatchScheduler:
     @property
     def busy(self) -> bool:
         """A step would do something."""
-        return bool(len(self.queue) or self.batch.rows or self.batch.prefilling)
+        return bool(len(self.queue) or self.buckets.rows or self.buckets.prefilling)
 
     @property
     def running_adapters(self) -> frozenset[str]:
-        """Adapters of the sequences in the batch."""
-        return frozenset(sequence.adapter.card.name for sequence in self.batch.sequences())
+        """Adapters of the sequences that have rows."""
+        return frozenset(sequence.adapter.card.name for sequence in self.buckets.sequences())
 
     @property
     def waiting(self) -> int:
@@ -72,124 +74,109 @@ class ContinuousBatchScheduler:
         try:
             self.drop()
             self._prefill()
-            if self.batch.rows:
-                self._decode()
+            for batch in self.buckets.due():
+                self._decode(batch)
         except BaseException as error:
-            self.batch.fail_all(error)
+            self.buckets.fail_all(error)
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
-            logger.exception("a step failed, and with it all sequences of the batch")
+            logger.exception("a step failed, and with it all sequences that have begun")
 
     def drop(self) -> None:
         """Remove cancelled sequences, and those that have waited too long."""
         self.queue.update()
-        self.batch.remove_cancelled()
+        self.buckets.remove_cancelled()
 
     def _prefill(self) -> None:
         """Prefill several short prompts together, or the next chunk of a long one; with both there, in turn."""
-        row = self.batch.prefilling
-        group = [] if row is not None and not self.short_prompts_next else self._admit()
+        batch = self.buckets.prefilling
+        group = [] if batch is not None and not self.short_prompts_next else self._admit()
         self.short_prompts_next = not group
         if group:
             for one in group:
                 one.prompt_tokens = len(one.sequence.prompt)
             self._start_decoding(group, [one.sequence.prompt for one in group])
-        elif self.batch.prefilling is not None:
-            self._prefill_chunk(self.batch.prefilling)
+        elif (batch := self.buckets.prefilling) is not None:
+            self._prefill_chunk(batch)
 
-    def _prefill_chunk(self, row: CacheRow) -> None:
+    def _prefill_chunk(self, batch: RunningBatch) -> None:
+        row = batch.prefilling
+        assert row is not None
         prompt = row.sequence.prompt
         chunk = prompt[row.prompt_tokens : row.prompt_tokens + self.limits.prefill_chunk]
         row.prompt_tokens += len(chunk)
         if row.prompt_tokens == len(prompt):
-            self.batch.prefilling = None
+            batch.prefilling = None
             self._start_decoding([row], [chunk])
             return
-        self._run([chunk], [row], first=len(self.batch.rows))
+        _run(batch.runner, [chunk], [row], first=len(batch.rows))
         if row.sequence.finish_reason is not None:
-            self.batch.stop_prefill()
+            batch.stop_prefill()
 
     def _start_decoding(self, group: Sequence[CacheRow], ids: Sequence[Sequence[int]]) -> None:
-        """Run the last tokens of prompts, and add their rows to those that decode."""
-        first = len(self.batch.rows)
-        self.batch.add_rows(group)
-        logits = self._run(ids, group, first=first, encode=True)
+        """Run the last tokens of prompts of one batch, and add their rows to those that decode."""
+        batch = self.buckets.of(group[0].sequence)
+        first = len(batch.rows)
+        batch.add_rows(group)
+        logits = _run(batch.runner, ids, group, first=first, encode=True)
         for index, row in enumerate(group, first):
             if row.sequence.finish_reason is None and self.prefix_cache.wants(row.sequence):
-                self.prefix_cache.add(row.sequence, self.runner.cache.read(index, row.prompt_tokens))
+                self.prefix_cache.add(row.sequence, batch.runner.cache.read(index, row.prompt_tokens))
         self._choose_tokens(group, logits)
-        self.batch.remove_finished()
+        batch.remove_finished()
 
-    def _decode(self) -> None:
-        """Decode one token of every row."""
-        rows = self.batch.rows
-        behind = [self.batch.prefilling] if self.batch.prefilling is not None else []
-        logits = self._run([row.tokens[-1:] for row in rows], rows, first=0, behind=behind)
+    def _decode(self, batch: RunningBatch) -> None:
+        """Decode one token of every row of a batch."""
+        rows = batch.rows
+        behind = [batch.prefilling] if batch.prefilling is not None else []
+        logits = _run(batch.runner, [row.tokens[-1:] for row in rows], rows, first=0, behind=behind)
         self._choose_tokens(rows, logits)
-        self.batch.remove_finished()
+        batch.remove_finished()
 
     def _admit(self) -> list[CacheRow]:
-        """Return rows for sequences of the queue, in turn, as many as have room and are prefilled in one chunk.
+        """Return rows of one batch for sequences of the queue, in turn, as many as are prefilled in one chunk.
 
         A prompt that is longer, or that has a cached prefix, is prefilled alone. Meanwhile only short prompts are
-        admitted, those behind another long one as well.
+        admitted, those behind another long one as well. One that has no room is overtaken by others that have, up to
+        `OVERTAKINGS` times.
         """
         group: list[CacheRow] = []
         if not self.queue.waiting:
             return group
         longest, chunk = 0, self.limits.prefill_chunk
-        for sequence in islice(self.queue.in_turn(self.batch.sequences()), self.limits.max_batch_requests):
-            if not self.batch.has_room(sequence, group):
+        passed: list[SequenceState] = []
+        for sequence in islice(self.queue.in_turn(self.buckets.sequences()), self.limits.max_batch_requests):
+            if group and self.buckets.of(sequence) is not self.buckets.of(group[0].sequence):
                 break
+            if not self.buckets.has_room(sequence, group):
+                if sequence.overtaken >= OVERTAKINGS:
+                    break
+                passed.append(sequence)
+                continue
             is_long = len(sequence.prompt) > chunk
-            if is_long and self.batch.prefilling is not None:
+            if is_long and self.buckets.prefilling is not None:
                 continue
             prefix = self.prefix_cache.find(sequence)
             alone = is_long or prefix is not None
-            if alone and self.batch.prefilling is not None:
+            if alone and self.buckets.prefilling is not None:
                 continue
             longest = max(longest, len(sequence.source or sequence.prompt))
             full = longest * (len(group) + 1) > chunk
             if group and (alone or full or self.prefix_cache.shares_prefix(sequence, sequences_of(group))):
                 break
             self.queue.begin(sequence)
+            for other in passed:
+                other.overtaken += 1
             try:
-                row = self.batch.open_row(sequence, group, prefix)
+                row = self.buckets.open_row(sequence, group, prefix)
             except Exception as error:  # reading an adapter or growing the cache may fail in any way
                 _fail(sequence, error)
                 continue
             if alone:
-                self.batch.prefilling = row
+                self.buckets.of(sequence).prefilling = row
                 return []
             group.append(row)
         return group
-
-    def _run(
-        self,
-        ids: Sequence[Sequence[int]],
-        rows: Sequence[CacheRow],
-        *,
-        first: int,
-        encode: bool = False,
-        behind: Sequence[CacheRow] | None = None,
-    ) -> StepLogits:
-        """Run the new tokens of rows that lie in the cache from row `first` on; `behind` is that of the runner.
-
-        Rows that cannot run together are run by halves, down to those at fault: these fail, and their logits are NaN.
-        """
-        try:
-            if encode:
-                self.runner.encode(rows, first=first)
-            return self.runner.run(ids, rows, first=first, behind=behind)
-        except Exception as error:  # ONNX Runtime's exceptions share no base class
-            refusal = error
-        if len(rows) > 1:
-            half = len(rows) // 2
-            before = self._run(ids[:half], rows[:half], first=first, encode=encode).all()
-            after = self._run(ids[half:], rows[half:], first=first + half, encode=encode).all()
-            return step_logits(np.concatenate([before, after]))
-        _fail(rows[0].sequence, refusal)
-        return step_logits(np.full((1, self.runner.vocabulary), np.nan, np.float32))
 
     def _choose_tokens(self, rows: Sequence[CacheRow], logits: StepLogits) -> None:
         """Choose the next token of every sequence."""
@@ -217,7 +204,7 @@ class ContinuousBatchScheduler:
         """Extend the beams of a sequence by one token, or append the best hypothesis if the search is over."""
         sources = search.advance(logits)
         if not search.done:
-            self.batch.reorder_beams(sequence, sources, search.beams)
+            self.buckets.of(sequence).reorder_beams(sequence, sources, search.beams)
             return
         for token in search.finished[0].tokens:
             sequence.append(token)
@@ -228,3 +215,31 @@ def _fail(sequence: SequenceState, error: Exception) -> None:
     if not isinstance(error, ServeError):
         logger.error("a text of adapter %s failed", sequence.adapter.card.name, exc_info=error)
     sequence.fail(error)
+
+
+def _run(
+    runner: ModelRunner,
+    ids: Sequence[Sequence[int]],
+    rows: Sequence[CacheRow],
+    *,
+    first: int,
+    encode: bool = False,
+    behind: Sequence[CacheRow] | None = None,
+) -> StepLogits:
+    """Run the new tokens of rows that lie in the cache from row `first` on; `behind` is that of the runner.
+
+    Rows that cannot run together are run by halves, down to those at fault: these fail, and their logits are NaN.
+    """
+    try:
+        if encode:
+            runner.encode(rows, first=first)
+        return runner.run(ids, rows, first=first, behind=behind)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        refusal = error
+    if len(rows) > 1:
+        half = len(rows) // 2
+        before = _run(runner, ids[:half], rows[:half], first=first, encode=encode).all()
+        after = _run(runner, ids[half:], rows[half:], first=first + half, encode=encode).all()
+        return step_logits(np.concatenate([before, after]))
+    _fail(rows[0].sequence, refusal)
+    return step_logits(np.full((1, runner.vocabulary), np.nan, np.float32))

@@ -86,7 +86,7 @@ def test_a_shape_that_is_refused_is_left_out_and_named(
 def test_a_generator_generates_with_few_rows_and_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     engine = AsyncTextGenerator(Generator(write_byte_bundle(tmp_path / "bytes", HERMES), provider="cpu", threads=1))
     assert warmed(engine) == []
-    assert engine.scheduler.runner.cache.rows == engine.scheduler.limits.max_batch_requests
+    assert engine.scheduler.buckets.runner.cache.rows == engine.scheduler.limits.max_batch_requests
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

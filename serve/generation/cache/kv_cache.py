@@ -68,6 +68,15 @@ class KVCache:
                 return
         self._resize(rows, max(tokens, min(stepped, self.max_tokens // rows)))
 
+    def shrink(self, rows: int, tokens: int) -> None:
+        """Give back the room behind the first `rows` rows and `tokens` tokens; what is within stays.
+
+        Raises:
+            Overloaded: Memory is short; the buffers stay as they are.
+        """
+        if rows < self.rows or tokens < self.tokens:
+            self._resize(min(rows, self.rows), min(tokens, self.tokens))
+
     def bind(self, binding: ort.IOBinding, first: int, count: int) -> None:
         """Bind the memory of `count` rows, from row `first` on, to a run."""
         for name in self.edges:

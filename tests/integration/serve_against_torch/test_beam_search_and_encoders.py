@@ -58,9 +58,9 @@ def finish(made: ContinuousBatchScheduler) -> None:
         made.step()
         steps += 1
         assert steps < 2000
-        rows = sum(one.sampling.num_beams for one in sequences_of(made.batch.rows))
+        rows = sum(one.sampling.num_beams for one in sequences_of(made.buckets.batches[0].rows))
         assert rows <= made.limits.max_batch_requests
-    assert made.batch.bank is not None and not made.batch.bank.in_use
+    assert made.buckets.batches[0].bank is not None and not made.buckets.batches[0].bank.in_use
 
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
@@ -181,6 +181,6 @@ def test_captured_steps_of_a_device_give_what_the_host_does(
         ]
         made.submit(*rows)
         finish(made)
-        assert bool(made.runner.captured.options) == on_device
+        assert bool(made.buckets.runner.captured.options) == on_device
         found.append([row.tokens for row in rows])
     assert found[0] == found[1]

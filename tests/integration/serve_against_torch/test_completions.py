@@ -161,10 +161,10 @@ def test_bad_input_is_one_clear_error(client: httpx.Client, body: dict[str, Any]
 def waiting(generator: Generator, count: int) -> None:
     """Return when so many rows are being written, or fail."""
     for _ in range(2000):
-        if len(generator.scheduler.batch.rows) == count and not generator.scheduler.waiting:
+        if len(generator.scheduler.buckets.rows) == count and not generator.scheduler.waiting:
             return
         time.sleep(0.01)
-    raise AssertionError(f"{len(generator.scheduler.batch.rows)} rows, {generator.scheduler.waiting} queued")
+    raise AssertionError(f"{len(generator.scheduler.buckets.rows)} rows, {generator.scheduler.waiting} queued")
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ def resident_mib() -> float:
 def empty_after(made: ContinuousBatchScheduler) -> Iterator[None]:
     yield
     assert not made.busy
-    assert made.batch.bank is not None and not made.batch.bank.in_use, "every adapter is released"
+    assert made.buckets.bank is not None and not made.buckets.bank.in_use, "every adapter is released"
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -73,13 +73,25 @@ def empty_after(made: ContinuousBatchScheduler) -> Iterator[None]:
     chunk=st.integers(1, 80),
     prefix=st.sampled_from([0, 1000]),
     tokens=st.integers(64, 500),
+    long=st.sampled_from([4, 20, 2048]),
 )
 def test_whatever_joins_and_leaves_each_text_is_that_of_the_prompt_alone(
-    texts: list[tuple[list[int], str, int, int]], rows: int, chunk: int, prefix: int, tokens: int, generator: Generator
+    texts: list[tuple[list[int], str, int, int]],
+    rows: int,
+    chunk: int,
+    prefix: int,
+    tokens: int,
+    long: int,
+    generator: Generator,
 ) -> None:
     """Any lengths, adapters, arrivals and chunks; more adapters than slots, and little memory."""
     made = new_scheduler(
-        generator, max_batch_requests=rows, prefill_chunk=chunk, prefix_tokens=prefix, max_tokens_in_flight=tokens
+        generator,
+        max_batch_requests=rows,
+        prefill_chunk=chunk,
+        prefix_tokens=prefix,
+        max_tokens_in_flight=tokens,
+        long_row_tokens=long,
     )
     arriving = sorted(enumerate(texts), key=lambda item: item[1][3])
     written: dict[int, SequenceState] = {}
@@ -91,8 +103,10 @@ def test_whatever_joins_and_leaves_each_text_is_that_of_the_prompt_alone(
                 written[index] = new_sequence(generator, ids, name, count)
                 made.submit(written[index])
             made.step()
-            assert len(made.batch.rows) + bool(made.batch.prefilling) <= rows
-            assert made.batch.tokens_in_flight <= made.runner.cache.rows * made.runner.cache.tokens <= tokens
+            assert len(made.buckets.rows) + bool(made.buckets.prefilling) <= rows
+            for batch in made.buckets.batches:
+                assert batch.tokens_in_flight <= batch.runner.held_tokens
+            assert sum(batch.runner.held_tokens for batch in made.buckets.batches) <= tokens
             step += 1
     for index, (ids, name, count, _) in enumerate(texts):
         expected = generator.alone(tuple(ids), name, count)  # type: ignore[attr-defined]
@@ -135,13 +149,17 @@ def test_a_text_that_nobody_waits_for_leaves_at_the_next_step(generator: Generat
             made.submit(row)
         made.step()
         made.step()
-        prefilling = made.batch.prefilling
-        assert sequences_of(made.batch.rows) == [rows[0]] and prefilling is not None and prefilling.sequence is rows[1]
+        prefilling = made.buckets.batches[0].prefilling
+        assert (
+            sequences_of(made.buckets.batches[0].rows) == [rows[0]]
+            and prefilling is not None
+            and prefilling.sequence is rows[1]
+        )
         for row in rows:
             row.cancelled = True
         made.step()
         assert rows[0].finish_reason == rows[1].finish_reason == "cancelled"
-        assert sequences_of(made.batch.rows) == [kept] or kept.finish_reason
+        assert sequences_of(made.buckets.batches[0].rows) == [kept] or kept.finish_reason
         run(made)
     assert kept.tokens == alone(generator, (8, 9), "one", 8)
 
@@ -164,11 +182,11 @@ def test_the_paths_of_a_device_give_what_those_of_the_host_do(
     for text in (*texts, search):
         made.submit(text)
     run(made)
-    assert isinstance(made.runner.cache.buffers, DeviceBuffers)
+    assert isinstance(made.buckets.runner.cache.buffers, DeviceBuffers)
     for text in texts:
         name = text.adapter.card.name
         assert text.tokens == alone(generator, tuple(text.prompt), name, text.max_new_tokens)
-    assert bool(made.runner.captured.options) == captures
+    assert bool(made.buckets.runner.captured.options) == captures
     assert search.tokens == again.tokens
 
 
@@ -212,7 +230,7 @@ def test_a_step_that_fails_ends_what_is_written_and_takes_the_next(
         assert (
             first.finish_reason == "failed" and "no such prefix" in str(first.error) and "no such prefix" in caplog.text
         )
-        assert not made.batch.rows and second.finish_reason is None
+        assert not made.buckets.batches[0].rows and second.finish_reason is None
         made.prefix_cache = whole
         run(made)
     assert second.tokens == alone(generator, (4, 5), "other", 8)
@@ -271,7 +289,7 @@ def test_what_never_fits_is_refused_and_what_does_not_fit_now_waits(generator: G
     made.submit(third)
     with pytest.raises(Overloaded, match="2 texts wait already"):
         made.submit(new_sequence(generator, [3], "one"))
-    assert sequences_of(made.batch.rows) == [first]
+    assert sequences_of(made.buckets.batches[0].rows) == [first]
     run(made)
     assert first.tokens == second.tokens == third.tokens
 
@@ -340,8 +358,8 @@ def test_one_long_text_among_short_ones_does_not_exceed_the_memory(generator: Ge
             made.submit(text)
         while made.busy:
             made.step()
-            assert made.runner.cache.rows * made.runner.cache.tokens <= 128
-            inside = sequences_of(made.batch.rows)
+            assert made.buckets.runner.cache.rows * made.buckets.runner.cache.tokens <= 128
+            inside = sequences_of(made.buckets.batches[0].rows)
             assert long not in inside or len(inside) <= 2
     for text in (*short, long):
         assert text.tokens == alone(generator, tuple(text.prompt), "one", text.max_new_tokens)
@@ -382,7 +400,7 @@ def test_nothing_is_left_after_many_texts(generator: Generator) -> None:
             if turn in (49, 249):
                 sizes.append(resident_mib())
         assert sizes[1] - sizes[0] < 8, "the process is no larger after 2,000 texts than after 400"
-        assert made.runner.cache.rows <= 4 and made.runner.cache.tokens == 128
+        assert made.buckets.runner.cache.rows <= 4 and made.buckets.runner.cache.tokens == 128
 
 
 def test_a_text_streams_and_whoever_stops_listening_stops_it(generator: Generator) -> None:

@@ -218,8 +218,8 @@ def test_a_lost_gpu_fails_every_request_and_freezes_none(tmp_path: Path, decoder
         async with AsyncTextGenerator(own) as engine:
             assert (await engine("good", adapter="north", sampling=sampling))[0].adapter == "north"
             assert engine.stats().failure is None
-            lost = LostRunner(engine.scheduler.runner)
-            engine.scheduler.runner = engine.scheduler.batch.runner = lost  # type: ignore[assignment]
+            lost = LostRunner(engine.scheduler.buckets.runner)
+            engine.scheduler.buckets.batches[0].runner = lost  # type: ignore[assignment]
             tasks = [engine("good bad", adapter=name, sampling=sampling) for name in NAMES]
             failures = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
             assert [type(one) for one in failures] == [DeviceLost] * len(NAMES)

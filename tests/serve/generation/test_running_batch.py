@@ -3,23 +3,25 @@
 from serve.generated_text import FinishReason
 from serve.generation.generator import Generator
 from serve.generation.request import SequenceState
+from serve.generation.running_batch import RunningBatch
 from serve.generation.scheduler import ContinuousBatchScheduler
 from tests.fixtures.hand_computed_decoder import HandComputedDecoder
 from tests.fixtures.sequences import new_scheduler, new_sequence, run
 
 
-def begun(scheduler: ContinuousBatchScheduler, *sequences: SequenceState) -> None:
+def begun(scheduler: ContinuousBatchScheduler, *sequences: SequenceState) -> RunningBatch:
     scheduler.submit(*sequences)
     scheduler.step()
+    return scheduler.buckets.batches[0]
 
 
 def test_the_last_row_takes_the_place_of_one_that_ended(generator: Generator, decoder: HandComputedDecoder) -> None:
     scheduler = new_scheduler(generator)
     sequences = [new_sequence(generator, [4 + index, 5], "north", 9, logit_bias={2: -100}) for index in range(3)]
-    begun(scheduler, *sequences)
+    batch = begun(scheduler, *sequences)
     sequences[0].cancelled = True
     scheduler.step()
-    assert [row.sequence for row in scheduler.batch.rows] == [sequences[2], sequences[1]]
+    assert [row.sequence for row in batch.rows] == [sequences[2], sequences[1]]
     run(scheduler)
     alone = [new_sequence(generator, [4 + index, 5], "north", 9, logit_bias={2: -100}) for index in (1, 2)]
     run(new_scheduler(generator), *alone)
@@ -30,10 +32,10 @@ def test_a_row_that_is_prefilled_lies_behind_those_that_decode(generator: Genera
     scheduler = new_scheduler(generator, prefill_chunk=4, prefix_tokens=0)
     long, short = new_sequence(generator, [4] * 20, "north"), new_sequence(generator, [5, 6], "south", 30)
     begun(scheduler, long)
-    begun(scheduler, short)
-    assert scheduler.batch.prefilling is not None and scheduler.batch.prefilling.sequence is long
-    assert [row.sequence for row in scheduler.batch.rows] == [short]
-    assert scheduler.batch.sequences() == [short, long]
+    batch = begun(scheduler, short)
+    assert batch.prefilling is not None and batch.prefilling.sequence is long
+    assert [row.sequence for row in batch.rows] == [short]
+    assert batch.sequences() == [short, long]
     run(scheduler)
     assert long.finish_reason in (FinishReason.LENGTH, FinishReason.STOP)
 
@@ -41,13 +43,13 @@ def test_a_row_that_is_prefilled_lies_behind_those_that_decode(generator: Genera
 def test_room_is_counted_as_if_every_row_were_as_long_as_the_longest(generator: Generator) -> None:
     scheduler = new_scheduler(generator, max_batch_requests=4, max_tokens_in_flight=40)
     short, search = new_sequence(generator, [4, 5], "north", 8), new_sequence(generator, [4], "north", 9, num_beams=3)
-    begun(scheduler, short)
+    batch = begun(scheduler, short)
     scheduler.queue.submit(search)
-    assert scheduler.batch.tokens_in_flight == 10
-    assert scheduler.batch.has_room(search, []), "4 rows of 10 tokens"
+    assert batch.tokens_in_flight == 10
+    assert scheduler.buckets.has_room(search, []), "4 rows of 10 tokens"
     wide = new_sequence(generator, [4] * 3, "north", 8)
     wide.max_new_tokens = 20
-    assert not scheduler.batch.has_room(wide, []), "2 rows of 23 tokens"
+    assert not scheduler.buckets.has_room(wide, []), "2 rows of 23 tokens"
     search.cancelled = True
     run(scheduler)
 
@@ -55,11 +57,11 @@ def test_room_is_counted_as_if_every_row_were_as_long_as_the_longest(generator: 
 def test_a_failure_ends_every_sequence_and_clears_the_rows(generator: Generator) -> None:
     scheduler = new_scheduler(generator, prefill_chunk=4, prefix_tokens=0)
     sequences = [new_sequence(generator, [4, 5], "north", 30), new_sequence(generator, [6] * 20, "south")]
-    begun(scheduler, *sequences)
+    batch = begun(scheduler, *sequences)
     scheduler.step()
-    scheduler.batch.fail_all(ValueError("broken"))
+    batch.fail_all(ValueError("broken"))
     assert all(sequence.finish_reason is FinishReason.FAILED for sequence in sequences)
-    assert not scheduler.batch.rows and scheduler.batch.prefilling is None
-    cache = scheduler.runner.cache
+    assert not batch.rows and batch.prefilling is None
+    cache = batch.runner.cache
     assert not any(array.any() for row in range(cache.rows) for array in cache.read(row, cache.tokens).values())
     assert generator.bank is not None and not generator.bank.in_use

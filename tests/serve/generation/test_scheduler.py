@@ -51,7 +51,7 @@ def test_in_any_mix_every_sequence_is_the_one_computed_by_hand(
         while arriving and requests[arriving[0]][3] <= step:
             scheduler.submit(sequences[arriving.pop(0)])
         scheduler.step()
-        assert scheduler.runner.cache.rows * scheduler.runner.cache.tokens <= tokens
+        assert scheduler.buckets.runner.cache.rows * scheduler.buckets.runner.cache.tokens <= tokens
         step += 1
     for sequence, (ids, name, count, _) in zip(sequences, requests, strict=True):
         assert sequence.tokens == decoder.greedy(ids, None if name == "base" else name, count)
@@ -177,6 +177,6 @@ def test_cancelled_at_any_step_sequences_leave_nothing(generator: Generator) -> 
             scheduler.step()
         cancel(sequences)
         scheduler.step()
-        assert not scheduler.busy and not scheduler.batch.tokens_in_flight
+        assert not scheduler.busy and not scheduler.buckets.batches[0].tokens_in_flight
         assert all(sequence.finish_reason for sequence in sequences)
         run(scheduler)

@@ -41,7 +41,7 @@ def test_greedy_logits_come_with_the_tokens_and_the_one_that_ends_them(
 
 def test_a_static_batch_runs_on_the_runner_that_serves(generator: Generator) -> None:
     with static_batch(generator.model, prompts(generator), max_new_tokens=2) as batch:
-        assert type(batch.runner) is type(generator.scheduler.runner) is ModelRunner
+        assert type(batch.runner) is type(generator.scheduler.buckets.runner) is ModelRunner
         assert generator.bank is not None and generator.bank.in_use, "adapters keep their slots"
         kept = batch.logits
         before = kept.copy()
