@@ -85,6 +85,12 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
     )
     output.add_argument("--force", action="store_true", help="replace FILE if it exists")
     output.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep what is predicted in FILE.journal until FILE is whole; the same command goes on from there when it "
+        "was stopped, and writes what an undisturbed run writes",
+    )
+    output.add_argument(
         "--prefix", default=PREFIX, help="beginning of the names of added columns, may be '' (default: %(default)s)"
     )
     output.add_argument(

@@ -30,8 +30,24 @@ class ChunkPredictor:
     """Columns that every row gets, without the prefix."""
     summary: Summary
 
-    def predict(self, rows: Sequence[Row]) -> list[Row]:
-        """Return rows with their predictions.
+    def with_values(self, rows: Sequence[Row], values: Sequence[Values]) -> list[Row]:
+        """Return rows with the columns that their values fill, and count them."""
+        self.summary.rows += len(rows)
+        return [
+            Row({**row.values, **{self.job.prefix + name: one.get(name) for name in self.added}}, row.place)
+            for row, one in zip(rows, values, strict=True)
+        ]
+
+    def recall(self, rows: Sequence[Row], values: Sequence[Values]) -> None:
+        """Count rows whose values are known as if they had been predicted now."""
+        for row, row_values in zip(rows, values, strict=True):
+            if row_values.get(ERROR) is not None:
+                self.summary.bad_rows += 1
+                continue
+            self._count(self._input(row), row_values)
+
+    def predict(self, rows: Sequence[Row]) -> list[Values]:
+        """Return the values of rows.
 
         Raises:
             DataError: A row cannot be predicted, unless such rows are kept; or it has a column of an added one's name.
@@ -45,11 +61,7 @@ class ChunkPredictor:
             except (DataError, *OF_A_ROW) as error:
                 values[index] = self._without_prediction(row, error)
         self._run(rows, inputs, list(inputs), values)
-        self.summary.rows += len(rows)
-        return [
-            Row({**row.values, **{self.job.prefix + name: values[index].get(name) for name in self.added}}, row.place)
-            for index, row in enumerate(rows)
-        ]
+        return [values[index] for index in range(len(rows))]
 
     def _input(self, row: Row) -> Input:
         found = self.columns.read(row)
@@ -75,9 +87,12 @@ class ChunkPredictor:
             return
         for index, one, row_values in zip(indices, asked, found, strict=True):
             values[index] = row_values
-            self.summary.cut_texts += self.predictor.is_cut(one.text, one.adapter)
-            if one.expected is not None:
-                self.summary.metrics[self.predictor.card(one.adapter).name].add(one.expected, row_values)
+            self._count(one, row_values)
+
+    def _count(self, one: Input, values: Values) -> None:
+        self.summary.cut_texts += self.predictor.is_cut(one.text, one.adapter)
+        if one.expected is not None:
+            self.summary.metrics[self.predictor.card(one.adapter).name].add(one.expected, values)
 
     def _without_prediction(self, row: Row, error: Exception) -> Values:
         """Return the reason as the row's value; raise it if such a row ends the job."""

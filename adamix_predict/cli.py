@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: say nothing more at the exit
         sys.exit(BROKEN_PIPE)
     except KeyboardInterrupt:
-        print("adamix-predict: interrupted; no file was written", file=sys.stderr)
+        more = "; the same command goes on" if args.resume else ""
+        print(f"adamix-predict: interrupted; no file was written{more}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (AdaMixError, ServeError, OSError) as error:
         sys.exit(f"adamix-predict: {error}")

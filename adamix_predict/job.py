@@ -22,6 +22,8 @@ class Job:
     """File to write; None writes JSONL to the standard output."""
     force: bool = False
     """Replace `out` if it exists."""
+    resume: bool = False
+    """Keep what is predicted in a journal beside `out` until this is whole, and go on from one that is there."""
     adapter: str | None = None
     """Adapter of all rows; None takes the bundle's only one, or those of `adapter_column`."""
     adapter_column: str | None = None
@@ -55,6 +57,8 @@ class Job:
             raise RecipeError(
                 "--adapter and --adapter-column exclude each other: name one adapter, or one for each row"
             )
+        if self.resume and self.out is None:
+            raise RecipeError("--resume goes on with a file: add --out FILE")
         if self.out is not None and self.out.exists() and self.out.samefile(self.file):
             raise RecipeError(f"--out is {self.file} itself, which is read: write another file")
         if self.out is not None and self.out.exists() and not self.force:

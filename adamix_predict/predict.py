@@ -4,11 +4,13 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Unpack
 
 from adamix_predict.chunks import ERROR, ChunkPredictor
 from adamix_predict.columns import Columns
 from adamix_predict.job import Job
+from adamix_predict.journal import Journal, identity_of, open_journal
 from adamix_predict.predictors import Kind, Predictor, kind_of
 from adamix_predict.progress import Progress, count_rows
 from adamix_predict.summary import Summary
@@ -51,14 +53,29 @@ def predict(job: Job, **options: Unpack[LoadOptions]) -> Summary:
     progress = Progress(sys.stderr, lambda: count_rows(job.file, job.limit))
     began = time.perf_counter()
     try:
-        with open_writer(job.out, job.file, types) as write:
+        with _journal(job, bundle, predictor) as journal, open_writer(job.out, job.file, types) as write:
+            known = iter(journal.known if journal else ())
             for chunk in _chunks(itertools.islice(itertools.chain([first], rows), job.limit), predictor.chunk_rows):
-                write(chunks.predict(chunk))
+                values = next(known, None)
+                if values is not None:
+                    chunks.recall(chunk, values)
+                else:
+                    values = chunks.predict(chunk)
+                    if journal is not None:
+                        journal.add(values)
+                write(chunks.with_values(chunk, values))
                 progress.show(summary.rows)
     finally:
         progress.clear()
     summary.seconds = time.perf_counter() - began
     return summary
+
+
+def _journal(job: Job, bundle: Bundle, predictor: Predictor) -> AbstractContextManager[Journal | None]:
+    """Return the journal of a job that may be resumed; None of another."""
+    if not job.resume or job.out is None:
+        return nullcontext()
+    return open_journal(job.out, identity_of(job, bundle, predictor.chunk_rows))
 
 
 def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
