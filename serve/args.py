@@ -10,6 +10,7 @@ from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
 from serve.runtime.providers import CPU, CUDA, PROVIDERS
 from serve.settings import read_settings
+from serve.telemetry.flags import add_log_flags
 
 EXAMPLE = """\
 examples:
@@ -96,6 +97,7 @@ def make_parser(**options: Any) -> argparse.ArgumentParser:
     _add_access_flags(parser)
     add_model_flags(parser)
     _add_limit_flags(parser)
+    add_log_flags(parser)
     return parser
 
 

@@ -30,10 +30,13 @@ from serve.http.oip import generate, infer, messages, repository
 from serve.http.openai import chat, completions, models, protocol
 from serve.http.openapi import complete_document
 from serve.http.protocol import HttpProtocol
+from serve.http.request_middleware import RequestMiddleware, route_templates
 from serve.http.tei import predict
 from serve.http.vllm import classify, tokenize
 from serve.readiness import Readiness
+from serve.telemetry.access_log import AccessLog
 from serve.telemetry.prometheus import MAX_ADAPTERS, Metrics
+from serve.telemetry.request_observer import RequestObserver, RequestTracer
 
 PROTOCOLS: dict[str, HttpProtocol] = {
     "health": HttpProtocol(
@@ -75,6 +78,8 @@ def make_app(
     readiness: Readiness | None = None,
     api_keys: ApiKeys | None = None,
     max_metric_adapters: int = MAX_ADAPTERS,
+    access_log: AccessLog | None = None,
+    tracer: RequestTracer | None = None,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
 
@@ -89,6 +94,8 @@ def make_app(
         readiness: State that health checks report; None is ready until the engine drains.
         api_keys: Keys of which a request needs one; None answers anybody.
         max_metric_adapters: Adapters that have a label of their own in the metrics.
+        access_log: Log of requests; None logs none.
+        tracer: Maker of spans of requests; None traces none.
     """
     app = FastAPI(
         title="AdaMix",
@@ -97,6 +104,7 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.engine, app.state.metrics = engine, Metrics(engine, max_adapters=max_metric_adapters)
+    app.state.observer = RequestObserver(engine, access_log=access_log, tracer=tracer)
     app.state.api_keys = api_keys
     app.state.readiness = readiness or Readiness(engine)
     app.state.max_client_batch_size = max_client_batch_size
@@ -110,7 +118,7 @@ def make_app(
     complete_document(app, errors)
     errors.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=payload_limit, timeout=body_timeout, errors=errors)
-    _add_middleware(app, errors, cors_origins=cors_origins)
+    _add_middleware(app, errors, cors_origins=cors_origins, routers=routers)
     return app
 
 
@@ -138,7 +146,9 @@ def direct_routes(routers: Iterable[APIRouter]) -> list[Route]:
     ]
 
 
-def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str]) -> None:
+def _add_middleware(
+    app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str], routers: Iterable[APIRouter]
+) -> None:
     """Add the middleware around that of bodies, the innermost first."""
     app.add_middleware(ClientDeadlineMiddleware, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors, readiness=app.state.readiness)
@@ -154,3 +164,5 @@ def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Seque
             allow_headers=["*"],
             expose_headers=list(EXPOSED_HEADERS),
         )
+    routes = [*app.routes, *(route for router in routers for route in router.routes)]
+    app.add_middleware(RequestMiddleware, observer=app.state.observer, template=route_templates(routes))
