@@ -68,6 +68,7 @@ class SequenceFinished:
     submit_time: float = 0.0
     begin_time: float | None = None
     """Time at which it left the queue; None if it ended there."""
+    first_token_time: float | None = None
     finish_time: float = 0.0
     batch_rows: int = 0
     """Rows that decoded when it joined them, its own included; 0 if it never did."""

@@ -241,6 +241,7 @@ def _event_of(sequence: SequenceState) -> SequenceFinished:
         decode_seconds=None if first is None else finish - first,
         submit_time=sequence.submit_time,
         begin_time=sequence.begin_time,
+        first_token_time=first,
         finish_time=finish,
         batch_rows=sequence.batch_rows,
         batch_adapters=sequence.batch_adapters,

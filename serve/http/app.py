@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Route
@@ -65,6 +66,9 @@ PROTOCOLS: dict[str, HttpProtocol] = {
 }
 """Protocols over HTTP by name; a new one is a folder beside this file and an entry here."""
 
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own telemetry is off, whatever the environment asks for: it would send errors with clients' values."""
+
 
 def make_app(
     engine: Engine,
@@ -102,6 +106,7 @@ def make_app(
         description="Many adapters on one base, in one batch.",
         lifespan=_lifespan,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     app.state.engine, app.state.metrics = engine, Metrics(engine, max_adapters=max_metric_adapters)
     app.state.observer = RequestObserver(engine, access_log=access_log, tracer=tracer)

@@ -70,7 +70,7 @@ def _sequence(request: RequestContext, event: SequenceFinished) -> Iterator[Span
         "gen_ai.usage.output_tokens": event.generated_tokens,
         "gen_ai.response.finish_reasons": [str(event.finish_reason)],
     }
-    first = None if event.first_token_seconds is None else event.submit_time + event.first_token_seconds
+    first = event.first_token_time
     prefilled = end if first is None else first
     yield SpanTimes(
         name="prefill",
