@@ -145,19 +145,20 @@ class AsyncEngine:
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
-        """Report the time that a stage of the current request takes, if a protocol has asked for it."""
-        request, start, error = current_request.get(), time.monotonic(), None
+        """Report the time that a stage of the current request takes, if anybody asks for its events."""
+        request = current_request.get()
+        if request is None or request.events is None:
+            yield
+            return
+        start, error = time.monotonic(), None
         try:
             yield
         except BaseException as failure:
             error = type(failure).__name__
             raise
         finally:
-            if request is not None:
-                seconds = time.monotonic() - start
-                self.report(
-                    StageFinished(stage=stage, requests=[request], start_time=start, seconds=seconds, error=error)
-                )
+            seconds = time.monotonic() - start
+            self.report(StageFinished(stage=stage, requests=[request], start_time=start, seconds=seconds, error=error))
 
     def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:
         """Add the standalone adapter in `folder`, as `Registry.load` describes."""

@@ -22,8 +22,10 @@ class RequestContext:
     traceparent: str = ""
     """The client's trace and span, as W3C's Trace Context has them; empty without."""
     tracestate: str = ""
+    is_logged: bool = False
+    """It is one of the share that the access log has."""
     events: list[Any] | None = None
-    """Events of engines that belong to it; None before and after it is recorded, and where it is not."""
+    """Events of engines that belong to it; None where nobody asks for them, and once it is answered."""
     trace: Any = None
     """What the tracer keeps of it; None if it is not traced."""
     own_trace_id: str = ""

@@ -49,19 +49,19 @@ class Call:
 
     def receive(self, message: Any) -> None:
         """Take note of the request's message."""
-        if self.observer.records:
+        if self.request.events is not None:
             self.bytes_in = message.ByteSize()
 
     def send(self, message: Any, *, in_stream: bool = False) -> None:
         """Take note of a message of the answer."""
-        if self.observer.records:
+        if self.request.events is not None:
             self.bytes_out += message.ByteSize()
             if in_stream and self.stream_time is None:
                 self.stream_time = time.monotonic()
 
     def finish(self, code: grpc.StatusCode) -> None:
         """Log and trace the request, which has been answered."""
-        if self.observer.records:
+        if self.observer.wants(self.request, failed=code.name in FAULTS):
             self.observer.finish(self.request, self._exchange(code))
 
     def _exchange(self, code: grpc.StatusCode) -> Exchange:

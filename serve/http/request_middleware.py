@@ -19,6 +19,8 @@ GIVEN = {b"x-request-id": "request_id", b"traceparent": "traceparent", b"tracest
 """Headers of a request that the observer takes, and its names for them."""
 MAX_HEADER = 512
 """Bytes of such a header that are read, as much as W3C asks for; a longer one is none."""
+FAILED = 500
+"""Least status of a failure of the server."""
 RouteTemplate = Callable[[str], str | None]
 
 
@@ -34,16 +36,18 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = {GIVEN[name]: value for name, value in scope["headers"] if name in GIVEN}
-        texts = {name: value.decode("latin-1") for name, value in given.items() if len(value) <= MAX_HEADER}
-        request = self.observer.begin(**texts, is_traced=scope["method"] == "POST")
+        given: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            if name in GIVEN and len(value) <= MAX_HEADER:
+                given[GIVEN[name]] = value.decode("latin-1")
+        request = self.observer.begin(**given, is_traced=scope["method"] == "POST")
         answer = _Answer(send, [(REQUEST_ID, request.request_id.encode())])
         if (trace := self.observer.traceresponse(request)) is not None:
             answer.headers.append((TRACERESPONSE, trace.encode()))
         try:
             await self.app(scope, receive, answer.send_on)
         finally:
-            if self.observer.records:
+            if self.observer.wants(request, failed=answer.status >= FAILED):
                 self.observer.finish(request, self._exchange(scope, request, answer))
 
     def _exchange(self, scope: Scope, request: RequestContext, answer: "_Answer") -> Exchange:
@@ -54,7 +58,7 @@ class RequestMiddleware:
             method=scope["method"],
             route=self.template(path),
             status=answer.status,
-            failed=answer.status >= 500,
+            failed=answer.status >= FAILED,
             client=client[0] if client else None,
             end_time=answer.end_time or time.monotonic(),
             stream_time=answer.stream_time,

@@ -19,9 +19,9 @@ class AccessLog:
         """Log a share of the requests, from 0 to 1; `draw` returns a number below 1 for each."""
         self.share, self.draw = share, draw
 
-    def wants(self, exchange: Exchange) -> bool:
-        """Return whether a request is logged: one of the share, or one that the server failed to answer."""
-        return (exchange.failed and not exchange.is_probe) or (self.share > 0 and self.draw() < self.share)
+    def draws(self) -> bool:
+        """Return whether a request that begins is one of the share; one that the server fails to answer always is."""
+        return self.share > 0 and self.draw() < self.share
 
     def write(self, request: RequestContext, exchange: Exchange, events: Sequence[Any]) -> None:
         """Log a request."""

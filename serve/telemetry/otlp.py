@@ -55,8 +55,8 @@ class OtlpTracer:
         self.tracer = self.provider.get_tracer("adamix")
         self.propagator = TraceContextTextMapPropagator()
 
-    def begin(self, request: RequestContext) -> None:
-        """Put a request into a trace, the client's if it has one."""
+    def begin(self, request: RequestContext) -> bool:
+        """Put a request into a trace, the client's if it has one, and return whether that is sampled."""
         carrier = {"traceparent": request.traceparent, "tracestate": request.tracestate}
         parent = self.propagator.extract(carrier) if request.traceparent else None
         offset = time.time_ns() - time.monotonic_ns()
@@ -64,6 +64,7 @@ class OtlpTracer:
         span = self.tracer.start_span("request", context=parent, kind=SpanKind.SERVER, start_time=start)
         request.trace = _Trace(span, offset)
         request.own_trace_id = trace.format_trace_id(span.get_span_context().trace_id)
+        return span.is_recording()
 
     def traceresponse(self, request: RequestContext) -> str:
         """Return the trace and the span of a request, as W3C's Trace Context has them."""

@@ -13,8 +13,8 @@ from serve.telemetry.exchange import Exchange
 class RequestTracer(Protocol):
     """Makes spans of requests."""
 
-    def begin(self, request: RequestContext) -> None:
-        """Put a request into a trace, the client's if it has one."""
+    def begin(self, request: RequestContext) -> bool:
+        """Put a request into a trace, the client's if it has one, and return whether that is sampled."""
 
     def traceresponse(self, request: RequestContext) -> str:
         """Return the trace and the span of a request, as W3C's Trace Context has them."""
@@ -53,10 +53,14 @@ class RequestObserver:
         request = RequestContext(request_id_of(request_id), traceparent=traceparent, tracestate=tracestate)
         current_request.set(request)
         if self.records:
-            request.events = []
-            if self.tracer is not None and is_traced:
-                self.tracer.begin(request)
+            request.is_logged = self.access_log is not None and self.access_log.draws()
+            is_sampled = self.tracer is not None and is_traced and self.tracer.begin(request)
+            request.events = [] if request.is_logged or is_sampled else None
         return request
+
+    def wants(self, request: RequestContext, *, failed: bool) -> bool:
+        """Return whether to finish a request: one that is logged or traced, or that the server failed to answer."""
+        return request.events is not None or (failed and self.access_log is not None)
 
     def traceresponse(self, request: RequestContext) -> str | None:
         """Return what an answer says of the request's trace; None if it is not traced here."""
@@ -71,7 +75,8 @@ class RequestObserver:
     def finish(self, request: RequestContext, exchange: Exchange) -> None:
         """Log and trace a request that has been answered."""
         events, request.events = request.events or (), None
-        if self.access_log is not None and self.access_log.wants(exchange):
+        is_logged = request.is_logged or (exchange.failed and not exchange.is_probe)
+        if self.access_log is not None and is_logged:
             self.access_log.write(request, exchange, events)
         if self.tracer is not None and request.trace is not None:
             self.tracer.finish(request, exchange, events)
