@@ -230,7 +230,6 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
         default=BATCHES.timeout,
         help="seconds that a request may wait to begin; then the response is 504 (default: %(default)s)",
     )
-
     parser.add_argument(
         "--max-queue-secs",
         type=_positive_seconds,

@@ -16,7 +16,7 @@ from serve.bundle.adapter import AdapterCard
 from serve.bundle.tokenizer_config import readable_config
 from serve.engine import BundleEngine, Codec, EngineInfo, Event, Listener, ModelInfo
 from serve.errors import MAX_NAME, DeviceLost, UnknownAdapter, shortened
-from serve.events import Stage, StageFinished
+from serve.events import ONLY_FAILED, Stage, StageFinished
 from serve.loaded_model import LoadedModel
 from serve.request_context import current_request
 from serve.runtime.text_codec import TextCodec
@@ -157,8 +157,11 @@ class AsyncEngine:
             error = type(failure).__name__
             raise
         finally:
-            seconds = time.monotonic() - start
-            self.report(StageFinished(stage=stage, requests=[request], start_time=start, seconds=seconds, error=error))
+            if error is not None or stage not in ONLY_FAILED:
+                seconds = time.monotonic() - start
+                self.report(
+                    StageFinished(stage=stage, requests=[request], start_time=start, seconds=seconds, error=error)
+                )
 
     def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:
         """Add the standalone adapter in `folder`, as `Registry.load` describes."""

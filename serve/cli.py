@@ -30,7 +30,7 @@ try:
     from serve.reload import Reloader, Running
     from serve.server import Server
     from serve.settings import unknown_variables
-    from serve.telemetry.flags import access_log, request_tracer
+    from serve.telemetry.flags import request_observer, request_tracer
     from serve.telemetry.logs import configure_logging
 except ImportError as error:
     sys.exit(
@@ -90,10 +90,10 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     listener = _listen(args.host, args.port)
     if args.grpc_port:
         _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
-    api_keys, tracer = _api_keys(args), request_tracer(args)
+    api_keys = _api_keys(args)
     bundles = _bundles(args)
     engine = make_engines(bundles, limits(args), **load_options(args))
-    readiness = Readiness(engine, is_warm=False)
+    readiness, observer = Readiness(engine, is_warm=False), request_observer(engine, args)
     app = make_app(
         engine,
         max_client_batch_size=args.max_client_batch_size,
@@ -104,16 +104,9 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
         readiness=readiness,
         api_keys=api_keys,
         max_metric_adapters=args.max_metric_adapters,
-        access_log=access_log(args),
-        tracer=tracer,
+        observer=observer,
     )
-    named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
-    running = Running(
-        engine=engine,
-        loading=app.state.adapter_loading,
-        names={folder: named[folder] for folder in args.adapter},
-        api_keys=api_keys,
-    )
+    running = _running(app, bundles, args)
     server = Server(
         _uvicorn_config(app, args),
         engine,
@@ -133,12 +126,22 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     try:
         server.run(sockets=[listener])
     finally:
-        if tracer is not None:
-            tracer.close()
+        observer.close()
         if server.unanswered:
             logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
         else:
             logger.info("stopped; every accepted request is answered")
+
+
+def _running(app: FastAPI, bundles: list[Bundle], args: argparse.Namespace) -> Running:
+    """Return the parts of a server that a reload changes."""
+    named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
+    return Running(
+        engine=app.state.engine,
+        loading=app.state.adapter_loading,
+        names={folder: named[folder] for folder in args.adapter},
+        api_keys=app.state.api_keys,
+    )
 
 
 def _api_keys(args: argparse.Namespace) -> ApiKeys | None:

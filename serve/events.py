@@ -12,10 +12,18 @@ Requests = Sequence[RequestContext | None]
 
 
 class Stage(enum.StrEnum):
-    """Work on a request before it is queued."""
+    """Work on one request."""
 
     TOKENIZE = "tokenize"
     COMPILE_GRAMMAR = "compile_grammar"
+    CLASSIFY = "classify"
+    """Queue and runs of a request that ends with an error or is given up; of others there are events of their own."""
+    GENERATE = "generate"
+    """The same of a request to generate."""
+
+
+ONLY_FAILED = frozenset({Stage.CLASSIFY, Stage.GENERATE})
+"""Stages that are reported if they fail."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ class RequestContext:
     events: list[Any] | None = None
     """Events of engines that belong to it; None where nobody asks for them, and once it is answered."""
     trace: Any = None
-    """What the tracer keeps of it; None if it is not traced."""
+    """State of the tracer for it; None if it is not traced."""
     own_trace_id: str = ""
     """Trace that the tracer has put it into; empty without a tracer."""
 

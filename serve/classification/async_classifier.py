@@ -71,7 +71,7 @@ class AsyncClassifier(AsyncEngine):
         characters = sum(len(part) for text in request.texts for part in parts(text))
         with self.stage(Stage.TOKENIZE):
             rows = await self.tokenizer_threads.run(tokenize, characters)
-        with self.watch_device():
+        with self.stage(Stage.CLASSIFY), self.watch_device():
             queued = [row for part in rows for row in part]
             tenants = [tenant_of(row.adapter.card.name) for row in queued]
             predictions = iter(await self.batcher.submit(queued, tenants))

@@ -79,7 +79,7 @@ class AsyncTextGenerator(AsyncEngine):
         """Return `sampling.n` results for each prompt; see `GenerationEngine.generate`."""
         sequences = await self._sequences(request)
         try:
-            with self.watch_device():
+            with self.stage(Stage.GENERATE), self.watch_device():
                 await asyncio.gather(*self._submit(sequences))
         finally:
             cancel(sequences)
@@ -92,7 +92,7 @@ class AsyncTextGenerator(AsyncEngine):
         stream = TextStream(sequences, self.generator.token_texts, partial(_call_in_loop, asyncio.get_running_loop()))
         ends = [asyncio.create_task(waiting) for waiting in self._submit(sequences)]
         try:
-            with self.watch_device():
+            with self.stage(Stage.GENERATE), self.watch_device():
                 async for event in stream.events(ends):
                     yield event
         finally:

@@ -35,9 +35,8 @@ from serve.http.request_middleware import RequestMiddleware, route_templates
 from serve.http.tei import predict
 from serve.http.vllm import classify, tokenize
 from serve.readiness import Readiness
-from serve.telemetry.access_log import AccessLog
 from serve.telemetry.prometheus import MAX_ADAPTERS, Metrics
-from serve.telemetry.request_observer import RequestObserver, RequestTracer
+from serve.telemetry.request_observer import RequestObserver
 
 PROTOCOLS: dict[str, HttpProtocol] = {
     "health": HttpProtocol(
@@ -82,8 +81,7 @@ def make_app(
     readiness: Readiness | None = None,
     api_keys: ApiKeys | None = None,
     max_metric_adapters: int = MAX_ADAPTERS,
-    access_log: AccessLog | None = None,
-    tracer: RequestTracer | None = None,
+    observer: RequestObserver | None = None,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
 
@@ -98,18 +96,11 @@ def make_app(
         readiness: State that health checks report; None is ready until the engine drains.
         api_keys: Keys of which a request needs one; None answers anybody.
         max_metric_adapters: Adapters that have a label of their own in the metrics.
-        access_log: Log of requests; None logs none.
-        tracer: Maker of spans of requests; None traces none.
+        observer: Logs and traces requests; None does neither.
     """
-    app = FastAPI(
-        title="AdaMix",
-        description="Many adapters on one base, in one batch.",
-        lifespan=_lifespan,
-        redirect_slashes=False,
-        telemetry=NO_TELEMETRY,
-    )
+    app = _empty_app()
     app.state.engine, app.state.metrics = engine, Metrics(engine, max_adapters=max_metric_adapters)
-    app.state.observer = RequestObserver(engine, access_log=access_log, tracer=tracer)
+    app.state.observer = observer or RequestObserver(engine)
     app.state.api_keys = api_keys
     app.state.readiness = readiness or Readiness(engine)
     app.state.max_client_batch_size = max_client_batch_size
@@ -125,6 +116,16 @@ def make_app(
     app.add_middleware(BodyLimitMiddleware, limit=payload_limit, timeout=body_timeout, errors=errors)
     _add_middleware(app, errors, cors_origins=cors_origins, routers=routers)
     return app
+
+
+def _empty_app() -> FastAPI:
+    return FastAPI(
+        title="AdaMix",
+        description="Many adapters on one base, in one batch.",
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
+    )
 
 
 @asynccontextmanager

@@ -3,10 +3,11 @@
 import argparse
 from urllib.parse import urlsplit
 
+from serve.engine import Engine
 from serve.errors import ConfigurationError
 from serve.telemetry.access_log import AccessLog
 from serve.telemetry.logs import FORMATTERS
-from serve.telemetry.request_observer import RequestTracer
+from serve.telemetry.request_observer import RequestObserver, RequestTracer
 
 
 def add_log_flags(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +57,13 @@ def request_tracer(args: argparse.Namespace) -> RequestTracer | None:
     return OtlpTracer(args.otlp_endpoint, args.trace_sample)
 
 
-def access_log(args: argparse.Namespace) -> AccessLog:
-    """Return the log of requests."""
-    return AccessLog(args.access_log)
+def request_observer(engine: Engine, args: argparse.Namespace) -> RequestObserver:
+    """Return what logs and traces the requests to an engine.
+
+    Raises:
+        ConfigurationError: The extra is not installed.
+    """
+    return RequestObserver(engine, access_log=AccessLog(args.access_log), tracer=request_tracer(args))
 
 
 def _share(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What is kept of requests while they are answered, for the access log and for traces; the same for every protocol."""
+"""Requests while they are answered, kept for the access log and for traces; the same for every protocol."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -80,3 +80,8 @@ class RequestObserver:
             self.access_log.write(request, exchange, events)
         if self.tracer is not None and request.trace is not None:
             self.tracer.finish(request, exchange, events)
+
+    def close(self) -> None:
+        """Export the traces that are left, for a few seconds at most."""
+        if self.tracer is not None:
+            self.tracer.close()

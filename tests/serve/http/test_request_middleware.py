@@ -3,6 +3,7 @@ import hashlib
 import logging
 import re
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -16,14 +17,16 @@ from serve.http.request_middleware import route_templates
 from serve.request_context import current_request
 from serve.requests import GenerationRequest
 from serve.telemetry.access_log import AccessLog
+from serve.telemetry.request_observer import RequestObserver
 from tests.fixtures.toy_engine import ToyEngine
 
 ID = {"X-Request-Id": "mine"}
 TEXT = {"prompt": "a"}
 
 
-def client_of(engine: Engine, **options: object) -> TestClient:
-    return TestClient(make_app(engine, **options), raise_server_exceptions=False)  # type: ignore[arg-type]
+def client_of(engine: Engine, *, share: float | None = None, **options: Any) -> TestClient:
+    observer = None if share is None else RequestObserver(engine, access_log=AccessLog(share))
+    return TestClient(make_app(engine, observer=observer, **options), raise_server_exceptions=False)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_so_have_those_of_middleware() -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), GenerationFailed("it failed")])
 def test_a_failure_has_its_id_in_answer_and_log(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    with client_of(ToyEngine(error), access_log=AccessLog(0.0)) as client, caplog.at_level(logging.INFO):
+    with client_of(ToyEngine(error), share=0.0) as client, caplog.at_level(logging.INFO):
         response = client.post("/v1/completions", json=TEXT, headers=ID)
     assert response.status_code == 500
     assert response.headers.get_list("X-Request-Id") == ["mine"]
@@ -105,7 +108,7 @@ def test_the_engine_sees_the_request_that_it_works_for(stream: bool) -> None:
 
 
 def test_a_stream_is_logged_at_its_end_with_all_of_its_bytes(caplog: pytest.LogCaptureFixture) -> None:
-    with client_of(ToyEngine(), access_log=AccessLog(1.0)) as client, caplog.at_level(logging.INFO):
+    with client_of(ToyEngine(), share=1.0) as client, caplog.at_level(logging.INFO):
         response = client.post("/v1/completions", json={"prompt": "many letters", "stream": True})
     (line,) = [vars(record)["fields"] for record in caplog.records if record.name == "serve.telemetry.access_log"]
     assert line["bytes_out"] == len(response.content)
@@ -129,7 +132,8 @@ def test_a_path_has_the_template_of_its_route(path: str, template: str | None) -
 
 
 def test_a_path_below_a_prefix_has_the_template_of_its_route(caplog: pytest.LogCaptureFixture) -> None:
-    app = make_app(ToyEngine(), access_log=AccessLog(1.0))
+    engine = ToyEngine()
+    app = make_app(engine, observer=RequestObserver(engine, access_log=AccessLog(1.0)))
     with TestClient(app, root_path="/nlp") as client, caplog.at_level(logging.INFO):
         assert client.post("/nlp/v1/completions/", json=TEXT).status_code == 200
     (line,) = [vars(record)["fields"] for record in caplog.records if record.name == "serve.telemetry.access_log"]

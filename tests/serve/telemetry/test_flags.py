@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from serve.errors import ConfigurationError
-from serve.telemetry.flags import access_log, add_log_flags, request_tracer
+from serve.telemetry.flags import add_log_flags, request_observer, request_tracer
+from tests.fixtures.toy_engine import ToyEngine
 
 
 def parsed(*argv: str) -> argparse.Namespace:
@@ -17,7 +18,9 @@ def parsed(*argv: str) -> argparse.Namespace:
 
 def test_nothing_is_logged_or_traced_by_default() -> None:
     args = parsed()
-    assert (args.log_format, access_log(args).share, request_tracer(args)) == ("text", 0.0, None)
+    observer = request_observer(ToyEngine(), args)
+    assert observer.access_log is not None
+    assert (args.log_format, observer.access_log.share, observer.tracer) == ("text", 0.0, None)
 
 
 @pytest.mark.parametrize("flag", ["--access-log", "--trace-sample"])

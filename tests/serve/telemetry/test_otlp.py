@@ -176,8 +176,11 @@ def test_a_bad_request_is_a_span_and_a_health_check_none(server: ServedProcess, 
 def test_a_failure_of_the_server_is_an_error(server: ServedProcess, collector: Collector) -> None:
     body = {**TEXT, "max_tokens": 900}
     assert ask(server, "/v1/completions", body, "late", **{"X-Request-Timeout": "0.05"}).status_code == 504
-    root, _ = collector.of_request("late")
+    root, parts = collector.of_request("late")
     assert (root.failed, root.attributes["error.type"]) == (True, "504")
+    generate = next(part for part in parts if part.name == "generate")
+    assert (generate.failed, generate.attributes["error.type"]) == (True, "CancelledError")
+    assert 0.02 < generate.seconds <= root.seconds
 
 
 def test_grpc_has_the_same_tree(server: ServedProcess, collector: Collector) -> None:
