@@ -10,6 +10,7 @@ from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
 from serve.runtime.providers import CPU, CUDA, PROVIDERS
 from serve.settings import read_settings
+from serve.telemetry.flags import add_log_flags
 
 EXAMPLE = """\
 examples:
@@ -96,6 +97,7 @@ def make_parser(**options: Any) -> argparse.ArgumentParser:
     _add_access_flags(parser)
     add_model_flags(parser)
     _add_limit_flags(parser)
+    add_log_flags(parser)
     return parser
 
 
@@ -228,7 +230,6 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
         default=BATCHES.timeout,
         help="seconds that a request may wait to begin; then the response is 504 (default: %(default)s)",
     )
-
     parser.add_argument(
         "--max-queue-secs",
         type=_positive_seconds,

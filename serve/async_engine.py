@@ -1,6 +1,7 @@
 """The base class of engines: what all engines over a loaded model do the same."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,7 +16,9 @@ from serve.bundle.adapter import AdapterCard
 from serve.bundle.tokenizer_config import readable_config
 from serve.engine import BundleEngine, Codec, EngineInfo, Event, Listener, ModelInfo
 from serve.errors import MAX_NAME, DeviceLost, UnknownAdapter, shortened
+from serve.events import ONLY_FAILED, Stage, StageFinished
 from serve.loaded_model import LoadedModel
+from serve.request_context import current_request
 from serve.runtime.text_codec import TextCodec
 from serve.runtime.tokenization import TokenizerThreads
 from serve.warm_up import warm_up
@@ -139,6 +142,26 @@ class AsyncEngine:
         """Pass an event to every listener."""
         for listener in () if self.is_warming else self.listeners:
             listener(event)
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        """Report the time that a stage of the current request takes, if anybody asks for its events."""
+        request = current_request.get()
+        if request is None or request.events is None:
+            yield
+            return
+        start, error = time.monotonic(), None
+        try:
+            yield
+        except BaseException as failure:
+            error = type(failure).__name__
+            raise
+        finally:
+            if error is not None or stage not in ONLY_FAILED:
+                seconds = time.monotonic() - start
+                self.report(
+                    StageFinished(stage=stage, requests=[request], start_time=start, seconds=seconds, error=error)
+                )
 
     def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:
         """Add the standalone adapter in `folder`, as `Registry.load` describes."""

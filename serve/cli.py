@@ -30,6 +30,8 @@ try:
     from serve.reload import Reloader, Running
     from serve.server import Server
     from serve.settings import unknown_variables
+    from serve.telemetry.flags import request_observer, request_tracer
+    from serve.telemetry.logs import configure_logging
 except ImportError as error:
     sys.exit(
         f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
@@ -43,17 +45,27 @@ def main(argv: list[str] | None = None) -> None:
     """Serve bundles over HTTP until SIGTERM or SIGINT, or check that they can be served."""
     try:
         args = parse_args(argv)
-        logging.basicConfig(
-            level=logging.WARNING if args.check else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-        )
+    except ServeError as error:
+        sys.exit(f"adamix-serve: {error}")
+    configure_logging(args.log_format, logging.WARNING if args.check else logging.INFO)
+    try:
+        _run(args, argv)
+    except (ServeError, SystemExit) as error:
+        reason = error.code if isinstance(error, SystemExit) else f"adamix-serve: {error}"
+        if args.log_format == "text" or not isinstance(reason, str):
+            sys.exit(reason)
+        logger.critical(reason.removeprefix("adamix-serve: "))
+        sys.exit(1)
+
+
+def _run(args: argparse.Namespace, argv: list[str] | None) -> None:
+    try:
         if unknown := unknown_variables(make_parser(), os.environ):
             logger.warning("no setting is called %s", ", ".join(unknown))
         if args.check:
             _check(args)
         else:
             _serve(args, argv)
-    except ServeError as error:
-        sys.exit(f"adamix-serve: {error}")
     except KeyboardInterrupt:  # while bundles are opened
         sys.exit(128 + signal.SIGINT)
 
@@ -63,6 +75,7 @@ def _check(args: argparse.Namespace) -> None:
     try:
         if args.grpc_port is not None:
             _grpc_class()
+        request_tracer(args)
         engine = make_engines(_bundles(args), limits(args), **load_options(args))
         found = check(engine, args)
     except ServeError as error:
@@ -80,7 +93,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     api_keys = _api_keys(args)
     bundles = _bundles(args)
     engine = make_engines(bundles, limits(args), **load_options(args))
-    readiness = Readiness(engine, is_warm=False)
+    readiness, observer = Readiness(engine, is_warm=False), request_observer(engine, args)
     app = make_app(
         engine,
         max_client_batch_size=args.max_client_batch_size,
@@ -91,14 +104,9 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
         readiness=readiness,
         api_keys=api_keys,
         max_metric_adapters=args.max_metric_adapters,
+        observer=observer,
     )
-    named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
-    running = Running(
-        engine=engine,
-        loading=app.state.adapter_loading,
-        names={folder: named[folder] for folder in args.adapter},
-        api_keys=api_keys,
-    )
+    running = _running(app, bundles, args)
     server = Server(
         _uvicorn_config(app, args),
         engine,
@@ -118,10 +126,22 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     try:
         server.run(sockets=[listener])
     finally:
+        observer.close()
         if server.unanswered:
             logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
         else:
             logger.info("stopped; every accepted request is answered")
+
+
+def _running(app: FastAPI, bundles: list[Bundle], args: argparse.Namespace) -> Running:
+    """Return the parts of a server that a reload changes."""
+    named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
+    return Running(
+        engine=app.state.engine,
+        loading=app.state.adapter_loading,
+        names={folder: named[folder] for folder in args.adapter},
+        api_keys=app.state.api_keys,
+    )
 
 
 def _api_keys(args: argparse.Namespace) -> ApiKeys | None:
@@ -141,6 +161,7 @@ def _bundles(args: argparse.Namespace) -> list[Bundle]:
 def _uvicorn_config(app: FastAPI, args: argparse.Namespace) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        log_config=None,  # its lines go where all go
         log_level="warning",
         access_log=False,
         http=NoUpgradeProtocol,
@@ -166,6 +187,7 @@ def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
         on_request=app.state.metrics.request_finished,
         readiness=app.state.readiness,
         api_keys=app.state.api_keys,
+        observer=app.state.observer,
     )
 
 

@@ -11,12 +11,16 @@ protocol and each new engine is one entry in a table.
 """
 
 import enum
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from serve.generated_text import FinishReason, GenerationResult, StreamEvent
+from serve.events import BatchFinished as BatchFinished
+from serve.events import Event as Event
+from serve.events import Listener as Listener
+from serve.events import SequenceFinished as SequenceFinished
+from serve.generated_text import GenerationResult, StreamEvent
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, GenerationRequest
 from serve.tokenized_text import TokenizedText
@@ -145,38 +149,6 @@ class EngineStats:
     def healthy(self) -> bool:
         """True while the engine can answer requests."""
         return self.failure is None
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchFinished:
-    """One batch of a classifier has run."""
-
-    adapters: Sequence[str]
-    """The adapter of each row."""
-    distinct_adapters: int
-    tokens: int
-    padding_tokens: int
-    queue_seconds: float
-    """Wait of the batch's oldest row."""
-    run_seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequenceFinished:
-    """One sequence of a generator has ended."""
-
-    adapter: str
-    finish_reason: FinishReason
-    prompt_tokens: int
-    generated_tokens: int
-    first_token_seconds: float | None
-    """From arrival to the first token; None if there was none."""
-    decode_seconds: float | None
-    """From the first token to the end; None if there was none."""
-
-
-Event = BatchFinished | SequenceFinished
-Listener = Callable[[Event], None]
 
 
 class Codec(Protocol):

@@ -8,12 +8,13 @@ from tokenizers import Tokenizer
 from serve.api_keys import tenant_of
 from serve.async_engine import AsyncEngine
 from serve.bundle.adapter import Adapter
-from serve.classification.batcher import Batcher
+from serve.classification.batcher import Batcher, QueuedRow
 from serve.classification.classifier import Classifier, Members
 from serve.classification.text_rows import TextRows, runs_of
 from serve.classification.text_tokenizer import EncodedText, parts
 from serve.engine import BatchFinished, Capability, EngineInfo, EngineStats
 from serve.errors import InputError
+from serve.events import Stage
 from serve.limits import BatchLimits
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, Text, adapter_names
@@ -68,8 +69,9 @@ class AsyncClassifier(AsyncEngine):
             return list(self._rows(request, adapters, members, limit))
 
         characters = sum(len(part) for text in request.texts for part in parts(text))
-        rows = await self.tokenizer_threads.run(tokenize, characters)
-        with self.watch_device():
+        with self.stage(Stage.TOKENIZE):
+            rows = await self.tokenizer_threads.run(tokenize, characters)
+        with self.stage(Stage.CLASSIFY), self.watch_device():
             queued = [row for part in rows for row in part]
             tenants = [tenant_of(row.adapter.card.name) for row in queued]
             predictions = iter(await self.batcher.submit(queued, tenants))
@@ -141,14 +143,19 @@ class AsyncClassifier(AsyncEngine):
                 raise InputError(f"the texts have {count} windows{more}{times}; at most {limit} go into one request")
             yield rows
 
-    def _batch_finished(self, rows: Sequence[EncodedText], queue_seconds: float, run_seconds: float) -> None:
-        tokens = sum(map(len, rows))
+    def _batch_finished(self, batch: Sequence[QueuedRow[EncodedText, Prediction]], start: float, took: float) -> None:
+        rows = [item.row for item in batch]
+        lengths = [len(row) for row in rows]
         event = BatchFinished(
             adapters=[row.adapter.card.name for row in rows],
             distinct_adapters=len({row.adapter.card.sha256 for row in rows}),
-            tokens=tokens,
-            padding_tokens=len(rows) * max(map(len, rows)) - tokens,
-            queue_seconds=queue_seconds,
-            run_seconds=run_seconds,
+            tokens=sum(lengths),
+            padding_tokens=len(rows) * max(lengths) - sum(lengths),
+            queue_seconds=start - min(item.since for item in batch),
+            run_seconds=took,
+            start_time=start,
+            row_tokens=lengths,
+            queued_times=[item.since for item in batch],
+            requests=[item.request for item in batch],
         )
         self.report(event)

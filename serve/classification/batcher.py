@@ -21,6 +21,7 @@ from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
 from serve.fair_turns import FairTurns
 from serve.limits import BatchLimits
 from serve.queue_wait import QueueWait, waiting_work, work_before
+from serve.request_context import RequestContext, current_request
 from serve.share import Share
 
 Result = TypeVar("Result")
@@ -47,6 +48,8 @@ class QueuedRow(Generic[RowType, Result]):
     """Owner of its turns, such as an adapter: turns are shared out between tenants first."""
     since: float = field(default_factory=time.monotonic)
     """Time of arrival, in seconds of the monotonic clock."""
+    request: RequestContext | None = None
+    """The request of a protocol that it belongs to."""
 
 
 class Batcher(Generic[RowType, Result]):
@@ -58,7 +61,7 @@ class Batcher(Generic[RowType, Result]):
         limits: BatchLimits,
         *,
         streams: int = 1,
-        on_batch: Callable[[Sequence[RowType], float, float], None] = lambda rows, waited, took: None,
+        on_batch: Callable[[Sequence[QueuedRow[RowType, Result]], float, float], None] = lambda rows, start, took: None,
     ) -> None:
         """Make a batcher that `start` sets to work.
 
@@ -67,8 +70,7 @@ class Batcher(Generic[RowType, Result]):
                 for that row. Its second argument is True if the batch is alone: no other starts before it ends.
             limits: Bounds of the queue and of a batch.
             streams: Batches that may run side by side.
-            on_batch: Called after each batch with its rows, the seconds that its oldest row waited, and the seconds
-                that it ran.
+            on_batch: Called after each batch with its rows, the time at which it began, and the seconds that it ran.
         """
         self.run, self.limits, self.streams, self.on_batch = run, limits, streams, on_batch
         self.queue: list[QueuedRow[RowType, Result]] = []
@@ -118,9 +120,9 @@ class Batcher(Generic[RowType, Result]):
         self.wait.check(work_before(own, waiting))
         take_tokens(own.total())
         loop = asyncio.get_running_loop()
-        share = Share(rows=len(rows))
+        share, request = Share(rows=len(rows)), current_request.get()
         queued = [
-            QueuedRow[RowType, Result](row, loop.create_future(), share, tenant)
+            QueuedRow[RowType, Result](row, loop.create_future(), share, tenant, request=request)
             for row, tenant in zip(rows, tenants, strict=True)
         ]
         for tenant in own:
@@ -229,14 +231,15 @@ class Batcher(Generic[RowType, Result]):
     async def _run_batch(self, batch: list[QueuedRow[RowType, Result]], alone: bool) -> None:
         """Run a batch in a thread and set the results of its rows; if the run fails, its error is that of every row."""
         started = time.monotonic()
-        rows = [item.row for item in batch]
+        rows, requests = [item.row for item in batch], {item.request for item in batch}
+        current_request.set(requests.pop() if len(requests) == 1 else None)  # for log lines, in this task alone
         results: Sequence[Result | Exception]
         try:
             results = await asyncio.to_thread(self.run, rows, alone)
         except Exception as error:  # any error ends this batch and not the worker
             results = [error] * len(batch)
         else:
-            self.on_batch(rows, started - min(item.since for item in batch), time.monotonic() - started)
+            self.on_batch(batch, started, time.monotonic() - started)
         for item, result in zip(batch, results, strict=True):
             if item.result.done():
                 continue

@@ -15,6 +15,7 @@ from serve.async_engine import AsyncEngine
 from serve.bundle.adapter import AdapterCard
 from serve.engine import Capability, EngineStats, ModelInfo, SequenceFinished
 from serve.errors import DeadlineExceeded, ShuttingDown
+from serve.events import Stage
 from serve.generated_text import GenerationResult, StreamEvent, TextDelta
 from serve.generation.generator import Generator
 from serve.generation.prompts import Prompt, characters_of
@@ -23,6 +24,7 @@ from serve.generation.result import check_streamable, results_of, stripped
 from serve.generation.sampling.structured_output import Grammar
 from serve.generation.sequence_factory import constraints_of
 from serve.generation.text_stream import TextStream
+from serve.request_context import current_request
 from serve.requests import GenerationRequest, adapter_names
 from serve.runtime.tokenization import check_characters
 from serve.sampling_params import GREEDY, SamplingParams
@@ -77,7 +79,7 @@ class AsyncTextGenerator(AsyncEngine):
         """Return `sampling.n` results for each prompt; see `GenerationEngine.generate`."""
         sequences = await self._sequences(request)
         try:
-            with self.watch_device():
+            with self.stage(Stage.GENERATE), self.watch_device():
                 await asyncio.gather(*self._submit(sequences))
         finally:
             cancel(sequences)
@@ -90,7 +92,7 @@ class AsyncTextGenerator(AsyncEngine):
         stream = TextStream(sequences, self.generator.token_texts, partial(_call_in_loop, asyncio.get_running_loop()))
         ends = [asyncio.create_task(waiting) for waiting in self._submit(sequences)]
         try:
-            with self.watch_device():
+            with self.stage(Stage.GENERATE), self.watch_device():
                 async for event in stream.events(ends):
                     yield event
         finally:
@@ -168,9 +170,11 @@ class AsyncTextGenerator(AsyncEngine):
         adapters = [found[name] for name in request.adapters]  # of one moment: none that comes later answers a part
         for size, adapter in zip(sizes, adapters, strict=True):
             check_characters(size, adapter.card.max_length)
-        prompts = await self.tokenizer_threads.run(partial(generator.prompts_of, request, adapters), sum(sizes))
+        with self.stage(Stage.TOKENIZE):
+            prompts = await self.tokenizer_threads.run(partial(generator.prompts_of, request, adapters), sum(sizes))
         self._check_open()
-        grammars = await self._grammars(prompts, sampling)
+        with self.stage(Stage.COMPILE_GRAMMAR) if sampling.is_constrained else contextlib.nullcontext():
+            grammars = await self._grammars(prompts, sampling)
         return generator.factory.of_request(request, prompts, grammars)
 
     async def _grammars(self, prompts: Sequence[Prompt], sampling: SamplingParams) -> dict[tuple[int, ...], Grammar]:
@@ -190,7 +194,7 @@ class AsyncTextGenerator(AsyncEngine):
         self._check_open()
         loop, ends = asyncio.get_running_loop(), [asyncio.Event() for _ in sequences]
         for sequence, end in zip(sequences, ends, strict=True):
-            sequence.on_end = partial(_call_in_loop, loop, end.set)
+            sequence.request, sequence.on_end = current_request.get(), partial(_call_in_loop, loop, end.set)
         self.scheduler.submit(*sequences)
         self._wake()
         return [self._wait(sequence, end) for sequence, end in zip(sequences, ends, strict=True)]
@@ -235,6 +239,13 @@ def _event_of(sequence: SequenceState) -> SequenceFinished:
         generated_tokens=len(sequence.tokens),
         first_token_seconds=None if first is None else first - sequence.submit_time,
         decode_seconds=None if first is None else finish - first,
+        submit_time=sequence.submit_time,
+        begin_time=sequence.begin_time,
+        first_token_time=first,
+        finish_time=finish,
+        batch_rows=sequence.batch_rows,
+        batch_adapters=sequence.batch_adapters,
+        requests=[sequence.request],
     )
 
 

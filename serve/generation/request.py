@@ -19,6 +19,7 @@ from serve.generation.sampling.logits import Logprobs
 from serve.generation.sampling.structured_output import GrammarState
 from serve.generation.sampling.token_mask import TokenMask
 from serve.limits import DEFAULT_MAX_NEW_TOKENS
+from serve.request_context import RequestContext
 from serve.sampling_params import SamplingParams
 from serve.share import Share
 
@@ -73,8 +74,16 @@ class SequenceState:
     """Owner of its turns: the request's API key, or the sequence's adapter on a server without keys."""
     submit_time: float = 0.0
     """Seconds of `time.monotonic`, as the other times."""
+    begin_time: float | None = None
+    """Time at which it left the queue."""
     first_token_time: float | None = None
     finish_time: float | None = None
+    batch_rows: int = 0
+    """Rows that decoded when it joined them, its own included."""
+    batch_adapters: Sequence[str] = ()
+    """Adapters of those rows."""
+    request: RequestContext | None = None
+    """The request of a protocol that it belongs to."""
     slot: int = 0
     """Slot of the adapter in the bank."""
     acquired: ExitStack = field(default_factory=ExitStack)

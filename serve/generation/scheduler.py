@@ -118,6 +118,9 @@ class ContinuousBatchScheduler:
         batch = self.buckets.of(group[0].sequence)
         first = len(batch.rows)
         batch.add_rows(group)
+        names = sorted({row.sequence.adapter.card.name for row in batch.rows})
+        for row in group:
+            row.sequence.batch_rows, row.sequence.batch_adapters = len(batch.rows), names
         logits = _run(batch.runner, ids, group, first=first, encode=True)
         for index, row in enumerate(group, first):
             if row.sequence.finish_reason is None and self.prefix_cache.wants(row.sequence):
@@ -213,7 +216,8 @@ class ContinuousBatchScheduler:
 def _fail(sequence: SequenceState, error: Exception) -> None:
     """End a sequence with an error; one that is no ServeError is unexpected, and logged."""
     if not isinstance(error, ServeError):
-        logger.error("a text of adapter %s failed", sequence.adapter.card.name, exc_info=error)
+        name, extra = sequence.adapter.card.name, {"request": sequence.request}
+        logger.error("a text of adapter %s failed", name, exc_info=error, extra=extra)
     sequence.fail(error)
 
 

@@ -25,9 +25,12 @@ from serve.errors import (
     UnknownAdapter,
     shortened,
 )
+from serve.grpc.calls import Call, given_by
 from serve.grpc.messages import MESSAGES, PACKAGE
 from serve.grpc.service import COUNTED, METHODS, STREAMS, Method, Service, StreamMethod, stream_error
 from serve.readiness import Readiness
+from serve.request_context import request_id_of
+from serve.telemetry.request_observer import RequestObserver
 
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
 CODES: dict[type[Exception], grpc.StatusCode] = {
@@ -66,6 +69,7 @@ class GrpcServer:
         on_request: OnRequest | None = None,
         readiness: Readiness | None = None,
         api_keys: ApiKeys | None = None,
+        observer: RequestObserver | None = None,
     ) -> None:
         """Describe a server.
 
@@ -79,10 +83,12 @@ class GrpcServer:
             on_request: Called when a request is answered, or a stream has begun to answer one.
             readiness: State that health checks report; None is ready until the engine drains.
             api_keys: Keys of which a request needs one, in its metadata; None answers anybody.
+            observer: Keeps what logs and traces need of requests; None keeps nothing.
         """
         loading = loading or AdapterLoading(engine=engine, root=None)
         self.service = Service(engine=engine, loading=loading, limit=limit, readiness=readiness or Readiness(engine))
         self.on_request, self.api_keys = on_request, api_keys
+        self.observer = observer or RequestObserver(engine)
         self.host, self.port, self.payload_limit = host, port, payload_limit
         self.server: Any = None
 
@@ -126,42 +132,57 @@ class GrpcServer:
 
     async def _answer(self, name: str, method: Method, request: Any, context: Any) -> Any:
         """Call a method; an error becomes a status."""
-        started = time.monotonic()
+        call = Call(self.observer, SERVICE, name, context, is_work=name in COUNTED)
+        context.set_trailing_metadata(call.metadata())
+        call.receive(request)
         try:
             self._authenticate(name, context)
             answer = await method(self.service, request)
         except (Exception, asyncio.CancelledError) as error:
             code, message = _status(error)
-            self._count(name, code, started)
+            self._end(call, code)
             if isinstance(error, asyncio.CancelledError):
                 raise
-            await context.abort(code, message)
-        self._count(name, grpc.StatusCode.OK, started)
+            await context.abort(code, message, call.metadata())
+        call.send(answer)
+        self._end(call, grpc.StatusCode.OK)
         return answer
+
+    def _end(self, call: Call, code: grpc.StatusCode) -> None:
+        self._count(call, code)
+        call.finish(code)
 
     async def _answer_stream(
         self, name: str, method: StreamMethod, requests: AsyncIterator[Any], context: Any
     ) -> AsyncIterator[Any]:
         """Answer the requests of a stream one after the other; an error becomes the response to its request.
 
-        A request without a known API key ends the stream.
+        All have the stream's id. A request without a known API key ends the stream.
         """
+        request_id = request_id_of(given_by(context).get("request_id", ""))
+        context.set_trailing_metadata((("x-request-id", request_id),))
         async for request in requests:
-            started, begun = time.monotonic(), False
+            call = Call(self.observer, SERVICE, name, context, is_work=True, request_id=request_id)
+            call.receive(request)
+            code, begun = grpc.StatusCode.CANCELLED, False
             try:
                 self._authenticate(name, context)
                 async for response in method(self.service, request):
                     if not begun:
-                        self._count(name, grpc.StatusCode.OK, started)
+                        self._count(call, grpc.StatusCode.OK)
                     begun = True
+                    call.send(response, in_stream=True)
                     yield response
+                code = grpc.StatusCode.OK
             except Exception as error:
                 code, message = _status(error)
                 if isinstance(error, NotAuthenticated):
                     await context.abort(code, message)
                 if not begun:
-                    self._count(name, code, started)
+                    self._count(call, code)
                 yield stream_error(request, message)
+            finally:
+                call.finish(code)
 
     def _authenticate(self, name: str, context: Any) -> None:
         """Take the key of a request for all that handles it; raise NotAuthenticated without one that is known."""
@@ -171,9 +192,9 @@ class GrpcServer:
             }
             client_key.set(self.api_keys.authenticate(presented_key(metadata)))
 
-    def _count(self, name: str, code: grpc.StatusCode, started: float) -> None:
-        if self.on_request is not None and name in COUNTED:
-            self.on_request(name, code.name, time.monotonic() - started)
+    def _count(self, call: Call, code: grpc.StatusCode) -> None:
+        if self.on_request is not None and call.is_work:
+            self.on_request(call.method, code.name, time.monotonic() - call.request.start_time)
 
 
 def _status(error: BaseException) -> tuple[grpc.StatusCode, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Route
@@ -30,10 +31,12 @@ from serve.http.oip import generate, infer, messages, repository
 from serve.http.openai import chat, completions, models, protocol
 from serve.http.openapi import complete_document
 from serve.http.protocol import HttpProtocol
+from serve.http.request_middleware import RequestMiddleware, route_templates
 from serve.http.tei import predict
 from serve.http.vllm import classify, tokenize
 from serve.readiness import Readiness
 from serve.telemetry.prometheus import MAX_ADAPTERS, Metrics
+from serve.telemetry.request_observer import RequestObserver
 
 PROTOCOLS: dict[str, HttpProtocol] = {
     "health": HttpProtocol(
@@ -62,6 +65,9 @@ PROTOCOLS: dict[str, HttpProtocol] = {
 }
 """Protocols over HTTP by name; a new one is a folder beside this file and an entry here."""
 
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own telemetry is off, whatever the environment asks for: it would send errors with clients' values."""
+
 
 def make_app(
     engine: Engine,
@@ -75,6 +81,7 @@ def make_app(
     readiness: Readiness | None = None,
     api_keys: ApiKeys | None = None,
     max_metric_adapters: int = MAX_ADAPTERS,
+    observer: RequestObserver | None = None,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
 
@@ -89,14 +96,11 @@ def make_app(
         readiness: State that health checks report; None is ready until the engine drains.
         api_keys: Keys of which a request needs one; None answers anybody.
         max_metric_adapters: Adapters that have a label of their own in the metrics.
+        observer: Logs and traces requests; None does neither.
     """
-    app = FastAPI(
-        title="AdaMix",
-        description="Many adapters on one base, in one batch.",
-        lifespan=_lifespan,
-        redirect_slashes=False,
-    )
+    app = _empty_app()
     app.state.engine, app.state.metrics = engine, Metrics(engine, max_adapters=max_metric_adapters)
+    app.state.observer = observer or RequestObserver(engine)
     app.state.api_keys = api_keys
     app.state.readiness = readiness or Readiness(engine)
     app.state.max_client_batch_size = max_client_batch_size
@@ -110,8 +114,18 @@ def make_app(
     complete_document(app, errors)
     errors.install(app)
     app.add_middleware(BodyLimitMiddleware, limit=payload_limit, timeout=body_timeout, errors=errors)
-    _add_middleware(app, errors, cors_origins=cors_origins)
+    _add_middleware(app, errors, cors_origins=cors_origins, routers=routers)
     return app
+
+
+def _empty_app() -> FastAPI:
+    return FastAPI(
+        title="AdaMix",
+        description="Many adapters on one base, in one batch.",
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
+    )
 
 
 @asynccontextmanager
@@ -138,7 +152,9 @@ def direct_routes(routers: Iterable[APIRouter]) -> list[Route]:
     ]
 
 
-def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str]) -> None:
+def _add_middleware(
+    app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str], routers: Iterable[APIRouter]
+) -> None:
     """Add the middleware around that of bodies, the innermost first."""
     app.add_middleware(ClientDeadlineMiddleware, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors, readiness=app.state.readiness)
@@ -154,3 +170,5 @@ def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Seque
             allow_headers=["*"],
             expose_headers=list(EXPOSED_HEADERS),
         )
+    routes = [*app.routes, *(route for router in routers for route in router.routes)]
+    app.add_middleware(RequestMiddleware, observer=app.state.observer, template=route_templates(routes))

@@ -27,7 +27,9 @@ from serve.errors import (
     in_client_words,
     shortened,
 )
+from serve.http.headers import REQUEST_ID
 from serve.http.protocol import ErrorKind, HttpProtocol
+from serve.request_context import current_request
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +144,10 @@ class ErrorResponder:
 
     async def _bug(self, request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return self.response(_path(request), "internal error; the server's log has the details", INTERNAL)
+        response = self.response(_path(request), "internal error; the server's log has the details", INTERNAL)
+        if (asked := current_request.get()) is not None:  # no middleware sees this response
+            response.raw_headers.append((REQUEST_ID, asked.request_id.encode()))
+        return response
 
 
 def _path(request: Request) -> str:

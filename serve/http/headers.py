@@ -1,9 +1,11 @@
-"""Response headers that name the adapters of an answer."""
+"""Response headers: those that name the adapters of an answer, its request and its trace."""
 
 from collections.abc import Iterable
 from typing import Protocol
 
-EXPOSED_HEADERS = ("X-Adapter", "X-Adapter-Sha256")
+ADAPTER_HEADERS = ("X-Adapter", "X-Adapter-Sha256")
+REQUEST_ID, TRACERESPONSE = b"x-request-id", b"traceresponse"
+EXPOSED_HEADERS = (*ADAPTER_HEADERS, "X-Request-Id", "traceresponse")
 """Headers that pages of other origins may read."""
 MOST = 16
 """Adapters that headers name: proxies take 4 KB of them, and a name with its hash may have 130 bytes."""
@@ -27,4 +29,4 @@ def adapter_headers(answers: Iterable[Answer]) -> dict[str, str]:
     if len(adapters) > MOST:
         return {}
     names, hashes = zip(*adapters, strict=True)
-    return dict(zip(EXPOSED_HEADERS, (",".join(names), ",".join(hashes)), strict=True))
+    return dict(zip(ADAPTER_HEADERS, (",".join(names), ",".join(hashes)), strict=True))

@@ -37,10 +37,7 @@ class PlainRequestMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; the server leaves out the body of a response to HEAD."""
         if scope["type"] == "http":
-            method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            prefix = scope.get("root_path", "")
-            # The server puts the prefix in front of every path, also of one that a proxy has left it on.
-            path = scope["path"].removeprefix(prefix).removeprefix(prefix).rstrip("/") or "/"
+            method, path = "GET" if scope["method"] == "HEAD" else scope["method"], plain_path(scope)
             scope = {**scope, "method": method, "path": path}
             encodings = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
             if other := [encoding for encoding in encodings if encoding.lower() != "identity"]:
@@ -48,6 +45,15 @@ class PlainRequestMiddleware:
                 await _closing(self.errors.response(path, text, UNSUPPORTED_ENCODING))(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+def plain_path(scope: Scope) -> str:
+    """Return a request's path as routes have it.
+
+    The server puts the prefix in front of every path, also of one that a proxy has left it on.
+    """
+    prefix = scope.get("root_path", "")
+    return scope["path"].removeprefix(prefix).removeprefix(prefix).rstrip("/") or "/"
 
 
 class BodyLimitMiddleware:

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from serve.bundle.adapter import Adapter, AdapterCard
 from serve.bundle.reader import Bundle
 from serve.classification.text_tokenizer import EncodedText
 from serve.errors import ClassificationFailed, InputError, ShuttingDown
+from serve.request_context import RequestContext, current_request
 from serve.requests import ClassificationRequest, Text
+from serve.telemetry.logs import request_of
 from tests.serve.conftest import LABELS, WORDS, Reference, write_adapter, write_bundle
 
 NAMES = ["tone", "intent", "grade"]
@@ -169,6 +172,39 @@ def test_the_neighbours_of_a_row_that_the_runtime_refuses_are_classified(
             assert isinstance(result, ClassificationFailed)
         else:
             np.testing.assert_allclose(result[0].logits, reference.logits(row.input_ids, "tone"), atol=1e-4)
+
+
+class IdsOfLines(logging.Handler):
+    """Keeps the ids that lines have when they are written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        request = request_of(record)
+        self.ids.append("" if request is None else request.request_id)
+
+
+def test_the_line_of_a_row_that_fails_has_its_request(classifier: Classifier) -> None:
+    bad = EncodedText([1, 99, 2], [0] * 3, classifier.registry.find("tone"))
+
+    async def ask(engine: AsyncClassifier, request_id: str) -> None:
+        current_request.set(RequestContext(request_id))
+        with pytest.raises(ClassificationFailed):
+            await engine.batcher.submit([bad])
+
+    async def ask_two() -> None:
+        async with AsyncClassifier(classifier) as engine:
+            for request_id in ("one", "two"):
+                await asyncio.create_task(ask(engine, request_id))
+
+    logging.getLogger("serve").addHandler(lines := IdsOfLines())
+    try:
+        asyncio.run(ask_two())
+    finally:
+        logging.getLogger("serve").removeHandler(lines)
+    assert lines.ids == ["one", "two"]
 
 
 def test_adapters_are_those_of_the_moment_in_which_a_request_arrives(

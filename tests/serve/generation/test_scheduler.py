@@ -11,6 +11,7 @@ from serve.errors import GenerationFailed
 from serve.generated_text import FinishReason
 from serve.generation.generator import Generator
 from serve.generation.request import SequenceState, cancel
+from serve.request_context import RequestContext
 from tests.fixtures.hand_computed_decoder import END, NAMES, HandComputedDecoder, write_decoder_bundle
 from tests.fixtures.sequences import new_scheduler, new_sequence, run
 from tests.serve.conftest import WORDS
@@ -144,6 +145,28 @@ def test_a_prompt_that_the_runtime_refuses_fails_alone(
         else:
             assert sequence.tokens == decoder.greedy(ids, "north", 9)
     assert early.tokens == decoder.greedy([7, 8], "south", 20)
+
+
+def test_the_line_of_a_text_that_fails_has_its_request(generator: Generator, caplog: pytest.LogCaptureFixture) -> None:
+    scheduler, sequence = new_scheduler(generator), new_sequence(generator, [4, UNKNOWN], "north", 9)
+    sequence.request = RequestContext("mine")
+    run(scheduler, sequence)
+    (line,) = caplog.records
+    assert line.message == "a text of adapter north failed"
+    assert vars(line)["request"] is sequence.request
+
+
+def test_a_sequence_has_the_batch_that_it_joined(generator: Generator) -> None:
+    scheduler = new_scheduler(generator)
+    early = new_sequence(generator, [4, 5], "south", 9)
+    scheduler.submit(early)
+    scheduler.step()
+    late = new_sequence(generator, [4, 5], "north", 9)
+    run(scheduler, late)
+    assert (early.batch_rows, early.batch_adapters) == (1, ["south"])
+    assert (late.batch_rows, late.batch_adapters) == (2, ["north", "south"])
+    assert late.begin_time is not None and late.first_token_time is not None
+    assert late.submit_time <= late.begin_time <= late.first_token_time
 
 
 @pytest.mark.parametrize("beams", [1, 2])

@@ -50,14 +50,14 @@ def on_server(
             await server.start()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
 
-                async def call(method: str, message: Any = None, metadata: Any = None) -> Any:
+                def call(method: str, message: Any = None, metadata: Any = None) -> Any:
                     asked, answered = METHODS[method][0], METHODS[method][0].replace("Request", "Response")
                     stub = channel.unary_unary(
                         f"/{SERVICE}/{method}",
                         request_serializer=lambda one: one if isinstance(one, bytes) else one.SerializeToString(),
                         response_deserializer=MESSAGES[answered].FromString,
                     )
-                    return await stub(MESSAGES[asked]() if message is None else message, metadata=metadata)
+                    return stub(MESSAGES[asked]() if message is None else message, metadata=metadata)
 
                 await use(call)
             await server.stop(0)
