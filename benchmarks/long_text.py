@@ -1,4 +1,4 @@
-"""What 16 short texts pay for a long one beside them: time by itself, with rows batched by length, and in one batch.
+"""16 short texts beside a long one: their time without it, with rows batched by length, and in one batch.
 
 The long text may have 8,000 tokens. The short ones, 32 tokens that are continued by 48, arrive together while the long
 one is being written: at its beginning, and where it has 7,000 tokens already. Their time is that from their arrival to

@@ -154,11 +154,11 @@ class RunningBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What sequences need of the KV cache."""
+    """The part of a KV cache that sequences need."""
 
     rows: int
     tokens: int
-    """Of the longest row."""
+    """Tokens of the longest row."""
     source_tokens: int
     """Tokens of the encoder's input, of the longest row."""
 
