@@ -10,6 +10,7 @@ from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
 from serve.runtime.providers import CPU, CUDA, PROVIDERS
 from serve.settings import read_settings
+from serve.telemetry.prometheus import METRIC_SETS
 
 EXAMPLE = """\
 examples:
@@ -96,6 +97,8 @@ def make_parser(**options: Any) -> argparse.ArgumentParser:
     _add_access_flags(parser)
     add_model_flags(parser)
     _add_limit_flags(parser)
+    names = "names of the metrics: our own, or vLLM's, which dashboards and routers know; repeatable (default: adamix)"
+    parser.add_argument("--metrics", action="append", choices=METRIC_SETS, default=[], help=names)
     return parser
 
 

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from serve.api_keys import tenant_of
 from serve.async_engine import AsyncEngine
 from serve.bundle.adapter import Adapter
-from serve.classification.batcher import Batcher
+from serve.classification.batcher import Batcher, QueuedRow
 from serve.classification.classifier import Classifier, Members
 from serve.classification.text_rows import TextRows, runs_of
 from serve.classification.text_tokenizer import EncodedText, parts
@@ -91,6 +91,8 @@ class AsyncClassifier(AsyncEngine):
             draining=self.batcher.draining,
             failure=self.failure,
             waiting=len(self.batcher.queue),
+            running=self.batcher.running_rows,
+            waiting_adapters=frozenset(item.row.adapter.card.name for item in self.batcher.queue),
             abandoned=self.batcher.abandoned,
         )
 
@@ -141,14 +143,17 @@ class AsyncClassifier(AsyncEngine):
                 raise InputError(f"the texts have {count} windows{more}{times}; at most {limit} go into one request")
             yield rows
 
-    def _batch_finished(self, rows: Sequence[EncodedText], queue_seconds: float, run_seconds: float) -> None:
+    def _batch_finished(self, batch: Sequence[QueuedRow[EncodedText, Prediction]], start: float, took: float) -> None:
+        rows = [item.row for item in batch]
         tokens = sum(map(len, rows))
         event = BatchFinished(
             adapters=[row.adapter.card.name for row in rows],
             distinct_adapters=len({row.adapter.card.sha256 for row in rows}),
             tokens=tokens,
             padding_tokens=len(rows) * max(map(len, rows)) - tokens,
-            queue_seconds=queue_seconds,
-            run_seconds=run_seconds,
+            queue_seconds=start - min(item.since for item in batch),
+            run_seconds=took,
+            start_time=start,
+            queued_times=[item.since for item in batch],
         )
         self.report(event)

@@ -58,7 +58,7 @@ class Batcher(Generic[RowType, Result]):
         limits: BatchLimits,
         *,
         streams: int = 1,
-        on_batch: Callable[[Sequence[RowType], float, float], None] = lambda rows, waited, took: None,
+        on_batch: Callable[[Sequence[QueuedRow[RowType, Result]], float, float], None] = lambda rows, start, took: None,
     ) -> None:
         """Make a batcher that `start` sets to work.
 
@@ -67,8 +67,7 @@ class Batcher(Generic[RowType, Result]):
                 for that row. Its second argument is True if the batch is alone: no other starts before it ends.
             limits: Bounds of the queue and of a batch.
             streams: Batches that may run side by side.
-            on_batch: Called after each batch with its rows, the seconds that its oldest row waited, and the seconds
-                that it ran.
+            on_batch: Called after each batch with its rows, the time at which it began, and the seconds that it ran.
         """
         self.run, self.limits, self.streams, self.on_batch = run, limits, streams, on_batch
         self.queue: list[QueuedRow[RowType, Result]] = []
@@ -79,6 +78,8 @@ class Batcher(Generic[RowType, Result]):
         self.change = asyncio.Event()
         """Set when rows arrive, a batch ends, or draining begins."""
         self.running: set[asyncio.Task[None]] = set()
+        self.running_rows = 0
+        """Rows of the batches that run."""
         self.alone = False
         """The batch that runs has all threads, and no other may start."""
         self.oldest_next = True
@@ -232,11 +233,14 @@ class Batcher(Generic[RowType, Result]):
         rows = [item.row for item in batch]
         results: Sequence[Result | Exception]
         try:
+            self.running_rows += len(rows)
             results = await asyncio.to_thread(self.run, rows, alone)
         except Exception as error:  # any error ends this batch and not the worker
             results = [error] * len(batch)
         else:
-            self.on_batch(rows, started - min(item.since for item in batch), time.monotonic() - started)
+            self.on_batch(batch, started, time.monotonic() - started)
+        finally:
+            self.running_rows -= len(rows)
         for item, result in zip(batch, results, strict=True):
             if item.result.done():
                 continue

@@ -110,6 +110,7 @@ class AdmissionQueue:
     def begin(self, sequence: SequenceState) -> None:
         """Take a sequence out of the queue; its request is no longer late."""
         self.waiting.remove(sequence)
+        sequence.begin_time = time.monotonic()
         sequence.share.begun += sequence.sampling.num_beams
         self.wait.left(1, more=bool(self.waiting))
 

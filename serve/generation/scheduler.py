@@ -53,6 +53,11 @@ class ContinuousBatchScheduler:
         return frozenset(sequence.adapter.card.name for sequence in self.buckets.sequences())
 
     @property
+    def running(self) -> int:
+        """Sequences that have rows."""
+        return len(self.buckets.sequences())
+
+    @property
     def waiting(self) -> int:
         """Sequences that wait for a row."""
         return len(self.queue)
@@ -169,6 +174,8 @@ class ContinuousBatchScheduler:
                 other.overtaken += 1
             try:
                 row = self.buckets.open_row(sequence, group, prefix)
+                if self.prefix_cache.max_tokens and not sequence.forced:
+                    sequence.cached_tokens = row.prompt_tokens
             except Exception as error:  # reading an adapter or growing the cache may fail in any way
                 _fail(sequence, error)
                 continue
