@@ -135,7 +135,7 @@ class AsyncTextGenerator(AsyncEngine):
             draining=self.draining,
             failure=self.failure,
             waiting=self.scheduler.waiting,
-            running=self.scheduler.running,
+            running=len(self.scheduler.batch.sequences()),
             abandoned=self.abandoned,
             active_sequences=len(self.scheduler.buckets.rows),
             tokens_in_flight=self.scheduler.buckets.tokens_in_flight,
@@ -174,10 +174,7 @@ class AsyncTextGenerator(AsyncEngine):
         prompts = await self.tokenizer_threads.run(partial(generator.prompts_of, request, adapters), sum(sizes))
         self._check_open()
         grammars = await self._grammars(prompts, sampling)
-        sequences = generator.factory.of_request(request, prompts, grammars)
-        for sequence in sequences:
-            sequence.arrival_time = arrival
-        return sequences
+        return generator.factory.of_request(request, prompts, grammars, arrival_time=arrival)
 
     async def _grammars(self, prompts: Sequence[Prompt], sampling: SamplingParams) -> dict[tuple[int, ...], Grammar]:
         """Return the grammars of a request's schema, by the end-of-sequence tokens of its adapters."""

@@ -53,11 +53,6 @@ class ContinuousBatchScheduler:
         return frozenset(sequence.adapter.card.name for sequence in self.buckets.sequences())
 
     @property
-    def running(self) -> int:
-        """Sequences that have rows."""
-        return len(self.buckets.sequences())
-
-    @property
     def waiting(self) -> int:
         """Sequences that wait for a row."""
         return len(self.queue)

@@ -33,7 +33,7 @@ from serve.http.protocol import HttpProtocol
 from serve.http.tei import predict
 from serve.http.vllm import classify, tokenize
 from serve.readiness import Readiness
-from serve.telemetry.prometheus import DEFAULT_SETS, MAX_ADAPTERS, Metrics
+from serve.telemetry.prometheus import DEFAULT_METRICS, MetricOptions, Metrics
 
 PROTOCOLS: dict[str, HttpProtocol] = {
     "health": HttpProtocol(
@@ -74,8 +74,7 @@ def make_app(
     protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
     readiness: Readiness | None = None,
     api_keys: ApiKeys | None = None,
-    max_metric_adapters: int = MAX_ADAPTERS,
-    metric_sets: Sequence[str] = DEFAULT_SETS,
+    metrics: MetricOptions = DEFAULT_METRICS,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
 
@@ -89,8 +88,7 @@ def make_app(
         protocols: Protocols to offer, by name.
         readiness: State that health checks report; None is ready until the engine drains.
         api_keys: Keys of which a request needs one; None answers anybody.
-        max_metric_adapters: Adapters that have a label of their own in the metrics.
-        metric_sets: Names under which metrics are given, keys of `METRIC_SETS`.
+        metrics: Names of the metrics, and how many adapters they tell apart.
     """
     app = FastAPI(
         title="AdaMix",
@@ -98,8 +96,7 @@ def make_app(
         lifespan=_lifespan,
         redirect_slashes=False,
     )
-    app.state.engine = engine
-    app.state.metrics = Metrics(engine, max_adapters=max_metric_adapters, metric_sets=metric_sets)
+    app.state.engine, app.state.metrics = engine, Metrics(engine, metrics)
     app.state.api_keys = api_keys
     app.state.readiness = readiness or Readiness(engine)
     app.state.max_client_batch_size = max_client_batch_size

@@ -1,6 +1,7 @@
 """Metrics for Prometheus: gauges read an engine's stats, counters and histograms subscribe to its events."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -27,26 +28,28 @@ METRIC_SETS: dict[str, Callable[[Engine, CollectorRegistry, AdapterLabels], Metr
     "vllm": VllmMetrics,
 }
 """Sets of names; a new one is a module beside this file and an entry here."""
-DEFAULT_SETS = ("adamix",)
-MAX_ADAPTERS = 100
-"""Adapters with a label of their own, by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricOptions:
+    """The metrics that a server has."""
+
+    sets: Sequence[str] = ("adamix",)
+    """Keys of `METRIC_SETS`."""
+    max_adapters: int = 100
+    """Adapters that have a label of their own, those that were used first; the others share one."""
+
+
+DEFAULT_METRICS = MetricOptions()
 
 
 class Metrics:
     """Metrics of one server."""
 
-    def __init__(
-        self, engine: Engine, *, max_adapters: int = MAX_ADAPTERS, metric_sets: Sequence[str] = DEFAULT_SETS
-    ) -> None:
-        """Subscribe to an engine.
-
-        Args:
-            engine: The engine.
-            max_adapters: Adapters that have a label of their own, those that were used first.
-            metric_sets: Keys of `METRIC_SETS`.
-        """
-        self.registry, labels = CollectorRegistry(), AdapterLabels(max_adapters)
-        self.sets = [METRIC_SETS[name](engine, self.registry, labels) for name in dict.fromkeys(metric_sets)]
+    def __init__(self, engine: Engine, options: MetricOptions = DEFAULT_METRICS) -> None:
+        """Subscribe to an engine."""
+        self.registry, labels = CollectorRegistry(), AdapterLabels(options.max_adapters)
+        self.sets = [METRIC_SETS[name](engine, self.registry, labels) for name in dict.fromkeys(options.sets)]
         engine.subscribe(self.record)
 
     def exposition(self) -> tuple[bytes, str]:

@@ -9,7 +9,7 @@ from serve.classification.classifier import Classifier
 from serve.engine import DeviceInfo, EngineInfo
 from serve.generated_text import FinishReason
 from serve.http.app import make_app
-from serve.telemetry.prometheus import Metrics
+from serve.telemetry.prometheus import MetricOptions, Metrics
 from tests.fixtures.metrics import metrics_with
 from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.telemetry.events import BATCH, NEVER_BEGUN, SEQUENCE
@@ -127,7 +127,7 @@ def test_the_share_of_the_cache_is_reported(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_adapters_beyond_a_number_share_a_label() -> None:
     engine = ToyEngine()
-    metrics = Metrics(engine, max_adapters=2)
+    metrics = Metrics(engine, MetricOptions(max_adapters=2))
     for name in ("a", "b", "c", "a", "d"):
         engine.report(replace(SEQUENCE, adapter=name))
     shown = [line for line in metrics.exposition()[0].decode().splitlines() if line.startswith("adamix_rows_total")]

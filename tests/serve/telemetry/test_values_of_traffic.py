@@ -18,7 +18,7 @@ from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
 from serve.http.app import make_app
 from serve.limits import BatchLimits, GenerationLimits
-from serve.telemetry.prometheus import METRIC_SETS
+from serve.telemetry.prometheus import METRIC_SETS, MetricOptions
 from tests.fixtures.byte_decoder import write_byte_bundle
 from tests.fixtures.chat_templates import HERMES
 from tests.fixtures.metrics import metrics_with
@@ -98,7 +98,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def traffic(folder: Path) -> Iterator[Traffic]:
     limits = GenerationLimits(max_tokens_in_flight=TOKENS_IN_FLIGHT, timeout=2)
     generator = Generator(folder, provider="cpu", threads=1, slots=1, host_adapters=2, limits=limits)
-    app = make_app(AsyncTextGenerator(generator), metric_sets=list(METRIC_SETS))
+    app = make_app(AsyncTextGenerator(generator), metrics=MetricOptions(sets=list(METRIC_SETS)))
     with live_app(app) as client, ThreadPoolExecutor(4) as clients:
         yield Traffic(generator, client, clients)
 
@@ -223,7 +223,9 @@ def test_texts_are_counted_by_the_reason_of_their_end(traffic: Traffic) -> None:
 
 def test_texts_of_a_classifier_are_requests(classifier: Classifier, gate: Gate) -> None:
     """`[CLS] good [SEP]` has three tokens; two texts run while two wait."""
-    app = make_app(AsyncClassifier(classifier, BatchLimits(max_batch_requests=2)), metric_sets=list(METRIC_SETS))
+    app = make_app(
+        AsyncClassifier(classifier, BatchLimits(max_batch_requests=2)), metrics=MetricOptions(sets=list(METRIC_SETS))
+    )
     with live_app(app) as client, ThreadPoolExecutor(1) as clients:
         body = {"inputs": [["good"], ["good"], ["bad"], ["bad"]], "adapter": ["tone", "tone", "intent", "intent"]}
         asked = clients.submit(client.post, "/predict", json=body)

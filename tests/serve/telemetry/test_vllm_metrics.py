@@ -5,7 +5,7 @@ import pytest
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.generated_text import FinishReason
-from serve.telemetry.prometheus import Metrics
+from serve.telemetry.prometheus import MetricOptions, Metrics
 from serve.telemetry.vllm_metrics import HISTOGRAMS, TOKEN_SECONDS
 from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.telemetry.events import BATCH, NEVER_BEGUN, SEQUENCE
@@ -42,7 +42,7 @@ def lines(metrics: Metrics) -> list[str]:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(ToyEngine(), metric_sets=["vllm"])
+    return Metrics(ToyEngine(), MetricOptions(sets=["vllm"]))
 
 
 def value(metrics: Metrics, sample: str, **labels: str) -> float:
@@ -55,7 +55,7 @@ def test_the_names_are_those_of_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = ToyEngine()
     stats = replace(engine.stats(), tokens_in_flight=30, max_tokens_in_flight=120, running=2, waiting=5)
     monkeypatch.setattr(engine, "stats", lambda: stats)
-    metrics = Metrics(engine, metric_sets=["vllm"])
+    metrics = Metrics(engine, MetricOptions(sets=["vllm"]))
     names = {line.split()[2] for line in lines(metrics) if line.startswith("# TYPE")}
     assert {name for name in names if not name.endswith("_created")} == NAMES
     assert value(metrics, "vllm:num_requests_running") == 2
@@ -108,7 +108,7 @@ def test_a_sequence_that_never_began_has_its_end_and_nothing_else(metrics: Metri
 
 
 def test_a_text_of_a_classifier_is_a_request_that_is_prefilled_and_stops(classifier: Classifier) -> None:
-    metrics = Metrics(AsyncClassifier(classifier), metric_sets=["vllm"])
+    metrics = Metrics(AsyncClassifier(classifier), MetricOptions(sets=["vllm"]))
     metrics.record(BATCH)
 
     def counted(sample: str, **labels: str) -> float | None:
