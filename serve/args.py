@@ -10,7 +10,7 @@ from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
 from serve.runtime.providers import CPU, CUDA, PROVIDERS
 from serve.settings import read_settings
-from serve.telemetry.prometheus import METRIC_SETS
+from serve.telemetry.metric_flags import add_metric_flags
 
 EXAMPLE = """\
 examples:
@@ -97,8 +97,7 @@ def make_parser(**options: Any) -> argparse.ArgumentParser:
     _add_access_flags(parser)
     add_model_flags(parser)
     _add_limit_flags(parser)
-    names = "names of the metrics: our own, or vLLM's, which dashboards and routers know; repeatable (default: adamix)"
-    parser.add_argument("--metrics", action="append", choices=METRIC_SETS, default=[], help=names)
+    add_metric_flags(parser)
     return parser
 
 
@@ -231,7 +230,6 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
         default=BATCHES.timeout,
         help="seconds that a request may wait to begin; then the response is 504 (default: %(default)s)",
     )
-
     parser.add_argument(
         "--max-queue-secs",
         type=_positive_seconds,

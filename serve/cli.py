@@ -30,7 +30,7 @@ try:
     from serve.reload import Reloader, Running
     from serve.server import Server
     from serve.settings import unknown_variables
-    from serve.telemetry.prometheus import DEFAULT_METRICS, MetricOptions
+    from serve.telemetry.metric_flags import metric_options
 except ImportError as error:
     sys.exit(
         f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
@@ -91,7 +91,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
         cors_origins=args.cors_origin,
         readiness=readiness,
         api_keys=api_keys,
-        metrics=MetricOptions(sets=args.metrics or DEFAULT_METRICS.sets, max_adapters=args.max_metric_adapters),
+        metrics=metric_options(args),
     )
     named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
     running = Running(

@@ -135,7 +135,7 @@ class AsyncTextGenerator(AsyncEngine):
             draining=self.draining,
             failure=self.failure,
             waiting=self.scheduler.waiting,
-            running=len(self.scheduler.batch.sequences()),
+            running=len(self.scheduler.buckets.sequences()),
             abandoned=self.abandoned,
             active_sequences=len(self.scheduler.buckets.rows),
             tokens_in_flight=self.scheduler.buckets.tokens_in_flight,
