@@ -47,9 +47,10 @@ class AdapterResidency(Collector):
         self.name, self.engine, self.labels = name, engine, labels
 
     def collect(self) -> Iterator[Metric]:
-        """Yield one gauge; adapters get labels of their own here if there are enough for all."""
+        """Yield one gauge; adapters that were not used get labels here if there are enough for all that are served."""
         residency = self.engine.resident_adapters()
-        self.labels.add_all(one.name for one in self.engine.models() if not one.is_base)
+        if self.engine.stats().adapters <= self.labels.limit:
+            self.labels.add_all([*residency.in_slots, *residency.in_host])
         found = GaugeMetricFamily(self.name, "Adapters whose weights are in a tier", labels=("adapter", "tier"))
         for tier, names in (("slot", residency.in_slots), ("host", residency.in_host)):
             counts = dict.fromkeys([*sorted(self.labels.names), OTHER], 0)

@@ -22,7 +22,7 @@ class AdapterLabels:
         return adapter
 
     def add_all(self, adapters: Iterable[str]) -> None:
-        """Give adapters that have not been used labels too, if there are enough for all."""
+        """Give adapters that were not used labels too, if there are enough for all of them."""
         names = self.names.union(adapters)
         if len(names) <= self.limit:
             self.names = names

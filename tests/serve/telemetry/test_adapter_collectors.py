@@ -62,8 +62,9 @@ def residency(generator: Generator, labels: AdapterLabels) -> dict[tuple[str, st
 
 
 def test_residency_follows_the_adapters_that_requests_name(generator: Generator) -> None:
+    labels = AdapterLabels(100)
     for name in ("north", "south", "west"):
-        generator("good", adapter=name)
+        generator(labels.of(name), adapter=name)
     expected = {
         ("north", "slot"): 0,
         ("south", "slot"): 0,
@@ -74,11 +75,17 @@ def test_residency_follows_the_adapters_that_requests_name(generator: Generator)
         ("west", "host"): 1,
         ("other", "host"): 0,
     }
-    assert residency(generator, AdapterLabels(100)) == expected
+    assert residency(generator, labels) == expected
     generator("good", adapter="north")
-    moved = residency(generator, AdapterLabels(100))
+    moved = residency(generator, labels)
     assert [name for (name, tier), value in moved.items() if tier == "slot" and value] == ["north"]
     assert [name for (name, tier), value in moved.items() if tier == "host" and value] == ["north", "west"]
+
+
+def test_adapters_that_were_not_used_have_labels_where_there_are_enough(generator: Generator) -> None:
+    found = residency(generator, AdapterLabels(3))
+    assert {name for name, _ in found} == {"south", "west", "other"}  # their canary rows ran last
+    assert {name for name, _ in residency(generator, AdapterLabels(2))} == {"other"}
 
 
 def test_adapters_without_labels_are_counted_together(generator: Generator) -> None:

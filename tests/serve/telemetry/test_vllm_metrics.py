@@ -4,6 +4,7 @@ import pytest
 
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
+from serve.combined_engine import CombinedEngine
 from serve.generated_text import FinishReason
 from serve.telemetry.prometheus import MetricOptions, Metrics
 from serve.telemetry.vllm_metrics import HISTOGRAMS, TOKEN_SECONDS
@@ -120,3 +121,16 @@ def test_a_text_of_a_classifier_is_a_request_that_is_prefilled_and_stops(classif
     assert counted("vllm:request_prefill_time_seconds_sum") == 0.75
     assert counted("vllm:e2e_request_latency_seconds_sum") == 1.5
     assert counted("vllm:time_to_first_token_seconds_count") == 0
+
+
+def test_several_bundles_are_one_series_with_the_names_of_their_bases(classifier: Classifier) -> None:
+    engine = CombinedEngine([AsyncClassifier(classifier), ToyEngine()])
+    metrics = Metrics(engine, MetricOptions(sets=["vllm"]))
+    for event in (BATCH, SEQUENCE):
+        metrics.record(event)
+    shown = [
+        line for line in lines(metrics) if line.startswith(("vllm:prompt_tokens_total", "vllm:lora_requests_info"))
+    ]
+    assert 'vllm:prompt_tokens_total{model_name="tiny,toy"} 49.0' in shown
+    assert any('running_lora_adapters="intent,tone,toy"' in line for line in shown)
+    assert len(shown) == 2
