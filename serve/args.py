@@ -11,6 +11,7 @@ from serve.runtime.graph_cache import default_cache
 from serve.runtime.providers import CPU, CUDA, PROVIDERS
 from serve.settings import read_settings
 from serve.telemetry.flags import add_log_flags
+from serve.telemetry.metric_flags import add_metric_flags
 
 EXAMPLE = """\
 examples:
@@ -98,6 +99,7 @@ def make_parser(**options: Any) -> argparse.ArgumentParser:
     add_model_flags(parser)
     _add_limit_flags(parser)
     add_log_flags(parser)
+    add_metric_flags(parser)
     return parser
 
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from serve.adapters.registry import Registry
 from serve.bundle.adapter import AdapterCard
 from serve.bundle.tokenizer_config import readable_config
-from serve.engine import BundleEngine, Codec, EngineInfo, Event, Listener, ModelInfo
+from serve.engine import BundleEngine, Codec, EngineInfo, Event, Listener, ModelInfo, ResidentAdapters
 from serve.errors import MAX_NAME, DeviceLost, UnknownAdapter, shortened
 from serve.events import ONLY_FAILED, Stage, StageFinished
 from serve.loaded_model import LoadedModel
@@ -133,6 +133,10 @@ class AsyncEngine:
     def info(self) -> EngineInfo:
         """Return the facts of the bundle."""
         return self.loaded.info()
+
+    def resident_adapters(self) -> ResidentAdapters:
+        """Return the adapters by where their weights are."""
+        return self.loaded.resident_adapters(self.registry.cards)
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event, in the event loop."""

@@ -32,6 +32,7 @@ try:
     from serve.settings import unknown_variables
     from serve.telemetry.flags import request_observer, request_tracer
     from serve.telemetry.logs import configure_logging
+    from serve.telemetry.metric_flags import metric_options
 except ImportError as error:
     sys.exit(
         f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
@@ -103,7 +104,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
         cors_origins=args.cors_origin,
         readiness=readiness,
         api_keys=api_keys,
-        max_metric_adapters=args.max_metric_adapters,
+        metrics=metric_options(args),
         observer=observer,
     )
     running = _running(app, bundles, args)

@@ -17,6 +17,7 @@ from serve.engine import (
     GenerationEngine,
     Listener,
     ModelInfo,
+    ResidentAdapters,
 )
 from serve.errors import MAX_NAME, BundleError, InputError, UnknownAdapter, shortened
 from serve.generated_text import GenerationResult, StreamEvent
@@ -25,6 +26,7 @@ from serve.requests import ClassificationRequest, GenerationRequest
 
 COUNTS = (
     "waiting",
+    "running",
     "adapters",
     "abandoned",
     "slots",
@@ -97,6 +99,14 @@ class CombinedEngine:
             running_adapters=frozenset[str]().union(*(one.running_adapters for one in stats)),
             waiting_adapters=frozenset[str]().union(*(one.waiting_adapters for one in stats)),
             **sums,
+        )
+
+    def resident_adapters(self) -> ResidentAdapters:
+        """Return the adapters of all by where their weights are."""
+        each = [engine.resident_adapters() for engine in self.engines]
+        return ResidentAdapters(
+            in_slots=[name for one in each for name in one.in_slots],
+            in_host=[name for one in each for name in one.in_host],
         )
 
     def subscribe(self, listener: Listener) -> None:

@@ -1,9 +1,9 @@
 """The seam between engines and protocols.
 
 An engine takes requests and returns results; a protocol (HTTP, metrics, a page) turns its clients' messages into
-requests and results into messages. Of an engine, protocols import this module, `serve.requests`, `serve.prediction`,
-`serve.generated_text`, `serve.tokenized_text`, `serve.sampling_params` and `serve.errors` alone, so that each new
-protocol and each new engine is one entry in a table.
+requests and results into messages. Of an engine, protocols import this module, `serve.events`, `serve.requests`,
+`serve.prediction`, `serve.generated_text`, `serve.tokenized_text`, `serve.sampling_params` and `serve.errors` alone, so
+that each new protocol and each new engine is one entry in a table.
 
     engine.classify(ClassificationRequest) -> list[Prediction]
     engine.generate(GenerationRequest)     -> list[GenerationResult]
@@ -118,6 +118,8 @@ class EngineStats:
     """Reason why the engine answers nothing any more, such as a lost GPU; None while it works."""
     waiting: int = 0
     """Texts in the queue."""
+    running: int = 0
+    """Texts that are being processed: sequences with a row, or texts of the batches that run."""
     adapters: int = 0
     abandoned: int = 0
     """Accepted texts whose caller went away, or was cut off by the end of the server, before the result."""
@@ -136,7 +138,7 @@ class EngineStats:
     running_adapters: frozenset[str] = frozenset()
     """Adapters of the active sequences."""
     waiting_adapters: frozenset[str] = frozenset()
-    """Adapters of sequences that wait for a row."""
+    """Adapters of the texts in the queue."""
 
     @property
     def kv_cache_usage(self) -> float | None:
@@ -149,6 +151,16 @@ class EngineStats:
     def healthy(self) -> bool:
         """True while the engine can answer requests."""
         return self.failure is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidentAdapters:
+    """Adapters by where their weights are."""
+
+    in_slots: Sequence[str] = ()
+    """Adapters whose requests load nothing, those used last first: in slots, or all of a merged bundle."""
+    in_host: Sequence[str] = ()
+    """Adapters of a bank whose weights are in host memory."""
 
 
 class Codec(Protocol):
@@ -204,6 +216,9 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """Return the counts of this moment; callable from any thread."""
+
+    def resident_adapters(self) -> ResidentAdapters:
+        """Return the adapters by where their weights are at this moment; callable from any thread."""
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event, in the event loop."""

@@ -14,7 +14,7 @@ from serve.bundle.adapter import Adapter, AdapterCard
 from serve.bundle.config import context_length, eos_token_ids, vocab_size
 from serve.bundle.reader import Bundle, open_bundle
 from serve.bundle.tokenizer_config import chat_templates, readable_config
-from serve.engine import EngineInfo, EngineStats, ModelInfo
+from serve.engine import EngineInfo, EngineStats, ModelInfo, ResidentAdapters
 from serve.errors import BundleError
 from serve.runtime.device_memory import CUDA_DEVICE, HOST
 from serve.runtime.gpu_fit import choose_device
@@ -165,6 +165,19 @@ class LoadedModel:
             slots=self.bank.capacity,
             slot_writes=self.bank.slot_writes,
             host_adapters=len(self.bank.host_adapters),
+        )
+
+    def resident_adapters(self, cards: Mapping[str, AdapterCard]) -> ResidentAdapters:
+        """Return adapters by where their weights are; those that have been unloaded are left out."""
+        if self.bank is None:
+            return ResidentAdapters(in_slots=list(cards))
+        names: dict[str, list[str]] = {}
+        for name, card in cards.items():
+            names.setdefault(card.sha256, []).append(name)
+        in_slots, in_host = self.bank.resident
+        return ResidentAdapters(
+            in_slots=[name for sha256 in in_slots for name in names.get(sha256, ())],
+            in_host=[name for sha256 in in_host for name in names.get(sha256, ())],
         )
 
     def _session(self, graph: Path, *, threads: int | None, reason: str | None = None) -> ort.InferenceSession:

@@ -14,7 +14,7 @@ import numpy as np
 import uvicorn
 import uvloop
 
-from serve.engine import Capability, Codec, EngineInfo, EngineStats, Listener, ModelInfo
+from serve.engine import Capability, Codec, EngineInfo, EngineStats, Listener, ModelInfo, ResidentAdapters
 from serve.errors import BundleError, UnknownAdapter
 from serve.generated_text import FinishReason, GenerationResult, StreamEvent, StreamStart, TextDelta
 from serve.grpc.server import GrpcServer
@@ -67,6 +67,10 @@ class InstantEngine:
     def stats(self) -> EngineStats:
         """Return counts of an idle engine."""
         return EngineStats(adapters=2)
+
+    def resident_adapters(self) -> ResidentAdapters:
+        """Return no adapters: there are no weights."""
+        return ResidentAdapters()
 
     def subscribe(self, listener: Listener) -> None:
         """Ignore the listener: there are no events."""

@@ -85,6 +85,14 @@ class Bank:
         """Stacks as inputs of a run, on the device; another object when they have been widened."""
         return self.inputs.feeds
 
+    @property
+    def resident(self) -> tuple[list[str], list[str]]:
+        """Adapters in slots, and those in host memory, by sha256 and each with those used last first.
+
+        Callable from any thread, and without the lock, which is held while an adapter is read from disk.
+        """
+        return list(self.slots)[::-1], list(self.host_adapters)[::-1]
+
     @contextmanager
     def acquire(self, adapters: Sequence[Adapter]) -> Iterator[tuple[NDArray[np.int64], dict[str, ort.OrtValue]]]:
         """Yield the slot of each adapter, (adapters,), and the stacks; both stay valid until the block ends.

@@ -93,6 +93,8 @@ class AsyncClassifier(AsyncEngine):
             draining=self.batcher.draining,
             failure=self.failure,
             waiting=len(self.batcher.queue),
+            running=self.batcher.running_rows,
+            waiting_adapters=frozenset(item.row.adapter.card.name for item in self.batcher.queue),
             abandoned=self.batcher.abandoned,
         )
 

@@ -81,6 +81,8 @@ class Batcher(Generic[RowType, Result]):
         self.change = asyncio.Event()
         """Set when rows arrive, a batch ends, or draining begins."""
         self.running: set[asyncio.Task[None]] = set()
+        self.running_rows = 0
+        """Rows of the batches that run."""
         self.alone = False
         """The batch that runs has all threads, and no other may start."""
         self.oldest_next = True
@@ -235,11 +237,14 @@ class Batcher(Generic[RowType, Result]):
         current_request.set(requests.pop() if len(requests) == 1 else None)  # for log lines, in this task alone
         results: Sequence[Result | Exception]
         try:
+            self.running_rows += len(rows)
             results = await asyncio.to_thread(self.run, rows, alone)
         except Exception as error:  # any error ends this batch and not the worker
             results = [error] * len(batch)
         else:
             self.on_batch(batch, started, time.monotonic() - started)
+        finally:
+            self.running_rows -= len(rows)
         for item, result in zip(batch, results, strict=True):
             if item.result.done():
                 continue

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import math
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 from tokenizers import Tokenizer
 
@@ -135,6 +137,7 @@ class AsyncTextGenerator(AsyncEngine):
             draining=self.draining,
             failure=self.failure,
             waiting=self.scheduler.waiting,
+            running=len(self.scheduler.buckets.sequences()),
             abandoned=self.abandoned,
             active_sequences=len(self.scheduler.buckets.rows),
             tokens_in_flight=self.scheduler.buckets.tokens_in_flight,
@@ -163,7 +166,7 @@ class AsyncTextGenerator(AsyncEngine):
 
     async def _sequences(self, request: GenerationRequest) -> list[SequenceState]:
         """Return sequences that have not begun; what no request may ask is refused before anything is tokenized."""
-        generator, sampling = self.generator, request.sampling
+        generator, sampling, arrival = self.generator, request.sampling, time.monotonic()
         self.scheduler.queue.check_count(len(request.prompts) * sampling.n)
         sizes = [characters_of(prompt) for prompt in request.prompts]
         found = {name: generator.find(name) for name in dict.fromkeys(request.adapters)}
@@ -175,7 +178,7 @@ class AsyncTextGenerator(AsyncEngine):
         self._check_open()
         with self.stage(Stage.COMPILE_GRAMMAR) if sampling.is_constrained else contextlib.nullcontext():
             grammars = await self._grammars(prompts, sampling)
-        return generator.factory.of_request(request, prompts, grammars)
+        return generator.factory.of_request(request, prompts, grammars, arrival_time=arrival)
 
     async def _grammars(self, prompts: Sequence[Prompt], sampling: SamplingParams) -> dict[tuple[int, ...], Grammar]:
         """Return the grammars of a request's schema, by the end-of-sequence tokens of its adapters."""
@@ -194,7 +197,8 @@ class AsyncTextGenerator(AsyncEngine):
         self._check_open()
         loop, ends = asyncio.get_running_loop(), [asyncio.Event() for _ in sequences]
         for sequence, end in zip(sequences, ends, strict=True):
-            sequence.request, sequence.on_end = current_request.get(), partial(_call_in_loop, loop, end.set)
+            sequence.request = current_request.get()
+            sequence.on_end = partial(_call_in_loop, loop, self._ended, sequence, end)
         self.scheduler.submit(*sequences)
         self._wake()
         return [self._wait(sequence, end) for sequence, end in zip(sequences, ends, strict=True)]
@@ -210,9 +214,13 @@ class AsyncTextGenerator(AsyncEngine):
         except asyncio.CancelledError:
             self.abandoned += 1
             raise
-        self.report(_event_of(sequence))
         if sequence.error is not None:
             raise sequence.error
+
+    def _ended(self, sequence: SequenceState, end: asyncio.Event) -> None:
+        """Report the end of a sequence, whether anybody waits for it or not; called in the event loop."""
+        self.report(_event_of(sequence))
+        end.set()
 
     def _wake(self) -> None:
         with self.change:
@@ -237,8 +245,11 @@ def _event_of(sequence: SequenceState) -> SequenceFinished:
         finish_reason=sequence.finish_reason,
         prompt_tokens=len(sequence.input_tokens),
         generated_tokens=len(sequence.tokens),
-        first_token_seconds=None if first is None else first - sequence.submit_time,
+        first_token_seconds=None if first is None else first - sequence.arrival_time,
         decode_seconds=None if first is None else finish - first,
+        cached_tokens=sequence.cached_tokens,
+        token_seconds=[] if sequence.beam_search else [late - early for early, late in pairwise(sequence.token_times)],
+        arrival_time=sequence.arrival_time,
         submit_time=sequence.submit_time,
         begin_time=sequence.begin_time,
         first_token_time=first,

@@ -72,11 +72,16 @@ class SequenceState:
     """That of its request."""
     tenant: str = ""
     """Owner of its turns: the request's API key, or the sequence's adapter on a server without keys."""
+    arrival_time: float = 0.0
+    """Time at which the request came, in seconds of `time.monotonic`, as the other times."""
     submit_time: float = 0.0
-    """Seconds of `time.monotonic`, as the other times."""
     begin_time: float | None = None
     """Time at which it left the queue."""
+    cached_tokens: int | None = None
+    """Tokens of the prompt whose states came from the prefix cache; None if it was not asked."""
     first_token_time: float | None = None
+    token_times: list[float] = field(default_factory=list)
+    """Times of the generated tokens, the one that ended the text included."""
     finish_time: float | None = None
     batch_rows: int = 0
     """Rows that decoded when it joined them, its own included."""
@@ -165,8 +170,9 @@ class SequenceState:
 
     def append(self, token: int) -> None:
         """Append a token, and end the sequence if that token, a stop string or `max_new_tokens` ends it."""
+        self.token_times.append(time.monotonic())
         if self.first_token_time is None:
-            self.first_token_time = time.monotonic()
+            self.first_token_time = self.token_times[0]
         ends = token in self.ends
         if not ends or self.sampling.include_stop_str_in_output:
             self.new_tokens.append(token)

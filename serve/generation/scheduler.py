@@ -172,6 +172,8 @@ class ContinuousBatchScheduler:
                 other.overtaken += 1
             try:
                 row = self.buckets.open_row(sequence, group, prefix)
+                if self.prefix_cache.max_tokens and not sequence.forced:
+                    sequence.cached_tokens = row.prompt_tokens
             except Exception as error:  # reading an adapter or growing the cache may fail in any way
                 _fail(sequence, error)
                 continue

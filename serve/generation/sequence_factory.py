@@ -49,12 +49,13 @@ class SequenceFactory:
         ]
 
     def of_request(
-        self, request: GenerationRequest, prompts: Sequence[Prompt], grammars: Grammars
+        self, request: GenerationRequest, prompts: Sequence[Prompt], grammars: Grammars, *, arrival_time: float
     ) -> list[SequenceState]:
-        """Return the sequences of a request, as `make` does."""
+        """Return the sequences of a request that came at `arrival_time`, as `make` does."""
         made = self.make(prompts, request.sampling, grammars)
         for sequence in made:
             sequence.priority, sequence.cache_salt = request.priority, request.cache_salt
+            sequence.arrival_time = arrival_time
         return made
 
     def _sequence(

@@ -35,7 +35,7 @@ from serve.http.request_middleware import RequestMiddleware, route_templates
 from serve.http.tei import predict
 from serve.http.vllm import classify, tokenize
 from serve.readiness import Readiness
-from serve.telemetry.prometheus import MAX_ADAPTERS, Metrics
+from serve.telemetry.prometheus import DEFAULT_METRICS, MetricOptions, Metrics
 from serve.telemetry.request_observer import RequestObserver
 
 PROTOCOLS: dict[str, HttpProtocol] = {
@@ -80,7 +80,7 @@ def make_app(
     protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
     readiness: Readiness | None = None,
     api_keys: ApiKeys | None = None,
-    max_metric_adapters: int = MAX_ADAPTERS,
+    metrics: MetricOptions = DEFAULT_METRICS,
     observer: RequestObserver | None = None,
 ) -> FastAPI:
     """Return the application that serves an engine; it starts the engine on startup and drains it on shutdown.
@@ -95,11 +95,11 @@ def make_app(
         protocols: Protocols to offer, by name.
         readiness: State that health checks report; None is ready until the engine drains.
         api_keys: Keys of which a request needs one; None answers anybody.
-        max_metric_adapters: Adapters that have a label of their own in the metrics.
+        metrics: Names of the metrics, and how many adapters they tell apart.
         observer: Logs and traces requests; None does neither.
     """
     app = _empty_app()
-    app.state.engine, app.state.metrics = engine, Metrics(engine, max_adapters=max_metric_adapters)
+    app.state.engine, app.state.metrics = engine, Metrics(engine, metrics)
     app.state.observer = observer or RequestObserver(engine)
     app.state.api_keys = api_keys
     app.state.readiness = readiness or Readiness(engine)

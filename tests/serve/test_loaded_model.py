@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 
 from serve.bundle.manifest import Edge
 from serve.bundle.reader import Bundle
-from serve.engine import EngineInfo, EngineStats, ModelInfo
+from serve.engine import EngineInfo, EngineStats, ModelInfo, ResidentAdapters
 from serve.errors import BundleError, ProviderError
 from serve.loaded_model import LoadedModel
 from serve.runtime.gpu_fit import DeviceChoice
@@ -49,6 +49,18 @@ def test_stats_of_a_bank_count_its_slots_and_the_adapters_in_memory(bundle: Bund
     assert model.bank is not None
     model.bank.place([bundle.adapters["intent"]])
     assert model.stats(cards).slot_writes == 2
+
+
+def test_adapters_are_found_where_their_weights_are(bundle: Bundle, merged: LoadedModel) -> None:
+    model = LoadedModel(bundle, provider="cpu", threads=1, slots=1, host_adapters=2)
+    cards = {name: adapter.card for name, adapter in bundle.adapters.items()}
+    assert model.bank is not None
+    for name in ("tone", "intent"):
+        model.bank.place([bundle.adapters[name]])
+    assert model.resident_adapters(cards) == ResidentAdapters(in_slots=["intent"], in_host=["intent", "tone"])
+    assert model.resident_adapters({**cards, "same": cards["intent"]}).in_slots == ["intent", "same"]
+    assert model.resident_adapters({"tone": cards["tone"]}).in_slots == []
+    assert merged.resident_adapters({"tone": cards["tone"]}) == ResidentAdapters(in_slots=["tone"])
 
 
 def test_an_adapter_is_described_by_its_card_and_the_parity_of_its_export(merged: LoadedModel) -> None:

@@ -1,143 +1,46 @@
-import time
-from dataclasses import replace
+from collections.abc import Iterator
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from serve.engine import DeviceInfo, EngineInfo, SequenceFinished
-from serve.generated_text import FinishReason
 from serve.http.app import make_app
-from serve.telemetry.prometheus import Metrics
-from tests.fixtures.metrics import metrics_with
+from serve.telemetry.prometheus import METRIC_SETS, MetricOptions, Metrics
 from tests.fixtures.toy_engine import ToyEngine
+from tests.serve.telemetry.events import SEQUENCE
 
 
-def test_requests_rows_and_batches_are_counted(client: httpx.Client) -> None:
-    client.post("/predict", json={"inputs": [["good"], ["bad"]], "adapter": ["tone", "intent"]})
-    client.post("/predict", json={"inputs": "good", "adapter": "mood"})
-    metrics_with(
-        client,
-        'adamix_rows_total{adapter="tone"} 1.0',
-        'adamix_requests_total{code="404",method="POST"} 1.0',
-        "adamix_batch_adapters_count 1.0",
-    )
-
-
-def test_slots_are_reported(client: httpx.Client) -> None:
-    client.post("/predict", json={"inputs": "good", "adapter": "tone"})
-    text = client.get("/metrics").text
-    for line in ("adamix_slots 2.0", "adamix_placed 2.0", "adamix_adapters 2.0", "adamix_adapters_in_host 2.0"):
-        assert line in text
-
-
-def test_sequences_are_counted_from_events() -> None:
+@pytest.fixture
+def toy() -> Iterator[tuple[ToyEngine, httpx.Client]]:
+    """An engine and a client of its server, which has the metrics of every set."""
     engine = ToyEngine()
-    with TestClient(make_app(engine)) as client:
-        engine.report(
-            SequenceFinished(
-                adapter="toy",
-                finish_reason=FinishReason.LENGTH,
-                prompt_tokens=3,
-                generated_tokens=5,
-                first_token_seconds=0.5,
-                decode_seconds=2.0,
-            )
-        )
-        lines = client.get("/metrics").text.splitlines()
-    for line in (
-        'adamix_rows_total{adapter="toy"} 1.0',
-        'adamix_ended_total{reason="length"} 1.0',
-        'adamix_tokens_total{kind="read"} 3.0',
-        'adamix_tokens_total{kind="written"} 5.0',
-        "adamix_first_token_seconds_sum 0.5",
-        "adamix_token_seconds_sum 0.5",
-    ):
-        assert line in lines
+    with TestClient(make_app(engine, metrics=MetricOptions(sets=list(METRIC_SETS)))) as client:
+        yield engine, client
 
 
-@pytest.mark.parametrize("name", ["slots", "placed", "adapters_in_host", "queue_seconds", "tokens_in_flight"])
-def test_an_engine_has_no_metrics_of_parts_that_it_lacks(name: str) -> None:
-    """The toy has no bank, no batches and no cache."""
+def names(text: str) -> set[str]:
+    """The names of metrics in an exposition."""
+    return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+
+
+def test_a_server_has_our_own_names_unless_others_are_asked_for() -> None:
     with TestClient(make_app(ToyEngine())) as client:
-        assert f"adamix_{name}" not in client.get("/metrics").text
+        assert all(name.startswith("adamix_") for name in names(client.get("/metrics").text))
+    with TestClient(make_app(ToyEngine(), metrics=MetricOptions(sets=["vllm"]))) as client:
+        assert all(name.startswith("vllm:") for name in names(client.get("/metrics").text))
 
 
-class OnGpu(ToyEngine):
-    """A toy on a GPU."""
-
-    def info(self) -> EngineInfo:
-        gpu = DeviceInfo(name="NVIDIA H100", memory_bytes=85_000_000_000)
-        return replace(super().info(), provider="CUDAExecutionProvider", device=gpu)
-
-
-def test_the_provider_and_its_device_are_told() -> None:
-    with TestClient(make_app(OnGpu())) as client:
-        lines = client.get("/metrics").text.splitlines()
-    assert 'adamix_provider{device="NVIDIA H100",provider="CUDAExecutionProvider"} 1.0' in lines
-    assert "adamix_device_memory_bytes 8.5e+10" in lines
-    with TestClient(make_app(ToyEngine())) as client:
-        lines = client.get("/metrics").text.splitlines()
-    assert 'adamix_provider{device="cpu",provider="none"} 1.0' in lines
-    assert not any(line.startswith("adamix_device_memory_bytes") for line in lines)
+def test_sets_of_names_stand_side_by_side(toy: tuple[ToyEngine, httpx.Client]) -> None:
+    engine, client = toy
+    engine.report(SEQUENCE)
+    lines = client.get("/metrics").text.splitlines()
+    assert 'adamix_tokens_total{kind="written"} 5.0' in lines
+    assert 'vllm:generation_tokens_total{model_name="toy"} 5.0' in lines
 
 
-@pytest.mark.parametrize("reason", list(FinishReason))
-def test_a_text_that_was_cut_off_is_not_counted_as_answered(reason: FinishReason) -> None:
-    engine = ToyEngine()
-    metrics = Metrics(engine)
-    engine.report(
-        SequenceFinished(
-            adapter="toy",
-            finish_reason=reason,
-            prompt_tokens=3,
-            generated_tokens=2,
-            first_token_seconds=None,
-            decode_seconds=None,
-        )
-    )
-    answered = reason in ("stop", "length")
-    text = metrics.exposition()[0].decode()
-    assert ('adamix_rows_total{adapter="toy"} 1.0' in text) is answered
-    assert f'adamix_ended_total{{reason="{reason}"}} 1.0' in text
+def test_a_set_that_is_named_twice_is_there_once() -> None:
+    assert len(Metrics(ToyEngine(), MetricOptions(sets=["vllm", "vllm"])).sets) == 1
 
 
-def test_running_and_waiting_adapters_and_the_share_of_the_cache_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = ToyEngine()
-    stats = replace(
-        engine.stats(),
-        slots=4,
-        tokens_in_flight=30,
-        max_tokens_in_flight=120,
-        running_adapters=frozenset({"b", "a"}),
-        waiting_adapters=frozenset({"c"}),
-    )
-    monkeypatch.setattr(engine, "stats", lambda: stats)
-    with TestClient(make_app(engine)) as client:
-        lines = client.get("/metrics").text.splitlines()
-    assert "adamix_kv_cache_usage 0.25" in lines
-    labels = 'max_lora="4",running_lora_adapters="a, b",waiting_lora_adapters="c"'
-    (value,) = [line for line in lines if line.startswith(f"adamix_lora_requests_info{{{labels}}}")]
-    assert float(value.split()[-1]) == pytest.approx(time.time(), abs=5)
-
-
-def test_adapters_beyond_a_number_share_a_label() -> None:
-    engine = ToyEngine()
-    metrics = Metrics(engine, max_adapters=2)
-    for name in ("a", "b", "c", "a", "d"):
-        engine.report(
-            SequenceFinished(
-                adapter=name,
-                finish_reason=FinishReason.STOP,
-                prompt_tokens=1,
-                generated_tokens=1,
-                first_token_seconds=None,
-                decode_seconds=None,
-            )
-        )
-    shown = [line for line in metrics.exposition()[0].decode().splitlines() if line.startswith("adamix_rows_total")]
-    assert shown == [
-        'adamix_rows_total{adapter="a"} 2.0',
-        'adamix_rows_total{adapter="b"} 1.0',
-        'adamix_rows_total{adapter="other"} 2.0',
-    ]
+def test_the_media_type_is_that_of_prometheus_text_format(toy: tuple[ToyEngine, httpx.Client]) -> None:
+    assert toy[1].get("/metrics").headers["content-type"].startswith("text/plain; version=")
