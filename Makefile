@@ -62,8 +62,8 @@ sbom: $(SERVE_VENV)/.installed ## write the packages of a server and their licen
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --gather-license-texts \
 	  --output-format JSON --output-file $(SBOM) $(SERVE_VENV)
 
-audit: $(SERVE_VENV)/.installed ## look for known vulnerabilities of the packages, where the database can be reached
-	$(BIN)/python deploy/audit.py $(wildcard $(SERVE_VENV)/lib/python*/site-packages) $(wildcard $(VENV)/lib/python*/site-packages)
+audit: $(SERVE_VENV)/.installed ## look up known vulnerabilities of all packages, where the database can be reached
+	$(BIN)/python deploy/audit.py $(SERVE_VENV)/lib/python*/site-packages $(VENV)/lib/python*/site-packages
 
 peers: setup ## environments of the other tools that benchmarks and tests run
 	$(BIN)/python -m benchmarks.peers
