@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,11 +31,13 @@ START_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     reason = why_not()
     if reason is not None:
         pytest.skip(f"{reason}: the Dockerfile has not been built")
-    return build(read_dockerfile("deploy/Dockerfile"), tmp_path_factory.mktemp("image"))
+    work = tmp_path_factory.mktemp("image")
+    yield build(read_dockerfile("deploy/Dockerfile"), work)
+    shutil.rmtree(work)  # several hundred megabytes
 
 
 @pytest.fixture(scope="module")
