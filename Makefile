@@ -6,7 +6,7 @@ PAGE ?= yes
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick soak check fix peers interop clean
+.PHONY: help setup demo test test-quick soak check fix sbom audit peers interop clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,22 @@ fix: setup ## format and repair what can be repaired
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The packages of a server, as the images have them.
+SERVE_VENV ?= .venv-serve
+SBOM ?= sbom.json
+
+$(SERVE_VENV)/.installed: $(VENV)/.installed
+	$(PYTHON) -m venv --clear --without-pip $(SERVE_VENV)
+	$(BIN)/python -m pip --python $(SERVE_VENV)/bin/python install --quiet --disable-pip-version-check -c constraints.txt '.[cpu,grpc]'
+	@touch $@
+
+sbom: $(SERVE_VENV)/.installed ## write the packages of a server and their licences to sbom.json (CycloneDX)
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --gather-license-texts \
+	  --output-format JSON --output-file $(SBOM) $(SERVE_VENV)
+
+audit: $(SERVE_VENV)/.installed ## look up known vulnerabilities of all packages, where the database can be reached
+	$(BIN)/python deploy/audit.py $(SERVE_VENV)/lib/python*/site-packages $(VENV)/lib/python*/site-packages
+
 peers: setup ## environments of the other tools that benchmarks and tests run
 	$(BIN)/python -m benchmarks.peers
 
@@ -56,4 +72,4 @@ interop: setup ## run other projects' clients, evaluators and load generators ag
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.interop --json benchmarks/results/interop.json > benchmarks/results/interop.md
 
 clean: ## remove the environments and the runs
-	rm -rf .venv .venv-peers runs
+	rm -rf .venv .venv-peers .venv-serve sbom.json runs

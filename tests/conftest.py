@@ -23,6 +23,7 @@ LONGEST = (
     "test_readme.py",
     "test_serve_alone.py",
     "test_quickstart.py",
+    "test_image.py",
     "test_last_token.py",
     "test_encoder.py",
     "test_encoder_decoder.py",
