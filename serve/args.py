@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from serve.limits import BATCH_TOKENS, BatchLimits, GenerationLimits
+from serve.flag_types import folder, port, positive
+from serve.limit_flags import add_limit_flags
 from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
-from serve.runtime.providers import CPU, CUDA, PROVIDERS
+from serve.runtime.providers import PROVIDERS
 from serve.settings import read_settings
 from serve.telemetry.flags import add_log_flags
 from serve.telemetry.metric_flags import add_metric_flags
@@ -37,35 +38,6 @@ On SIGTERM the server completes the requests in flight and exits; on SIGHUP it r
 A flag that is not given is taken from the variable ADAMIX_… of its name (--max-client-batch-size:
 ADAMIX_MAX_CLIENT_BATCH_SIZE), else from the file of --config, where its key is its name.
 """
-BATCHES, SEQUENCES = BatchLimits(), GenerationLimits()
-LIMITS: dict[str, str] = {
-    "max_batch_requests": "texts in one batch, or sequences generated at a time "
-    f"(default: {BATCHES.max_batch_requests} for classifiers, {SEQUENCES.max_batch_requests} for generators)",
-    "max_queued_requests": "texts that wait; beyond that the response is 429 "
-    f"(default: {BATCHES.max_queued_requests} for classifiers, {SEQUENCES.max_queued_requests} for generators)",
-    "streams": "classifiers: batches that run side by side under load, one thread each, on the CPU "
-    "(default: --threads)",
-    "max_batch_tokens": "classifiers: padded tokens of a batch "
-    f"(default: {BATCH_TOKENS[CPU]} on the CPU, {BATCH_TOKENS[CUDA]} on a GPU)",
-    "max_tokens_in_flight": "generators: KV-cache budget in tokens, active rows × longest possible sequence; a request "
-    f"that can never fit is refused, one that does not fit now waits (default: {SEQUENCES.max_tokens_in_flight})",
-    "long_row_tokens": "generators: texts that may become longer than this are batched by themselves, so "
-    "that shorter ones need no room of their length "
-    f"(default: {SEQUENCES.long_row_tokens})",
-    "prefill_chunk": "generators: prompt tokens that are processed between two decode steps "
-    f"(default: {SEQUENCES.prefill_chunk})",
-    "prefix_tokens": "generators: size of the prefix cache in prompt tokens; 0 disables it "
-    f"(default: {SEQUENCES.prefix_tokens})",
-}
-"""Flags that set a limit of the engine, and their help."""
-REQUESTS: tuple[tuple[str, int, str], ...] = (
-    ("--max-client-batch-size", 64, "texts in one request"),
-    ("--payload-limit", 2_000_000, "bytes of one request"),
-    ("--body-timeout-secs", 30, "seconds in which the body of a request has to arrive; then the response is 408"),
-    ("--keep-alive-secs", 75, "seconds after which an idle connection is closed; more than the proxy before it waits"),
-    ("--max-metric-adapters", 100, "adapters with a label of their own in the metrics; the others share one, other"),
-    ("--exit-timeout-secs", 30, "seconds to complete requests in flight after SIGTERM"),
-)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -97,7 +69,7 @@ def make_parser(**options: Any) -> argparse.ArgumentParser:
     _add_bundle_flags(parser)
     _add_access_flags(parser)
     add_model_flags(parser)
-    _add_limit_flags(parser)
+    add_limit_flags(parser)
     add_log_flags(parser)
     add_metric_flags(parser)
     return parser
@@ -112,12 +84,6 @@ def load_options(args: argparse.Namespace) -> LoadOptions:
         host_adapters=args.host_adapters,
         cache=None if args.no_cache else args.cache or default_cache(),
     )
-
-
-def limits(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the limits of the engine; None for those that were not given."""
-    seconds = {"timeout": args.timeout, "max_queue_secs": args.max_queue_secs}
-    return {**seconds, "ensemble": args.ensemble, **{name: getattr(args, name) for name in LIMITS}}
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +139,7 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--adapter-dir",
-        type=_folder,
+        type=folder,
         metavar="FOLDER",
         help="let clients load, replace and unload adapters below this folder (default: they may not)",
     )
@@ -206,96 +172,7 @@ def _add_access_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
         "--grpc-port",
-        type=_port,
+        type=port,
         help="serve the Open Inference Protocol over gRPC as well, on this port (needs the extra grpc)",
     )
-    parser.add_argument("--port", type=_port, default=8080, help="port; 0 takes a free one (default: %(default)s)")
-
-
-def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
-    for name, text in LIMITS.items():
-        kind = _not_negative if name == "prefix_tokens" else positive
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
-    for flag, default, text in REQUESTS:
-        parser.add_argument(flag, type=positive, default=default, help=f"{text} (default: %(default)s)")
-    parser.add_argument(
-        "--drain-delay",
-        type=_seconds,
-        default=0.0,
-        metavar="SECONDS",
-        help="seconds after SIGTERM in which the server takes requests although /health/ready is 503, so that proxies "
-        "send no more before it closes its port (default: 0)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=_positive_seconds,
-        default=BATCHES.timeout,
-        help="seconds that a request may wait to begin; then the response is 504 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-queue-secs",
-        type=_positive_seconds,
-        help="longest wait that a new request may expect, by the rate at which the queue emptied of late; then the "
-        f"response is 429 at once (default: {BATCHES.max_queue_secs:g} for classifiers, no bound for generators)",
-    )
-
-
-def _folder(text: str) -> Path:
-    if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {text}")
-    return Path(text)
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
-def positive(text: str) -> int:
-    """Return the whole number above 0 that a flag gives."""
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
-
-
-def _not_negative(text: str) -> int:
-    value = _whole(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return value
-
-
-def _positive_seconds(text: str) -> float:
-    value = _number(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
-
-
-def _port(text: str) -> int:
-    if "://" in text:
-        raise argparse.ArgumentTypeError(
-            f"{text} is an address, such as Kubernetes gives to ADAMIX_PORT where a service is called adamix: rename "
-            "the service, or set enableServiceLinks to false"
-        )
-    value = _whole(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port: ports are 0 to 65535")
-    return value
+    parser.add_argument("--port", type=port, default=8080, help="port; 0 takes a free one (default: %(default)s)")

@@ -20,12 +20,13 @@ try:
     from fastapi import FastAPI
 
     from serve.api_keys import ApiKeys, read_api_keys
-    from serve.args import limits, load_options, make_parser, parse_args
+    from serve.args import load_options, make_parser, parse_args
     from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
     from serve.check import as_json, as_text, check
     from serve.engines import make_engines
     from serve.http.app import make_app
     from serve.http.server_protocol import NoUpgradeProtocol
+    from serve.limit_flags import limits
     from serve.readiness import Readiness
     from serve.reload import Reloader, Running
     from serve.server import Server

@@ -121,10 +121,9 @@ class Batcher(Generic[RowType, Result]):
         waiting = waiting_work((item.tenant, item.share, len(item.row)) for item in self.queue)
         self.wait.check(work_before(own, waiting))
         take_tokens(own.total())
-        loop = asyncio.get_running_loop()
         share, request = Share(rows=len(rows)), current_request.get()
         queued = [
-            QueuedRow[RowType, Result](row, loop.create_future(), share, tenant, request=request)
+            QueuedRow[RowType, Result](row, asyncio.get_running_loop().create_future(), share, tenant, request=request)
             for row, tenant in zip(rows, tenants, strict=True)
         ]
         for tenant in own:

@@ -26,7 +26,6 @@ from serve.generation.result import check_streamable, results_of, stripped
 from serve.generation.sampling.structured_output import Grammar
 from serve.generation.sequence_factory import constraints_of
 from serve.generation.text_stream import TextStream
-from serve.request_context import current_request
 from serve.requests import GenerationRequest, adapter_names
 from serve.runtime.tokenization import check_characters
 from serve.sampling_params import GREEDY, SamplingParams
@@ -197,7 +196,6 @@ class AsyncTextGenerator(AsyncEngine):
         self._check_open()
         loop, ends = asyncio.get_running_loop(), [asyncio.Event() for _ in sequences]
         for sequence, end in zip(sequences, ends, strict=True):
-            sequence.request = current_request.get()
             sequence.on_end = partial(_call_in_loop, loop, self._ended, sequence, end)
         self.scheduler.submit(*sequences)
         self._wake()

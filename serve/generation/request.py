@@ -19,7 +19,7 @@ from serve.generation.sampling.logits import Logprobs
 from serve.generation.sampling.structured_output import GrammarState
 from serve.generation.sampling.token_mask import TokenMask
 from serve.limits import DEFAULT_MAX_NEW_TOKENS
-from serve.request_context import RequestContext
+from serve.request_context import RequestContext, current_request
 from serve.sampling_params import SamplingParams
 from serve.share import Share
 
@@ -87,7 +87,7 @@ class SequenceState:
     """Rows that decoded when it joined them, its own included."""
     batch_adapters: Sequence[str] = ()
     """Adapters of those rows."""
-    request: RequestContext | None = None
+    request: RequestContext | None = field(default_factory=lambda: current_request.get())
     """The request of a protocol that it belongs to."""
     slot: int = 0
     """Slot of the adapter in the bank."""

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from serve.args import LIMITS, limits, load_options, parse_args
+from serve.args import load_options, parse_args
 from serve.engines import ENGINES
+from serve.limit_flags import LIMITS, limits
 
 
 @pytest.mark.parametrize("name", LIMITS)

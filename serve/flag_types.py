@@ -1,0 +1,72 @@
+"""Values of the commands' flags: what a text stands for, or the reason why it stands for nothing."""
+
+import argparse
+from pathlib import Path
+
+
+def folder(text: str) -> Path:
+    """Return a folder that is there."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return Path(text)
+
+
+def whole(text: str) -> int:
+    """Return a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def number(text: str) -> float:
+    """Return a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def positive(text: str) -> int:
+    """Return the whole number above 0 that a flag gives."""
+    value = whole(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """Return a whole number from 0 on."""
+    value = whole(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Return a finite time from 0 on."""
+    value = number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def positive_seconds(text: str) -> float:
+    """Return a time above 0, which may be infinite."""
+    value = number(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def port(text: str) -> int:
+    """Return a port; 0 takes a free one."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is an address, such as Kubernetes gives to ADAMIX_PORT where a service is called adamix: rename "
+            "the service, or set enableServiceLinks to false"
+        )
+    value = whole(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port: ports are 0 to 65535")
+    return value
