@@ -2,14 +2,18 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+from serve.connection_limits import ConnectionLimits
+from serve.errors import ConfigurationError
 from serve.limits import BATCH_TOKENS, BatchLimits, GenerationLimits
 from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
 from serve.runtime.providers import CPU, CUDA, PROVIDERS
 from serve.settings import read_settings
+from serve.tls import TlsFiles
 
 EXAMPLE = """\
 examples:
@@ -35,7 +39,7 @@ On SIGTERM the server completes the requests in flight and exits; on SIGHUP it r
 A flag that is not given is taken from the variable ADAMIX_… of its name (--max-client-batch-size:
 ADAMIX_MAX_CLIENT_BATCH_SIZE), else from the file of --config, where its key is its name.
 """
-BATCHES, SEQUENCES = BatchLimits(), GenerationLimits()
+BATCHES, SEQUENCES, CONNECTIONS = BatchLimits(), GenerationLimits(), ConnectionLimits()
 LIMITS: dict[str, str] = {
     "max_batch_requests": "texts in one batch, or sequences generated at a time "
     f"(default: {BATCHES.max_batch_requests} for classifiers, {SEQUENCES.max_batch_requests} for generators)",
@@ -53,11 +57,27 @@ LIMITS: dict[str, str] = {
     f"(default: {SEQUENCES.prefix_tokens})",
 }
 """Flags that set a limit of the engine, and their help."""
+TLS: dict[str, str] = {
+    "--tls-cert": "serve HTTP and gRPC over TLS, with this certificate in PEM and those of authorities behind it",
+    "--tls-key": "private key of --tls-cert, in PEM, without a password",
+    "--tls-client-ca": "with --tls-cert: answer only clients with a certificate of these authorities (PEM)",
+}
+"""Flags of TLS, and their help."""
+PATH = re.compile(r"[A-Za-z0-9._~/-]*")
 REQUESTS: tuple[tuple[str, int, str], ...] = (
     ("--max-client-batch-size", 64, "texts in one request"),
     ("--payload-limit", 2_000_000, "bytes of one request"),
+    ("--payloads-limit", 256_000_000, "bytes of the bodies of all requests at a time; beyond that the response is 503"),
+    ("--header-limit", CONNECTIONS.header_limit, "bytes of a request's line and headers; beyond that it is 431"),
+    ("--header-timeout-secs", 10, "seconds in which the headers of a request have to arrive; then the response is 408"),
     ("--body-timeout-secs", 30, "seconds in which the body of a request has to arrive; then the response is 408"),
     ("--keep-alive-secs", 75, "seconds after which an idle connection is closed; more than the proxy before it waits"),
+    ("--write-timeout-secs", 60, "seconds in which a client has to read what was sent before its connection is cut"),
+    (
+        "--max-connections",
+        CONNECTIONS.max_connections,
+        "open connections; a further one takes the place of one without a request, or gets 503",
+    ),
     ("--max-metric-adapters", 100, "adapters with a label of their own in the metrics; the others share one, other"),
     ("--exit-timeout-secs", 30, "seconds to complete requests in flight after SIGTERM"),
 )
@@ -76,7 +96,34 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = read_settings(make_parser, argv, os.environ)
     if not args.bundles:
         make_parser().error("give a BUNDLE, on the command line, as ADAMIX_BUNDLES, or as bundles in --config")
+    if args.port and args.port == args.grpc_port:
+        raise ConfigurationError(f"--port and --grpc-port are both {args.port}: give each its own")
+    tls_files(args)
     return args
+
+
+def tls_files(args: argparse.Namespace) -> TlsFiles | None:
+    """Return the files of TLS, or None without.
+
+    Raises:
+        ConfigurationError: One is named without another that it needs.
+    """
+    given = [flag for flag in TLS if getattr(args, flag[2:].replace("-", "_")) is not None]
+    if not given:
+        return None
+    if args.tls_cert is None or args.tls_key is None:
+        raise ConfigurationError(f"{given[0]}: TLS needs both --tls-cert and --tls-key")
+    return TlsFiles(cert=args.tls_cert, key=args.tls_key, client_ca=args.tls_client_ca)
+
+
+def connection_limits(args: argparse.Namespace) -> ConnectionLimits:
+    """Return the limits of connections."""
+    return ConnectionLimits(
+        max_connections=args.max_connections,
+        header_limit=args.header_limit,
+        header_timeout=args.header_timeout_secs,
+        write_timeout=args.write_timeout_secs,
+    )
 
 
 def make_parser(**options: Any) -> argparse.ArgumentParser:
@@ -181,10 +228,12 @@ def _add_access_flags(parser: argparse.ArgumentParser) -> None:
         help="answer only requests with an API key; FILE (TOML) has a table for each: sha256, and optionally admin, "
         "requests_per_minute, tokens_per_minute (default: answer anybody)",
     )
+    for flag, what in TLS.items():
+        parser.add_argument(flag, type=Path, metavar="FILE", help=what)
     parser.add_argument(
         "--root-path",
         default="",
-        type=lambda text: text.rstrip("/"),
+        type=_root_path,
         metavar="PATH",
         help="path under which a proxy has this server, and which it takes away, such as /nlp",
     )
@@ -238,6 +287,14 @@ def _folder(text: str) -> Path:
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {text}")
     return Path(text)
+
+
+def _root_path(text: str) -> str:
+    """Return a path that begins with a slash and does not end with one; empty for the root."""
+    if not PATH.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /nlp")
+    path = text.strip("/")
+    return f"/{path}" if path else ""
 
 
 def _whole(text: str) -> int:

@@ -1,16 +1,18 @@
 """The command adamix-serve."""
 
 import argparse
+import contextlib
+import io
 import logging
 import os
 import signal
 import socket
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve.address import address, is_loopback
-from serve.errors import ServeError
+from serve.errors import ConfigurationError, ServeError
 
 if TYPE_CHECKING:
     from serve.grpc.server import GrpcServer
@@ -20,16 +22,18 @@ try:
     from fastapi import FastAPI
 
     from serve.api_keys import ApiKeys, read_api_keys
-    from serve.args import limits, load_options, make_parser, parse_args
+    from serve.args import connection_limits, limits, load_options, make_parser, parse_args, tls_files
     from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
     from serve.check import as_json, as_text, check
     from serve.engines import make_engines
+    from serve.event_loop import ServerLoop
     from serve.http.app import make_app
-    from serve.http.server_protocol import NoUpgradeProtocol
+    from serve.http.server_protocol import Connections
     from serve.readiness import Readiness
     from serve.reload import Reloader, Running
     from serve.server import Server
     from serve.settings import unknown_variables
+    from serve.tls import Tls
 except ImportError as error:
     sys.exit(
         f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
@@ -42,7 +46,7 @@ logger = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     """Serve bundles over HTTP until SIGTERM or SIGINT, or check that they can be served."""
     try:
-        args = parse_args(argv)
+        args = _settings(argv)
         logging.basicConfig(
             level=logging.WARNING if args.check else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
         )
@@ -56,6 +60,23 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"adamix-serve: {error}")
     except KeyboardInterrupt:  # while bundles are opened
         sys.exit(128 + signal.SIGINT)
+
+
+def _settings(argv: list[str] | None) -> argparse.Namespace:
+    """Return the settings; with --check and --json an error is printed as JSON too."""
+    if not {"--check", "--json"} <= set(sys.argv[1:] if argv is None else argv):
+        return parse_args(argv)
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return parse_args(argv)
+    except (ServeError, SystemExit) as error:
+        lines = told.getvalue().splitlines()  # of argparse
+        if isinstance(error, ServeError) or lines:
+            reason = str(error) if isinstance(error, ServeError) else lines[-1].removeprefix("adamix-serve: error: ")
+            print(as_json({"ok": False, "error": reason}))
+        print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
+        raise
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -78,6 +99,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     if args.grpc_port:
         _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
     api_keys = _api_keys(args)
+    tls = None if (files := tls_files(args)) is None else Tls(files)
     bundles = _bundles(args)
     engine = make_engines(bundles, limits(args), **load_options(args))
     readiness = Readiness(engine, is_warm=False)
@@ -85,6 +107,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
         engine,
         max_client_batch_size=args.max_client_batch_size,
         payload_limit=args.payload_limit,
+        payloads_limit=args.payloads_limit,
         body_timeout=args.body_timeout_secs,
         adapter_dir=args.adapter_dir,
         cors_origins=args.cors_origin,
@@ -98,12 +121,13 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
         loading=app.state.adapter_loading,
         names={folder: named[folder] for folder in args.adapter},
         api_keys=api_keys,
+        tls=tls,
     )
     server = Server(
-        _uvicorn_config(app, args),
+        _uvicorn_config(app, args, tls),
         engine,
         readiness,
-        grpc=_grpc_server(app, args),
+        grpc=_grpc_server(app, args, tls),
         drain_delay=args.drain_delay,
         exit_timeout=args.exit_timeout_secs,
         on_reload=Reloader(running, args, partial(parse_args, argv)),
@@ -114,7 +138,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     host, port = listener.getsockname()[:2]
     names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
     folders = ", ".join(map(str, args.bundles))
-    logger.info("serving %s (%s) on http://%s", folders, names, address(host, port))
+    logger.info("serving %s (%s) on %s://%s", folders, names, "https" if tls else "http", address(host, port))
     try:
         server.run(sockets=[listener])
     finally:
@@ -138,12 +162,15 @@ def _bundles(args: argparse.Namespace) -> list[Bundle]:
     return with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
 
 
-def _uvicorn_config(app: FastAPI, args: argparse.Namespace) -> uvicorn.Config:
+def _uvicorn_config(app: FastAPI, args: argparse.Namespace, tls: Tls | None) -> uvicorn.Config:
+    connections: Any = Connections(app.state.error_responder.response, connection_limits(args))
     return uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
-        http=NoUpgradeProtocol,
+        loop=f"{ServerLoop.__module__}:{ServerLoop.__qualname__}",
+        http=connections,
+        ssl_context_factory=None if tls is None else lambda config, default: tls.context,
         ws="none",
         proxy_headers=False,
         root_path=args.root_path,
@@ -152,7 +179,7 @@ def _uvicorn_config(app: FastAPI, args: argparse.Namespace) -> uvicorn.Config:
     )
 
 
-def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
+def _grpc_server(app: FastAPI, args: argparse.Namespace, tls: Tls | None) -> "GrpcServer | None":
     """Return the gRPC server beside an application, whose requests its metrics count; None without --grpc-port."""
     if args.grpc_port is None:
         return None
@@ -166,6 +193,8 @@ def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
         on_request=app.state.metrics.request_finished,
         readiness=app.state.readiness,
         api_keys=app.state.api_keys,
+        tls=tls,
+        idle_seconds=args.keep_alive_secs,
     )
 
 
@@ -173,7 +202,9 @@ def _grpc_class() -> "type[GrpcServer]":
     try:
         from serve.grpc.server import GrpcServer
     except ImportError as error:
-        sys.exit(f"adamix-serve --grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'")
+        raise ConfigurationError(
+            f"--grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'"
+        ) from error
     return GrpcServer
 
 

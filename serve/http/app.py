@@ -68,6 +68,7 @@ def make_app(
     *,
     max_client_batch_size: int = 64,
     payload_limit: int = 2_000_000,
+    payloads_limit: int = 256_000_000,
     body_timeout: float = 30.0,
     adapter_dir: Path | None = None,
     cors_origins: Sequence[str] = (),
@@ -82,6 +83,7 @@ def make_app(
         engine: The engine; protocols that it is not capable of are left out.
         max_client_batch_size: Most texts in one request.
         payload_limit: Most bytes of a request's body.
+        payloads_limit: Most bytes of the bodies of all requests at a time.
         body_timeout: Seconds in which a request's body has to arrive.
         cors_origins: Origins whose pages may call it from a browser; `*` is any.
         adapter_dir: Folder below which clients may load adapters; None lets them load none.
@@ -109,8 +111,11 @@ def make_app(
     errors = ErrorResponder(protocols.values())
     complete_document(app, errors)
     errors.install(app)
-    app.add_middleware(BodyLimitMiddleware, limit=payload_limit, timeout=body_timeout, errors=errors)
-    _add_middleware(app, errors, cors_origins=cors_origins)
+    app.state.error_responder = errors
+    app.add_middleware(
+        BodyLimitMiddleware, limit=payload_limit, total_limit=payloads_limit, timeout=body_timeout, errors=errors
+    )
+    _add_middleware(app, errors, cors_origins=cors_origins, first_segments=_first_segments(routers))
     return app
 
 
@@ -138,13 +143,15 @@ def direct_routes(routers: Iterable[APIRouter]) -> list[Route]:
     ]
 
 
-def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str]) -> None:
+def _add_middleware(
+    app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str], first_segments: frozenset[str]
+) -> None:
     """Add the middleware around that of bodies, the innermost first."""
     app.add_middleware(ClientDeadlineMiddleware, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors, readiness=app.state.readiness)
     if app.state.api_keys is not None:
         app.add_middleware(ApiKeyMiddleware, keys=app.state.api_keys, errors=errors)
-    app.add_middleware(PlainRequestMiddleware, errors=errors)
+    app.add_middleware(PlainRequestMiddleware, errors=errors, first_segments=first_segments)
     app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
     if cors_origins:
         app.add_middleware(
@@ -154,3 +161,8 @@ def _add_middleware(app: FastAPI, errors: ErrorResponder, *, cors_origins: Seque
             allow_headers=["*"],
             expose_headers=list(EXPOSED_HEADERS),
         )
+
+
+def _first_segments(routers: Iterable[APIRouter]) -> frozenset[str]:
+    """Return the first segments of the paths of routes."""
+    return frozenset(route.path.split("/")[1] for one in routers for route in one.routes if isinstance(route, APIRoute))
