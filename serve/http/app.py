@@ -20,6 +20,7 @@ from serve.http.error_responses import ErrorResponder
 from serve.http.headers import EXPOSED_HEADERS
 from serve.http.huggingface import models as huggingface
 from serve.http.middleware import (
+    PAGES,
     BodyLimitMiddleware,
     ClientDeadlineMiddleware,
     PlainRequestMiddleware,
@@ -164,5 +165,6 @@ def _add_middleware(
 
 
 def _first_segments(routers: Iterable[APIRouter]) -> frozenset[str]:
-    """Return the first segments of the paths of routes."""
-    return frozenset(route.path.split("/")[1] for one in routers for route in one.routes if isinstance(route, APIRoute))
+    """Return the first segments of the paths of routes and pages."""
+    paths = [route.path for one in routers for route in one.routes if isinstance(route, APIRoute)]
+    return frozenset(path.split("/")[1] for path in (*paths, *PAGES))
