@@ -2,10 +2,10 @@
 
 import argparse
 import os
-import re
 from pathlib import Path
 from typing import Any
 
+from serve.argument_types import folder, not_negative, port, positive, positive_seconds, root_path, seconds
 from serve.connection_limits import ConnectionLimits
 from serve.errors import ConfigurationError
 from serve.limits import BATCH_TOKENS, BatchLimits, GenerationLimits
@@ -63,7 +63,6 @@ TLS: dict[str, str] = {
     "--tls-client-ca": "with --tls-cert: answer only clients with a certificate of these authorities (PEM)",
 }
 """Flags of TLS, and their help."""
-PATH = re.compile(r"[A-Za-z0-9._~/-]*")
 REQUESTS: tuple[tuple[str, int, str], ...] = (
     ("--max-client-batch-size", 64, "texts in one request"),
     ("--payload-limit", 2_000_000, "bytes of one request"),
@@ -213,7 +212,7 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--adapter-dir",
-        type=_folder,
+        type=folder,
         metavar="FOLDER",
         help="let clients load, replace and unload adapters below this folder (default: they may not)",
     )
@@ -233,7 +232,7 @@ def _add_access_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root-path",
         default="",
-        type=_root_path,
+        type=root_path,
         metavar="PATH",
         help="path under which a proxy has this server, and which it takes away, such as /nlp",
     )
@@ -248,21 +247,21 @@ def _add_access_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
         "--grpc-port",
-        type=_port,
+        type=port,
         help="serve the Open Inference Protocol over gRPC as well, on this port (needs the extra grpc)",
     )
-    parser.add_argument("--port", type=_port, default=8080, help="port; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--port", type=port, default=8080, help="port; 0 takes a free one (default: %(default)s)")
 
 
 def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
     for name, text in LIMITS.items():
-        kind = _not_negative if name == "prefix_tokens" else positive
+        kind = not_negative if name == "prefix_tokens" else positive
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     for flag, default, text in REQUESTS:
         parser.add_argument(flag, type=positive, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument(
         "--drain-delay",
-        type=_seconds,
+        type=seconds,
         default=0.0,
         metavar="SECONDS",
         help="seconds after SIGTERM in which the server takes requests although /health/ready is 503, so that proxies "
@@ -270,83 +269,14 @@ def _add_limit_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_positive_seconds,
+        type=positive_seconds,
         default=BATCHES.timeout,
         help="seconds that a request may wait to begin; then the response is 504 (default: %(default)s)",
     )
 
     parser.add_argument(
         "--max-queue-secs",
-        type=_positive_seconds,
+        type=positive_seconds,
         help="longest wait that a new request may expect, by the rate at which the queue emptied of late; then the "
         f"response is 429 at once (default: {BATCHES.max_queue_secs:g} for classifiers, no bound for generators)",
     )
-
-
-def _folder(text: str) -> Path:
-    if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {text}")
-    return Path(text)
-
-
-def _root_path(text: str) -> str:
-    """Return a path that begins with a slash and does not end with one; empty for the root."""
-    if not PATH.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /nlp")
-    path = text.strip("/")
-    return f"/{path}" if path else ""
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
-def positive(text: str) -> int:
-    """Return the whole number above 0 that a flag gives."""
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
-
-
-def _not_negative(text: str) -> int:
-    value = _whole(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return value
-
-
-def _positive_seconds(text: str) -> float:
-    value = _number(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
-
-
-def _port(text: str) -> int:
-    if "://" in text:
-        raise argparse.ArgumentTypeError(
-            f"{text} is an address, such as Kubernetes gives to ADAMIX_PORT where a service is called adamix: rename "
-            "the service, or set enableServiceLinks to false"
-        )
-    value = _whole(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port: ports are 0 to 65535")
-    return value

@@ -25,6 +25,7 @@ try:
     from serve.args import connection_limits, limits, load_options, make_parser, parse_args, tls_files
     from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
     from serve.check import as_json, as_text, check
+    from serve.engine import Engine
     from serve.engines import make_engines
     from serve.event_loop import ServerLoop
     from serve.http.app import make_app
@@ -103,18 +104,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     bundles = _bundles(args)
     engine = make_engines(bundles, limits(args), **load_options(args))
     readiness = Readiness(engine, is_warm=False)
-    app = make_app(
-        engine,
-        max_client_batch_size=args.max_client_batch_size,
-        payload_limit=args.payload_limit,
-        payloads_limit=args.payloads_limit,
-        body_timeout=args.body_timeout_secs,
-        adapter_dir=args.adapter_dir,
-        cors_origins=args.cors_origin,
-        readiness=readiness,
-        api_keys=api_keys,
-        max_metric_adapters=args.max_metric_adapters,
-    )
+    app = _app(engine, readiness, api_keys, args)
     named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
     running = Running(
         engine=engine,
@@ -146,6 +136,21 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
             logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
         else:
             logger.info("stopped; every accepted request is answered")
+
+
+def _app(engine: Engine, readiness: Readiness, api_keys: ApiKeys | None, args: argparse.Namespace) -> FastAPI:
+    return make_app(
+        engine,
+        max_client_batch_size=args.max_client_batch_size,
+        payload_limit=args.payload_limit,
+        payloads_limit=args.payloads_limit,
+        body_timeout=args.body_timeout_secs,
+        adapter_dir=args.adapter_dir,
+        cors_origins=args.cors_origin,
+        readiness=readiness,
+        api_keys=api_keys,
+        max_metric_adapters=args.max_metric_adapters,
+    )
 
 
 def _api_keys(args: argparse.Namespace) -> ApiKeys | None:

@@ -1,7 +1,7 @@
 """The event loop of a server."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -16,5 +16,5 @@ class ServerLoop(uvloop.Loop):
         """Listen."""
         if options.get("ssl") is not None:
             options.setdefault("ssl_handshake_timeout", HANDSHAKE_SECONDS)
-        server: asyncio.Server = await super().create_server(*arguments, **options)
-        return server
+        server: Any = await super().create_server(*arguments, **options)
+        return cast(asyncio.Server, server)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from inspect import get_annotations
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
@@ -100,24 +101,26 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.engine, app.state.metrics = engine, Metrics(engine, max_adapters=max_metric_adapters)
-    app.state.api_keys = api_keys
-    app.state.readiness = readiness or Readiness(engine)
+    app.state.api_keys, app.state.readiness = api_keys, readiness or Readiness(engine)
     app.state.max_client_batch_size = max_client_batch_size
     app.state.adapter_loading = AdapterLoading(engine=engine, root=adapter_dir)
-    offered = [one for one in protocols.values() if one.capability is None or one.capability in engine.capabilities]
-    routers = [router for one in offered for router in one.routers]
+    routers = _routers(engine, protocols)
     app.router.routes += direct_routes(routers)
     for router in routers:
         app.include_router(router)
     errors = ErrorResponder(protocols.values())
     complete_document(app, errors)
     errors.install(app)
-    app.state.error_responder = errors
-    app.add_middleware(
-        BodyLimitMiddleware, limit=payload_limit, total_limit=payloads_limit, timeout=body_timeout, errors=errors
-    )
+    bodies: dict[str, Any] = {"limit": payload_limit, "total_limit": payloads_limit, "timeout": body_timeout}
+    app.add_middleware(BodyLimitMiddleware, **bodies, errors=errors)
     _add_middleware(app, errors, cors_origins=cors_origins, first_segments=_first_segments(routers))
     return app
+
+
+def _routers(engine: Engine, protocols: Mapping[str, HttpProtocol]) -> list[APIRouter]:
+    """Return the routers of the protocols that an engine is capable of."""
+    offered = [one for one in protocols.values() if one.capability is None or one.capability in engine.capabilities]
+    return [router for one in offered for router in one.routers]
 
 
 @asynccontextmanager
@@ -148,6 +151,7 @@ def _add_middleware(
     app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str], first_segments: frozenset[str]
 ) -> None:
     """Add the middleware around that of bodies, the innermost first."""
+    app.state.error_responder = errors
     app.add_middleware(ClientDeadlineMiddleware, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors, readiness=app.state.readiness)
     if app.state.api_keys is not None:

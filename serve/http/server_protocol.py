@@ -35,7 +35,7 @@ class HeadTooLarge(Exception):
 
 
 class Connections:
-    """What the connections of a server share."""
+    """The limits and the state that all connections of a server share."""
 
     def __init__(self, respond: Respond, limits: ConnectionLimits | None = None) -> None:
         self.respond, self.limits = respond, limits or ConnectionLimits()
@@ -86,7 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 transport.abort()
                 return
             else:
-                self.app = HealthChecksAlone(self.app, self.shared.respond)  # type: ignore[assignment]
+                self.app = HealthChecksAlone(self.app, self.shared.respond)
         self.shared.idle[self] = None
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 

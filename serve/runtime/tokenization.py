@@ -13,7 +13,7 @@ LONG_TEXT = 4_000
 """Characters above which a text is tokenized outside the event loop and without Python's global lock; these many take a
 millisecond or two, in which nothing else is answered."""
 CHARACTERS_PER_TOKEN = 4
-"""Of English; tokens that are turned into text take as long as so many characters that are tokenized."""
+"""Characters of English in a token; turning a token into text takes about as long as tokenizing so many."""
 MAX_CHARACTERS_PER_TOKEN = 16
 """More than tokenizers use for a token: English has four or five, code and most scripts have fewer."""
 MIN_CHARACTER_LIMIT = 262_144

@@ -17,6 +17,8 @@ import pytest
 
 from serve.errors import ConfigurationError
 from serve.tls import Tls, TlsFiles, read_tls
+
+pytest.importorskip("cryptography")
 from tests.fixtures.certificates import Authority, Pair
 
 SERVE = [sys.executable, "-m", "serve.cli"]
