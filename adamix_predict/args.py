@@ -6,7 +6,8 @@ from pathlib import Path
 from adamix_predict.job import PREFIX, Job
 from adamix_train.command_parser import CommandParser
 from adamix_train.readers.reader import DELIMITERS
-from serve.args import add_model_flags, positive
+from serve.args import add_model_flags
+from serve.argument_types import positive
 
 EXAMPLE = """\
 examples:
