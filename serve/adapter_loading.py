@@ -32,7 +32,7 @@ class AdapterLoading:
             NotAllowed: The server lets clients load none, or not this one.
             InputError: The path leads elsewhere, or the adapter is refused.
         """
-        root = self._root()
+        root = self.allowed_root()
         folder = await asyncio.to_thread(folder_below, root, path)
         try:
             info = await asyncio.to_thread(self.engine.load, folder, name=name, replace=replace)
@@ -48,11 +48,16 @@ class AdapterLoading:
             NotAllowed: The server lets clients load none, or not this one.
             UnknownAdapter: No adapter has that name.
         """
-        self._root()
+        self.allowed_root()
         await asyncio.to_thread(self.engine.unload, name)
         self.loaded.pop(name, None)
 
-    def _root(self) -> Path:
+    def allowed_root(self) -> Path:
+        """Return the folder below which the client may load adapters; ask before anything of its request is read.
+
+        Raises:
+            NotAllowed: The server lets clients load none, or not this one.
+        """
         require_admin()
         if self.root is None:
             raise NotAllowed("adapters are not loaded while serving: start adamix-serve with --adapter-dir FOLDER")

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from serve.flag_types import folder, port, positive
+from serve.connection_flags import add_tls_flags, tls_files
+from serve.errors import ConfigurationError
+from serve.flag_types import folder, port, positive, root_path
 from serve.limit_flags import add_limit_flags
 from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
@@ -53,6 +55,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = read_settings(make_parser, argv, os.environ)
     if not args.bundles:
         make_parser().error("give a BUNDLE, on the command line, as ADAMIX_BUNDLES, or as bundles in --config")
+    if args.port and args.port == args.grpc_port:
+        raise ConfigurationError(f"--port and --grpc-port are both {args.port}: give each its own")
+    tls_files(args)
     return args
 
 
@@ -154,10 +159,11 @@ def _add_access_flags(parser: argparse.ArgumentParser) -> None:
         help="answer only requests with an API key; FILE (TOML) has a table for each: sha256, and optionally admin, "
         "requests_per_minute, tokens_per_minute (default: answer anybody)",
     )
+    add_tls_flags(parser)
     parser.add_argument(
         "--root-path",
         default="",
-        type=lambda text: text.rstrip("/"),
+        type=root_path,
         metavar="PATH",
         help="path under which a proxy has this server, and which it takes away, such as /nlp",
     )

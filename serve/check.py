@@ -9,9 +9,11 @@ from typing import Any
 from serve.address import address
 from serve.api_keys import read_api_keys
 from serve.bundle.adapter import CARD
+from serve.connection_flags import tls_files
 from serve.engine import Engine
 from serve.errors import BundleError, ConfigurationError, ServeError
 from serve.http.health import describe_bundle
+from serve.tls import read_tls
 
 
 def check(engine: Engine, settings: argparse.Namespace) -> dict[str, Any]:
@@ -20,8 +22,11 @@ def check(engine: Engine, settings: argparse.Namespace) -> dict[str, Any]:
     Adapters that clients may load are loaded too, one after the other.
 
     Raises:
-        ServeError: An address is none, or an adapter is refused.
+        ServeError: A file of keys or of TLS is wrong, an address is none, or an adapter is refused.
     """
+    tls = tls_files(settings)
+    if tls is not None:
+        read_tls(tls)
     keys = None if settings.api_keys is None else list(read_api_keys(settings.api_keys))
     bundles = [
         {"folder": str(folder), **describe_bundle(part)}
@@ -31,6 +36,7 @@ def check(engine: Engine, settings: argparse.Namespace) -> dict[str, Any]:
         "bundles": bundles,
         "adapter_dir": _check_adapter_folder(engine, settings.adapter_dir),
         "api_keys": keys,
+        "tls": tls is not None,
         "http": _check_address(settings.host, settings.port),
         "grpc": None if settings.grpc_port is None else _check_address(settings.host, settings.grpc_port),
         "settings": {name: _plain(value) for name, value in vars(settings).items() if name not in ("check", "json")},
@@ -48,7 +54,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f"{name}: below --adapter-dir, canary rows as in PyTorch" for name in found["adapter_dir"]]
     if found["api_keys"]:
         lines.append(f"API keys: {', '.join(found['api_keys'])}")
-    lines += [f"{protocol} on {found[protocol]}" for protocol in ("http", "grpc") if found[protocol]]
+    secure = " over TLS" if found["tls"] else ""
+    lines += [f"{protocol} on {found[protocol]}{secure}" for protocol in ("http", "grpc") if found[protocol]]
     return "\n".join(lines)
 
 

@@ -1,16 +1,18 @@
 """The command adamix-serve."""
 
 import argparse
+import contextlib
+import io
 import logging
 import os
 import signal
 import socket
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve.address import address, is_loopback
-from serve.errors import ServeError
+from serve.errors import ConfigurationError, ServeError
 
 if TYPE_CHECKING:
     from serve.grpc.server import GrpcServer
@@ -23,9 +25,12 @@ try:
     from serve.args import load_options, make_parser, parse_args
     from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
     from serve.check import as_json, as_text, check
+    from serve.connection_flags import connection_limits, tls_files
+    from serve.engine import Engine
     from serve.engines import make_engines
+    from serve.event_loop import ServerLoop
     from serve.http.app import make_app
-    from serve.http.server_protocol import NoUpgradeProtocol
+    from serve.http.server_protocol import Connections
     from serve.limit_flags import limits
     from serve.readiness import Readiness
     from serve.reload import Reloader, Running
@@ -34,6 +39,7 @@ try:
     from serve.telemetry.flags import request_observer, request_tracer
     from serve.telemetry.logs import configure_logging
     from serve.telemetry.metric_flags import metric_options
+    from serve.tls import Tls
 except ImportError as error:
     sys.exit(
         f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
@@ -46,7 +52,7 @@ logger = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     """Serve bundles over HTTP until SIGTERM or SIGINT, or check that they can be served."""
     try:
-        args = parse_args(argv)
+        args = _settings(argv)
     except ServeError as error:
         sys.exit(f"adamix-serve: {error}")
     configure_logging(args.log_format, logging.WARNING if args.check else logging.INFO)
@@ -72,6 +78,23 @@ def _run(args: argparse.Namespace, argv: list[str] | None) -> None:
         sys.exit(128 + signal.SIGINT)
 
 
+def _settings(argv: list[str] | None) -> argparse.Namespace:
+    """Return the settings; with --check and --json an error is printed as JSON too."""
+    if not {"--check", "--json"} <= set(sys.argv[1:] if argv is None else argv):
+        return parse_args(argv)
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return parse_args(argv)
+    except (ServeError, SystemExit) as error:
+        lines = told.getvalue().splitlines()  # of argparse
+        if isinstance(error, ServeError) or lines:
+            reason = str(error) if isinstance(error, ServeError) else lines[-1].removeprefix("adamix-serve: error: ")
+            print(as_json({"ok": False, "error": reason}))
+        print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
+        raise
+
+
 def _check(args: argparse.Namespace) -> None:
     """Print what a server would serve."""
     try:
@@ -93,27 +116,17 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     if args.grpc_port:
         _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
     api_keys = _api_keys(args)
+    tls = None if (files := tls_files(args)) is None else Tls(files)
     bundles = _bundles(args)
     engine = make_engines(bundles, limits(args), **load_options(args))
-    readiness, observer = Readiness(engine, is_warm=False), request_observer(engine, args)
-    app = make_app(
-        engine,
-        max_client_batch_size=args.max_client_batch_size,
-        payload_limit=args.payload_limit,
-        body_timeout=args.body_timeout_secs,
-        adapter_dir=args.adapter_dir,
-        cors_origins=args.cors_origin,
-        readiness=readiness,
-        api_keys=api_keys,
-        metrics=metric_options(args),
-        observer=observer,
-    )
-    running = _running(app, bundles, args)
+    readiness = Readiness(engine, is_warm=False)
+    app = _app(engine, readiness, api_keys, args)
+    running = _running(app, bundles, args, tls)
     server = Server(
-        _uvicorn_config(app, args),
+        _uvicorn_config(app, args, tls),
         engine,
         readiness,
-        grpc=_grpc_server(app, args),
+        grpc=_grpc_server(app, args, tls),
         drain_delay=args.drain_delay,
         exit_timeout=args.exit_timeout_secs,
         on_reload=Reloader(running, args, partial(parse_args, argv)),
@@ -124,18 +137,18 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     host, port = listener.getsockname()[:2]
     names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
     folders = ", ".join(map(str, args.bundles))
-    logger.info("serving %s (%s) on http://%s", folders, names, address(host, port))
+    logger.info("serving %s (%s) on %s://%s", folders, names, "https" if tls else "http", address(host, port))
     try:
         server.run(sockets=[listener])
     finally:
-        observer.close()
+        app.state.observer.close()
         if server.unanswered:
             logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
         else:
             logger.info("stopped; every accepted request is answered")
 
 
-def _running(app: FastAPI, bundles: list[Bundle], args: argparse.Namespace) -> Running:
+def _running(app: FastAPI, bundles: list[Bundle], args: argparse.Namespace, tls: Tls | None) -> Running:
     """Return the parts of a server that a reload changes."""
     named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
     return Running(
@@ -143,6 +156,23 @@ def _running(app: FastAPI, bundles: list[Bundle], args: argparse.Namespace) -> R
         loading=app.state.adapter_loading,
         names={folder: named[folder] for folder in args.adapter},
         api_keys=app.state.api_keys,
+        tls=tls,
+    )
+
+
+def _app(engine: Engine, readiness: Readiness, api_keys: ApiKeys | None, args: argparse.Namespace) -> FastAPI:
+    return make_app(
+        engine,
+        max_client_batch_size=args.max_client_batch_size,
+        payload_limit=args.payload_limit,
+        payloads_limit=args.payloads_limit,
+        body_timeout=args.body_timeout_secs,
+        adapter_dir=args.adapter_dir,
+        cors_origins=args.cors_origin,
+        readiness=readiness,
+        api_keys=api_keys,
+        metrics=metric_options(args),
+        observer=request_observer(engine, args),
     )
 
 
@@ -160,13 +190,16 @@ def _bundles(args: argparse.Namespace) -> list[Bundle]:
     return with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
 
 
-def _uvicorn_config(app: FastAPI, args: argparse.Namespace) -> uvicorn.Config:
+def _uvicorn_config(app: FastAPI, args: argparse.Namespace, tls: Tls | None) -> uvicorn.Config:
+    connections: Any = Connections(app.state.error_responder.response, connection_limits(args))
     return uvicorn.Config(
         app,
         log_config=None,  # its lines go where all go
         log_level="warning",
         access_log=False,
-        http=NoUpgradeProtocol,
+        loop=f"{ServerLoop.__module__}:{ServerLoop.__qualname__}",
+        http=connections,
+        ssl_context_factory=None if tls is None else lambda config, default: tls.context,
         ws="none",
         proxy_headers=False,
         root_path=args.root_path,
@@ -175,7 +208,7 @@ def _uvicorn_config(app: FastAPI, args: argparse.Namespace) -> uvicorn.Config:
     )
 
 
-def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
+def _grpc_server(app: FastAPI, args: argparse.Namespace, tls: Tls | None) -> "GrpcServer | None":
     """Return the gRPC server beside an application, whose requests its metrics count; None without --grpc-port."""
     if args.grpc_port is None:
         return None
@@ -190,6 +223,8 @@ def _grpc_server(app: FastAPI, args: argparse.Namespace) -> "GrpcServer | None":
         readiness=app.state.readiness,
         api_keys=app.state.api_keys,
         observer=app.state.observer,
+        tls=tls,
+        idle_seconds=args.keep_alive_secs,
     )
 
 
@@ -197,7 +232,9 @@ def _grpc_class() -> "type[GrpcServer]":
     try:
         from serve.grpc.server import GrpcServer
     except ImportError as error:
-        sys.exit(f"adamix-serve --grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'")
+        raise ConfigurationError(
+            f"--grpc-port needs the extra grpc ({error}): run pip install '.[cpu,grpc]'"
+        ) from error
     return GrpcServer
 
 

@@ -181,7 +181,7 @@ class Codec(Protocol):
             InputError: The text is far too long, or not valid Unicode.
         """
 
-    def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+    async def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of tokens.
 
         Raises:

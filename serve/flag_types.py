@@ -1,7 +1,10 @@
 """Values of the commands' flags: what a text stands for, or the reason why it stands for nothing."""
 
 import argparse
+import re
 from pathlib import Path
+
+PATH = re.compile(r"[A-Za-z0-9._~/-]*")
 
 
 def folder(text: str) -> Path:
@@ -9,6 +12,14 @@ def folder(text: str) -> Path:
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {text}")
     return Path(text)
+
+
+def root_path(text: str) -> str:
+    """Return a path that begins with a slash and does not end with one; empty for the root."""
+    if not PATH.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /nlp")
+    path = text.strip("/")
+    return f"/{path}" if path else ""
 
 
 def whole(text: str) -> int:

@@ -3,11 +3,12 @@
 import argparse
 from typing import Any
 
+from serve.connection_limits import ConnectionLimits
 from serve.flag_types import not_negative, positive, positive_seconds, seconds
 from serve.limits import BATCH_TOKENS, BatchLimits, GenerationLimits
 from serve.runtime.providers import CPU, CUDA
 
-BATCHES, SEQUENCES = BatchLimits(), GenerationLimits()
+BATCHES, SEQUENCES, CONNECTIONS = BatchLimits(), GenerationLimits(), ConnectionLimits()
 LIMITS: dict[str, str] = {
     "max_batch_requests": "texts in one batch, or sequences generated at a time "
     f"(default: {BATCHES.max_batch_requests} for classifiers, {SEQUENCES.max_batch_requests} for generators)",
@@ -31,9 +32,18 @@ LIMITS: dict[str, str] = {
 REQUESTS: tuple[tuple[str, int, str], ...] = (
     ("--max-client-batch-size", 64, "texts in one request"),
     ("--payload-limit", 2_000_000, "bytes of one request"),
+    ("--payloads-limit", 256_000_000, "bytes of the bodies of all requests at a time; beyond that the response is 503"),
+    ("--header-limit", CONNECTIONS.header_limit, "bytes of a request's line and headers; beyond that it is 431"),
+    ("--header-timeout-secs", 10, "seconds in which the headers of a request have to arrive; then the response is 408"),
     ("--body-timeout-secs", 30, "seconds in which the body of a request has to arrive; then the response is 408"),
     ("--keep-alive-secs", 75, "seconds after which an idle connection is closed; more than the proxy before it waits"),
     ("--max-metric-adapters", 100, "adapters with a label of their own in the metrics; the others share one, other"),
+    ("--write-timeout-secs", 60, "seconds in which a client has to read what was sent before its connection is cut"),
+    (
+        "--max-connections",
+        CONNECTIONS.max_connections,
+        "open connections; a further one takes the place of one without a request, or gets 503",
+    ),
     ("--exit-timeout-secs", 30, "seconds to complete requests in flight after SIGTERM"),
 )
 

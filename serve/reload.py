@@ -15,6 +15,7 @@ from serve.api_keys import ApiKeys, read_api_keys
 from serve.bundle.adapter import read_adapter
 from serve.engine import Engine
 from serve.errors import ServeError
+from serve.tls import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Running:
     names: dict[Path, str]
     """Names of the adapters that are served for the sake of --adapter, by their folders."""
     api_keys: ApiKeys | None = None
+    tls: Tls | None = None
 
 
 def reload_adapters(running: Running, settings: argparse.Namespace) -> None:
@@ -63,11 +65,28 @@ def reload_api_keys(running: Running, settings: argparse.Namespace) -> None:
         running.api_keys.replace(read_api_keys(settings.api_keys))
 
 
+def reload_tls(running: Running, settings: argparse.Namespace) -> None:
+    """Take up a renewed certificate for new connections; a server that was started without TLS stays without."""
+    if running.tls is None or settings.tls_cert is None:
+        if (running.tls is None) != (settings.tls_cert is None):
+            logger.warning("TLS is switched on or off at the next start")
+        return
+    with _kept_on_error("the certificate"):
+        if running.tls.reload(settings.tls_cert, settings.tls_key):
+            logger.info("took up the certificate in %s", settings.tls_cert)
+
+
+def reload_with_another(running: Running, settings: argparse.Namespace) -> None:
+    """Do nothing: the setting is read with another one."""
+
+
 Reload = Callable[[Running, argparse.Namespace], None]
 RELOADS: dict[str, Reload] = {
     "adapter": reload_adapters,
     "adapter_dir": reload_adapter_folder,
     "api_keys": reload_api_keys,
+    "tls_cert": reload_tls,
+    "tls_key": reload_with_another,
 }
 """Reloads by setting. A setting that is not here keeps its value until the next start."""
 

@@ -52,7 +52,9 @@ def read_settings(
     from_file: dict[str, Any] = {}
     for key, values in read_file(Path(file)).items():
         name = key.replace("_", "-")
-        if name not in actions or name == CONFIG:
+        if name == CONFIG:
+            raise ConfigurationError(f"{file}: {key}: a configuration names no other one, leave it out")
+        if name not in actions:
             raise ConfigurationError(f"{file}: {_unknown(key, actions)}")
         from_file |= _parsed(parser, name, actions[name], values, source=f"{file}: {key}")
     return argparse.Namespace(**{**settings, **from_file, **variables, **given})
@@ -104,6 +106,8 @@ def _parsed(
     """Return the setting of a key, read as if its values were on the command line."""
     if len(values) != 1 and not _is_list(action):
         raise ConfigurationError(f"{source}: it takes one value, not {len(values)}")
+    if len(values) > 1 and not all(value.strip() for value in values):
+        raise ConfigurationError(f"{source}: a value of the list is empty, leave out the comma or the value")
     if not action.option_strings:
         flags = ["--", *values]
     elif action.nargs == 0:
@@ -151,7 +155,9 @@ def _from_yaml(text: str) -> Iterator[tuple[str, list[str]]]:
         raise ValueError("there are no keys in it: write a line KEY: VALUE for each flag")
     for key, value in document.value:
         values = value.value if isinstance(value, yaml.SequenceNode) else [value]
-        if not isinstance(key, yaml.ScalarNode) or not all(isinstance(one, yaml.ScalarNode) for one in values):
+        if not isinstance(key, yaml.ScalarNode):
+            raise ValueError(f"line {key.start_mark.line + 1}: a key is a list or a mapping, write the name of a flag")
+        if not all(isinstance(one, yaml.ScalarNode) for one in values):
             raise ValueError(f"{key.value} is neither a value nor a list of values")
         yield key.value, [one.value for one in values]
 

@@ -20,14 +20,13 @@ from serve.errors import DeadlineExceeded, ShuttingDown
 from serve.events import Stage
 from serve.generated_text import GenerationResult, StreamEvent, TextDelta
 from serve.generation.generator import Generator
-from serve.generation.prompts import Prompt, characters_of
+from serve.generation.prompts import Prompt, characters_of, check_size
 from serve.generation.request import SequenceState, cancel
 from serve.generation.result import check_streamable, results_of, stripped
 from serve.generation.sampling.structured_output import Grammar
 from serve.generation.sequence_factory import constraints_of
 from serve.generation.text_stream import TextStream
 from serve.requests import GenerationRequest, adapter_names
-from serve.runtime.tokenization import check_characters
 from serve.sampling_params import GREEDY, SamplingParams
 
 STOPPING = "the server is stopping; send the request to another one"
@@ -167,13 +166,13 @@ class AsyncTextGenerator(AsyncEngine):
         """Return sequences that have not begun; what no request may ask is refused before anything is tokenized."""
         generator, sampling, arrival = self.generator, request.sampling, time.monotonic()
         self.scheduler.queue.check_count(len(request.prompts) * sampling.n)
-        sizes = [characters_of(prompt) for prompt in request.prompts]
         found = {name: generator.find(name) for name in dict.fromkeys(request.adapters)}
         adapters = [found[name] for name in request.adapters]  # of one moment: none that comes later answers a part
-        for size, adapter in zip(sizes, adapters, strict=True):
-            check_characters(size, adapter.card.max_length)
+        for prompt, adapter in zip(request.prompts, adapters, strict=True):
+            check_size(prompt, adapter.card.max_length)
+        characters = sum(map(characters_of, request.prompts))
         with self.stage(Stage.TOKENIZE):
-            prompts = await self.tokenizer_threads.run(partial(generator.prompts_of, request, adapters), sum(sizes))
+            prompts = await self.tokenizer_threads.run(partial(generator.prompts_of, request, adapters), characters)
         self._check_open()
         with self.stage(Stage.COMPILE_GRAMMAR) if sampling.is_constrained else contextlib.nullcontext():
             grammars = await self._grammars(prompts, sampling)

@@ -12,7 +12,14 @@ from serve.errors import InputError
 from serve.generation.chat_template import ChatTemplate
 from serve.limits import DEFAULT_CHAT_TOKENS, DEFAULT_MAX_NEW_TOKENS
 from serve.requests import Chat, PromptInput
-from serve.runtime.tokenization import check_vocabulary, encode
+from serve.runtime.tokenization import (
+    CHARACTERS_PER_TOKEN,
+    check_characters,
+    check_ids,
+    check_vocabulary,
+    decode,
+    encode,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,7 @@ class PromptEncoder:
             text = card.prompt.replace("{input}", prompt)
             return text, encode(self.tokenizer, text).ids
         self._check_ids(prompt)
-        return self.tokenizer.decode(list(prompt), skip_special_tokens=False), prompt
+        return decode(self.tokenizer, prompt), prompt
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         """Raise an InputError if token ids are none, or not of this vocabulary."""
@@ -135,13 +142,21 @@ class PromptEncoder:
 
 
 def characters_of(prompt: PromptInput) -> int:
-    """Return the characters of a prompt that are tokenized."""
+    """Return the characters of a prompt that are tokenized, or of the text that its tokens are turned into."""
     match prompt:
         case str():
             return len(prompt)
         case Chat():
             return sum(len(str(message)) for message in prompt.messages)
-    return 0
+    return len(prompt) * CHARACTERS_PER_TOKEN
+
+
+def check_size(prompt: PromptInput, max_tokens: int) -> None:
+    """Raise an InputError if a prompt is far too long for `max_tokens` tokens to be read of it."""
+    if isinstance(prompt, str | Chat):
+        check_characters(characters_of(prompt), max_tokens)
+    else:
+        check_ids(len(prompt), max_tokens)
 
 
 def _only_message(chat: Chat, card: AdapterCard) -> str:

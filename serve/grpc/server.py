@@ -31,6 +31,7 @@ from serve.grpc.service import COUNTED, METHODS, STREAMS, Method, Service, Strea
 from serve.readiness import Readiness
 from serve.request_context import request_id_of
 from serve.telemetry.request_observer import RequestObserver
+from serve.tls import Tls
 
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
 CODES: dict[type[Exception], grpc.StatusCode] = {
@@ -45,6 +46,8 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     ServeError: grpc.StatusCode.INTERNAL,
 }
 """Status of an error; a class without an entry has that of its nearest base class."""
+HANDSHAKE_MS = 10_000
+"""Milliseconds in which a client has to begin."""
 OPEN = frozenset({"ServerLive", "ServerReady"})
 """Methods of health checks, which need no API key."""
 MAX_MESSAGE = 1000
@@ -70,6 +73,8 @@ class GrpcServer:
         readiness: Readiness | None = None,
         api_keys: ApiKeys | None = None,
         observer: RequestObserver | None = None,
+        tls: Tls | None = None,
+        idle_seconds: float = 75.0,
     ) -> None:
         """Describe a server.
 
@@ -84,11 +89,14 @@ class GrpcServer:
             readiness: State that health checks report; None is ready until the engine drains.
             api_keys: Keys of which a request needs one, in its metadata; None answers anybody.
             observer: Keeps what logs and traces need of requests; None keeps nothing.
+            tls: Certificate, key and authorities; None serves without TLS.
+            idle_seconds: Seconds after which a connection without requests is closed.
         """
         loading = loading or AdapterLoading(engine=engine, root=None)
         self.service = Service(engine=engine, loading=loading, limit=limit, readiness=readiness or Readiness(engine))
         self.on_request, self.api_keys = on_request, api_keys
         self.observer = observer or RequestObserver(engine)
+        self.tls, self.idle_seconds = tls, idle_seconds
         self.host, self.port, self.payload_limit = host, port, payload_limit
         self.server: Any = None
 
@@ -98,18 +106,30 @@ class GrpcServer:
         Raises:
             ServeError: The address is not free.
         """
-        options = [("grpc.max_receive_message_length", self.payload_limit), ("grpc.so_reuseport", 0)]
+        options = [
+            ("grpc.max_receive_message_length", self.payload_limit),
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_connection_idle_ms", round(self.idle_seconds * 1000)),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ]
         self.server = grpc.aio.server(options=options)
         handlers = {name: self._handler(name, *method) for name, method in METHODS.items()}
         handlers |= {name: self._stream_handler(name, *method) for name, method in STREAMS.items()}
         self.server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
         asked = address(self.host, self.port)
         try:
-            self.port = self.server.add_insecure_port(asked)
+            self.port = self._add_port(asked)
         except RuntimeError as error:
             raise ServeError(f"cannot listen on {asked}: give another --grpc-port") from error
         await self.server.start()
         logger.info("gRPC (Open Inference Protocol) on %s", address(self.host, self.port))
+
+    def _add_port(self, asked: str) -> int:
+        if self.tls is None:
+            port: int = self.server.add_insecure_port(asked)
+        else:
+            port = self.server.add_secure_port(asked, _credentials(self.tls))
+        return port
 
     async def stop(self, seconds: float) -> None:
         """Take no more requests, and give those in flight so many seconds."""
@@ -211,3 +231,15 @@ def _status(error: BaseException) -> tuple[grpc.StatusCode, str]:
 def _as_bytes(message: Any) -> bytes:
     data: bytes = message.SerializeToString()
     return data
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Return credentials that are those of `tls` for each new connection."""
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        content = tls.content
+        return grpc.ssl_server_certificate_configuration([(content.key, content.cert)], content.client_ca)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(), configuration, require_client_authentication=tls.content.client_ca is not None
+    )

@@ -72,6 +72,7 @@ class Service:
 
     async def load(self, request: Any) -> Any:
         """Load the adapter in the folder of its name, or replace the one there is."""
+        self.loading.allowed_root()
         name = _name_of(request)
         check_parameters(request.parameters)
         await self.loading.load(name, name, replace=True)
@@ -79,6 +80,7 @@ class Service:
 
     async def unload(self, request: Any) -> Any:
         """Unload an adapter; requests that arrived before still get it."""
+        self.loading.allowed_root()
         name = _name_of(request)
         check_parameters(request.parameters, UNLOAD_PARAMETERS)
         await self.loading.unload(name)

@@ -43,34 +43,38 @@ REPOSITORY_BODY = request_body(RepositoryRequest, required=False)
 @router.post("/v1/load_lora_adapter", openapi_extra=request_body(LoadAdapterRequest))
 async def load(request: Request) -> dict[str, Any]:
     """Load an adapter, as vLLM does; it is compared with PyTorch's logits before it answers."""
+    loading = _loading(request)
     body = LoadAdapterRequest.from_json(await request.body())
     request.state.field_names = {"folder": "lora_path"}
-    info = await _loading(request).load(body.lora_name, body.lora_path, replace=body.load_inplace)
+    info = await loading.load(body.lora_name, body.lora_path, replace=body.load_inplace)
     return {"id": info.name, "object": "model", "root": info.sha256}
 
 
 @router.post("/v1/unload_lora_adapter", openapi_extra=request_body(UnloadAdapterRequest))
 async def unload(request: Request) -> dict[str, Any]:
     """Unload an adapter, as vLLM does; requests that arrived before still get it."""
+    loading = _loading(request)
     body = UnloadAdapterRequest.from_json(await request.body())
     request.state.field_names = {"adapter": "lora_name"}
-    await _loading(request).unload(body.lora_name)
+    await loading.unload(body.lora_name)
     return {"id": body.lora_name, "object": "model", "deleted": True}
 
 
 @router.post("/v2/repository/models/{name}/load", openapi_extra=REPOSITORY_BODY)
 async def load_model(request: Request, name: str) -> dict[str, Any]:
     """Load the adapter in the folder of its name, or replace the one there is, as the protocol has it."""
+    loading = _loading(request)
     _check_empty(await request.body())
-    await _loading(request).load(name, name, replace=True)
+    await loading.load(name, name, replace=True)
     return {}
 
 
 @router.post("/v2/repository/models/{name}/unload", openapi_extra=REPOSITORY_BODY)
 async def unload_model(request: Request, name: str) -> dict[str, Any]:
     """Unload an adapter; requests that arrived before still get it."""
+    loading = _loading(request)
     _check_empty(await request.body(), allowed=UNLOAD_PARAMETERS)
-    await _loading(request).unload(name)
+    await loading.unload(name)
     return {}
 
 
@@ -81,5 +85,7 @@ def _check_empty(body: bytes, allowed: Sequence[str] = ()) -> None:
 
 
 def _loading(request: Request) -> AdapterLoading:
+    """Return what loads adapters, for a client that may: asked before its body is read."""
     loading: AdapterLoading = request.app.state.adapter_loading
+    loading.allowed_root()
     return loading

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from inspect import get_annotations
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
@@ -21,6 +22,7 @@ from serve.http.error_responses import ErrorResponder
 from serve.http.headers import EXPOSED_HEADERS
 from serve.http.huggingface import models as huggingface
 from serve.http.middleware import (
+    PAGES,
     BodyLimitMiddleware,
     ClientDeadlineMiddleware,
     PlainRequestMiddleware,
@@ -74,6 +76,7 @@ def make_app(
     *,
     max_client_batch_size: int = 64,
     payload_limit: int = 2_000_000,
+    payloads_limit: int = 256_000_000,
     body_timeout: float = 30.0,
     adapter_dir: Path | None = None,
     cors_origins: Sequence[str] = (),
@@ -89,6 +92,7 @@ def make_app(
         engine: The engine; protocols that it is not capable of are left out.
         max_client_batch_size: Most texts in one request.
         payload_limit: Most bytes of a request's body.
+        payloads_limit: Most bytes of the bodies of all requests at a time.
         body_timeout: Seconds in which a request's body has to arrive.
         cors_origins: Origins whose pages may call it from a browser; `*` is any.
         adapter_dir: Folder below which clients may load adapters; None lets them load none.
@@ -105,15 +109,15 @@ def make_app(
     app.state.readiness = readiness or Readiness(engine)
     app.state.max_client_batch_size = max_client_batch_size
     app.state.adapter_loading = AdapterLoading(engine=engine, root=adapter_dir)
-    offered = [one for one in protocols.values() if one.capability is None or one.capability in engine.capabilities]
-    routers = [router for one in offered for router in one.routers]
+    routers = _routers(engine, protocols)
     app.router.routes += direct_routes(routers)
     for router in routers:
         app.include_router(router)
     errors = ErrorResponder(protocols.values())
     complete_document(app, errors)
     errors.install(app)
-    app.add_middleware(BodyLimitMiddleware, limit=payload_limit, timeout=body_timeout, errors=errors)
+    bodies: dict[str, Any] = {"limit": payload_limit, "total_limit": payloads_limit, "timeout": body_timeout}
+    app.add_middleware(BodyLimitMiddleware, **bodies, errors=errors)
     _add_middleware(app, errors, cors_origins=cors_origins, routers=routers)
     return app
 
@@ -126,6 +130,12 @@ def _empty_app() -> FastAPI:
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
+
+
+def _routers(engine: Engine, protocols: Mapping[str, HttpProtocol]) -> list[APIRouter]:
+    """Return the routers of the protocols that an engine is capable of."""
+    offered = [one for one in protocols.values() if one.capability is None or one.capability in engine.capabilities]
+    return [router for one in offered for router in one.routers]
 
 
 @asynccontextmanager
@@ -153,14 +163,15 @@ def direct_routes(routers: Iterable[APIRouter]) -> list[Route]:
 
 
 def _add_middleware(
-    app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str], routers: Iterable[APIRouter]
+    app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str], routers: Sequence[APIRouter]
 ) -> None:
     """Add the middleware around that of bodies, the innermost first."""
+    app.state.error_responder, first_segments = errors, _first_segments(routers)
     app.add_middleware(ClientDeadlineMiddleware, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors, readiness=app.state.readiness)
     if app.state.api_keys is not None:
         app.add_middleware(ApiKeyMiddleware, keys=app.state.api_keys, errors=errors)
-    app.add_middleware(PlainRequestMiddleware, errors=errors)
+    app.add_middleware(PlainRequestMiddleware, errors=errors, first_segments=first_segments)
     app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
     if cors_origins:
         app.add_middleware(
@@ -171,4 +182,12 @@ def _add_middleware(
             expose_headers=list(EXPOSED_HEADERS),
         )
     routes = [*app.routes, *(route for router in routers for route in router.routes)]
-    app.add_middleware(RequestMiddleware, observer=app.state.observer, template=route_templates(routes))
+    app.add_middleware(
+        RequestMiddleware, observer=app.state.observer, template=route_templates(routes), first_segments=first_segments
+    )
+
+
+def _first_segments(routers: Iterable[APIRouter]) -> frozenset[str]:
+    """Return the first segments of the paths of routes and pages."""
+    paths = [route.path for one in routers for route in one.routes if isinstance(route, APIRoute)]
+    return frozenset(path.split("/")[1] for path in (*paths, *PAGES))

@@ -38,6 +38,9 @@ NOT_JSON = ErrorKind(400, "validation", "invalid_request_error")
 REQUEST_TIMEOUT = ErrorKind(408, "timeout", "invalid_request_error", "request_timeout")
 PAYLOAD_TOO_LARGE = ErrorKind(413, "payload_too_large", "invalid_request_error", "payload_too_large")
 UNSUPPORTED_ENCODING = ErrorKind(415, "unsupported_encoding", "invalid_request_error", "unsupported_encoding")
+HEADERS_TOO_LARGE = ErrorKind(431, "headers_too_large", "invalid_request_error", "headers_too_large")
+OUT_OF_CONNECTIONS = ErrorKind(503, "overloaded", "server_error", "out_of_connections")
+OUT_OF_MEMORY = ErrorKind(503, "overloaded", "server_error", "out_of_memory")
 INTERNAL = ErrorKind(500, "internal", "server_error", "internal")
 KINDS: dict[type[Exception], ErrorKind] = {
     InputError: INVALID,
@@ -59,16 +62,20 @@ STATUSES: dict[int, tuple[ErrorKind, str]] = {
     401: (KINDS[NotAuthenticated], "the server answers API keys, and the request has none that is known"),
     403: (KINDS[NotAllowed], "the server was started without --adapter-dir, or the key is not an administrator's"),
     404: (KINDS[UnknownAdapter], "no adapter has that name"),
-    408: (REQUEST_TIMEOUT, "the body has not arrived in time"),
+    408: (REQUEST_TIMEOUT, "the headers or the body have not arrived in time"),
     413: (PAYLOAD_TOO_LARGE, "the body is too large"),
     415: (UNSUPPORTED_ENCODING, "the body is compressed"),
     422: (INVALID, "a value is missing, unknown, out of range or not supported"),
+    431: (HEADERS_TOO_LARGE, "the headers are too many or too large"),
     429: (
         KINDS[Overloaded],
         "the queue is too long, or the key has used up its minute: try again after the seconds of Retry-After",
     ),
     500: (INTERNAL, "the server failed, and its log says why"),
-    503: (KINDS[ShuttingDown], "the server is stopping, or its device is lost"),
+    503: (
+        KINDS[ShuttingDown],
+        "the server is stopping, its device is lost, or it has all the connections and bodies that it takes",
+    ),
     504: (KINDS[DeadlineExceeded], "the request waited too long in the queue"),
 }
 """Statuses of errors, each with its kind and what it says to clients."""

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from dataclasses import dataclass
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,6 +12,7 @@ from serve.errors import DeadlineExceeded, shortened
 from serve.http.error_responses import (
     INTERNAL,
     INVALID,
+    OUT_OF_MEMORY,
     PAYLOAD_TOO_LARGE,
     REQUEST_TIMEOUT,
     UNSUPPORTED_ENCODING,
@@ -22,6 +24,8 @@ from serve.queue_wait import client_deadline
 from serve.readiness import Readiness
 from serve.telemetry.prometheus import Metrics
 
+PAGES = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+"""Paths whose answers hold the path that a proxy has the server under."""
 TIMEOUT_HEADER = b"x-request-timeout"
 
 
@@ -31,14 +35,18 @@ class PlainRequestMiddleware:
     The path that a proxy has the server under is taken away, so that paths are those of the routes.
     """
 
-    def __init__(self, app: ASGIApp, errors: ErrorResponder) -> None:
-        self.app, self.errors = app, errors
+    def __init__(self, app: ASGIApp, errors: ErrorResponder, first_segments: frozenset[str] = frozenset()) -> None:
+        """Wrap an application, whose routes have these first segments."""
+        self.app, self.errors, self.first_segments = app, errors, first_segments
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; the server leaves out the body of a response to HEAD."""
         if scope["type"] == "http":
-            method, path = "GET" if scope["method"] == "HEAD" else scope["method"], plain_path(scope)
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            prefix, path = scope.get("root_path", ""), plain_path(scope, self.first_segments)
             scope = {**scope, "method": method, "path": path}
+            if prefix:  # else Starlette would take it away from paths that begin as it does; pages have links below it
+                scope |= {"path": prefix + path} if path in PAGES else {"root_path": ""}
             encodings = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
             if other := [encoding for encoding in encodings if encoding.lower() != "identity"]:
                 text = f"the body has the encoding {other[0]}: send it without"
@@ -47,51 +55,86 @@ class PlainRequestMiddleware:
         await self.app(scope, receive, send)
 
 
-def plain_path(scope: Scope) -> str:
+class OutOfMemory(Exception):
+    """The bodies of all requests are over their limit."""
+
+
+@dataclass
+class Taken:
+    """The bytes of one body that are held."""
+
+    bytes: int = 0
+
+
+def plain_path(scope: Scope, first_segments: frozenset[str] = frozenset()) -> str:
     """Return a request's path as routes have it.
 
-    The server puts the prefix in front of every path, also of one that a proxy has left it on.
+    The server puts the prefix in front of every path, also of one that a proxy has left it on. Where a prefix begins as
+    a route does, such as /v1, paths are those that a proxy sends which takes it away.
     """
-    prefix = scope.get("root_path", "")
-    return scope["path"].removeprefix(prefix).removeprefix(prefix).rstrip("/") or "/"
+    prefix, path = scope.get("root_path", ""), scope["path"]
+    if prefix:
+        path = path.removeprefix(prefix)
+        inner = path.removeprefix(prefix)
+        if inner != path and inner[:1] in ("", "/") and prefix.split("/")[1] not in first_segments:
+            path = inner
+    return path.rstrip("/") or "/"
 
 
 class BodyLimitMiddleware:
-    """Return 413 for a body of more than `limit` bytes, announced or not, and 408 for one that is not there in time."""
+    """Return 413 for a body of more than `limit` bytes, announced or not, and 408 for one that is not there in time.
 
-    def __init__(self, app: ASGIApp, limit: int, timeout: float, errors: ErrorResponder) -> None:
-        self.app, self.limit, self.timeout, self.errors = app, limit, timeout, errors
+    Where bodies of all requests have more than `total_limit` bytes, one that goes on arriving gets 503.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, total_limit: int, timeout: float, errors: ErrorResponder) -> None:
+        self.app, self.limit, self.total_limit, self.timeout, self.errors = app, limit, total_limit, timeout, errors
+        self.total = 0
+        """Bytes of the bodies of all requests that are being read or answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, with its body read up to the limit."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        taken = Taken()
+        try:
+            body = await self._body(taken, scope, receive, send)
+            if body is None:
+                return
+            replayed = False
+
+            async def replay() -> Message:
+                nonlocal replayed
+                if replayed:
+                    return await receive()
+                replayed = True
+                return {"type": "http.request", "body": body, "more_body": False}
+
+            await self.app(scope, replay, send)
+        finally:
+            self.total -= taken.bytes
+
+    async def _body(self, taken: Taken, scope: Scope, receive: Receive, send: Send) -> bytes | None:
+        """Return the body of a request, or None if the client has disconnected or an error has been sent to it."""
         try:
             async with asyncio.timeout(self.timeout):
-                body = await self._read(receive)
+                body = await self._read(taken, receive)
         except TimeoutError:
             text = f"the body has not arrived within {self.timeout:g} s: send it faster, or less at once"
             await _closing(self.errors.response(scope["path"], text, REQUEST_TIMEOUT))(scope, receive, send)
-            return
-        if body is None:
-            return
-        if len(body) > self.limit:
+            return None
+        except OutOfMemory:
+            text = f"the bodies of all requests have more than {self.total_limit} bytes: try again later"
+            await _closing(self.errors.response(scope["path"], text, OUT_OF_MEMORY))(scope, receive, send)
+            return None
+        if body is not None and len(body) > self.limit:
             text = f"the request has more than {self.limit} bytes: send less at once"
             await self.errors.response(scope["path"], text, PAYLOAD_TOO_LARGE)(scope, receive, send)
-            return
-        replayed = False
+            return None
+        return body
 
-        async def replay() -> Message:
-            nonlocal replayed
-            if replayed:
-                return await receive()
-            replayed = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self.app(scope, replay, send)
-
-    async def _read(self, receive: Receive) -> bytes | None:
+    async def _read(self, taken: Taken, receive: Receive) -> bytes | None:
         """Return the body, or its beginning if it is over the limit; None if the client disconnects.
 
         The rest is read all the same: what nobody reads would keep the connection open without end.
@@ -102,7 +145,12 @@ class BodyLimitMiddleware:
             if message["type"] != "http.request":
                 return None
             if len(body) <= self.limit:
-                body += message.get("body", b"")
+                part = message.get("body", b"")
+                body += part
+                taken.bytes += len(part)
+                self.total += len(part)
+                if self.total > self.total_limit:
+                    raise OutOfMemory
             more = message.get("more_body", False)
         return bytes(body)
 

@@ -27,9 +27,11 @@ RouteTemplate = Callable[[str], str | None]
 class RequestMiddleware:
     """Answer every request with its id, and tell an observer how it was answered."""
 
-    def __init__(self, app: ASGIApp, observer: RequestObserver, template: RouteTemplate) -> None:
+    def __init__(
+        self, app: ASGIApp, observer: RequestObserver, template: RouteTemplate, first_segments: frozenset[str]
+    ) -> None:
         """Wrap an application; `template` returns the template of a path's route, or None."""
-        self.app, self.observer, self.template = app, observer, template
+        self.app, self.observer, self.template, self.first_segments = app, observer, template, first_segments
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -51,7 +53,7 @@ class RequestMiddleware:
                 self.observer.finish(request, self._exchange(scope, request, answer))
 
     def _exchange(self, scope: Scope, request: RequestContext, answer: "_Answer") -> Exchange:
-        path, client = plain_path(scope), scope.get("client")
+        path, client = plain_path(scope, self.first_segments), scope.get("client")
         announced = [value for name, value in scope["headers"] if name == b"content-length"]
         return Exchange(
             protocol="http",

@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from serve.errors import InputError
-from serve.runtime.tokenization import TokenizerThreads, check_characters, tokenize
+from serve.runtime.tokenization import CHARACTERS_PER_TOKEN, TokenizerThreads, check_characters, decode, tokenize
 from serve.tokenized_text import TokenizedText
 
 MAX_ID = 1 << 32
@@ -33,20 +33,25 @@ class TextCodec:
             InputError: The text is far too long, or not valid Unicode.
         """
         check_characters(len(text), self.max_length)
-        encoding = await self.threads.run(
-            lambda: tokenize(self.tokenizer, text, add_special_tokens=special_tokens, offsets=True), len(text)
-        )
-        special = [bool(one) for one in encoding.special_tokens_mask]
-        return TokenizedText(encoding.ids, encoding.tokens, special, encoding.offsets)
 
-    def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        def tokenized() -> TokenizedText:
+            encoding = tokenize(self.tokenizer, text, add_special_tokens=special_tokens, offsets=True)
+            special = [bool(one) for one in encoding.special_tokens_mask]
+            return TokenizedText(encoding.ids, encoding.tokens, special, encoding.offsets)
+
+        return await self.threads.run(tokenized, len(text))
+
+    async def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Return the text of tokens.
 
         Raises:
             InputError: An id is not in the vocabulary.
         """
-        wrong = next((one for one in ids if not 0 <= one < MAX_ID or self.tokenizer.id_to_token(one) is None), None)
-        if wrong is not None:
-            raise InputError(f"there is no token {wrong}", "tokens")
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
-        return text
+
+        def detokenized() -> str:
+            wrong = next((one for one in ids if not 0 <= one < MAX_ID or self.tokenizer.id_to_token(one) is None), None)
+            if wrong is not None:
+                raise InputError(f"there is no token {wrong}", "tokens")
+            return decode(self.tokenizer, ids, skip_special_tokens=skip_special_tokens)
+
+        return await self.threads.run(detokenized, len(ids) * CHARACTERS_PER_TOKEN)

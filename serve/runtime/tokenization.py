@@ -9,8 +9,11 @@ from tokenizers import Encoding, Tokenizer
 
 from serve.errors import InputError
 
-LONG_TEXT = 20_000
-"""Characters above which a text is tokenized outside the event loop and without Python's global lock."""
+LONG_TEXT = 4_000
+"""Characters above which a text is tokenized outside the event loop and without Python's global lock; these many take a
+millisecond or two, in which nothing else is answered."""
+CHARACTERS_PER_TOKEN = 4
+"""Characters of English in a token; turning a token into text takes about as long as tokenizing so many."""
 MAX_CHARACTERS_PER_TOKEN = 16
 """More than tokenizers use for a token: English has four or five, code and most scripts have fewer."""
 MIN_CHARACTER_LIMIT = 262_144
@@ -55,6 +58,22 @@ def tokenize(
         return batch(texts, add_special_tokens=add_special_tokens)[0]
     except (TypeError, UnicodeEncodeError) as error:
         raise InputError("the text is not valid Unicode: it holds a lone surrogate", "prompts") from error
+
+
+def decode(tokenizer: Tokenizer, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+    """Return the text of tokens; other threads go on while it is that of many."""
+    if len(ids) * CHARACTERS_PER_TOKEN <= LONG_TEXT:
+        text: str = tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+    else:  # unlike `decode`, the batch method releases the lock
+        text = tokenizer.decode_batch([list(ids)], skip_special_tokens=skip_special_tokens)[0]
+    return text
+
+
+def check_ids(count: int, max_tokens: int) -> None:
+    """Raise an InputError if a prompt of so many token ids is far longer than the `max_tokens` that are read."""
+    limit = max(MIN_CHARACTER_LIMIT, max_tokens * MAX_CHARACTERS_PER_TOKEN) // CHARACTERS_PER_TOKEN
+    if count > limit:
+        raise InputError(f"the prompt has {count} tokens: at most {limit} are taken, shorten it", "prompts")
 
 
 def check_characters(characters: int, max_tokens: int) -> None:

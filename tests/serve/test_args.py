@@ -3,7 +3,10 @@ from pathlib import Path
 import pytest
 
 from serve.args import load_options, parse_args
+from serve.connection_flags import connection_limits
+from serve.connection_limits import ConnectionLimits
 from serve.engines import ENGINES
+from serve.errors import ConfigurationError
 from serve.limit_flags import LIMITS, limits
 
 
@@ -56,3 +59,30 @@ def test_flags_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_args(["bundle", "--provide", "cpu"])
     assert "--provide" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "path"), [("/nlp", "/nlp"), ("nlp", "/nlp"), ("/nlp/", "/nlp"), ("/a/b", "/a/b"), ("/", ""), ("", "")]
+)
+def test_a_root_path_has_one_slash_before_it_and_none_behind(text: str, path: str) -> None:
+    assert parse_args(["bundle", "--root-path", text]).root_path == path
+
+
+@pytest.mark.parametrize("text", ["/a b", "/a?b", "https://example.org/nlp", "/ä", "/%61"])
+def test_a_root_path_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_args(["bundle", "--root-path", text])
+    assert "is not a path such as /nlp" in capsys.readouterr().err
+
+
+def test_two_protocols_do_not_share_a_port() -> None:
+    with pytest.raises(ConfigurationError, match="--port and --grpc-port are both 8080: give each its own"):
+        parse_args(["bundle", "--grpc-port", "8080"])
+    assert parse_args(["bundle", "--port", "0", "--grpc-port", "0"]).grpc_port == 0
+
+
+def test_limits_of_connections_are_those_of_the_flags_or_the_defaults() -> None:
+    assert connection_limits(parse_args(["bundle"])) == ConnectionLimits()
+    flags = ["--max-connections", "1", "--header-limit", "2", "--header-timeout-secs", "3", "--write-timeout-secs", "4"]
+    expected = ConnectionLimits(max_connections=1, header_limit=2, header_timeout=3, write_timeout=4)
+    assert connection_limits(parse_args(["bundle", *flags])) == expected

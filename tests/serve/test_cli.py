@@ -273,3 +273,32 @@ def test_a_check_of_what_cannot_be_served_is_one_line(bundle_folder: Path) -> No
     assert warning.endswith("WARNING no setting is called ADAMIX_PROT")
     assert line.startswith("adamix-serve: ")
     assert json.loads(found.stdout) == {"ok": False, "error": line.removeprefix("adamix-serve: ")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "reason"),
+    [
+        (["--port", "many"], 2, "argument --port: 'many' is not a whole number"),
+        (["--prot", "1"], 2, "unrecognized arguments: --prot 1"),
+        (["--grpc-port", "8080"], 1, "--port and --grpc-port are both 8080: give each its own"),
+        (["--config", "nowhere.yaml"], 1, "nowhere.yaml cannot be read: No such file or directory"),
+    ],
+)
+def test_a_check_of_wrong_settings_is_json_too(
+    flags: list[str], code: int, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["bundle", "--check", "--json", *flags])
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"ok": False, "error": reason}
+    if code == 2:
+        assert (exit_.value.code, told.err.splitlines()[-1]) == (2, f"adamix-serve: error: {reason}")
+    else:
+        assert exit_.value.code == f"adamix-serve: {reason}"
+
+
+def test_help_beside_a_check_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--check", "--json", "--help"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: adamix-serve")

@@ -102,7 +102,7 @@ def test_a_model_and_its_tokenizer_are_found_by_name(engine: CombinedEngine) -> 
     ]
     found = asyncio.run(engine.codec("intent").tokenize("good late"))
     assert list(found.ids) == ids("good late")
-    assert engine.codec("intent").detokenize([4, 6]) == "good late"
+    assert asyncio.run(engine.codec("intent").detokenize([4, 6])) == "good late"
     with pytest.raises(InputError, match="name an adapter: tone, match, intent"):
         engine.codec(None)
     with pytest.raises(UnknownAdapter, match="there is no adapter 'nobody' here"):

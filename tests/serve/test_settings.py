@@ -61,7 +61,10 @@ def test_a_value_that_is_the_default_goes_before_the_file_too(tmp_path: Path) ->
 WRONG = {
     "prot: 1": "unknown key 'prot'; did you mean port?",
     "xyz: 1": "unknown key 'xyz'; adamix-serve --help lists the flags",
-    "config: a.yaml": "unknown key 'config'",
+    "config: a.yaml": "config: a configuration names no other one, leave it out",
+    "[port, host]: 1": "line 1: a key is a list or a mapping, write the name of a flag",
+    "host: a\n{a: b}: 1": "line 2: a key is a list or a mapping, write the name of a flag",
+    "adapter: [a, '']": "adapter: a value of the list is empty, leave out the comma or the value",
     "check: true": "unknown key 'check'",
     "port: 99999": "port: 99999 is not a port: ports are 0 to 65535",
     "port: many": "port: 'many' is not a whole number",
@@ -81,6 +84,13 @@ WRONG = {
     "port: [": "line 1: ",
     "a: !!python/object/apply:os.system [true]": "unknown key 'a'",
 }
+
+
+@pytest.mark.parametrize("text", ["a,", ",a", "a,,b", "a, ,b", ","])
+def test_a_list_with_an_empty_value_is_refused(text: str) -> None:
+    """It would be the working directory."""
+    with pytest.raises(ConfigurationError, match="ADAMIX_ADAPTER: a value of the list is empty, leave out the comma"):
+        read_settings(make_parser, ["bundle"], {"ADAMIX_ADAPTER": text})
 
 
 @pytest.mark.parametrize(("content", "message"), WRONG.items())

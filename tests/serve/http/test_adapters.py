@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serve.api_keys import ApiKey, ApiKeys
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.http.app import make_app
@@ -107,6 +109,30 @@ def test_a_parameter_that_would_change_the_model_is_refused(bank: httpx.Client) 
     response = bank.post("/v2/repository/models/intent/load", json={"parameters": {"config": "{}"}})
     assert (response.status_code, names(bank)) == (422, ["tone"])
     assert "unknown parameter 'config'" in response.json()["error"]
+
+
+WRITES = [
+    ("/v1/load_lora_adapter", b"no JSON"),
+    ("/v1/load_lora_adapter", b'{"lora_name": 1}'),
+    ("/v1/unload_lora_adapter", b"{}"),
+    ("/v2/repository/models/intent/load", b'{"parameters": {"config": "{}"}}'),
+    ("/v2/repository/models/intent/unload", b"[]"),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), WRITES)
+def test_a_client_that_is_no_administrator_learns_nothing_of_its_body(
+    classifier: Classifier, root: Path, path: str, body: bytes
+) -> None:
+    entries = {
+        name: ApiKey(name=name, sha256=hashlib.sha256(name.encode()).hexdigest(), admin=name == "admin")
+        for name in ("acme", "admin")
+    }
+    app = make_app(AsyncClassifier(classifier), adapter_dir=root, api_keys=ApiKeys(entries))
+    with live_app(app) as client:
+        statuses = [client.post(path, content=body, headers={"X-API-Key": name}).status_code for name in entries]
+    assert statuses[0] == 403
+    assert statuses[1] in (400, 422)
 
 
 def test_a_server_without_a_folder_loads_nothing(client: httpx.Client) -> None:

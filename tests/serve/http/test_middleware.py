@@ -7,11 +7,15 @@ from collections.abc import AsyncGenerator, Iterator
 
 import httpx
 import pytest
+from starlette.responses import Response
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from serve.classification.classifier import Classifier
 from serve.generated_text import GenerationResult, StreamEvent
-from serve.http.app import make_app
+from serve.http.app import PROTOCOLS, make_app
+from serve.http.error_responses import ErrorResponder
+from serve.http.middleware import BodyLimitMiddleware
 from serve.queue_wait import client_deadline
 from serve.requests import GenerationRequest
 from tests.fixtures.toy_engine import ToyEngine
@@ -226,6 +230,58 @@ def test_the_documentation_is_found_behind_a_prefix() -> None:
         assert client.get("/nlp/health").status_code == 200
         for path in ("/nlp/v1/completions", "/nlp/nlp/v1/completions"):  # of a proxy that leaves the prefix, too
             assert "message" in client.post(path, json={}).json()["error"], "an error of OpenAI's form"
+
+
+@pytest.mark.parametrize("root", ["/v1", "/health", "/v1/completions", "/v2/health", "/docs"])
+def test_a_prefix_may_begin_as_a_route_does(root: str) -> None:
+    with TestClient(make_app(ToyEngine()), root_path=root) as client:
+        for path in ("/v1/models", "/health", "/v2/health/live", "/docs", "/openapi.json"):
+            assert client.get(root + path).status_code == 200
+
+
+def test_a_prefix_is_whole_segments_of_a_path() -> None:
+    with TestClient(make_app(ToyEngine()), root_path="/nlp") as client:
+        assert client.get("/nlp/nlp/health").status_code == 200
+        assert client.get("/nlp/nlphealth").status_code == 404
+
+
+def test_bodies_of_all_requests_are_bounded_together() -> None:
+    async def received(body: bytes) -> list[int]:
+        """Return the status for a body beside one that is held, and for one after it."""
+        held = asyncio.Event()
+
+        async def hold(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            if not held.is_set():
+                held.set()
+                await asyncio.sleep(0.2)
+            await Response("")(scope, receive, send)
+
+        app = BodyLimitMiddleware(
+            hold, limit=100, total_limit=150, timeout=10, errors=ErrorResponder(PROTOCOLS.values())
+        )
+
+        async def ask() -> int:
+            statuses: list[int] = []
+
+            async def receive() -> Message:
+                return {"type": "http.request", "body": body, "more_body": False}
+
+            async def send(message: Message) -> None:
+                statuses.append(message.get("status", 0))
+
+            await app({"type": "http", "path": "/predict", "headers": [], "method": "POST"}, receive, send)
+            return statuses[0]
+
+        first = asyncio.create_task(ask())
+        await held.wait()
+        second = await ask()
+        await first
+        assert app.total == 0
+        return [second, await ask()]
+
+    assert asyncio.run(received(b"x" * 80)) == [503, 200]
+    assert asyncio.run(received(b"x" * 70)) == [200, 200]
 
 
 def test_a_streams_time_ends_with_the_stream() -> None:

@@ -12,7 +12,9 @@ from serve.runtime.tokenization import (
     MIN_CHARACTER_LIMIT,
     TokenizerThreads,
     check_characters,
+    check_ids,
     check_vocabulary,
+    decode,
     encode,
 )
 from tests.serve.conftest import WORDS, write_tokenizer
@@ -65,6 +67,21 @@ def test_a_text_that_no_adapter_could_read_is_refused_by_its_characters() -> Non
         check_characters(MIN_CHARACTER_LIMIT + 1, 8)
     with pytest.raises(InputError, match="the text has 524289 characters: at most 524288 are tokenized"):
         check_characters(2 * MIN_CHARACTER_LIMIT + 1, 64 * 512)
+
+
+def test_tokens_are_the_same_text_however_many_they_are(tokenizer: Tokenizer) -> None:
+    ids = [1, *(4 + index % 7 for index in range(LONG_TEXT)), 2]
+    for some_ids in (ids, ids[:100]):
+        for skip in (True, False):
+            expected = tokenizer.decode(some_ids, skip_special_tokens=skip)
+            assert decode(tokenizer, some_ids, skip_special_tokens=skip) == expected
+
+
+def test_a_prompt_of_ids_that_no_adapter_could_read_is_refused_by_their_number() -> None:
+    check_ids(65_536, 8)
+    check_ids(400_000, 100_000)
+    with pytest.raises(InputError, match="the prompt has 65537 tokens: at most 65536 are taken, shorten it"):
+        check_ids(65_537, 8)
 
 
 def test_a_token_without_an_embedding_is_named(tokenizer: Tokenizer) -> None:
