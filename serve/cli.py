@@ -19,6 +19,8 @@ try:
     import uvicorn
     from fastapi import FastAPI
 
+    from serve.adapter_loading import AdapterLoading
+    from serve.adapter_service import check_adapter_settings, load_pinned, start_watch, with_lookup
     from serve.api_keys import ApiKeys, read_api_keys
     from serve.args import limits, load_options, make_parser, parse_args
     from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
@@ -63,6 +65,7 @@ def _run(args: argparse.Namespace, argv: list[str] | None) -> None:
     try:
         if unknown := unknown_variables(make_parser(), os.environ):
             logger.warning("no setting is called %s", ", ".join(unknown))
+        check_adapter_settings(args)
         if args.check:
             _check(args)
         else:
@@ -94,13 +97,16 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     api_keys = _api_keys(args)
     bundles = _bundles(args)
     engine = make_engines(bundles, limits(args), **load_options(args))
+    loading = AdapterLoading(engine=engine, root=args.adapter_dir)
+    engine = with_lookup(engine, loading, args)
+    load_pinned(loading, args)
     readiness, observer = Readiness(engine, is_warm=False), request_observer(engine, args)
     app = make_app(
         engine,
         max_client_batch_size=args.max_client_batch_size,
         payload_limit=args.payload_limit,
         body_timeout=args.body_timeout_secs,
-        adapter_dir=args.adapter_dir,
+        loading=loading,
         cors_origins=args.cors_origin,
         readiness=readiness,
         api_keys=api_keys,
@@ -124,10 +130,13 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
     folders = ", ".join(map(str, args.bundles))
     logger.info("serving %s (%s) on http://%s", folders, names, address(host, port))
+    watch = start_watch(loading, args)
     try:
         server.run(sockets=[listener])
     finally:
         observer.close()
+        if watch is not None:
+            watch.stop()
         if server.unanswered:
             logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
         else:

@@ -5,6 +5,7 @@ ServeError
 ├── ProviderError          ONNX Runtime cannot run on the requested provider
 ├── ConfigurationError     a configuration or a variable of the environment has a wrong value
 ├── UnknownAdapter         a request names an adapter that is not loaded
+├── AdapterFailed          a request names an adapter that is there and cannot be loaded
 ├── InputError             a request has invalid input
 ├── NotAuthenticated       a request has no known API key
 ├── NotAllowed             a request asks for what this server lets no client do
@@ -52,6 +53,12 @@ class ConfigurationError(ServeError):
 
 class UnknownAdapter(ServeError):
     """A request names an adapter that is not loaded."""
+
+    field = "adapter"
+
+
+class AdapterFailed(ServeError):
+    """A request names an adapter that is there and cannot be loaded: its files have to be mended."""
 
     field = "adapter"
 

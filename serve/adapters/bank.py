@@ -32,7 +32,7 @@ class Bank:
     adapter that is added later widens the stacks.
 
     Runs may overlap: `acquire` keeps the adapters of a batch in their slots until the batch has run, and waits for a
-    slot if all are in use.
+    slot if all are in use. Pinned adapters keep their slots between batches too.
     """
 
     def __init__(
@@ -67,6 +67,8 @@ class Bank:
         """Adapters written into a slot so far."""
         self.host_adapters: OrderedDict[str, Adapter] = OrderedDict()
         """Adapters with their weights in host memory by sha256, least recently used first."""
+        self.pinned: frozenset[str] = frozenset()
+        """Adapters by sha256 that keep their slot and their weights in host memory, however long ago they were used."""
         count = len(adapters) if slots is None else slots
         self.widths = self._widths(adapters, {SLOTS: 1 + count})
         self.stacks, self.inputs = self._allocate(self.widths)
@@ -101,7 +103,7 @@ class Bank:
         """
         wanted = {adapter.card.sha256: adapter for adapter in adapters if not adapter.empty}
         with self.change:
-            self.change.wait_for(lambda: len(self.in_use.keys() | wanted.keys()) <= self.capacity)
+            self.change.wait_for(lambda: self._fits(wanted.keys()))
             self._place(wanted)
             self.in_use.update(wanted.keys())
             slots = [BASE_SLOT if adapter.empty else self.slots[adapter.card.sha256] for adapter in adapters]
@@ -116,7 +118,24 @@ class Bank:
     def can_acquire(self, adapter: Adapter) -> bool:
         """Return True if `acquire` would not have to wait for a slot."""
         with self.change:
-            return adapter.empty or len(self.in_use.keys() | {adapter.card.sha256}) <= self.capacity
+            return adapter.empty or self._fits({adapter.card.sha256})
+
+    def pin(self, adapters: Sequence[Adapter]) -> None:
+        """Pin these adapters and no others: they are written into slots, and stay there and in host memory.
+
+        Raises:
+            BundleError: They would leave no slot for other adapters.
+        """
+        wanted = frozenset(adapter.card.sha256 for adapter in adapters if not adapter.empty)
+        if wanted and len(wanted) >= self.capacity:
+            raise BundleError(
+                f"{len(wanted)} adapters are pinned, and the bank has {self.capacity} slots: one has to be left for "
+                f"others; pin fewer, or give --slots {len(wanted) + 1}"
+            )
+        with self.change:
+            self.pinned = wanted
+            self.change.notify_all()
+        self.place(adapters)
 
     def place(self, adapters: Sequence[Adapter]) -> NDArray[np.int64]:
         """Return the slot of each adapter, (adapters,); those without a slot are written into one."""
@@ -134,18 +153,19 @@ class Bank:
 
     def batches(self, adapters: Sequence[Adapter]) -> Iterator[list[int]]:
         """Yield indices of `adapters` in parts, none of which has more different adapters than there are slots."""
-        if len({adapter.card.sha256 for adapter in adapters}) <= self.capacity:
+        pinned = self.pinned  # one set for all parts: another thread may replace it
+        if len({adapter.card.sha256 for adapter in adapters} | pinned) <= self.capacity:
             yield list(range(len(adapters)))
             return
         if not self.capacity:
             raise BundleError("the bank has no slot: serve it with at least one")
         part: list[int] = []
-        different: set[str] = set()
+        different = set(pinned)
         for index in sorted(range(len(adapters)), key=lambda index: adapters[index].card.sha256):
             sha256 = adapters[index].card.sha256
-            if sha256 not in different and len(different) == self.capacity:
+            if part and sha256 not in different and len(different) >= self.capacity:
                 yield part
-                part, different = [], set()
+                part, different = [], set(pinned)
             part.append(index)
             different.add(sha256)
         yield part
@@ -161,11 +181,25 @@ class Bank:
         """Write an adapter into a free slot, or replace the least recently used adapter outside `kept`."""
         self._widen(self._widths([adapter], self.widths))
         free = set(range(1, self.widths[SLOTS])) - set(self.slots.values())
-        slot = min(free) if free else self.slots.pop(next(sha256 for sha256 in self.slots if sha256 not in kept))
+        slot = min(free) if free else self.slots.pop(self._least_used(kept))
         self._write(slot, adapter)
         self.slots[adapter.card.sha256] = slot
         self.slot_writes += 1
         self._hold(adapter)
+
+    def _fits(self, wanted: Set[str]) -> bool:
+        """Return True if there are slots for adapters, beside those in use and those pinned.
+
+        Pinned adapters do not count where no batch could ever run beside them: rows may hold the version of a pinned
+        adapter that was replaced meanwhile.
+        """
+        pinned = self.pinned if len(self.pinned | wanted) <= self.capacity else frozenset()
+        return len(self.in_use.keys() | wanted | pinned) <= self.capacity
+
+    def _least_used(self, kept: Set[str]) -> str:
+        """Return the adapter that was used least recently outside `kept`; a pinned one only if there is no other."""
+        others = [sha256 for sha256 in self.slots if sha256 not in kept]
+        return min(others, key=self.pinned.__contains__)  # the first of those that are equal
 
     def _hold(self, adapter: Adapter) -> None:
         """Keep the weights of the most recently used adapters in host memory, at most `max_host_adapters`."""
@@ -174,7 +208,10 @@ class Bank:
             before.forget()  # the same weights under another name
         self.host_adapters[adapter.card.sha256] = adapter
         while self.max_host_adapters is not None and len(self.host_adapters) > self.max_host_adapters:
-            self.host_adapters.popitem(last=False)[1].forget()
+            oldest = next((sha256 for sha256 in self.host_adapters if sha256 not in self.pinned), None)
+            if oldest is None:
+                break
+            self.host_adapters.pop(oldest).forget()
 
     def _widen(self, widths: dict[str, int]) -> None:
         """Resize the stacks, padding with zeros; without memory for that they stay as they are."""
@@ -206,7 +243,7 @@ class Bank:
                         "which this bank's graph has no input for: export a bank with it"
                     )
                 dims, sizes = self.edges[name].shape[1:], _as_fed(tensor).shape
-                if not _fits(sizes, dims):
+                if not _has_shape(sizes, dims):
                     taken = " × ".join(map(str, dims))
                     raise BundleError(f"adapter {adapter.card.name}: {name} is {tensor.shape}, the graph takes {taken}")
                 for dim, size in zip(dims, sizes, strict=True):
@@ -230,7 +267,7 @@ def _shape(edge: Edge, widths: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(dim if isinstance(dim, int) else widths.get(dim, 1) for dim in edge.shape)
 
 
-def _fits(sizes: Sequence[int], dims: Sequence[int | str]) -> bool:
+def _has_shape(sizes: Sequence[int], dims: Sequence[int | str]) -> bool:
     """Return True if an array of these sizes has the dimensions of an edge, of which symbols are free."""
     return len(sizes) == len(dims) and all(
         isinstance(dim, str) or dim == size for dim, size in zip(dims, sizes, strict=True)

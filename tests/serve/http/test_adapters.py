@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serve.adapter_loading import AdapterLoading
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.http.app import make_app
@@ -23,7 +24,8 @@ def root(tmp_path: Path, reference: Reference) -> Path:
 @pytest.fixture
 def bank(root: Path, tmp_path: Path, reference: Reference) -> Iterator[httpx.Client]:
     classifier = Classifier(write_bundle(tmp_path / "bundle", reference, ["tone"]), provider="cpu", threads=1)
-    with live_app(make_app(AsyncClassifier(classifier), adapter_dir=root)) as client:
+    engine = AsyncClassifier(classifier)
+    with live_app(make_app(engine, loading=AdapterLoading(engine=engine, root=root))) as client:
         yield client
 
 

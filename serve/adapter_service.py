@@ -1,0 +1,62 @@
+"""The adapters of a server as its flags have them: what is loaded at the start, looked up, watched and pinned."""
+
+import argparse
+import logging
+
+from serve.adapter_args import pinned_names
+from serve.adapter_loading import AdapterLoading
+from serve.adapter_watch import AdapterWatch
+from serve.engine import Engine
+from serve.errors import AdapterFailed, ConfigurationError
+from serve.lookup import LookupEngine
+
+logger = logging.getLogger(__name__)
+NEED_FOLDER = ("adapter_watch", "adapter_lookup")
+
+
+def check_adapter_settings(args: argparse.Namespace) -> None:
+    """Raise a ConfigurationError for settings that mean nothing without --adapter-dir."""
+    for name in NEED_FOLDER:
+        if getattr(args, name) and args.adapter_dir is None:
+            raise ConfigurationError(f"--{name.replace('_', '-')} needs --adapter-dir, the folder of the adapters")
+
+
+def with_lookup(engine: Engine, loading: AdapterLoading, args: argparse.Namespace) -> Engine:
+    """Return an engine that loads adapters on first use if the settings say so, or the engine itself."""
+    if not args.adapter_lookup:
+        return engine
+    return LookupEngine(
+        engine,
+        load=loading.look_up,
+        unload=loading.drop,
+        most=args.max_lookup_adapters,
+        pins=pinned_names(args.pin),
+    )
+
+
+def start_watch(loading: AdapterLoading, args: argparse.Namespace) -> AdapterWatch | None:
+    """Load what is in the watched folder and begin to watch it; None without --adapter-watch."""
+    if args.adapter_watch is None:
+        return None
+    watch = AdapterWatch(loading, seconds=args.adapter_watch, on_demand=bool(args.adapter_lookup))
+    watch.start()
+    return watch
+
+
+def load_pinned(loading: AdapterLoading, args: argparse.Namespace) -> None:
+    """Load pinned adapters that lie in --adapter-dir.
+
+    Raises:
+        ConfigurationError: There is no adapter of a pinned name, and no folder that it may appear in.
+    """
+    for name in sorted(pinned_names(args.pin)):
+        if loading.engine.serves(name):
+            continue
+        if args.adapter_dir is None:
+            raise ConfigurationError(f"--pin {name}: there is no adapter of this name")
+        try:
+            found = loading.look_up(name)
+        except AdapterFailed:
+            continue  # which the log and the status tell
+        if not found:
+            logger.warning("--pin %s: there is no adapter of this name yet", name)
