@@ -124,7 +124,7 @@ class Bank:
         """Pin these adapters and no others: they are written into slots, and stay there and in host memory.
 
         Raises:
-            BundleError: They would leave no slot for other adapters.
+            BundleError: They would leave no slot for other adapters, or the weights of one cannot be read again.
         """
         wanted = frozenset(adapter.card.sha256 for adapter in adapters if not adapter.empty)
         if wanted and len(wanted) >= self.capacity:
@@ -132,6 +132,8 @@ class Bank:
                 f"{len(wanted)} adapters are pinned, and the bank has {self.capacity} slots: one has to be left for "
                 f"others; pin fewer, or give --slots {len(wanted) + 1}"
             )
+        for adapter in adapters:
+            _ = adapter.tensors  # read again if they were forgotten
         with self.change:
             self.pinned = wanted
             self.change.notify_all()
