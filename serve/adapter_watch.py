@@ -29,6 +29,8 @@ class AdapterWatch:
         self.loading, self.seconds, self.on_demand = loading, seconds, on_demand
         self.before: dict[str, Fingerprint] = {}
         """What the look before found."""
+        self.listed: frozenset[str] = frozenset()
+        """Folders directly below --adapter-dir; others are watched while an adapter of theirs is served."""
         self.ended = threading.Event()
         self.obstacle = ""
         """Reason why the folder cannot be listed, which has been told."""
@@ -69,6 +71,7 @@ class AdapterWatch:
             self.obstacle = str(error)
             return {}
         self.obstacle = ""
+        self.listed = frozenset(found)
         known = [*self.before, *self.loading.records]
         found |= {path: fingerprint(root / path) for path in known if path not in found}
         self.before = {path: one for path, one in found.items() if one or path in self.loading.records}
@@ -81,7 +84,7 @@ class AdapterWatch:
         if record is not None and record.fingerprint == found:
             return True
         name_before = "" if record is None else record.name
-        if not name_before and (self.on_demand or not has_card(found)):
+        if not name_before and (self.on_demand or path not in self.listed):
             return True
         named = None if loading.root is None else named_in_card(loading.root / path)
         if named is not None and not name_before and self._is_served(named.name, named.sha256):

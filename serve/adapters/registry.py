@@ -7,6 +7,7 @@ from pathlib import Path
 
 from serve.adapter_place import AdapterPlace, Residency
 from serve.adapters.bank import Bank
+from serve.adapters.private_copy import keep_private_copy
 from serve.bundle.adapter import MAX_NAME_LENGTH, Adapter, AdapterCard, read_adapter
 from serve.bundle.reader import Bundle, check_base
 from serve.errors import BundleError, InputError, ServeError, UnknownAdapter, as_serve_error, shortened
@@ -114,6 +115,8 @@ class Registry:
         if name is not None and card.name != name:
             raise BundleError(f"the adapter in {folder} is called {card.name}, not {name}: load it by its own name")
         check_base(adapter, self.bundle.manifest)
+        if self.bank.max_host_adapters is not None:
+            keep_private_copy(adapter)
         with self.lock:
             before = self.adapters.get(card.name)
             if before is not None and not replace:
