@@ -10,7 +10,7 @@ ServeError
 ├── NotAuthenticated       a request has no known API key
 ├── NotAllowed             a request asks for what this server lets no client do
 ├── Overloaded             a queue is full, or memory is short
-├── ClassificationFailed   ONNX Runtime cannot run a text
+├── ClassificationFailed   ONNX Runtime cannot run a text, or its adapter gives logits that are not finite
 ├── GenerationFailed       ONNX Runtime cannot run a sequence, or its adapter gives logits that are not finite
 ├── DeadlineExceeded       a request waited too long in the queue
 ├── NotReady               the server is warming up
@@ -90,7 +90,7 @@ class Overloaded(ServeError):
 
 
 class ClassificationFailed(ServeError):
-    """ONNX Runtime cannot run a text."""
+    """ONNX Runtime cannot run a text, or its adapter gives logits that are not finite."""
 
 
 class GenerationFailed(ServeError):
