@@ -19,7 +19,7 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 @dataclass(frozen=True)
 class Named:
-    """What a card says of its adapter, before anything of it is checked."""
+    """Name and hash in a card, before anything of it is checked."""
 
     name: str
     sha256: str

@@ -28,7 +28,7 @@ class AdapterWatch:
         """
         self.loading, self.seconds, self.on_demand = loading, seconds, on_demand
         self.before: dict[str, Fingerprint] = {}
-        """What the look before found."""
+        """Files that the look before found."""
         self.listed: frozenset[str] = frozenset()
         """Folders directly below --adapter-dir; others are watched while an adapter of theirs is served."""
         self.ended = threading.Event()
