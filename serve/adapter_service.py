@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from serve.adapter_args import pinned_names
 from serve.adapter_loading import AdapterLoading
@@ -34,13 +36,18 @@ def with_lookup(engine: Engine, loading: AdapterLoading, args: argparse.Namespac
     )
 
 
-def start_watch(loading: AdapterLoading, args: argparse.Namespace) -> AdapterWatch | None:
-    """Load what is in the watched folder and begin to watch it; None without --adapter-watch."""
+@contextmanager
+def watched(loading: AdapterLoading, args: argparse.Namespace) -> Iterator[None]:
+    """Load what is in the watched folder, and watch it until the block ends; with --adapter-watch alone."""
     if args.adapter_watch is None:
-        return None
+        yield
+        return
     watch = AdapterWatch(loading, seconds=args.adapter_watch, on_demand=bool(args.adapter_lookup))
     watch.start()
-    return watch
+    try:
+        yield
+    finally:
+        watch.stop()
 
 
 def load_pinned(loading: AdapterLoading, args: argparse.Namespace) -> None:

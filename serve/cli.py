@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ try:
     from fastapi import FastAPI
 
     from serve.adapter_loading import AdapterLoading
-    from serve.adapter_service import check_adapter_settings, load_pinned, start_watch, with_lookup
+    from serve.adapter_service import check_adapter_settings, load_pinned, watched, with_lookup
     from serve.api_keys import ApiKeys, read_api_keys
     from serve.args import limits, load_options, make_parser, parse_args
     from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
@@ -130,13 +131,15 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
     folders = ", ".join(map(str, args.bundles))
     logger.info("serving %s (%s) on http://%s", folders, names, address(host, port))
-    watch = start_watch(loading, args)
+    with watched(loading, args), closing(observer):
+        _run_server(server, listener)
+
+
+def _run_server(server: Server, listener: socket.socket) -> None:
+    """Serve until a signal, and log whether all requests were answered."""
     try:
         server.run(sockets=[listener])
     finally:
-        observer.close()
-        if watch is not None:
-            watch.stop()
         if server.unanswered:
             logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
         else:

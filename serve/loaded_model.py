@@ -64,8 +64,7 @@ class LoadedModel:
             provider: A key of `runtime.providers.PROVIDERS`; "auto" takes a GPU where there is one.
             threads: Threads of a run on the CPU; None takes all usable cores.
             slots: Adapters on the device at a time; None takes those of the bundle and its spare slots.
-            host_adapters: Adapters with their weights in host memory, the others are read from disk again; None keeps
-                all.
+            host_adapters: Adapters with their weights in host memory, others are read from disk again; None keeps all.
             cache: Folder for optimised graphs; None keeps none.
             pins: Names of adapters that keep their slots, also of those that are loaded later.
 
@@ -76,8 +75,7 @@ class LoadedModel:
         self.bundle = _opened(bundle)
         self.threads, self.cache, self.pins = threads, cache, pins
         chosen = choose_device(self.bundle, provider, slots=slots)
-        self.choice = chosen.choice
-        manifest = self.bundle.manifest
+        self.choice, manifest = chosen.choice, self.bundle.manifest
         packed = self.bundle.packed if self.choice.provider == CUDA else None
         self.graph = packed or self.bundle.model
         """ONNX file that runs: without padding on CUDA, where the bundle has such a graph."""

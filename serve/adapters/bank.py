@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from serve.adapters.host_memory import HostMemory
 from serve.adapters.stacks import STACKS, Arrays, Stacks
 from serve.bundle.adapter import Adapter
 from serve.bundle.graph_io import BANK, SLOTS
@@ -65,15 +66,14 @@ class Bank:
         """Slot of each resident adapter by its sha256, least recently used first."""
         self.slot_writes = 0
         """Adapters written into a slot so far."""
-        self.host_adapters: OrderedDict[str, Adapter] = OrderedDict()
-        """Adapters with their weights in host memory by sha256, least recently used first."""
+        self.host_adapters = HostMemory(max_host_adapters)
         self.pinned: frozenset[str] = frozenset()
         """Adapters by sha256 that keep their slot and their weights in host memory, however long ago they were used."""
         count = len(adapters) if slots is None else slots
-        self.widths = self._widths(adapters, {SLOTS: 1 + count})
+        self.widths = _widths(self.edges, adapters, {SLOTS: 1 + count})
         self.stacks, self.inputs = self._allocate(self.widths)
         for adapter in adapters[count:]:
-            self._hold(adapter)
+            self.host_adapters.hold(adapter, pinned=self.pinned)
         for adapter in adapters[:count]:
             self.place([adapter])
 
@@ -149,7 +149,7 @@ class Bank:
         for sha256 in wanted.keys() & self.slots.keys():
             self.slots.move_to_end(sha256)
             if wanted[sha256].in_memory:
-                self._hold(wanted[sha256])
+                self.host_adapters.hold(wanted[sha256], pinned=self.pinned)
         for sha256 in wanted.keys() - self.slots.keys():
             self._write_new(wanted[sha256], kept=wanted.keys() | self.in_use.keys())
 
@@ -181,13 +181,13 @@ class Bank:
 
     def _write_new(self, adapter: Adapter, *, kept: Set[str]) -> None:
         """Write an adapter into a free slot, or replace the least recently used adapter outside `kept`."""
-        self._widen(self._widths([adapter], self.widths))
+        self._widen(_widths(self.edges, [adapter], self.widths))
         free = set(range(1, self.widths[SLOTS])) - set(self.slots.values())
         slot = min(free) if free else self.slots.pop(self._least_used(kept))
         self._write(slot, adapter)
         self.slots[adapter.card.sha256] = slot
         self.slot_writes += 1
-        self._hold(adapter)
+        self.host_adapters.hold(adapter, pinned=self.pinned)
 
     def _fits(self, wanted: Set[str]) -> bool:
         """Return True if there are slots for adapters, beside those in use and those pinned.
@@ -202,18 +202,6 @@ class Bank:
         """Return the adapter that was used least recently outside `kept`; a pinned one only if there is no other."""
         others = [sha256 for sha256 in self.slots if sha256 not in kept]
         return min(others, key=self.pinned.__contains__)  # the first of those that are equal
-
-    def _hold(self, adapter: Adapter) -> None:
-        """Keep the weights of the most recently used adapters in host memory, at most `max_host_adapters`."""
-        before = self.host_adapters.pop(adapter.card.sha256, adapter)
-        if before is not adapter:
-            before.forget()  # the same weights under another name
-        self.host_adapters[adapter.card.sha256] = adapter
-        while self.max_host_adapters is not None and len(self.host_adapters) > self.max_host_adapters:
-            oldest = next((sha256 for sha256 in self.host_adapters if sha256 not in self.pinned), None)
-            if oldest is None:
-                break
-            self.host_adapters.pop(oldest).forget()
 
     def _widen(self, widths: dict[str, int]) -> None:
         """Resize the stacks, padding with zeros; without memory for that they stay as they are."""
@@ -234,25 +222,6 @@ class Bank:
         except MemoryError as error:
             raise BundleError(f"there is not enough memory for {widths[SLOTS] - 1} slots: take fewer") from error
 
-    def _widths(self, adapters: Sequence[Adapter], least: dict[str, int]) -> dict[str, int]:
-        """Return sizes of the symbolic dimensions: those of `least`, or larger where `adapters` need it."""
-        widths = dict(least)
-        for adapter in adapters:
-            for name, tensor in adapter.tensors.items():
-                if name not in self.edges:
-                    raise BundleError(
-                        f"adapter {adapter.card.name} ({adapter.card.kind}) adapts {name.rsplit('.', 3)[0]}, "
-                        "which this bank's graph has no input for: export a bank with it"
-                    )
-                dims, sizes = self.edges[name].shape[1:], _as_fed(tensor).shape
-                if not _has_shape(sizes, dims):
-                    taken = " × ".join(map(str, dims))
-                    raise BundleError(f"adapter {adapter.card.name}: {name} is {tensor.shape}, the graph takes {taken}")
-                for dim, size in zip(dims, sizes, strict=True):
-                    if isinstance(dim, str):
-                        widths[dim] = max(widths.get(dim, 1), size)
-        return widths
-
     def _write(self, slot: int, adapter: Adapter) -> None:
         tensors = adapter.tensors
         for name, stack in self.stacks.items():
@@ -262,6 +231,26 @@ class Bank:
                 corner = tuple(slice(size) for size in values.shape)
                 stack[slot][corner] = values
         self.inputs.update(slot)
+
+
+def _widths(edges: Mapping[str, Edge], adapters: Sequence[Adapter], least: dict[str, int]) -> dict[str, int]:
+    """Return sizes of the symbolic dimensions: those of `least`, or larger where `adapters` need it."""
+    widths = dict(least)
+    for adapter in adapters:
+        for name, tensor in adapter.tensors.items():
+            if name not in edges:
+                raise BundleError(
+                    f"adapter {adapter.card.name} ({adapter.card.kind}) adapts {name.rsplit('.', 3)[0]}, "
+                    "which this bank's graph has no input for: export a bank with it"
+                )
+            dims, sizes = edges[name].shape[1:], _as_fed(tensor).shape
+            if not _has_shape(sizes, dims):
+                taken = " × ".join(map(str, dims))
+                raise BundleError(f"adapter {adapter.card.name}: {name} is {tensor.shape}, the graph takes {taken}")
+            for dim, size in zip(dims, sizes, strict=True):
+                if isinstance(dim, str):
+                    widths[dim] = max(widths.get(dim, 1), size)
+    return widths
 
 
 def _shape(edge: Edge, widths: Mapping[str, int]) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 import argparse
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from serve.adapter_args import pinned_names
 from serve.adapter_loading import AdapterLoading
-from serve.adapter_service import check_adapter_settings, load_pinned, start_watch, with_lookup
+from serve.adapter_service import check_adapter_settings, load_pinned, watched, with_lookup
 from serve.args import load_options, parse_args
 from serve.bundle.adapter import WEIGHTS
 from serve.classification.async_classifier import AsyncClassifier
@@ -63,9 +64,9 @@ def test_without_the_flags_nothing_is_watched_and_nothing_looked_up(
     args = settings("--adapter-dir", root)
     loading = load(args)
     assert with_lookup(loading.engine, loading, args) is loading.engine
-    assert start_watch(loading, args) is None
     load_pinned(loading, args)
-    assert names(loading) == ["tone"]
+    with watched(loading, args):
+        assert names(loading) == ["tone"]
 
 
 def test_the_lookup_has_its_bound_and_its_pins(
@@ -83,10 +84,10 @@ def test_the_lookup_has_its_bound_and_its_pins(
 def test_the_watch_loads_what_is_there(load: Callable[[argparse.Namespace], AdapterLoading], root: Path) -> None:
     args = settings("--adapter-dir", root, "--adapter-watch", 3600)
     loading = load(args)
-    watch = start_watch(loading, args)
-    assert watch is not None
-    watch.stop()
-    assert names(loading) == ["tone", "intent"]
+    with watched(loading, args):
+        assert names(loading) == ["tone", "intent"]
+        assert [thread.name for thread in threading.enumerate()].count("adamix-adapter-watch") == 1
+    assert "adamix-adapter-watch" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_pinned_adapter_is_loaded_at_the_start(
