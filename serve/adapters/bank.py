@@ -129,8 +129,8 @@ class Bank:
         wanted = frozenset(adapter.card.sha256 for adapter in adapters if not adapter.empty)
         if wanted and len(wanted) >= self.capacity:
             raise BundleError(
-                f"{len(wanted)} adapters are pinned, and the bank has {self.capacity} slots: one has to be left for "
-                f"others; pin fewer, or give --slots {len(wanted) + 1}"
+                f"adapters would be pinned in {len(wanted)} of {self.capacity} slots, and others need one: "
+                f"pin fewer, or give --slots {len(wanted) + 1}"
             )
         for adapter in adapters:
             _ = adapter.tensors  # read again if they were forgotten
