@@ -20,6 +20,7 @@ from serve.engine import (
     GenerationEngine,
     Listener,
     ModelInfo,
+    ResidentAdapters,
 )
 from serve.generated_text import GenerationResult, StreamEvent
 from serve.prediction import Prediction
@@ -132,6 +133,10 @@ class LookupEngine:
     def stats(self) -> EngineStats:
         """Return the engine's counts."""
         return self.engine.stats()
+
+    def resident_adapters(self) -> ResidentAdapters:
+        """Return the engine's adapters by where their weights are."""
+        return self.engine.resident_adapters()
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with the engine's events."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from serve.adapters.host_memory import HostMemory
 from serve.adapters.stacks import STACKS, Arrays, Stacks
-from serve.bundle.adapter import Adapter
+from serve.bundle.adapter import Adapter, Tensors
 from serve.bundle.graph_io import BANK, SLOTS
 from serve.bundle.manifest import Edge
 from serve.errors import BundleError
@@ -184,7 +184,8 @@ class Bank:
         self._widen(_widths(self.edges, [adapter], self.widths))
         free = set(range(1, self.widths[SLOTS])) - set(self.slots.values())
         slot = min(free) if free else self.slots.pop(self._least_used(kept))
-        self._write(slot, adapter)
+        _fill(self.stacks, slot, adapter.tensors)
+        self.inputs.update(slot)
         self.slots[adapter.card.sha256] = slot
         self.slot_writes += 1
         self.host_adapters.hold(adapter, pinned=self.pinned)
@@ -222,15 +223,15 @@ class Bank:
         except MemoryError as error:
             raise BundleError(f"there is not enough memory for {widths[SLOTS] - 1} slots: take fewer") from error
 
-    def _write(self, slot: int, adapter: Adapter) -> None:
-        tensors = adapter.tensors
-        for name, stack in self.stacks.items():
-            stack[slot] = 0
-            if name in tensors:
-                values = _as_fed(tensors[name])
-                corner = tuple(slice(size) for size in values.shape)
-                stack[slot][corner] = values
-        self.inputs.update(slot)
+
+def _fill(stacks: Arrays, slot: int, tensors: Tensors) -> None:
+    """Write the weights of an adapter into a slot of each stack, and zeros where it has none."""
+    for name, stack in stacks.items():
+        stack[slot] = 0
+        if name in tensors:
+            values = _as_fed(tensors[name])
+            corner = tuple(slice(size) for size in values.shape)
+            stack[slot][corner] = values
 
 
 def _widths(edges: Mapping[str, Edge], adapters: Sequence[Adapter], least: dict[str, int]) -> dict[str, int]:
