@@ -1,29 +1,65 @@
-"""Adapters that clients load and unload while a server runs, the same for every protocol."""
+"""Adapters that clients, the watch and the lookup load and unload while a server runs, the same for every protocol."""
 
 import asyncio
+import contextlib
+import enum
+import logging
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serve.adapter_folder import (
+    MAX_PATH,
+    Fingerprint,
+    fingerprint,
+    folder_below,
+    has_card,
+    without_paths,
+)
 from serve.api_keys import require_admin
 from serve.engine import Engine, ModelInfo
-from serve.errors import BundleError, InputError, NotAllowed, shortened
+from serve.errors import MAX_NAME, AdapterFailed, InputError, NotAllowed, ServeError, UnknownAdapter, shortened
 
+logger = logging.getLogger(__name__)
 UNLOAD_PARAMETERS = ("unload_dependents",)
 """Parameters of an unload that change nothing, since an adapter has no dependents."""
-MAX_PATH = 128
-"""Characters of a path that an error quotes."""
+
+
+class Source(enum.StrEnum):
+    """Who loaded an adapter."""
+
+    CLIENT = "client"
+    WATCH = "watch"
+    LOOKUP = "lookup"
+
+
+@dataclass(kw_only=True)
+class FolderRecord:
+    """A folder below --adapter-dir, and what became of it when it was last tried."""
+
+    path: str
+    """Path from --adapter-dir on."""
+    source: Source
+    name: str = ""
+    """Name of the adapter that is served from it; empty for none."""
+    error: str = ""
+    """Reason why it could not be loaded; empty if it could. What was served before still is."""
+    fingerprint: Fingerprint = ()
+    """Its files then; empty lets the watch and the lookup try it again."""
 
 
 @dataclass(kw_only=True)
 class AdapterLoading:
-    """An engine, and the folder below which clients may load adapters."""
+    """An engine, and the folder below which adapters are loaded from."""
 
     engine: Engine
     root: Path | None
     """None lets clients load and unload nothing."""
-    loaded: dict[str, str] = field(default_factory=dict)
-    """Paths of the adapters that clients have loaded, below `root`, by name."""
+    records: dict[str, FolderRecord] = field(default_factory=dict)
+    """Folders that have been tried, by their paths."""
+    turn: threading.RLock = field(default_factory=threading.RLock)
+    """Held while an adapter is loaded or unloaded."""
 
     async def load(self, name: str, path: str, *, replace: bool) -> ModelInfo:
         """Load the adapter `name` in the folder that a client names, beside the event loop.
@@ -33,13 +69,8 @@ class AdapterLoading:
             InputError: The path leads elsewhere, or the adapter is refused.
         """
         root = self.allowed_root()
-        folder = await asyncio.to_thread(folder_below, root, path)
-        try:
-            info = await asyncio.to_thread(self.engine.load, folder, name=name, replace=replace)
-        except BundleError as error:
-            raise InputError(_without_folder(str(error), folder, path)) from error
-        self.loaded[name] = path
-        return info
+        await asyncio.to_thread(folder_below, root, path)
+        return await asyncio.to_thread(self.bring_up, path, name=name, replace=replace, source=Source.CLIENT)
 
     async def unload(self, name: str) -> None:
         """Unload an adapter; requests that arrived before still get it.
@@ -49,8 +80,100 @@ class AdapterLoading:
             UnknownAdapter: No adapter has that name.
         """
         self.allowed_root()
-        await asyncio.to_thread(self.engine.unload, name)
-        self.loaded.pop(name, None)
+        await asyncio.to_thread(self.take_down, name)
+
+    def bring_up(self, path: str, *, name: str | None, source: Source | None, replace: bool = False) -> ModelInfo:
+        """Serve the adapter in a folder, and keep in its record what became of it; blocks.
+
+        Args:
+            path: Path of the folder, from --adapter-dir on.
+            name: Name that the adapter must have; None takes any.
+            source: Who loads it; None keeps what its record says.
+            replace: Take the place of the adapter that has the name.
+
+        Raises:
+            InputError: There is no such folder, or its adapter is refused.
+        """
+        assert self.root is not None
+        with self.turn:
+            key = _normalized(path)
+            record = self.records.get(key) or FolderRecord(path=key, source=source or Source.CLIENT)
+            found, folder = fingerprint(self.root / path), None
+            try:
+                folder = folder_below(self.root, path)
+                info = self.engine.load(folder, name=name, replace=replace)
+            except ServeError as error:
+                record.error = without_paths(str(error), folder, path)
+                # A client's mistake, such as another name, is no reason for others not to try the folder.
+                record.fingerprint = () if source is Source.CLIENT else found
+                self.records[key] = record
+                raise InputError(record.error, error.field) from error
+            for other in self.served():
+                if other.name == info.name:
+                    other.name = ""
+            record.name, record.source, record.error, record.fingerprint = info.name, source or record.source, "", found
+            self.records[key] = record
+            return info
+
+    def take_down(self, name: str) -> None:
+        """Unload an adapter; its folder is not loaded again by the watch before it changes.
+
+        Raises:
+            UnknownAdapter: No adapter has that name.
+        """
+        with self.turn:
+            self.engine.unload(name)
+            for record in self.served():
+                if record.name == name:
+                    record.name = ""
+
+    def look_up(self, name: str) -> bool:
+        """Load an adapter that is not served from the folder of its name; return False if there is no such folder.
+
+        Raises:
+            AdapterFailed: It is there and is refused; it is not tried again before its files change.
+        """
+        if self.root is None or not name or "/" in name or name.startswith(".") or len(name) > MAX_NAME:
+            return False
+        found = fingerprint(self.root / name)
+        if not has_card(found):
+            return False
+        with self.turn:
+            if self.engine.serves(name):
+                return True
+            record = self.records.get(name)
+            if record is not None and record.error and record.fingerprint == found:
+                raise AdapterFailed(_refusal(name, record.error))
+            try:
+                self.bring_up(name, name=name, source=Source.LOOKUP)
+            except InputError as error:
+                logger.error("adapter %s was looked up and is not served: %s", name, error)
+                raise AdapterFailed(_refusal(name, str(error))) from error
+            logger.info("loaded adapter %s, which a request names", name)
+            return True
+
+    def drop(self, name: str) -> None:
+        """Unload an adapter that the lookup loaded, unless it is not the lookup's any more."""
+        with self.turn, contextlib.suppress(UnknownAdapter):
+            if any(record.name == name and record.source is Source.LOOKUP for record in self.served()):
+                self.take_down(name)
+                logger.info("unloaded adapter %s, which the lookup has no more room for", name)
+
+    def refresh(self, record: FolderRecord) -> bool:
+        """Replace the adapter of a folder if its files have changed; return whether other weights are served.
+
+        Raises:
+            InputError: The folder is gone, or its adapter is refused.
+        """
+        if self.root is None or fingerprint(self.root / record.path) == record.fingerprint != ():
+            return False
+        before = self.engine.model(record.name)
+        info = self.bring_up(record.path, name=record.name, source=None, replace=True)
+        return before is None or before.sha256 != info.sha256
+
+    def served(self) -> list[FolderRecord]:
+        """Return the records of the adapters that are served."""
+        return [record for record in list(self.records.values()) if record.name]
 
     def allowed_root(self) -> Path:
         """Return the folder below which the client may load adapters; ask before anything of its request is read.
@@ -72,41 +195,10 @@ def check_parameters(names: Iterable[str], allowed: Sequence[str] = ()) -> None:
         )
 
 
-def folder_below(root: Path, path: str) -> Path:
-    """Return the folder that a client names, links resolved.
-
-    Raises:
-        InputError: It is not below `root`, or not there.
-    """
-    name = shortened(path, MAX_PATH)
-    try:
-        root = root.resolve()
-        folder = (root / path).resolve()
-        inside, there = folder.is_relative_to(root) and folder != root, folder.is_dir()
-        files = [file for file in folder.iterdir() if not _is_below(root, file)] if inside and there else []
-    except OSError as error:  # such as a name that is too long
-        raise InputError(f"there is no adapter folder {name!r}: {error.strerror}", "folder") from error
-    except (ValueError, RuntimeError) as error:  # a null character, a loop of links
-        raise InputError(
-            f"there is no adapter folder {name!r}: it is no path that can be followed", "folder"
-        ) from error
-    if not inside:
-        raise InputError(f"{name!r} is not below the folder that adapters are loaded from (--adapter-dir)", "folder")
-    if not there:
-        raise InputError(f"there is no adapter folder {name!r} below --adapter-dir", "folder")
-    if files:
-        raise InputError(f"{files[0].name} in {name!r} is a link to a file that is not below --adapter-dir", "folder")
-    return folder
+def _normalized(path: str) -> str:
+    """Return one spelling of a path."""
+    return str(Path(path))
 
 
-def _is_below(root: Path, file: Path) -> bool:
-    """Return True if a file, links resolved, is below `root`; a loop of links is nowhere."""
-    try:
-        return file.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):
-        return False
-
-
-def _without_folder(message: str, folder: Path, path: str) -> str:
-    """Return an error's message with the client's path in the place of the server's."""
-    return message.replace(str(folder), shortened(path.rstrip("/"), MAX_PATH))
+def _refusal(name: str, reason: str) -> str:
+    return f"adapter {name} is there and cannot be served until its files are mended: {reason}"

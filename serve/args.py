@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from serve.adapter_args import add_adapter_flags, pinned_names
 from serve.connection_flags import add_tls_flags, tls_files
 from serve.errors import ConfigurationError
-from serve.flag_types import folder, port, positive, root_path
+from serve.flag_types import port, positive, positive_seconds, root_path
 from serve.limit_flags import add_limit_flags
 from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
@@ -34,7 +35,8 @@ routes:
   Open Inference Protocol    GET /v2, /v2/models/NAME; POST /v2/models/NAME/infer, /v2/repository/…
                              POST /v2/models/NAME/generate, /generate_stream (generators); gRPC with --grpc-port
   SageMaker                  GET /ping; POST /invocations
-  operation                  GET /health, /health/live, /health/ready, /info, /metrics (Prometheus), /docs (OpenAPI)
+  operation                  GET /health, /health/live, /health/ready, /info, /metrics (Prometheus), /docs (OpenAPI),
+                             /v1/adapters
 
 On SIGTERM the server completes the requests in flight and exits; on SIGHUP it reads its settings and adapters again.
 A flag that is not given is taken from the variable ADAMIX_… of its name (--max-client-batch-size:
@@ -88,6 +90,7 @@ def load_options(args: argparse.Namespace) -> LoadOptions:
         slots=args.slots,
         host_adapters=args.host_adapters,
         cache=None if args.no_cache else args.cache or default_cache(),
+        pins=pinned_names(getattr(args, "pin", [])),
     )
 
 
@@ -139,15 +142,7 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
         "--check", action="store_true", help="open everything, run the canary rows, print what was found, and exit"
     )
     parser.add_argument("--json", action="store_true", help="with --check: print one JSON object")
-    parser.add_argument(
-        "--adapter", type=Path, action="append", default=[], metavar="FOLDER", help="load a standalone adapter as well"
-    )
-    parser.add_argument(
-        "--adapter-dir",
-        type=folder,
-        metavar="FOLDER",
-        help="let clients load, replace and unload adapters below this folder (default: they may not)",
-    )
+    add_adapter_flags(parser, count=positive, seconds=positive_seconds)
 
 
 def _add_access_flags(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 
 from tokenizers import Tokenizer
 
+from serve.adapter_place import AdapterPlace
 from serve.adapters.registry import Registry
 from serve.bundle.adapter import AdapterCard
 from serve.bundle.tokenizer_config import readable_config
@@ -100,6 +101,10 @@ class AsyncEngine:
         """Return the adapter of this name, or None."""
         adapter = self.registry.adapters.get(name)
         return None if adapter is None else self.describe(adapter.card)
+
+    def adapter_places(self) -> dict[str, AdapterPlace]:
+        """Return where each adapter is, by name."""
+        return self.registry.places()
 
     def describe(self, card: AdapterCard) -> ModelInfo:
         """Return the public facts of an adapter."""

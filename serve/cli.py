@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ try:
     import uvicorn
     from fastapi import FastAPI
 
+    from serve.adapter_loading import AdapterLoading
+    from serve.adapter_service import check_adapter_settings, load_pinned, watched, with_lookup
     from serve.api_keys import ApiKeys, read_api_keys
     from serve.args import load_options, make_parser, parse_args
     from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
@@ -70,6 +73,7 @@ def _run(args: argparse.Namespace, argv: list[str] | None) -> None:
     try:
         if unknown := unknown_variables(make_parser(), os.environ):
             logger.warning("no setting is called %s", ", ".join(unknown))
+        check_adapter_settings(args)
         if args.check:
             _check(args)
         else:
@@ -119,8 +123,11 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     tls = None if (files := tls_files(args)) is None else Tls(files)
     bundles = _bundles(args)
     engine = make_engines(bundles, limits(args), **load_options(args))
+    loading = AdapterLoading(engine=engine, root=args.adapter_dir)
+    engine = with_lookup(engine, loading, args)
+    load_pinned(loading, args)
     readiness = Readiness(engine, is_warm=False)
-    app = _app(engine, readiness, api_keys, args)
+    app = _app(engine, readiness, api_keys, loading, args)
     running = _running(app, bundles, args, tls)
     server = Server(
         _uvicorn_config(app, args, tls),
@@ -138,10 +145,15 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     names = ", ".join(model.name for model in engine.models() if not (model.is_base or model.member_of))
     folders = ", ".join(map(str, args.bundles))
     logger.info("serving %s (%s) on %s://%s", folders, names, "https" if tls else "http", address(host, port))
+    with watched(loading, args), closing(app.state.observer):
+        _run_server(server, listener)
+
+
+def _run_server(server: Server, listener: socket.socket) -> None:
+    """Serve until a signal, and log whether all requests were answered."""
     try:
         server.run(sockets=[listener])
     finally:
-        app.state.observer.close()
         if server.unanswered:
             logger.error("stopped; %d texts were not answered within the time to exit", server.unanswered)
         else:
@@ -160,14 +172,16 @@ def _running(app: FastAPI, bundles: list[Bundle], args: argparse.Namespace, tls:
     )
 
 
-def _app(engine: Engine, readiness: Readiness, api_keys: ApiKeys | None, args: argparse.Namespace) -> FastAPI:
+def _app(
+    engine: Engine, readiness: Readiness, api_keys: ApiKeys | None, loading: AdapterLoading, args: argparse.Namespace
+) -> FastAPI:
     return make_app(
         engine,
         max_client_batch_size=args.max_client_batch_size,
         payload_limit=args.payload_limit,
         payloads_limit=args.payloads_limit,
         body_timeout=args.body_timeout_secs,
-        adapter_dir=args.adapter_dir,
+        loading=loading,
         cors_origins=args.cors_origin,
         readiness=readiness,
         api_keys=api_keys,

@@ -5,11 +5,12 @@ ServeError
 ├── ProviderError          ONNX Runtime cannot run on the requested provider
 ├── ConfigurationError     a configuration or a variable of the environment has a wrong value
 ├── UnknownAdapter         a request names an adapter that is not loaded
+├── AdapterFailed          a request names an adapter that is there and cannot be loaded
 ├── InputError             a request has invalid input
 ├── NotAuthenticated       a request has no known API key
 ├── NotAllowed             a request asks for what this server lets no client do
 ├── Overloaded             a queue is full, or memory is short
-├── ClassificationFailed   ONNX Runtime cannot run a text
+├── ClassificationFailed   ONNX Runtime cannot run a text, or its adapter gives logits that are not finite
 ├── GenerationFailed       ONNX Runtime cannot run a sequence, or its adapter gives logits that are not finite
 ├── DeadlineExceeded       a request waited too long in the queue
 ├── NotReady               the server is warming up
@@ -56,6 +57,12 @@ class UnknownAdapter(ServeError):
     field = "adapter"
 
 
+class AdapterFailed(ServeError):
+    """A request names an adapter that is there and cannot be loaded: its files have to be mended."""
+
+    field = "adapter"
+
+
 class InputError(ServeError):
     """A request has invalid input: an empty text, a text that is too long, a parameter out of range."""
 
@@ -83,7 +90,7 @@ class Overloaded(ServeError):
 
 
 class ClassificationFailed(ServeError):
-    """ONNX Runtime cannot run a text."""
+    """ONNX Runtime cannot run a text, or its adapter gives logits that are not finite."""
 
 
 class GenerationFailed(ServeError):

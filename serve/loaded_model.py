@@ -1,7 +1,7 @@
 """A bundle opened on a device: its sessions and its bank, which every engine stands on."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -40,6 +40,7 @@ class LoadOptions(TypedDict, total=False):
     slots: int | None
     host_adapters: int | None
     cache: Path | None
+    pins: Collection[str]
 
 
 class LoadedModel:
@@ -54,6 +55,7 @@ class LoadedModel:
         slots: int | None = None,
         host_adapters: int | None = None,
         cache: Path | None = None,
+        pins: Collection[str] = (),
     ) -> None:
         """Open a bundle, or the one in a folder.
 
@@ -62,19 +64,18 @@ class LoadedModel:
             provider: A key of `runtime.providers.PROVIDERS`; "auto" takes a GPU where there is one.
             threads: Threads of a run on the CPU; None takes all usable cores.
             slots: Adapters on the device at a time; None takes those of the bundle and its spare slots.
-            host_adapters: Adapters with their weights in host memory, the others are read from disk again; None keeps
-                all.
+            host_adapters: Adapters with their weights in host memory, others are read from disk again; None keeps all.
             cache: Folder for optimised graphs; None keeps none.
+            pins: Names of adapters that keep their slots, also of those that are loaded later.
 
         Raises:
             BundleError: A file is missing, changed, or does not fit.
             ProviderError: The requested provider cannot run the bundle.
         """
         self.bundle = _opened(bundle)
-        self.threads, self.cache = threads, cache
+        self.threads, self.cache, self.pins = threads, cache, pins
         chosen = choose_device(self.bundle, provider, slots=slots)
-        self.choice = chosen.choice
-        manifest = self.bundle.manifest
+        self.choice, manifest = chosen.choice, self.bundle.manifest
         packed = self.bundle.packed if self.choice.provider == CUDA else None
         self.graph = packed or self.bundle.model
         """ONNX file that runs: without padding on CUDA, where the bundle has such a graph."""
@@ -122,7 +123,7 @@ class LoadedModel:
 
     def registry(self, check_canaries: Callable[[Sequence[Adapter]], None]) -> Registry:
         """Return the registry of the bundle's adapters, each checked by `check_canaries`."""
-        return Registry(self.bundle, self.bank, check_canaries)
+        return Registry(self.bundle, self.bank, check_canaries, pins=self.pins)
 
     def info(self) -> EngineInfo:
         """Return the facts of the bundle."""

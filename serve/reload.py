@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.adapter_loading import AdapterLoading, folder_below
+from serve.adapter_loading import AdapterLoading
 from serve.api_keys import ApiKeys, read_api_keys
 from serve.bundle.adapter import read_adapter
 from serve.engine import Engine
@@ -47,12 +47,12 @@ def reload_adapters(running: Running, settings: argparse.Namespace) -> None:
 
 
 def reload_adapter_folder(running: Running, settings: argparse.Namespace) -> None:
-    """Replace adapters that clients have loaded and that have changed; later ones are loaded below the new folder."""
+    """Replace adapters that were loaded from the folder and have changed; later ones are loaded below the new one."""
     running.loading.root = settings.adapter_dir
-    for name, path in list(running.loading.loaded.items()):
-        if settings.adapter_dir is not None:
-            with _kept_on_error(f"adapter {name}"):
-                _bring_up(running.engine, folder_below(settings.adapter_dir, path), name)
+    for record in running.loading.served():
+        with _kept_on_error(f"adapter {record.name}"):
+            if running.loading.refresh(record):
+                logger.info("replaced adapter %s", record.name)
 
 
 def reload_api_keys(running: Running, settings: argparse.Namespace) -> None:
@@ -130,15 +130,15 @@ class Reloader:
         logger.info("reloaded")
 
 
-def _bring_up(engine: Engine, folder: Path, name: str | None = None) -> str:
+def _bring_up(engine: Engine, folder: Path) -> str:
     """Serve the adapter in a folder, unless it is served already, and return its name."""
     card = read_adapter(folder).card
     served = engine.model(card.name)
     if served is None or served.is_base:
-        engine.load(folder, name=name)
+        engine.load(folder)
         logger.info("loaded adapter %s", card.name)
     elif served.sha256 != card.sha256:
-        engine.load(folder, name=name or card.name, replace=True)
+        engine.load(folder, name=card.name, replace=True)
         logger.info("replaced adapter %s", card.name)
     return card.name
 

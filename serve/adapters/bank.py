@@ -14,8 +14,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from serve.adapters.host_memory import HostMemory
 from serve.adapters.stacks import STACKS, Arrays, Stacks
-from serve.bundle.adapter import Adapter
+from serve.bundle.adapter import Adapter, Tensors
 from serve.bundle.graph_io import BANK, SLOTS
 from serve.bundle.manifest import Edge
 from serve.errors import BundleError
@@ -32,7 +33,7 @@ class Bank:
     adapter that is added later widens the stacks.
 
     Runs may overlap: `acquire` keeps the adapters of a batch in their slots until the batch has run, and waits for a
-    slot if all are in use.
+    slot if all are in use. Pinned adapters keep their slots between batches too.
     """
 
     def __init__(
@@ -65,13 +66,14 @@ class Bank:
         """Slot of each resident adapter by its sha256, least recently used first."""
         self.slot_writes = 0
         """Adapters written into a slot so far."""
-        self.host_adapters: OrderedDict[str, Adapter] = OrderedDict()
-        """Adapters with their weights in host memory by sha256, least recently used first."""
+        self.host_adapters = HostMemory(max_host_adapters)
+        self.pinned: frozenset[str] = frozenset()
+        """Adapters by sha256 that keep their slot and their weights in host memory, however long ago they were used."""
         count = len(adapters) if slots is None else slots
-        self.widths = self._widths(adapters, {SLOTS: 1 + count})
+        self.widths = _widths(self.edges, adapters, {SLOTS: 1 + count})
         self.stacks, self.inputs = self._allocate(self.widths)
         for adapter in adapters[count:]:
-            self._hold(adapter)
+            self.host_adapters.hold(adapter, pinned=self.pinned)
         for adapter in adapters[:count]:
             self.place([adapter])
 
@@ -101,7 +103,7 @@ class Bank:
         """
         wanted = {adapter.card.sha256: adapter for adapter in adapters if not adapter.empty}
         with self.change:
-            self.change.wait_for(lambda: len(self.in_use.keys() | wanted.keys()) <= self.capacity)
+            self.change.wait_for(lambda: self._fits(wanted.keys()))
             self._place(wanted)
             self.in_use.update(wanted.keys())
             slots = [BASE_SLOT if adapter.empty else self.slots[adapter.card.sha256] for adapter in adapters]
@@ -116,7 +118,26 @@ class Bank:
     def can_acquire(self, adapter: Adapter) -> bool:
         """Return True if `acquire` would not have to wait for a slot."""
         with self.change:
-            return adapter.empty or len(self.in_use.keys() | {adapter.card.sha256}) <= self.capacity
+            return adapter.empty or self._fits({adapter.card.sha256})
+
+    def pin(self, adapters: Sequence[Adapter]) -> None:
+        """Pin these adapters and no others: they are written into slots, and stay there and in host memory.
+
+        Raises:
+            BundleError: They would leave no slot for other adapters, or the weights of one cannot be read again.
+        """
+        wanted = frozenset(adapter.card.sha256 for adapter in adapters if not adapter.empty)
+        if wanted and len(wanted) >= self.capacity:
+            raise BundleError(
+                f"adapters would be pinned in {len(wanted)} of {self.capacity} slots, and others need one: "
+                f"pin fewer, or give --slots {len(wanted) + 1}"
+            )
+        for adapter in adapters:
+            _ = adapter.tensors  # read again if they were forgotten
+        with self.change:
+            self.pinned = wanted
+            self.change.notify_all()
+        self.place(adapters)
 
     def place(self, adapters: Sequence[Adapter]) -> NDArray[np.int64]:
         """Return the slot of each adapter, (adapters,); those without a slot are written into one."""
@@ -128,24 +149,25 @@ class Bank:
         for sha256 in wanted.keys() & self.slots.keys():
             self.slots.move_to_end(sha256)
             if wanted[sha256].in_memory:
-                self._hold(wanted[sha256])
+                self.host_adapters.hold(wanted[sha256], pinned=self.pinned)
         for sha256 in wanted.keys() - self.slots.keys():
             self._write_new(wanted[sha256], kept=wanted.keys() | self.in_use.keys())
 
     def batches(self, adapters: Sequence[Adapter]) -> Iterator[list[int]]:
         """Yield indices of `adapters` in parts, none of which has more different adapters than there are slots."""
-        if len({adapter.card.sha256 for adapter in adapters}) <= self.capacity:
+        pinned = self.pinned  # one set for all parts: another thread may replace it
+        if len({adapter.card.sha256 for adapter in adapters} | pinned) <= self.capacity:
             yield list(range(len(adapters)))
             return
         if not self.capacity:
             raise BundleError("the bank has no slot: serve it with at least one")
         part: list[int] = []
-        different: set[str] = set()
+        different = set(pinned)
         for index in sorted(range(len(adapters)), key=lambda index: adapters[index].card.sha256):
             sha256 = adapters[index].card.sha256
-            if sha256 not in different and len(different) == self.capacity:
+            if part and sha256 not in different and len(different) >= self.capacity:
                 yield part
-                part, different = [], set()
+                part, different = [], set(pinned)
             part.append(index)
             different.add(sha256)
         yield part
@@ -159,22 +181,28 @@ class Bank:
 
     def _write_new(self, adapter: Adapter, *, kept: Set[str]) -> None:
         """Write an adapter into a free slot, or replace the least recently used adapter outside `kept`."""
-        self._widen(self._widths([adapter], self.widths))
+        self._widen(_widths(self.edges, [adapter], self.widths))
         free = set(range(1, self.widths[SLOTS])) - set(self.slots.values())
-        slot = min(free) if free else self.slots.pop(next(sha256 for sha256 in self.slots if sha256 not in kept))
-        self._write(slot, adapter)
+        slot = min(free) if free else self.slots.pop(self._least_used(kept))
+        _fill(self.stacks, slot, adapter.tensors)
+        self.inputs.update(slot)
         self.slots[adapter.card.sha256] = slot
         self.slot_writes += 1
-        self._hold(adapter)
+        self.host_adapters.hold(adapter, pinned=self.pinned)
 
-    def _hold(self, adapter: Adapter) -> None:
-        """Keep the weights of the most recently used adapters in host memory, at most `max_host_adapters`."""
-        before = self.host_adapters.pop(adapter.card.sha256, adapter)
-        if before is not adapter:
-            before.forget()  # the same weights under another name
-        self.host_adapters[adapter.card.sha256] = adapter
-        while self.max_host_adapters is not None and len(self.host_adapters) > self.max_host_adapters:
-            self.host_adapters.popitem(last=False)[1].forget()
+    def _fits(self, wanted: Set[str]) -> bool:
+        """Return True if there are slots for adapters, beside those in use and those pinned.
+
+        Pinned adapters do not count where no batch could ever run beside them: rows may hold the version of a pinned
+        adapter that was replaced meanwhile.
+        """
+        pinned = self.pinned if len(self.pinned | wanted) <= self.capacity else frozenset()
+        return len(self.in_use.keys() | wanted | pinned) <= self.capacity
+
+    def _least_used(self, kept: Set[str]) -> str:
+        """Return the adapter that was used least recently outside `kept`; a pinned one only if there is no other."""
+        others = [sha256 for sha256 in self.slots if sha256 not in kept]
+        return min(others, key=self.pinned.__contains__)  # the first of those that are equal
 
     def _widen(self, widths: dict[str, int]) -> None:
         """Resize the stacks, padding with zeros; without memory for that they stay as they are."""
@@ -195,34 +223,35 @@ class Bank:
         except MemoryError as error:
             raise BundleError(f"there is not enough memory for {widths[SLOTS] - 1} slots: take fewer") from error
 
-    def _widths(self, adapters: Sequence[Adapter], least: dict[str, int]) -> dict[str, int]:
-        """Return sizes of the symbolic dimensions: those of `least`, or larger where `adapters` need it."""
-        widths = dict(least)
-        for adapter in adapters:
-            for name, tensor in adapter.tensors.items():
-                if name not in self.edges:
-                    raise BundleError(
-                        f"adapter {adapter.card.name} ({adapter.card.kind}) adapts {name.rsplit('.', 3)[0]}, "
-                        "which this bank's graph has no input for: export a bank with it"
-                    )
-                dims, sizes = self.edges[name].shape[1:], _as_fed(tensor).shape
-                if not _fits(sizes, dims):
-                    taken = " × ".join(map(str, dims))
-                    raise BundleError(f"adapter {adapter.card.name}: {name} is {tensor.shape}, the graph takes {taken}")
-                for dim, size in zip(dims, sizes, strict=True):
-                    if isinstance(dim, str):
-                        widths[dim] = max(widths.get(dim, 1), size)
-        return widths
 
-    def _write(self, slot: int, adapter: Adapter) -> None:
-        tensors = adapter.tensors
-        for name, stack in self.stacks.items():
-            stack[slot] = 0
-            if name in tensors:
-                values = _as_fed(tensors[name])
-                corner = tuple(slice(size) for size in values.shape)
-                stack[slot][corner] = values
-        self.inputs.update(slot)
+def _fill(stacks: Arrays, slot: int, tensors: Tensors) -> None:
+    """Write the weights of an adapter into a slot of each stack, and zeros where it has none."""
+    for name, stack in stacks.items():
+        stack[slot] = 0
+        if name in tensors:
+            values = _as_fed(tensors[name])
+            corner = tuple(slice(size) for size in values.shape)
+            stack[slot][corner] = values
+
+
+def _widths(edges: Mapping[str, Edge], adapters: Sequence[Adapter], least: dict[str, int]) -> dict[str, int]:
+    """Return sizes of the symbolic dimensions: those of `least`, or larger where `adapters` need it."""
+    widths = dict(least)
+    for adapter in adapters:
+        for name, tensor in adapter.tensors.items():
+            if name not in edges:
+                raise BundleError(
+                    f"adapter {adapter.card.name} ({adapter.card.kind}) adapts {name.rsplit('.', 3)[0]}, "
+                    "which this bank's graph has no input for: export a bank with it"
+                )
+            dims, sizes = edges[name].shape[1:], _as_fed(tensor).shape
+            if not _has_shape(sizes, dims):
+                taken = " × ".join(map(str, dims))
+                raise BundleError(f"adapter {adapter.card.name}: {name} is {tensor.shape}, the graph takes {taken}")
+            for dim, size in zip(dims, sizes, strict=True):
+                if isinstance(dim, str):
+                    widths[dim] = max(widths.get(dim, 1), size)
+    return widths
 
 
 def _shape(edge: Edge, widths: Mapping[str, int]) -> tuple[int, ...]:
@@ -230,7 +259,7 @@ def _shape(edge: Edge, widths: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(dim if isinstance(dim, int) else widths.get(dim, 1) for dim in edge.shape)
 
 
-def _fits(sizes: Sequence[int], dims: Sequence[int | str]) -> bool:
+def _has_shape(sizes: Sequence[int], dims: Sequence[int | str]) -> bool:
     """Return True if an array of these sizes has the dimensions of an edge, of which symbols are free."""
     return len(sizes) == len(dims) and all(
         isinstance(dim, str) or dim == size for dim, size in zip(dims, sizes, strict=True)

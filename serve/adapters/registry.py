@@ -1,10 +1,13 @@
 """The registry: names of the adapters that an engine serves, which may be loaded and unloaded while it runs."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from serve.adapter_place import AdapterPlace, Residency
 from serve.adapters.bank import Bank
+from serve.adapters.private_copy import keep_private_copy
 from serve.bundle.adapter import MAX_NAME_LENGTH, Adapter, AdapterCard, read_adapter
 from serve.bundle.reader import Bundle, check_base
 from serve.errors import BundleError, InputError, ServeError, UnknownAdapter, as_serve_error, shortened
@@ -16,14 +19,30 @@ class Registry:
     A request resolves its name on arrival and keeps that adapter, even if the name is replaced or unloaded meanwhile.
     """
 
-    def __init__(self, bundle: Bundle, bank: Bank | None, check_canaries: Callable[[Sequence[Adapter]], None]) -> None:
-        """Register the adapters of a bundle after `check_canaries`, which raises an error for a wrong one."""
-        self.bundle, self.bank, self.check_canaries = bundle, bank, check_canaries
+    def __init__(
+        self,
+        bundle: Bundle,
+        bank: Bank | None,
+        check_canaries: Callable[[Sequence[Adapter]], None],
+        *,
+        pins: Iterable[str] = (),
+    ) -> None:
+        """Register the adapters of a bundle after `check_canaries`, which raises an error for a wrong one.
+
+        Adapters called as in `pins` are pinned, also those that are loaded later.
+
+        Raises:
+            BundleError: An adapter is refused, or pinned ones leave no slot for others.
+        """
+        self.bundle, self.bank, self.check_canaries, self.pins = bundle, bank, check_canaries, frozenset(pins)
         self.adapters = dict(bundle.adapters)
         """Never changed in place but replaced as a whole, so that any thread can read it without a lock."""
         self.lock = threading.Lock()
         """Held while loading or unloading: one at a time."""
+        self.loaded_at = dict.fromkeys(self.adapters, time.time())
+        """Time of each adapter's loading, in seconds since 1970; replaced as a whole likewise."""
         self._check(list(self.adapters.values()))
+        self._pin(self.adapters)
 
     @property
     def cards(self) -> dict[str, AdapterCard]:
@@ -96,6 +115,8 @@ class Registry:
         if name is not None and card.name != name:
             raise BundleError(f"the adapter in {folder} is called {card.name}, not {name}: load it by its own name")
         check_base(adapter, self.bundle.manifest)
+        if self.bank.max_host_adapters is not None:
+            keep_private_copy(adapter)
         with self.lock:
             before = self.adapters.get(card.name)
             if before is not None and not replace:
@@ -105,12 +126,15 @@ class Registry:
                     f"adapter {card.name} has other labels or inputs than the one it would replace: unload that one "
                     "first, since its clients do not expect them"
                 )
+            after = {**self.adapters, card.name: adapter}
             try:
                 self._check([adapter])
+                self._pin(after)
             except BaseException:
                 self.bank.remove(adapter)
                 raise
-            self.adapters = {**self.adapters, card.name: adapter}
+            self.loaded_at = {**self.loaded_at, card.name: time.time()}
+            self.adapters = after
             if before is not None and before.card.sha256 != card.sha256:
                 self.bank.remove(before)
         return card
@@ -139,8 +163,35 @@ class Registry:
         with self.lock:
             adapter = self.find(name)
             self.adapters = {other: kept for other, kept in self.adapters.items() if other != name}
+            self._pin(self.adapters)
             if self.bank is not None and adapter.card.sha256 not in {one.card.sha256 for one in self.adapters.values()}:
                 self.bank.remove(adapter)
+
+    def places(self) -> dict[str, AdapterPlace]:
+        """Return where each adapter is, by name."""
+        times = self.loaded_at
+        return {name: self._place(one, times.get(name, 0.0)) for name, one in self.adapters.items()}
+
+    def _place(self, adapter: Adapter, loaded_at: float) -> AdapterPlace:
+        card, bank = adapter.card, self.bank
+        if bank is None or adapter.empty:
+            return AdapterPlace(residency=Residency.GRAPH, rank=card.r, size_bytes=0, loaded_at=loaded_at)
+        slot, in_memory = bank.slots.get(card.sha256), adapter.in_memory
+        elsewhere = Residency.HOST if in_memory else Residency.DISK
+        return AdapterPlace(
+            residency=elsewhere if slot is None else Residency.SLOT,
+            slot=slot,
+            in_host_memory=in_memory,
+            pinned=card.sha256 in bank.pinned,
+            rank=card.r,
+            size_bytes=adapter.size_bytes,
+            loaded_at=loaded_at,
+        )
+
+    def _pin(self, adapters: Mapping[str, Adapter]) -> None:
+        """Pin those of these adapters that have a pinned name; raise a BundleError if no slot would be left."""
+        if self.bank is not None and self.pins:
+            self.bank.pin([one for name, one in adapters.items() if name in self.pins])
 
 
 MAX_LISTED = 20

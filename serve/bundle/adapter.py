@@ -138,6 +138,11 @@ class Adapter:
         """True if the weights are in memory."""
         return self._values is not None
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights in memory."""
+        return sum(prod(shape) for _, shape in self._layout) * np.dtype(np.float32).itemsize
+
     def forget(self) -> None:
         """Free the memory of the weights if they can be read again."""
         if self.folder is not None:

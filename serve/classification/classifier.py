@@ -58,7 +58,7 @@ class Classifier:
                 with weights of its own unless there is a `cache`.
             ensemble: Predict the mean of the members' probabilities in place of an adapter's own; each adapter of the
                 bundle needs its members.
-            options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache.
+            options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache, pins.
 
         Raises:
             BundleError: The bundle is damaged, an adapter does not give PyTorch's logits, or has no members for an

@@ -35,7 +35,7 @@ class ModelRunner:
         """Return for each row its prediction or its error.
 
         An error is a BundleError if the row's adapter cannot be read from disk again, and a ClassificationFailed if
-        ONNX Runtime cannot run the row. It does not affect the other rows.
+        ONNX Runtime cannot run the row or its logits are not finite. It does not affect the other rows.
         """
         errors = self._unreadable(rows)
         good = [index for index, row in enumerate(rows) if row.adapter.card.sha256 not in errors]
@@ -75,10 +75,7 @@ class ModelRunner:
         """
         try:
             logits = self.logits(rows)
-            return [
-                prediction_from(row.adapter.card, found, tokens=len(row))
-                for row, found in zip(rows, logits, strict=True)
-            ]
+            return [_prediction(row, found) for row, found in zip(rows, logits, strict=True)]
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             failure = error
         if len(rows) > 1 and device_loss(failure) is None:
@@ -98,3 +95,11 @@ class ModelRunner:
         }
         used = {name: array for name, array in arrays.items() if name in self.inputs}
         return self.executor.run({**used, **slots}, stacks)
+
+
+def _prediction(row: EncodedText, logits: NDArray[np.float32]) -> Prediction | ServeError:
+    """Return the prediction of a row, or an error if its adapter gives logits that no score can be made of."""
+    found = prediction_from(row.adapter.card, logits, tokens=len(row))
+    if not np.isfinite(found.logits).all():
+        return ClassificationFailed(f"adapter {found.adapter} gives logits that are not finite")
+    return found

@@ -14,6 +14,7 @@ from serve.address import address
 from serve.api_keys import ApiKeys, client_key, presented_key
 from serve.engine import Engine
 from serve.errors import (
+    AdapterFailed,
     DeadlineExceeded,
     DeviceLost,
     InputError,
@@ -39,6 +40,7 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
     NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     UnknownAdapter: grpc.StatusCode.NOT_FOUND,
+    AdapterFailed: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     DeviceLost: grpc.StatusCode.UNAVAILABLE,

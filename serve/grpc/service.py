@@ -47,7 +47,7 @@ class Service:
     async def model_ready(self, request: Any) -> Any:
         """Say whether a model takes requests; one that is not there does not, as Triton has it."""
         try:
-            find_model(self.engine, request.name, request.version or None)
+            await find_model(self.engine, request.name, request.version or None)
         except UnknownAdapter:
             return MESSAGES["ModelReadyResponse"](ready=False)
         return MESSAGES["ModelReadyResponse"](ready=self.readiness.is_ready)
@@ -58,9 +58,8 @@ class Service:
 
     async def model_metadata(self, request: Any) -> Any:
         """Describe a model: its inputs, its outputs, and the version of its weights."""
-        return MESSAGES["ModelMetadataResponse"](
-            **find_model(self.engine, request.name, request.version or None).metadata()
-        )
+        model = await find_model(self.engine, request.name, request.version or None)
+        return MESSAGES["ModelMetadataResponse"](**model.metadata())
 
     async def index(self, request: Any) -> Any:
         """List the models, once for each version."""
@@ -88,11 +87,11 @@ class Service:
 
     async def infer(self, request: Any) -> Any:
         """Classify texts, or generate them; data comes back in the form in which it came."""
-        return await self._infer(request, self._model(request), read_parameters(request.parameters))
+        return await self._infer(request, await self._model(request), read_parameters(request.parameters))
 
     async def stream_infer(self, request: Any) -> AsyncIterator[Any]:
         """Generate a text in pieces, or classify texts: the responses to one request of a stream."""
-        model, parameters = self._model(request), read_parameters(request.parameters)
+        model, parameters = await self._model(request), read_parameters(request.parameters)
         parameters.pop(EMPTY_FINAL_RESPONSE, None)
         if model.generates:
             async with aclosing(self._pieces(request, model, parameters)) as responses:
@@ -101,10 +100,10 @@ class Service:
         else:
             yield _in_stream(await self._infer(request, model, parameters), final=True)
 
-    def _model(self, request: Any) -> Model:
+    async def _model(self, request: Any) -> Model:
         if self.engine.stats().draining:
             raise ShuttingDown("the server is stopping")
-        return find_model(self.engine, request.model_name, request.model_version or None)
+        return await find_model(self.engine, request.model_name, request.model_version or None)
 
     async def _infer(self, request: Any, model: Model, parameters: dict[str, Any]) -> Any:
         outputs, version = read_outputs(request), request.model_version or None

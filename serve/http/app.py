@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from inspect import get_annotations
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -16,7 +15,7 @@ from starlette.routing import Route
 from serve.adapter_loading import AdapterLoading
 from serve.api_keys import ApiKeys
 from serve.engine import Capability, Engine
-from serve.http import adapters, health, rerank, sagemaker
+from serve.http import adapter_states, adapters, health, rerank, sagemaker
 from serve.http.api_key_middleware import ApiKeyMiddleware
 from serve.http.error_responses import ErrorResponder
 from serve.http.headers import EXPOSED_HEADERS
@@ -42,7 +41,8 @@ from serve.telemetry.request_observer import RequestObserver
 
 PROTOCOLS: dict[str, HttpProtocol] = {
     "health": HttpProtocol(
-        routers=(health.router, adapters.router, sagemaker.router, tokenize.router), error_body=predict.error_body
+        routers=(health.router, adapters.router, adapter_states.router, sagemaker.router, tokenize.router),
+        error_body=predict.error_body,
     ),
     "tei": HttpProtocol(routers=(predict.router,), error_body=predict.error_body, capability=Capability.CLASSIFY),
     "rerank": HttpProtocol(
@@ -78,7 +78,7 @@ def make_app(
     payload_limit: int = 2_000_000,
     payloads_limit: int = 256_000_000,
     body_timeout: float = 30.0,
-    adapter_dir: Path | None = None,
+    loading: AdapterLoading | None = None,
     cors_origins: Sequence[str] = (),
     protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
     readiness: Readiness | None = None,
@@ -95,7 +95,7 @@ def make_app(
         payloads_limit: Most bytes of the bodies of all requests at a time.
         body_timeout: Seconds in which a request's body has to arrive.
         cors_origins: Origins whose pages may call it from a browser; `*` is any.
-        adapter_dir: Folder below which clients may load adapters; None lets them load none.
+        loading: Adapters that are loaded while serving; None lets clients load none.
         protocols: Protocols to offer, by name.
         readiness: State that health checks report; None is ready until the engine drains.
         api_keys: Keys of which a request needs one; None answers anybody.
@@ -108,7 +108,7 @@ def make_app(
     app.state.api_keys = api_keys
     app.state.readiness = readiness or Readiness(engine)
     app.state.max_client_batch_size = max_client_batch_size
-    app.state.adapter_loading = AdapterLoading(engine=engine, root=adapter_dir)
+    app.state.adapter_loading = loading or AdapterLoading(engine=engine, root=None)
     routers = _routers(engine, protocols)
     app.router.routes += direct_routes(routers)
     for router in routers:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from serve.errors import (
+    AdapterFailed,
     ClassificationFailed,
     DeadlineExceeded,
     DeviceLost,
@@ -47,6 +48,7 @@ KINDS: dict[type[Exception], ErrorKind] = {
     NotAuthenticated: ErrorKind(401, "not_authenticated", "invalid_request_error", "invalid_api_key"),
     NotAllowed: ErrorKind(403, "not_allowed", "invalid_request_error", "not_allowed"),
     UnknownAdapter: ErrorKind(404, "unknown_adapter", "invalid_request_error", "model_not_found"),
+    AdapterFailed: ErrorKind(500, "failed", "server_error", "adapter_failed"),
     Overloaded: ErrorKind(429, "overloaded", "rate_limit_error", "rate_limit_exceeded"),
     ClassificationFailed: ErrorKind(500, "failed", "server_error", "classification_failed"),
     GenerationFailed: ErrorKind(500, "failed", "server_error", "generation_failed"),

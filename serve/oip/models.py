@@ -7,6 +7,7 @@ from typing import Any
 
 from serve.engine import Capability, Engine, ModelInfo
 from serve.errors import MAX_NAME, InputError, UnknownAdapter, shortened
+from serve.lookup import look_up
 from serve.oip.elements import BYTES
 from serve.oip.outputs import TEXT_OUTPUTS, Output, outputs_of
 from serve.oip.parameters import ADAPTER, KNOWN
@@ -93,16 +94,20 @@ def model_index(engine: Engine, *, obstacle: str, ready: bool = False) -> list[d
     ]
 
 
-def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
-    """Return a model.
+async def find_model(engine: Engine, name: str, version: str | None = None) -> Model:
+    """Return a model, which is loaded where the engine does so on first use.
 
     Raises:
         UnknownAdapter: There is none of that name, or its weights are another version.
+        AdapterFailed: It is there and cannot be loaded.
     """
+    is_bank = name == BANK and Capability.CLASSIFY in engine.capabilities
+    if not is_bank:
+        await look_up(engine, name)
     info = engine.model(name)
     if info is not None:
         model = _of_adapter(info)
-    elif name == BANK and Capability.CLASSIFY in engine.capabilities:
+    elif is_bank:
         model = ALL
     else:
         listed = ", ".join(other for other, one in models_of(engine).items() if not one.is_member)

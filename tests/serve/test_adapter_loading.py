@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.adapter_loading import MAX_PATH, AdapterLoading, folder_below
+from serve.adapter_folder import MAX_PATH, folder_below
+from serve.adapter_loading import AdapterLoading
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.errors import InputError, NotAllowed

@@ -40,12 +40,14 @@ def test_zero_disables_the_prefix_cache_and_nothing_else(capsys: pytest.CaptureF
 
 def test_options_of_the_model_are_those_that_were_given() -> None:
     flags = ["--provider", "cpu", "--threads", "2", "--slots", "3", "--host-adapters", "4", "--cache", "graphs"]
+    flags += ["--pin", "tone,intent"]
     assert load_options(parse_args(["bundle", *flags])) == {
         "provider": "cpu",
         "threads": 2,
         "slots": 3,
         "host_adapters": 4,
         "cache": Path("graphs"),
+        "pins": {"tone", "intent"},
     }
 
 

@@ -9,6 +9,7 @@ from serve.http.huggingface.generation_messages import TextGenerationInput
 from serve.http.huggingface.text_classification import TextClassificationInput, classify
 from serve.http.huggingface.text_generation import generate
 from serve.http.openapi import request_body
+from serve.lookup import look_up
 
 router = APIRouter()
 ANSWERS = {Capability.CLASSIFY: classify, Capability.GENERATE: generate}
@@ -23,6 +24,7 @@ class ModelInput(RootModel[TextClassificationInput | TextGenerationInput]):
 async def model(request: Request, name: str) -> Response:
     """Classify or continue texts through one adapter, as Hugging Face's inference API does."""
     engine: Engine = request.app.state.engine
+    await look_up(engine, name)
     part = next((part for part in engine.parts() if part.serves(name)), None)
     if part is None:
         raise UnknownAdapter(f"there is no model {shortened(name, MAX_NAME)!r} here; /v1/models lists those there are")

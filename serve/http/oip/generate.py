@@ -114,7 +114,7 @@ async def _asked(
     request: Request, name: str, version: str | None
 ) -> tuple[Model, GenerateRequest, GenerationRequest, bool | None]:
     """Return the model, the body, the engine's request, and whether the body asks for a stream (None: neither)."""
-    model = find_model(request.app.state.engine, name, version)
+    model = await find_model(request.app.state.engine, name, version)
     body = GenerateRequest.from_json(await request.body())
     parameters = body.all_parameters()
     streams = parameters.pop(STREAM, None)

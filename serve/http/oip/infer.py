@@ -43,7 +43,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     the `adapter` of each row; for a model that generates `text_input`. The model's metadata lists its outputs.
     """
     engine: Engine = request.app.state.engine
-    model = find_model(engine, name, version)
+    model = await find_model(engine, name, version)
     asked, binary = _parsed(await request.body(), request.headers.get(HEADER))
     _require_same("model_name", asked.model_name, name)
     _require_same("model_version", asked.model_version, version)

@@ -43,14 +43,15 @@ async def ready(request: Request) -> dict[str, bool]:
 @router.get("/v2/models/{name}/versions/{version}")
 async def metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """Describe a model: its inputs, its outputs, and the version of its weights."""
-    return find_model(request.app.state.engine, name, version).metadata()
+    model = await find_model(request.app.state.engine, name, version)
+    return model.metadata()
 
 
 @router.get("/v2/models/{name}/ready")
 @router.get("/v2/models/{name}/versions/{version}/ready")
 async def model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """Return 200 for a model of a server that is ready."""
-    find_model(request.app.state.engine, name, version)
+    await find_model(request.app.state.engine, name, version)
     await health.ready(request)
     return {"name": name, "ready": True}
 

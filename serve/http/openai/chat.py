@@ -11,6 +11,7 @@ from serve.http.openai.chat_messages import ChatRequest
 from serve.http.openai.protocol import Usage
 from serve.http.openai.tool_calls import tool_use
 from serve.http.openapi import request_body
+from serve.lookup import look_up
 
 router = APIRouter()
 
@@ -36,6 +37,7 @@ async def chat_completions(request: Request) -> Response:
     body = ChatRequest.from_json(await request.body())
     request.state.field_names = body.field_names()
     state = request.app.state
+    await look_up(state.engine, body.model)  # whose chat template says how it calls tools
     tools = tool_use(state.engine, body.model, body.tools, body.tool_choice, parallel=body.parallel_tool_calls)
     asked = body.generation_request(state.max_client_batch_size, tools)
     form = ChatForm(body, tools)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from serve.engine import Engine, ModelInfo
 from serve.errors import MAX_NAME, UnknownAdapter, shortened
+from serve.lookup import look_up
 
 router = APIRouter()
 CREATED = int(time.time())
@@ -57,6 +58,7 @@ async def model(request: Request, name: str) -> Model:
     """Return one of them."""
     request.state.field_names = {"adapter": "model"}
     engine: Engine = request.app.state.engine
+    await look_up(engine, name)
     found = engine.model(name)
     if found is None:
         raise UnknownAdapter(f"there is no model {shortened(name, MAX_NAME)!r} here; /v1/models lists those there are")

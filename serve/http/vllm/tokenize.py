@@ -21,6 +21,7 @@ from serve.http.openai.chat_messages import MAX_MESSAGES, Message
 from serve.http.openai.protocol import check_neutral
 from serve.http.openai.tool_calls import Tool, tool_use
 from serve.http.openapi import request_body
+from serve.lookup import look_up
 from serve.requests import Chat, GenerationRequest
 from serve.sampling_params import SamplingParams
 from serve.tokenized_text import TokenizedText
@@ -123,7 +124,7 @@ async def tokenize(request: Request) -> Response:
     if body.messages is not None:
         return await _of_chat(request, body, body.messages)
     request.state.field_names = {"prompts": "inputs" if body.prompt is None else "prompt"}
-    codec = _codec(request, body.model)
+    codec = await _codec(request, body.model)
     special_tokens = body.add_special_tokens is not False
     if body.prompt is not None:
         return _whole(body, codec, await codec.tokenize(body.prompt, special_tokens=special_tokens))
@@ -143,19 +144,22 @@ async def tokenize(request: Request) -> Response:
 async def detokenize(request: Request) -> DetokenizeResponse:
     """Return the text of tokens."""
     body = DetokenizeRequest.from_json(await request.body())
-    return DetokenizeResponse(prompt=await _codec(request, body.model).detokenize(body.tokens))
+    codec = await _codec(request, body.model)
+    return DetokenizeResponse(prompt=await codec.detokenize(body.tokens))
 
 
 @router.get("/tokenizer_info")
 async def tokenizer_info(request: Request, model: str | None = None) -> dict[str, Any]:
     """Return the tokenizer's configuration: special tokens, and the chat template where the base has one."""
-    return dict(_codec(request, model).config)
+    codec = await _codec(request, model)
+    return dict(codec.config)
 
 
 async def _of_chat(request: Request, body: TokenizeRequest, messages: list[Message]) -> Response:
     """Return the tokens of the prompt in which a model reads a chat."""
     request.state.field_names = {"adapter": "model", "prompts": "messages", "variables": "chat_template_kwargs"}
     engine: Engine = request.app.state.engine
+    await look_up(engine, body.model)
     known = None if body.model is None else engine.model(body.model)
     if Capability.GENERATE not in engine.capabilities or (known is not None and known.labels):
         raise InputError("messages: classifiers read no chats, send a text as prompt", "messages")
@@ -169,7 +173,7 @@ async def _of_chat(request: Request, body: TokenizeRequest, messages: list[Messa
     asked = GenerationRequest(prompts=[chat], adapters=[body.model], sampling=SamplingParams(max_new_tokens=0))
     async with aclosing(cast(GenerationEngine, engine).stream(asked)) as events:
         start = cast(StreamStart, await anext(events))
-    codec, info = _codec(request, start.adapter), engine.model(start.adapter)
+    codec, info = await _codec(request, start.adapter), engine.model(start.adapter)
     special_tokens = info is None or info.chat is not ChatForm.TEMPLATE  # which a template has written itself
     return _whole(body, codec, await codec.tokenize(start.prompt_texts[0], special_tokens=special_tokens))
 
@@ -188,8 +192,9 @@ def _json(content: bytes) -> Response:
     return Response(content, media_type="application/json")
 
 
-def _codec(request: Request, model: str | None) -> Codec:
+async def _codec(request: Request, model: str | None) -> Codec:
     engine: Engine = request.app.state.engine
+    await look_up(engine, model)
     return engine.codec(model)
 
 

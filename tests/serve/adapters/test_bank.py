@@ -192,3 +192,83 @@ def test_a_run_that_fails_gives_its_slots_back(bundle: Bundle) -> None:
     with pytest.raises(RuntimeError), bank.acquire([bundle.adapters["tone"]]):
         raise RuntimeError
     assert bank.place([bundle.adapters["intent"]]).tolist() == [1]
+
+
+def many(bundle: Bundle, count: int) -> list[Adapter]:
+    """Adapters with the weights of `tone`, each a multiple of them."""
+    tone = bundle.adapters["tone"]
+    return [
+        Adapter(card(f"a{index}"), {name: tensor * (index + 1) for name, tensor in tone.tensors.items()})
+        for index in range(count)
+    ]
+
+
+def test_a_pinned_adapter_keeps_its_slot_and_its_memory(bundle: Bundle) -> None:
+    adapters = many(bundle, 6)
+    bank = Bank(bundle.manifest.inputs, [], slots=2, max_host_adapters=2)
+    bank.pin(adapters[:1])
+    slot = bank.slots["a0"]
+    for adapter in adapters[1:]:
+        bank.place([adapter])
+        assert bank.slots["a0"] == slot
+        assert "a0" in bank.host_adapters
+    np.testing.assert_array_equal(
+        bank.stacks["classifier.head.bias"][slot][:2], adapters[0].tensors["classifier.head.bias"]
+    )
+    assert bank.slot_writes == 6
+    bank.pin([])
+    bank.place(adapters[1:3])
+    assert "a0" not in bank.slots
+
+
+def test_pinned_adapters_leave_a_slot_for_others(bundle: Bundle) -> None:
+    adapters = many(bundle, 2)
+    bank = Bank(bundle.manifest.inputs, [], slots=2)
+    with pytest.raises(BundleError, match=r"pinned in 2 of 2 slots, and others need one: .* give --slots 3"):
+        bank.pin(adapters)
+    assert not bank.pinned
+
+
+def test_a_batch_is_split_by_the_slots_that_pinned_adapters_leave(bundle: Bundle) -> None:
+    adapters = many(bundle, 6)
+    bank = Bank(bundle.manifest.inputs, [], slots=3)
+    bank.pin(adapters[:1])
+    parts = list(bank.batches(adapters))
+    assert sorted(index for part in parts for index in part) == list(range(6))
+    for part in parts:
+        with bank.acquire([adapters[index] for index in part]) as (slots, _):
+            assert len(set(slots.tolist())) == len(part)
+            assert "a0" in bank.slots
+    assert list(bank.batches(adapters[:3])) == [[0, 1, 2]]
+
+
+def test_others_wait_rather_than_take_a_pinned_adapter_s_slot(bundle: Bundle) -> None:
+    adapters = many(bundle, 3)
+    bank = Bank(bundle.manifest.inputs, [], slots=2)
+    bank.pin(adapters[:1])
+    done = threading.Event()
+
+    def place() -> None:
+        bank.place([adapters[2]])
+        done.set()
+
+    with bank.acquire([adapters[1]]):
+        assert not bank.can_acquire(adapters[2])
+        assert bank.can_acquire(adapters[0])
+        threading.Thread(target=place, daemon=True).start()
+        assert not done.wait(0.1)
+    assert done.wait(10)
+    assert set(bank.slots) == {"a0", "a2"}
+
+
+def test_rows_of_the_version_of_a_pinned_adapter_that_was_replaced_still_run(bundle: Bundle) -> None:
+    """A batch was split when another adapter was pinned: what it wants and what is pinned are more than all slots."""
+    adapters = many(bundle, 3)
+    bank = Bank(bundle.manifest.inputs, [], slots=2)
+    bank.pin(adapters[:1])
+    (part,) = bank.batches(adapters[:2])
+    bank.pin(adapters[2:])
+    with bank.acquire([adapters[index] for index in part]) as (slots, _):
+        assert len(set(slots.tolist())) == 2
+    bank.place([adapters[2]])
+    assert "a2" in bank.slots

@@ -1,11 +1,13 @@
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from serve.adapter_place import Residency
 from serve.adapters.registry import MAX_LISTED
 from serve.bundle.adapter import Adapter
 from serve.classification.classifier import Classifier
@@ -244,3 +246,44 @@ def test_members_beside_their_mean_are_not_listed_and_leave_it_the_only_adapter(
     engine.unload("tone")
     with pytest.raises(InputError, match=r"name an adapter: tone\.0, tone\.1, tone\.2, tone\.3"):
         engine("good")
+
+
+def test_an_adapter_s_place_is_that_of_its_weights(tmp_path: Path, reference: Reference) -> None:
+    bundle = write_bundle(tmp_path / "bundle", reference, ["tone", "intent", "grade"])
+    classifier = Classifier(bundle, provider="cpu", threads=1, slots=2, host_adapters=1, pins=["grade"])
+    classifier("good", adapter="tone")
+    places = classifier.registry.places()
+    assert {name: place.residency for name, place in places.items()} == {
+        "tone": Residency.SLOT,
+        "intent": Residency.DISK,
+        "grade": Residency.SLOT,
+    }
+    assert [places[name].pinned for name in ("tone", "intent", "grade")] == [False, False, True]
+    assert places["grade"].in_host_memory and not places["intent"].in_host_memory
+    assert (places["intent"].slot, places["intent"].rank) == (None, 4)
+    assert places["tone"].size_bytes == sum(tensor.nbytes for tensor in reference.adapters["tone"].values())
+    assert places["tone"].loaded_at == pytest.approx(time.time(), abs=60)
+
+
+def test_a_pinned_adapter_is_pinned_when_it_comes_and_when_it_is_replaced(tmp_path: Path, reference: Reference) -> None:
+    bundle = write_bundle(tmp_path / "bundle", reference, ["tone", "intent", "grade"])
+    classifier = Classifier(bundle, provider="cpu", threads=1, slots=2, pins=["mood"])
+    for number, like in enumerate(("tone", "match")):
+        write_adapter(tmp_path / str(number), reference, like, name="mood", pairs=False, labels=LABELS["tone"])
+        classifier.load(tmp_path / str(number), replace=number > 0)
+        for name in ("tone", "intent", "grade"):
+            classifier("good", adapter=name)
+        assert classifier.registry.places()["mood"].slot is not None
+        assert classifier.bank is not None and len(classifier.bank.pinned) == 1
+    classifier.unload("mood")
+    assert not classifier.bank.pinned
+
+
+def test_a_load_that_would_pin_all_slots_is_refused_and_changes_nothing(tmp_path: Path, reference: Reference) -> None:
+    bundle = write_bundle(tmp_path / "bundle", reference, ["tone", "intent"])
+    classifier = Classifier(bundle, provider="cpu", threads=1, slots=2, pins=["tone", "grade"])
+    write_adapter(tmp_path / "grade", reference, "grade")
+    with pytest.raises(BundleError, match="pinned in 2 of 2 slots"):
+        classifier.load(tmp_path / "grade")
+    assert list(classifier.cards) == ["tone", "intent"]
+    assert classifier.registry.places()["tone"].pinned

@@ -17,7 +17,8 @@ from serve.classification.text_tokenizer import EncodedText
 from serve.errors import BundleError, ClassificationFailed, DeviceLost
 from serve.prediction import Prediction
 from tests.fixtures.fake_driver import LOST
-from tests.serve.conftest import Reference, card, write_bundle
+from tests.fixtures.telling_adapters import OUTLIER, classifier_reference, write_classifier
+from tests.serve.conftest import WORDS, Reference, card, tokenizer_sha256, write_bundle
 
 
 class Session:
@@ -149,3 +150,17 @@ def test_a_lost_device_is_the_error_of_all_rows_after_one_run(
         found = runner.run(rows)
     assert [type(one) for one in found] == [DeviceLost] * 3
     assert (session.runs, len(caplog.records)) == (1, 1)
+
+
+def test_logits_that_are_not_finite_are_the_error_of_their_row_alone(tmp_path: Path, reference: Reference) -> None:
+    base = classifier_reference(reference)
+    classifier = Classifier(write_bundle(tmp_path / "bundle", base, ["tone"]), provider="cpu", threads=1)
+    write_classifier(tmp_path / "nan", base, "nan", 1, tokenizer_sha256(), overflows=True)
+    classifier.load(tmp_path / "nan")
+    asked = [("good", "tone"), (WORDS[OUTLIER], "nan"), ("good", "nan")]
+    rows = [classifier.encode(text, name, truncate=True) for text, name in asked]
+    first, wrong, last = classifier.run(rows)
+    assert isinstance(wrong, ClassificationFailed)
+    assert str(wrong) == "adapter nan gives logits that are not finite"
+    assert isinstance(first, Prediction) and isinstance(last, Prediction)
+    np.testing.assert_allclose(first.logits, base.logits([1, 4, 2], "tone"), atol=1e-5)

@@ -1,7 +1,9 @@
 import asyncio
+import contextlib
 import hashlib
+import shutil
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from serve.classification.classifier import Classifier
 from serve.errors import ServeError
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
+from serve.lookup import LookupEngine
 from serve.readiness import Readiness
 from serve.sampling_params import SamplingParams
 from tests.fixtures.hand_computed_decoder import random_decoder, write_decoder_bundle
@@ -328,6 +331,25 @@ def test_adapters_come_and_go_while_the_server_runs(classifier: Classifier, root
         assert "match" in classifier.cards
 
     on_server(classifier, use, root=root)
+
+
+def test_an_adapter_is_loaded_when_a_request_names_it_first(classifier: Classifier, root: Path) -> None:
+    @contextlib.asynccontextmanager
+    async def on_demand() -> AsyncIterator[LookupEngine]:
+        async with AsyncClassifier(classifier) as engine:
+            loading = AdapterLoading(engine=engine, root=root)
+            yield LookupEngine(engine, load=loading.look_up, unload=loading.drop)
+
+    async def use(call: Call) -> None:
+        assert (await refusal(call("ModelInfer", asked("nowhere", text=["good"]))))[0] == "NOT_FOUND"
+        shutil.copytree(root / "match", root / "alias")
+        code, message = await refusal(call("ModelInfer", asked("alias", text=["good"])))
+        assert (code, "is called match, not alias" in message) == ("FAILED_PRECONDITION", True)
+        answer = await call("ModelInfer", asked("match", text=["good"]))
+        assert answer.model_version == classifier.cards["match"].sha256[:12]
+        assert (await call("ModelReady", MESSAGES["ModelReadyRequest"](name="match"))).ready
+
+    on_server(classifier, use, engine=on_demand())
 
 
 def test_the_rules_of_loading_are_those_of_http(classifier: Classifier, root: Path) -> None:

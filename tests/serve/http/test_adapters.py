@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serve.adapter_loading import AdapterLoading
 from serve.api_keys import ApiKey, ApiKeys
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
@@ -25,7 +26,8 @@ def root(tmp_path: Path, reference: Reference) -> Path:
 @pytest.fixture
 def bank(root: Path, tmp_path: Path, reference: Reference) -> Iterator[httpx.Client]:
     classifier = Classifier(write_bundle(tmp_path / "bundle", reference, ["tone"]), provider="cpu", threads=1)
-    with live_app(make_app(AsyncClassifier(classifier), adapter_dir=root)) as client:
+    engine = AsyncClassifier(classifier)
+    with live_app(make_app(engine, loading=AdapterLoading(engine=engine, root=root))) as client:
         yield client
 
 
@@ -128,7 +130,8 @@ def test_a_client_that_is_no_administrator_learns_nothing_of_its_body(
         name: ApiKey(name=name, sha256=hashlib.sha256(name.encode()).hexdigest(), admin=name == "admin")
         for name in ("acme", "admin")
     }
-    app = make_app(AsyncClassifier(classifier), adapter_dir=root, api_keys=ApiKeys(entries))
+    engine = AsyncClassifier(classifier)
+    app = make_app(engine, loading=AdapterLoading(engine=engine, root=root), api_keys=ApiKeys(entries))
     with live_app(app) as client:
         statuses = [client.post(path, content=body, headers={"X-API-Key": name}).status_code for name in entries]
     assert statuses[0] == 403

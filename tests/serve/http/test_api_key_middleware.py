@@ -5,6 +5,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from serve.adapter_loading import AdapterLoading
 from serve.api_keys import Allowance, ApiKey, ApiKeys
 from serve.http.app import make_app
 from tests.fixtures.toy_engine import ToyEngine
@@ -17,7 +18,9 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
         ApiKey(name="acme", sha256=sha256("one"), requests=Allowance(2)),
         ApiKey(name="operator", sha256=sha256("two"), admin=True),
     ]
-    app = make_app(ToyEngine(), adapter_dir=tmp_path, api_keys=ApiKeys({key.name: key for key in keys}))
+    engine = ToyEngine()
+    loading = AdapterLoading(engine=engine, root=tmp_path)
+    app = make_app(engine, loading=loading, api_keys=ApiKeys({key.name: key for key in keys}))
     with TestClient(app) as client:
         yield client
 

@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 
 from serve.classification.classifier import Classifier
 from serve.errors import (
+    AdapterFailed,
     ClassificationFailed,
     DeadlineExceeded,
     DeviceLost,
@@ -84,6 +85,7 @@ ERRORS = [
     (NotAuthenticated, 401, "not_authenticated", "invalid_request_error", "invalid_api_key"),
     (NotAllowed, 403, "not_allowed", "invalid_request_error", "not_allowed"),
     (UnknownAdapter, 404, "unknown_adapter", "invalid_request_error", "model_not_found"),
+    (AdapterFailed, 500, "failed", "server_error", "adapter_failed"),
     (Overloaded, 429, "overloaded", "rate_limit_error", "rate_limit_exceeded"),
     (ClassificationFailed, 500, "failed", "server_error", "classification_failed"),
     (GenerationFailed, 500, "failed", "server_error", "generation_failed"),
@@ -102,7 +104,7 @@ def test_an_error_below_v1_has_openais_form(
     with TestClient(make_app(ToyEngine(error("broken")))) as client:
         response = client.post("/v1/completions", json={"prompt": "a"})
     assert response.status_code == status
-    param = "model" if error is UnknownAdapter else None
+    param = "model" if error in (UnknownAdapter, AdapterFailed) else None
     assert response.json() == {"error": {"message": "broken", "type": openai_type, "param": param, "code": openai_code}}
     assert response.headers.get("retry-after") == ("1" if status in (429, 503) else None)
     assert kind_of(error("broken")).error_type == error_type
