@@ -1,4 +1,4 @@
-"""ASGI middleware: every request but those of health checks needs an API key."""
+"""ASGI middleware: every request but those of health checks, and perhaps of metrics, needs an API key."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,12 +13,15 @@ OPEN = frozenset({"/health", "/health/live", "/health/ready", "/ping", "/v2/heal
 class ApiKeyMiddleware:
     """Return 401 for a request without a known key, and 429 for one whose key has used up its requests."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, errors: ErrorResponder) -> None:
-        self.app, self.keys, self.errors = app, keys, errors
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys, errors: ErrorResponder, open_paths: frozenset[str] = frozenset()
+    ) -> None:
+        """Wrap an application; `open_paths` need no key either."""
+        self.app, self.keys, self.errors, self.open_paths = app, keys, errors, OPEN | open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, with its key for all that handles it."""
-        if scope["type"] == "http" and scope["path"] not in OPEN:
+        if scope["type"] == "http" and scope["path"] not in self.open_paths:
             try:
                 client_key.set(self.keys.authenticate(presented_key(dict(scope["headers"]))))
             except ServeError as error:

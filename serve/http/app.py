@@ -170,7 +170,8 @@ def _add_middleware(
     app.add_middleware(ClientDeadlineMiddleware, errors=errors)
     app.add_middleware(ShutdownMiddleware, errors=errors, readiness=app.state.readiness)
     if app.state.api_keys is not None:
-        app.add_middleware(ApiKeyMiddleware, keys=app.state.api_keys, errors=errors)
+        open_paths = frozenset({"/metrics"} if app.state.metrics.options.are_open else ())
+        app.add_middleware(ApiKeyMiddleware, keys=app.state.api_keys, errors=errors, open_paths=open_paths)
     app.add_middleware(PlainRequestMiddleware, errors=errors, first_segments=first_segments)
     app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
     if cors_origins:

@@ -38,6 +38,8 @@ class MetricOptions:
     """Keys of `METRIC_SETS`."""
     max_adapters: int = 100
     """Adapters that have a label of their own, those that were used first; the others share one."""
+    are_open: bool = False
+    """On a server with API keys: /metrics needs none."""
 
 
 DEFAULT_METRICS = MetricOptions()
@@ -48,6 +50,7 @@ class Metrics:
 
     def __init__(self, engine: Engine, options: MetricOptions = DEFAULT_METRICS) -> None:
         """Subscribe to an engine."""
+        self.options = options
         self.registry, labels = CollectorRegistry(), AdapterLabels(options.max_adapters)
         self.sets = [METRIC_SETS[name](engine, self.registry, labels) for name in dict.fromkeys(options.sets)]
         engine.subscribe(self.record)

@@ -16,12 +16,14 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
+from serve.api_keys import ApiKey, ApiKeys
 from serve.args import make_parser, parse_args
 from serve.engine import EngineStats
 from serve.http.app import make_app
 from serve.limits import BatchLimits
 from serve.server import LAST_WORDS_SECONDS
 from serve.settings import unknown_variables
+from serve.telemetry.metric_flags import metric_options
 from tests.deploy.dockerfile import ROOT, read_dockerfile
 from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.conftest import bundle, bundle_folder, classifier, client, reference
@@ -191,12 +193,23 @@ def test_the_autoscaler_reads_a_metric_that_servers_have(client: httpx.Client) -
 
 
 def test_the_metrics_that_the_page_names_exist(client: httpx.Client) -> None:
-    """Those of the endpoint picker are a generator's."""
-    with TestClient(make_app(Generator())) as generator:
-        pages = [generator.get("/metrics").text, client.get("/metrics").text]
-    names = set(re.findall(r"^(adamix_\w+)[ {]", "\n".join(pages), re.MULTILINE))
+    names = set(re.findall(r"^(adamix_\w+)[ {]", client.get("/metrics").text, re.MULTILINE))
     named = set(re.findall(r"\badamix_[a-z_]+\b", (ROOT / "docs" / "deploy.md").read_text("utf-8")))
-    assert {"adamix_queue_rows", "adamix_lora_requests_info"} <= named <= names
+    assert {"adamix_queue_rows"} == named <= names
+
+
+def test_the_variables_of_a_pool_give_its_picker_vllms_names_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = next(line for line in (ROOT / "docs" / "deploy.md").read_text("utf-8").splitlines() if "set env" in line)
+    for variable in line.split("deployment/adamix ")[1].split():
+        monkeypatch.setenv(*variable.split("=", 1))
+    options = metric_options(parse_args(["bundle"]))
+    keys = ApiKeys({"acme": ApiKey(name="acme", sha256="0" * 64)})
+    with TestClient(make_app(Generator(), api_keys=keys, metrics=options)) as generator:
+        found = generator.get("/metrics")
+    assert found.status_code == 200
+    assert {"vllm:num_requests_waiting", "vllm:kv_cache_usage_perc", "vllm:lora_requests_info"} <= set(
+        re.findall(r"^# TYPE (\S+)", found.text, re.MULTILINE)
+    )
 
 
 class Generator(ToyEngine):

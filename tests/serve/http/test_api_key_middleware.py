@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 from serve.adapter_loading import AdapterLoading
 from serve.api_keys import Allowance, ApiKey, ApiKeys
 from serve.http.app import make_app
+from serve.telemetry.prometheus import MetricOptions
 from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.test_api_keys import sha256
 
@@ -46,6 +47,13 @@ def test_a_request_needs_a_known_key(client: TestClient) -> None:
 )
 def test_everything_but_health_needs_one(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 401
+
+
+def test_metrics_may_be_open() -> None:
+    keys = ApiKeys({"acme": ApiKey(name="acme", sha256=sha256("one"))})
+    with TestClient(make_app(ToyEngine(), api_keys=keys, metrics=MetricOptions(are_open=True))) as client:
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/v1/models").status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/", "/health/live", "/ping", "/v2/health/live"])
