@@ -6,7 +6,7 @@ PAGE ?= yes
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick soak check fix sbom audit peers interop clean
+.PHONY: help setup demo test test-quick soak check fix sbom audit docs peers interop clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ sbom: $(SERVE_VENV)/.installed ## write the packages of a server and their licen
 
 audit: $(SERVE_VENV)/.installed ## look up known vulnerabilities of all packages, where the database can be reached
 	$(BIN)/python deploy/audit.py $(SERVE_VENV)/lib/python*/site-packages $(VENV)/lib/python*/site-packages
+
+docs: setup ## build the documentation into site/; any warning fails
+	$(BIN)/python -m docs.site
 
 peers: setup ## environments of the other tools that benchmarks and tests run
 	$(BIN)/python -m benchmarks.peers

@@ -264,7 +264,8 @@ class ClassificationEngine(Engine, Protocol):
         """Return one prediction for each text, in order.
 
         Raises:
-            InputError, UnknownAdapter, Overloaded, DeadlineExceeded, ClassificationFailed, DeviceLost, ShuttingDown
+            ServeError: One of InputError, UnknownAdapter, Overloaded, DeadlineExceeded, ClassificationFailed,
+                DeviceLost, ShuttingDown.
         """
 
 
@@ -275,12 +276,13 @@ class GenerationEngine(Engine, Protocol):
         """Return `sampling.n` results for each prompt, in order. Cancelling the call cancels its sequences.
 
         Raises:
-            InputError, UnknownAdapter, Overloaded, DeadlineExceeded, GenerationFailed, DeviceLost, ShuttingDown
+            ServeError: One of InputError, UnknownAdapter, Overloaded, DeadlineExceeded, GenerationFailed, DeviceLost,
+                ShuttingDown.
         """
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream the texts of a request. Closing the generator cancels its sequences.
 
         Raises:
-            The errors of `generate`; those of a refused request before the first event.
+            ServeError: As `generate`; that of a refused request before the first event.
         """

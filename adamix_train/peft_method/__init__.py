@@ -5,7 +5,12 @@ work.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adamix_train.peft_method.config import AdaMixConfig
+    from adamix_train.peft_method.layer import AdaMixLayer
+    from adamix_train.peft_method.model import AdaMixModel
 
 EXPORTS = {
     "AdaMixConfig": "adamix_train.peft_method.model",  # which registers the method with PEFT
@@ -13,7 +18,7 @@ EXPORTS = {
     "AdaMixModel": "adamix_train.peft_method.model",
 }
 """Public name → its module, imported on first use: the table of target modules needs neither torch nor PEFT."""
-__all__ = sorted(EXPORTS)
+__all__ = ["AdaMixConfig", "AdaMixLayer", "AdaMixModel"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Build of the documentation site: pages of the repository, and references made from docstrings, --help and OpenAPI."""
