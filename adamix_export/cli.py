@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 INSTALL = "run pip install '.[export,cpu]' in a clone of the repository"
@@ -29,7 +29,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog, command = f"adamix-export {name}", COMMANDS[name]
     else:
         prog, command = "adamix-export", EXPORT
-    run_command(prog, command, command.parser(prog).parse_args(arguments))
+    run_command(prog, command, command.parser(prog, _whole_parser).parse_args(arguments))
+
+
+def _whole_parser() -> ArgumentParser:
+    """Return the parser of export with the other commands below it, for completion alone."""
+    parser = EXPORT.parser("adamix-export")
+    commands = parser.add_subparsers()
+    for name, command in COMMANDS.items():
+        command.configure(commands.add_parser(name, help=command.description))
+    return parser
 
 
 def run_command(prog: str, command: Command, args: Namespace) -> None:

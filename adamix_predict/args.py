@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from adamix_cli.completion import add_completion
 from adamix_predict.job import PREFIX, Job
 from adamix_train.command_parser import CommandParser
 from adamix_train.readers.reader import DELIMITERS
@@ -39,6 +40,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     _add_output_flags(parser)
     _add_prediction_flags(parser)
     add_model_flags(parser)
+    add_completion(parser)
     args = parser.parse_args(argv)
     if args.json and args.out is None:
         parser.error("--json prints the summary where the rows go without a file: add --out FILE")

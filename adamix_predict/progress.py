@@ -1,9 +1,11 @@
-"""Progress on the standard error stream of a terminal."""
+"""Progress on the standard error stream: a bar on a terminal, a line every ten seconds elsewhere."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
+
+from adamix_cli.line_clock import LineClock
 
 WIDTH = 24
 CLEAR = "\r\x1b[K"
@@ -11,17 +13,17 @@ CLEAR = "\r\x1b[K"
 
 
 class Progress:
-    """A bar with the rows so far, their rate, and the time that is left; nothing where no terminal shows it."""
+    """A bar with the rows so far, their rate, and the time that is left; lines of rows and rate without a terminal."""
 
     def __init__(self, stream: TextIO, total: Callable[[], int | None]) -> None:
         """Show progress on `stream`; `total` counts all rows, if there is someone to see it."""
         self.stream, self.shown = stream, stream.isatty()
         self.total = total() if self.shown else None
-        self.began = time.perf_counter()
+        self.began, self.clock = time.perf_counter(), LineClock()
 
     def show(self, rows: int) -> None:
-        """Draw the bar of so many rows."""
-        if not self.shown:
+        """Draw the bar of so many rows, or write a line if one is due."""
+        if not self.shown and not self.clock.is_due():
             return
         rate = rows / max(time.perf_counter() - self.began, 1e-9)
         text = f"{rows:,} rows, {rate:,.0f} rows/s"
@@ -31,7 +33,7 @@ class Progress:
             bar = ("#" * round(done * WIDTH)).ljust(WIDTH, ".")
             minutes, seconds = divmod(round(left), 60)
             text = f"[{bar}] {rows:,} of {self.total:,} rows, {rate:,.0f} rows/s, {minutes}:{seconds:02} left"
-        self.stream.write(CLEAR + text)
+        self.stream.write(CLEAR + text if self.shown else f"{text}\n")
         self.stream.flush()
 
     def clear(self) -> None:

@@ -15,8 +15,10 @@ INSTALL = "run pip install '.[train]' in a clone of the repository"
 try:
     from safetensors import SafetensorError
 
+    from adamix_cli.completion import add_completion
     from adamix_train.command_parser import CommandParser
     from adamix_train.errors import AdaMixError, Interrupted
+    from adamix_train.listings import LISTINGS, as_table
     from adamix_train.recipe.flags import add_flags, make_recipe
     from adamix_train.run.processes import is_first_process
     from adamix_train.run.sweep import sweep
@@ -51,6 +53,9 @@ def main(argv: list[str] | None = None) -> None:
     if sweeping and "seed" in flags:
         parser.error("a sweep takes --seeds, not --seed")
     file, as_json = flags.pop("recipe"), flags.pop("json")
+    if listed := flags.pop("list", None):
+        _print_listing(listed, as_json=as_json)
+        return
     resume, seeds = flags.pop("resume", False), flags.pop("seeds", None)
     try:
         recipe = make_recipe(file, flags)
@@ -77,14 +82,24 @@ def _end(message: str, status: int) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="adamix-train",
-        usage="adamix-train [RECIPE] [--resume] [--json] [--FIELD VALUE ...]",
+        usage="adamix-train [RECIPE] [--resume] [--json] [--list WHAT] [--FIELD VALUE ...]",
         description="Train a mixture of adapters (AdaMix), or one of its baselines, on a Hugging Face model, for "
         "classification, regression or text generation. `adamix-train sweep` trains with several seeds.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out")
+    parser.add_argument("--list", choices=LISTINGS, help="print what there is to choose from, and exit")
+    add_completion(parser, _whole_parser)
     return _with_recipe(parser)
+
+
+def _whole_parser() -> argparse.ArgumentParser:
+    """Return the parser with its subcommand, for completion alone: `main` tells them apart by the first argument."""
+    parser = _parser()
+    several = _sweep_parser()
+    parser.add_subparsers().add_parser("sweep", parents=[several], add_help=False, help=several.description)
+    return parser
 
 
 def _sweep_parser() -> argparse.ArgumentParser:
@@ -133,6 +148,11 @@ def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
         from adamix_train.run.summary import summary  # which imports numpy
 
         print("\n".join(summary(results)))
+
+
+def _print_listing(name: str, *, as_json: bool) -> None:
+    listing = LISTINGS[name]()
+    print(json.dumps(listing) if as_json else as_table(listing, name))
 
 
 def _print_sweep(summary: dict[str, Any], *, as_json: bool) -> None:

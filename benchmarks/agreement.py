@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from adamix_cli.progress_bar import progress_bar
 from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.parity.bounds import Check
 from adamix_export.pipeline.export import EXPORTS
@@ -109,7 +109,7 @@ def written(generator: Generator, sources: Sequence[Checkpoint], inputs: int, se
     for source in sources:
         expected = referred(source, prompts[source.name], ends[source.name], batch=BATCH)
         texts.append(Texts("greedy", source, prompts[source.name], expected, []))
-    for mix in tqdm(range(MIXES), desc="writing mixes", unit="mix"):
+    for mix in progress_bar(range(MIXES), desc="writing mixes", unit="mix"):
         for one, found in zip(texts[: len(sources)], mixed(generator, sources, prompts, mix), strict=True):
             texts.append(Texts(f"greedy, mix {mix + 1}", one.source, one.prompts, one.expected, found))
     texts = texts[len(sources) :]
@@ -148,7 +148,7 @@ def referred(
     """Return the tokens that transformers generates in PyTorch, without the end-of-sequence token."""
     tokenizer = source.tokenizer
     found: list[Tokens] = []
-    for start in tqdm(range(0, len(prompts), batch), desc=f"{source.name} in PyTorch", unit="batch"):
+    for start in progress_bar(range(0, len(prompts), batch), desc=f"{source.name} in PyTorch", unit="batch"):
         ids = [prompt.ids for prompt in prompts[start : start + batch]]
         inputs = tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
         with torch.inference_mode():
@@ -195,7 +195,7 @@ def searched(generator: Generator, source: Checkpoint, prompts: Sequence[Prompt]
     """Return what beam searches of the engine find, two of them at a time."""
     engine = ContinuousBatchScheduler(generator.model, GenerationLimits(max_batch_requests=2 * PAPER.num_beams))
     texts = [generation(generator, source, prompt, PAPER) for prompt in prompts]
-    for text in tqdm(texts, desc="searching", unit="text"):
+    for text in progress_bar(texts, desc="searching", unit="text"):
         engine.submit(text)
         while engine.waiting or (text is texts[-1] and engine.busy):
             engine.step()

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from adamix_cli.progress_bar import progress_bar
 from benchmarks.peers import HERE, PEERS
 from benchmarks.support.bundles import exported, in_int8, like, merged_model, trained
 from benchmarks.support.errors import PeerError
@@ -74,7 +73,7 @@ def measure_starts(rounds: int) -> Findings:
             peer = [*script, str(optimum_graph(model)), str(bank.tokenizer)]
         except PeerError as error:
             absent.append(Absent(peer=LITSERVE, reason=str(error)))
-        with tqdm(total=rounds * (2 * len(ours) + bool(peer)), desc="starting", unit="start") as bar:
+        with progress_bar(total=rounds * (2 * len(ours) + bool(peer)), desc="starting", unit="start") as bar:
             for _ in range(rounds):
                 for name, (bundle, words) in ours.items():
                     fresh = scratch / "fresh"

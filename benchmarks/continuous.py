@@ -22,8 +22,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from adamix_cli.progress_bar import progress_bar
 from benchmarks.peers import PEERS
 from benchmarks.support.errors import PeerError
 from benchmarks.support.generation_sides import Ours, Write, e2e_file, genai, models
@@ -116,7 +116,7 @@ def compare_arrivals(pace: Pace) -> Findings:
             rates[precision] = REQUESTS / reference(requests).end
         cases = [(precision, load) for precision in PRECISIONS for load in LOADS]
         order = [(number, case) for number in range(pace.rounds) for case in cases]
-        for number, (precision, load) in tqdm(order, desc="measuring", unit="turn"):
+        for number, (precision, load) in progress_bar(order, desc="measuring", unit="turn"):
             arriving = poisson(requests, load * rates[precision], seed=SEED + number)
             names = list(sides[precision])
             for name in names[number % len(names) :] + names[: number % len(names)]:

@@ -23,9 +23,9 @@ import peft
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from adamix_cli.progress_bar import progress_bar
 from adamix_export.checkpoint.checkpoint import open_checkpoint
 from adamix_export.checkpoint.collapse import HEAD, AdapterTensors, collapse_checkpoint
 from adamix_export.tracing.merged import merge, weights_to
@@ -119,7 +119,7 @@ def measure_exports(cases: list[str], rounds: int) -> Findings:
         commands, absent = prepare(cases, Path(scratch))
         imports = run([sys.executable, "-c", "import adamix_export.pipeline.export"], Path(scratch) / "log")[1]
         costs: dict[tuple[str, str], Cost] = {key: Cost() for key in commands}
-        with tqdm(total=rounds * len(commands), desc="exporting", unit="run") as bar:
+        with progress_bar(total=rounds * len(commands), desc="exporting", unit="run") as bar:
             for _ in range(rounds):
                 for key, command in commands.items():
                     out = Path(scratch) / "out"

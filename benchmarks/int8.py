@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from adamix_cli.progress_bar import progress_bar
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.parity.bounds import Check
 from adamix_export.parity.examples import parity_examples
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def compare_adapters(folder: Path, names: Sequence[str]) -> Findings:
     """Return what each adapter of `names` loses in int8."""
-    with tqdm(adapters(folder, names), total=len(names), unit="adapter") as bar:
+    with progress_bar(adapters(folder, names), total=len(names), unit="adapter") as bar:
         return findings_of([exported(checkpoint, data) for checkpoint, data in bar])
 
 

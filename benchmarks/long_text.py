@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from adamix_cli.progress_bar import progress_bar
 from benchmarks.support.generation_sides import Ours, exported, trained_writer
 from benchmarks.support.harness import Benchmark, main
 from benchmarks.support.machine import versions_of
@@ -56,7 +56,7 @@ def compare(bundles: dict[str, Bundle], pace: Pace) -> Findings:
     rates: dict[Case, Timing] = {}
     cases = [(precision, begun, side) for precision in bundles for begun in BEGUN for side in LIMITS]
     opened = {precision: Ours(bundle) for precision, bundle in bundles.items()}
-    for precision, begun, side in tqdm(cases * pace.rounds, desc="measuring", unit="turn"):
+    for precision, begun, side in progress_bar(cases * pace.rounds, desc="measuring", unit="turn"):
         pace.sleep(pace.rest_seconds)
         seconds, written = measure(opened[precision], LIMITS[side], None if side == ALONE else begun)
         times.setdefault((precision, begun, side), Timing()).turns.append(seconds)

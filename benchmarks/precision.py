@@ -19,8 +19,8 @@ from typing import Any
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-from tqdm import tqdm
 
+from adamix_cli.progress_bar import progress_bar
 from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.parity.bounds import Bounds, Check
 from adamix_export.parity.examples import parity_examples
@@ -120,7 +120,7 @@ def exports_of(source: Checkpoint, precisions: Sequence[str], limit: int | None,
     """Return a bundle a precision, and what ONNX Runtime's tools make of the exact one."""
     sides = {}
     check = Check(limit=limit)
-    with tqdm([*precisions, PEER], desc=f"exporting {source.name}", unit="graph") as bar:
+    with progress_bar([*precisions, PEER], desc=f"exporting {source.name}", unit="graph") as bar:
         for name in bar:
             bar.set_postfix_str(name)
             out = scratch / name

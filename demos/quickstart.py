@@ -19,8 +19,9 @@ from typing import Any
 try:
     import httpx
     import yaml
-    from tqdm import tqdm
 
+    from adamix_cli.completion import add_completion
+    from adamix_cli.progress_bar import progress_bar
     from demos.models import SampleError, sample_model
     from demos.server import ServerError, running_server
     from demos.tasks import DATA, TASKS, recipe
@@ -63,6 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--page-port", type=int, default=7860, help="port of the page (default: %(default)s)")
     parser.add_argument("--no-page", action="store_true", help="end after the table")
     parser.add_argument("--json", action="store_true", help="print the table as one JSON object (implies --no-page)")
+    add_completion(parser)
     args = parser.parse_args(argv)
     try:
         _demo(args)
@@ -148,7 +150,7 @@ def _ask(address: str) -> dict[str, AdapterResult]:
     correct = dict.fromkeys(TASKS, 0)
     times: dict[str, list[float]] = {task: [] for task in TASKS}
     with httpx.Client(base_url=address, timeout=60) as client:
-        for start in tqdm(range(0, len(cases), BATCH), desc="asking", unit="batch"):
+        for start in progress_bar(range(0, len(cases), BATCH), desc="asking", unit="batch"):
             batch = cases[start : start + BATCH]
             for (task, _, label), scores in zip(batch, _predict(client, batch), strict=True):
                 correct[task] += scores[0]["label"] == label

@@ -15,9 +15,9 @@ from typing import Any
 import peft
 import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from adamix_cli.progress_bar import progress_bar
 from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.checkpoint.facts import Facts
 from adamix_export.errors import BankError, ExportError
@@ -203,7 +203,7 @@ def main(names: Sequence[str] = tuple(METHODS)) -> None:
     """Examine the methods and write the page."""
     with tempfile.TemporaryDirectory() as scratch:
         base = make_base(Path(scratch) / "base")
-        rows = [examine(name, base, Path(scratch)) for name in tqdm(names, file=sys.stderr)]
+        rows = [examine(name, base, Path(scratch)) for name in progress_bar(names, file=sys.stderr)]
     write_text(PAGE, HEADER + "\n".join(map(str, rows)) + "\n")
 
 

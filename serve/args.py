@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from adamix_cli.completion import add_completion
 from serve.adapter_args import add_adapter_flags, pinned_names
 from serve.connection_flags import add_tls_flags, tls_files
 from serve.errors import ConfigurationError
@@ -79,6 +80,7 @@ def make_parser(**options: Any) -> argparse.ArgumentParser:
     add_limit_flags(parser)
     add_log_flags(parser)
     add_metric_flags(parser)
+    add_completion(parser)
     return parser
 
 

@@ -14,7 +14,7 @@ from serve.errors import ConfigurationError
 PREFIX = "ADAMIX_"
 CONFIG = "config"
 """Setting that names the file."""
-COMMAND_LINE_ONLY = frozenset({"help", "check", "json"})
+COMMAND_LINE_ONLY = frozenset({"help", "check", "json", "print-completion"})
 """Flags that say what to do rather than how to serve."""
 RESERVED = frozenset({"ADAMIX_CACHE", "ADAMIX_DATA"})
 """Variables that are no settings: the folder above all caches, which is not that of --cache, and data of benchmarks."""

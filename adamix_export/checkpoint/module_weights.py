@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from adamix_cli.progress_bar import progress_bar
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.checkpoint.collapse import SCORES
 from adamix_export.checkpoint.importers.mixture import checkpoint_tensors
@@ -67,7 +67,7 @@ def learned_weights(checkpoint: Checkpoint, data: Path | None) -> ModuleWeights:
 def greedy_soup_weights(checkpoint: Checkpoint, data: Path | None) -> ModuleWeights:
     """Return equal weights for the modules that improve the validation metric, and 0 for the others."""
     examples, count = _validation_examples(checkpoint, data), checkpoint.num_modules
-    model, bar = replace(checkpoint).reference, tqdm(desc=f"choosing modules of {checkpoint.name}", unit="soup")
+    model, bar = replace(checkpoint).reference, progress_bar(desc=f"choosing modules of {checkpoint.name}", unit="soup")
 
     def quality(chosen: list[int]) -> Quality:
         set_weights(mixtures(model), equal_weights(chosen, count))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adamix_cli.completion import add_completion
 from adamix_export.commands.signals import StopSignals
 from adamix_train.command_parser import CommandParser
 
@@ -30,10 +31,11 @@ class Command:
     add_flags: Callable[[ArgumentParser], None]
     run: Callable[[Namespace, StopSignals], Output]
 
-    def parser(self, prog: str) -> ArgumentParser:
-        """Return the parser of the arguments after `prog`."""
+    def parser(self, prog: str, whole: Callable[[], ArgumentParser] | None = None) -> ArgumentParser:
+        """Return the parser of the arguments after `prog`; `whole` returns one with subcommands, for completion."""
         parser = CommandParser(prog=prog)
         self.configure(parser)
+        add_completion(parser, whole)
         return parser
 
     def configure(self, parser: ArgumentParser) -> None:

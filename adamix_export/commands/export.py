@@ -3,8 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from tqdm import tqdm
-
+from adamix_cli.progress_bar import progress_bar
 from adamix_export.commands.command import Command, Output, add_comparison_flags
 from adamix_export.commands.facts import add_fact_flags, read_facts, require_used
 from adamix_export.commands.signals import StopSignals
@@ -60,7 +59,7 @@ def run(args: Namespace, stop: StopSignals) -> Output:
     *arguments, out = args.checkpoints
     shape = args.shape or ("bank" if len(arguments) > 1 or args.keep_modules else "merged")
     more = next(iter(PRECISIONS[args.precision].values())).stages
-    with tqdm(total=STAGES + more, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
+    with progress_bar(total=STAGES + more, desc="opening", bar_format="{l_bar}{bar}| {elapsed}") as bar:
 
         def progress(stage: str) -> None:
             stop.check()

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from adamix_cli.progress_bar import progress_bar
 from adamix_train.data.encoding import Encoding, shortened_prompt, shortened_source
 from adamix_train.data.examples import Example
 
@@ -61,7 +61,7 @@ def generate(
     """
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
     texts: dict[int, str] = {}
-    for start in tqdm(range(0, len(by_length), batch_size), desc="generating", unit="batch"):
+    for start in progress_bar(range(0, len(by_length), batch_size), desc="generating", unit="batch"):
         batch = by_length[start : start + batch_size]
         ids = [prompts[index].ids for index in batch]
         texts |= zip(batch, _generate_batch(model, ids, tokenizer, settings), strict=True)

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from adamix_cli.progress_bar import progress_bar
 
 
 class ProgressBar(TrainerCallback):
@@ -19,7 +21,7 @@ class ProgressBar(TrainerCallback):
     ) -> None:
         """Open the bar."""
         if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
+            self.bar = progress_bar(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance the bar."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from tqdm.auto import tqdm
 
+from adamix_cli.progress_bar import progress_bar
 from adamix_train.mixture.projection import MixtureLinear, mixtures
 from adamix_train.training.trainer import AdaMixTrainer
 
@@ -49,7 +49,7 @@ def learn_scores(trainer: AdaMixTrainer, metric: str) -> None:
         model.train()
         for mixture in found:
             mixture.eval()
-        for batch in tqdm(trainer.get_train_dataloader(), desc="learning module weights", unit="step"):
+        for batch in progress_bar(trainer.get_train_dataloader(), desc="learning module weights", unit="step"):
             inputs = trainer._prepare_inputs(batch)
             labels = inputs.pop("labels")
             logits, targets = trainer.objective.rows(model(**inputs).logits, labels)

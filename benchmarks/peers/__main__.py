@@ -4,8 +4,7 @@ import argparse
 import subprocess
 import sys
 
-from tqdm import tqdm
-
+from adamix_cli.progress_bar import progress_bar
 from benchmarks.peers import HOW, PEERS, Peer, last_line
 from benchmarks.support.errors import PeerError
 
@@ -29,7 +28,7 @@ def install(peer: Peer) -> None:
     try:
         peer.require()
     except PeerError:
-        with tqdm(total=2, bar_format="{desc} {bar}| {elapsed}") as bar:
+        with progress_bar(total=2, bar_format="{desc} {bar}| {elapsed}") as bar:
             bar.set_description(f"{peer.name}: making its environment")
             _step(sys.executable, "-m", "venv", "--clear", str(peer.folder))
             bar.update()

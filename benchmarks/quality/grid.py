@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
-
+from adamix_cli.progress_bar import progress_bar
 from benchmarks.quality.methods import Method
 from benchmarks.quality.runs import Budget, Run, Workshop
 from benchmarks.quality.tasks import SUBJECTS
@@ -107,7 +106,7 @@ def explore(grid: Grid, workshop: Workshop) -> Outcome:
             return None
 
     with ThreadPoolExecutor(together) as pool:
-        cells = dict(zip(pairs, tqdm(pool.map(carry_out, pairs), total=len(pairs), unit="method"), strict=True))
+        cells = dict(zip(pairs, progress_bar(pool.map(carry_out, pairs), total=len(pairs), unit="method"), strict=True))
     done = {pair: cell for pair, cell in cells.items() if cell is not None}
     return Outcome(
         rates={pair: cell.rate for pair, cell in done.items()},

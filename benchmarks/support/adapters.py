@@ -13,9 +13,9 @@ from typing import Any
 
 import peft
 import torch
-from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from adamix_cli.progress_bar import progress_bar
 from adamix_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from adamix_export.checkpoint.facts import Facts
 from adamix_train.artifacts.checkpoint import CONFIG
@@ -97,7 +97,7 @@ def _fit(model: Any, tokenizer: Any, examples: list[Example], index: Callable[[s
     optimizer = torch.optim.AdamW(parameters, RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
     batches = _batches(examples)
-    for step in tqdm(range(STEPS), unit="step"):
+    for step in progress_bar(range(STEPS), unit="step"):
         batch = next(batches)
         columns = [list(column) for column in zip(*(example.texts for example in batch), strict=True)]
         inputs = tokenizer(*columns, truncation=True, max_length=LENGTH, padding=True, return_tensors="pt")

@@ -11,10 +11,10 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.exporters import OnnxConfig, OnnxExporter
 
+from adamix_cli.progress_bar import progress_bar
 from adamix_export.errors import first_line
 from adamix_export.passes.rewrite_file import rewrite_file
 from adamix_export.precision.calibration import CalibrationText, collect_channel_ranges
@@ -50,7 +50,7 @@ def open_sides(scratch: Path) -> tuple[dict[str, Side], list[Absent]]:
     """Return the sides by name, and the peers that are not there; `scratch` keeps the files that they run."""
     sides: dict[str, Side] = {}
     absent: list[Absent] = []
-    with tqdm(total=1 + len(MAKERS), desc="preparing: merging", bar_format="{desc} {bar}| {elapsed}") as stages:
+    with progress_bar(total=1 + len(MAKERS), desc="preparing: merging", bar_format="{desc} {bar}| {elapsed}") as stages:
         merged_classifier().save_pretrained(scratch / "merged")
         for name, make in MAKERS.items():
             stages.update()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tqdm import tqdm
+from adamix_cli.progress_bar import progress_bar
 
 Call = Callable[[], object]
 
@@ -71,7 +71,7 @@ def measure(cases: Mapping[str, Mapping[str, Call]], pace: Pace) -> Timings:
     """Return the timings of `cases`: by case, by side, one call of the work."""
     timings: Timings = {case: {side: Timing() for side in sides} for case, sides in cases.items()}
     turns = list(_schedule(cases, pace.rounds))
-    with tqdm(turns, desc="measuring", unit="turn") as bar:
+    with progress_bar(turns, desc="measuring", unit="turn") as bar:
         for case, side in bar:
             timings[case][side].turns.append(_turn(cases[case][side], pace))
     return timings

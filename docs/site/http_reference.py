@@ -12,9 +12,9 @@ Schema = dict[str, Any]
 INTRODUCTION = """\
 # HTTP API
 
-Made from the OpenAPI document that a server has at `/openapi.json`, and shows at `/docs`. A server has the routes that its
-bundles can answer: those of classifiers, of generators, or both. [Serve](../serve.md) and [Generate](../generate.md) say what
-they are for; fields beside those below are refused by name unless a table says otherwise.
+Made from the OpenAPI document that a server has at `/openapi.json`, and shows at `/docs`. A server has the routes that
+its bundles can answer: those of classifiers, of generators, or both. [Serve](../serve.md) and
+[Generate](../generate.md) say what they are for.
 """
 REFERENCE = "#/components/schemas/"
 

@@ -10,7 +10,7 @@ from tests.docs.blocks import ROOT, page_blocks, reader
 
 PLACE = re.compile(r"# ([\w/]+\.py)(?:, (in|above) (\w+))?\n")
 """First line of a block of Python: a new file, the table of its entries, or the name that it stands above."""
-COPIED = ("adamix_train", "adamix_export", "adamix_predict", "serve", "demos", "docs", "tests")
+COPIED = ("adamix_cli", "adamix_train", "adamix_export", "adamix_predict", "serve", "demos", "docs", "tests")
 TABLES = {"KINDS", "FAMILIES", "ENCODERS", "TASKS", "PRECISIONS", "PROTOCOLS", "ENGINES"}
 
 

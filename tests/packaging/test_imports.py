@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("adamix_train", "adamix_export", "adamix_predict", "serve", "demos", "benchmarks")
+PACKAGES = ("adamix_cli", "adamix_train", "adamix_export", "adamix_predict", "serve", "demos", "benchmarks")
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("adamix_train", "adamix_export", "adamix_predict", "serve", "demos", "benchmarks")
+PACKAGES = ("adamix_cli", "adamix_train", "adamix_export", "adamix_predict", "serve", "demos", "benchmarks")
 NO_BEGINNING = ("Of ", "By ", "What ", "Whose ", "Whether ", "Whatever ", "Whoever ")
 MAX_MODULE, MAX_CLASS, MAX_FUNCTION = 299, 199, 50
 """Lines, docstrings included."""

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SWITCH = "ORT_DISABLE_TELEMETRY"
-PACKAGES = ("adamix_train", "adamix_export", "adamix_predict", "serve", "demos", "benchmarks")
+PACKAGES = ("adamix_cli", "adamix_train", "adamix_export", "adamix_predict", "serve", "demos", "benchmarks")
 RUNTIME = re.compile(r"^\s*(import|from) onnxruntime\b", re.MULTILINE)
 OPEN = """
 import sys, time
