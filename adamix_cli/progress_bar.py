@@ -48,9 +48,10 @@ class ProgressLines(tqdm):  # type: ignore[type-arg]
         return True
 
     def close(self) -> None:
-        """Write the last line."""
+        """Write the last line, unless nothing was done, as where an error ends the work."""
         if self.disable:
             return
         self.disable, self.ended = True, True
         self._decr_instances(self)
-        self.display()
+        if self.n > self.initial:
+            self.display()

@@ -82,7 +82,7 @@ def _end(message: str, status: int) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="adamix-train",
-        usage="adamix-train [RECIPE] [--resume] [--json] [--list WHAT] [--FIELD VALUE ...]",
+        usage="adamix-train [RECIPE] [--resume] [--json] [--FIELD VALUE ...]",
         description="Train a mixture of adapters (AdaMix), or one of its baselines, on a Hugging Face model, for "
         "classification, regression or text generation. `adamix-train sweep` trains with several seeds.",
         epilog=EXAMPLE,

@@ -23,7 +23,8 @@ import pytest
 from demos.server import free_port
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(["README.md", "CONTRIBUTING.md", *(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))])
+DOCS = [str(file.relative_to(ROOT)) for file in (ROOT / "docs").rglob("*.md")]
+PAGES = sorted(["README.md", "CONTRIBUTING.md", *DOCS])
 RUN = ("bash", "python")
 """Languages of blocks that a reader runs."""
 EXCERPT = re.compile(r"<!-- excerpt: *(.*?) *-->")

@@ -12,10 +12,19 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "docs/bundle-format.md": ("bundles/both",),
     "docs/export.md": ("models", "data", "runs", "bundles/both"),
     "docs/generate.md": ("bundles/e2e",),
+    "docs/how-to/from-optimum.md": ("models",),
+    "docs/how-to/from-tei.md": ("bundles/both",),
+    "docs/how-to/from-vllm.md": ("bundles/e2e",),
+    "docs/how-to/kserve.md": ("bundles/both",),
+    "docs/how-to/many-tenants.md": ("runs",),
+    "docs/how-to/peft-adapter.md": ("models", "data", "runs"),
+    "docs/how-to/quantise.md": ("runs", "data"),
+    "docs/how-to/triton.md": ("bundles/both",),
     "docs/predict.md": ("bundles/both",),
     "docs/python-api.md": ("models", "bundles/both", "bundles/sure", "bundles/e2e", "adapters/mood"),
     "docs/serve.md": ("bundles/both", "adapters/mood"),
     "docs/train.md": ("models", "data"),
+    "docs/tutorial.md": ("models", "data"),
 }
 """Parts of the fixture `workspace` that are there before the first block; pages that are not named run nothing."""
 ELSEWHERE = ("CONTRIBUTING.md", "README.md")
