@@ -75,4 +75,4 @@ interop: setup ## run other projects' clients, evaluators and load generators ag
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.interop --json benchmarks/results/interop.json > benchmarks/results/interop.md
 
 clean: ## remove the environments and the runs
-	rm -rf .venv .venv-peers .venv-serve sbom.json runs
+	rm -rf site .venv .venv-peers .venv-serve sbom.json runs

@@ -19,6 +19,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "docs/how-to/many-tenants.md": ("runs",),
     "docs/how-to/peft-adapter.md": ("models", "data", "runs"),
     "docs/how-to/quantise.md": ("runs", "data"),
+    "docs/how-to/shell.md": ("bundles/both",),
     "docs/how-to/triton.md": ("bundles/both",),
     "docs/predict.md": ("bundles/both",),
     "docs/python-api.md": ("models", "bundles/both", "bundles/sure", "bundles/e2e", "adapters/mood"),
