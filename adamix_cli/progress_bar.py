@@ -36,22 +36,21 @@ class ProgressLines(tqdm):  # type: ignore[type-arg]
         form = (settings.get("bar_format") or LINE).replace("{bar}", COUNT)
         super().__init__(iterable, **{**settings, "bar_format": form, "mininterval": LINE_SECONDS, "miniters": 1})
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Write a line if one is due."""
         if not self.ended and not self.clock.is_due():
-            return False
+            return
         line = str(self) if msg is None else msg
         if line != self.last_line:
             self.fp.write(f"{line}\n")
             self.fp.flush()
         self.last_line = line
-        return True
 
     def close(self) -> None:
         """Write the last line, unless nothing was done, as where an error ends the work."""
         if self.disable:
             return
         self.disable, self.ended = True, True
-        self._decr_instances(self)
+        self._decr_instances(self)  # type: ignore[attr-defined]
         if self.n > self.initial:
             self.display()

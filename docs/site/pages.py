@@ -1,5 +1,6 @@
 """The pages of the site: those of the repository at their own paths, so that their links hold, and generated ones."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,8 +28,9 @@ SOURCES = (
     "benchmarks/results/*.md",
     "benchmarks/results/*.png",
 )
-"""Files of the repository that the site has, as patterns."""
+"""Files of the repository that the site has, as patterns, beside those that they link to."""
 RESULTS = Path("benchmarks/results")
+LINK = re.compile(r"\]\(([^)#\s:]+)")
 REFERENCE = Path("docs/reference")
 """Folder of the generated pages."""
 GENERATED: tuple[Callable[[], dict[str, str]], ...] = (command_pages, http_page, python_pages)
@@ -37,16 +39,29 @@ GENERATED: tuple[Callable[[], dict[str, str]], ...] = (command_pages, http_page,
 
 def write_pages(folder: Path) -> None:
     """Write all pages, with their pictures, into a new folder."""
-    for pattern in SOURCES:
-        for file in ROOT.glob(pattern):
-            copy = folder / file.relative_to(ROOT)
+    waiting = [file for pattern in SOURCES for file in ROOT.glob(pattern)]
+    while waiting:
+        file = waiting.pop()
+        copy = folder / file.relative_to(ROOT)
+        if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
+            waiting += _linked_files(file)
     (folder / REFERENCE).mkdir(parents=True)
     for make in GENERATED:
         for name, text in make().items():
             (folder / REFERENCE / name).write_text(text, "utf-8")
     (folder / RESULTS / "index.md").write_text(_results_page(), "utf-8")
+
+
+def _linked_files(page: Path) -> Iterator[Path]:
+    """Yield the files of the repository that a page links to."""
+    if page.suffix != ".md":
+        return
+    for link in LINK.findall(page.read_text("utf-8")):
+        file = (page.parent / link).resolve()
+        if file.is_relative_to(ROOT) and file.is_file():
+            yield file
 
 
 def _results_page() -> str:
