@@ -30,6 +30,7 @@ class ReadBundle:
     cards: dict[str, dict[str, Any]]
     tokenizer: Tokenizer
     session: ort.InferenceSession
+    encoder: ort.InferenceSession | None
     stacks: Arrays
     slots: dict[str, int]
 
@@ -43,10 +44,20 @@ class ReadBundle:
             "adapter_ids": [self.slots.get(name, 0) for name in names],
         }
         arrays = {name: np.array(value, np.int64) for name, value in fed.items()}
-        wanted = {edge["name"] for edge in self.manifest["inputs"]}
-        feeds = {name: value for name, value in {**arrays, **self.stacks, **more}.items() if name in wanted}
-        outputs = [output.name for output in self.session.get_outputs()]
-        return dict(zip(outputs, self.session.run(outputs, feeds), strict=True))
+        return outputs_of(self.session, self.manifest["inputs"], {**arrays, **self.stacks, **more})
+
+    def encode(self, ids: list[int], name: str) -> tuple[list[int], Arrays]:
+        """First tokens of the decoder, and what it sees of the prompt."""
+        if self.encoder is None:
+            return ids, {}
+        mask = np.ones((1, len(ids)), np.int64)
+        fed = {
+            "input_ids": np.array([ids], np.int64),
+            "attention_mask": mask,
+            "adapter_ids": np.array([self.slots.get(name, 0)], np.int64),
+        }
+        states = outputs_of(self.encoder, self.manifest["encoder_inputs"], {**fed, **self.stacks})
+        return [self.manifest["start_token_id"]], {"encoder_attention_mask": mask, **as_past(states)}
 
     def classify(self, texts: list[str], names: list[str]) -> list[dict[str, float]]:
         encoded = [
@@ -73,14 +84,14 @@ class ReadBundle:
     def follow(self, ids: list[int], tokens: list[int], name: str) -> list[tuple[np.ndarray, int]]:
         """Logits behind a prompt and each token after it, beside the token that follows."""
         found = []
-        cache = self.empty_cache(len(ids) + len(tokens))
-        new, total = ids, 0
+        new, seen = self.encode(ids, name)
+        cache, total = self.empty_cache(len(new) + len(tokens)), 0
         for token in tokens:
             total += len(new)
             mask = np.ones((1, total), np.int64)
-            outputs = self.run([new], [name], [[0] * len(new)], **{**cache, "attention_mask": mask})
+            outputs = self.run([new], [name], [[0] * len(new)], **{**seen, **cache, "attention_mask": mask})
             found.append((outputs["logits"][0, 0], token))
-            cache = {key.replace("present.", "past_key_values."): value for key, value in outputs.items()}
+            cache = as_past(outputs)
             new = [token]
         return found
 
@@ -100,8 +111,19 @@ class ReadBundle:
         return {
             edge["name"]: np.zeros([sizes.get(size, size) for size in edge["shape"]], np.float32)
             for edge in self.manifest["inputs"]
-            if edge["name"].startswith("past_key_values.")
+            if edge["name"].startswith("past_key_values.") and ".encoder." not in edge["name"]
         }
+
+
+def outputs_of(session: ort.InferenceSession, edges: list[dict[str, Any]], given: Arrays) -> Arrays:
+    wanted = {edge["name"] for edge in edges}
+    outputs = [output.name for output in session.get_outputs()]
+    feeds = {name: value for name, value in given.items() if name in wanted}
+    return dict(zip(outputs, session.run(outputs, feeds), strict=True))
+
+
+def as_past(states: Arrays) -> Arrays:
+    return {key.replace("present.", "past_key_values."): value for key, value in states.items()}
 
 
 def read_bundle(folder: Path) -> ReadBundle:
@@ -113,12 +135,14 @@ def read_bundle(folder: Path) -> ReadBundle:
     cards = {name: read_sealed(place / "adapter.json") for name, place in places.items()}
     weights = {name: load_file(place / "adapter.safetensors") for name, place in places.items()}
     slots = {name: slot for slot, name in enumerate(places, 1)}
+    encoder = folder / "encoder.onnx"
     return ReadBundle(
         manifest,
         cards,
         Tokenizer.from_file(str(folder / "tokenizer.json")),
         ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"]),
-        stacks_of(manifest["inputs"], weights, slots),
+        ort.InferenceSession(encoder, providers=["CPUExecutionProvider"]) if encoder.exists() else None,
+        stacks_of(manifest["inputs"] + manifest["encoder_inputs"], weights, slots),
         slots,
     )
 

@@ -8,8 +8,10 @@ import pytest
 
 import serve
 from adamix_export.cli import main as adamix_export
+from tests.adamix_train.conftest import make_writer
 from tests.docs.blocks import ROOT
 from tests.docs.bundle_reader import read_bundle
+from tests.fixtures.random_checkpoints import mixture
 from tests.fixtures.traced_graphs import traced_once
 
 TEXTS = ["the parcel was good", "a shop was bad, the shop", "my parcel was late"]
@@ -59,9 +61,22 @@ def test_a_merged_bundle_gives_the_same_in_fp32_and_int8(
         np.testing.assert_allclose([*theirs.values()], ours.scores, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def t5(graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank of an encoder-decoder."""
+    place = tmp_path_factory.mktemp("t5")
+    run = mixture(place / "e2e", make_writer(place / "base", "t5"), task="generation", kind="lora", max_new_tokens=8)
+    with traced_once(graphs):
+        adamix_export([str(run), str(place / "bundle"), "--shape", "bank"])
+    return place / "bundle"
+
+
 @pytest.mark.slow
-def test_a_bank_of_a_decoder_gives_the_same_text_and_canary_logits(workspace: Path) -> None:
-    folder = workspace / "bundles/e2e"
+@pytest.mark.parametrize("architecture", ["decoder", "encoder-decoder"])
+def test_a_bank_that_generates_gives_the_same_text_and_canary_logits(
+    architecture: str, workspace: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = workspace / "bundles/e2e" if architecture == "decoder" else request.getfixturevalue("t5")
     read, generator = read_bundle(folder), serve.Generator(folder, provider="cpu")
     np.testing.assert_allclose(
         [one for row in read.canary_logits("e2e") for one in row],
