@@ -1,7 +1,7 @@
 """16 short texts beside a long one: their time without it, with rows batched by length, and in one batch.
 
 The long text may have 8,000 tokens. The short ones, 32 tokens that are continued by 48, arrive together while the long
-one is being written: at its beginning, and where it has 7,000 tokens already. Their time is that from their arrival to
+one is being written: at its beginning, and where it has 4,000 tokens already. Their time is that from their arrival to
 the end of the last. In one batch every row is charged as the longest, so that few have room at a time.
 """
 
@@ -27,7 +27,7 @@ PRECISIONS = ("fp32", "int4")
 SHORT, READ, NEW = 16, 32, 48
 """Short texts, tokens of their prompts, and new tokens."""
 LONGEST = 8000
-BEGUN = (8, 7000)
+BEGUN = (8, 4000)
 """Tokens of the long text when the short ones arrive."""
 ALONE, BUCKETS, ONE_BATCH = "without a long text", "rows by length", "one batch"
 BY_LENGTH = GenerationLimits(max_batch_requests=SHORT + 1, prefix_tokens=0)
