@@ -136,9 +136,9 @@ class SharedEngine:
                 self.overlay.note(card.name)
                 entry = AdapterEntry(folder=str(copy), sha256=card.sha256, source=str(folder))
                 served = self.engine.model(card.name)
-                if served is not None and served.sha256 == card.sha256 and name in (None, card.name):
-                    if replace or (is_new and state[card.name].source == entry.source):
-                        return served
+                is_same = served is not None and served.sha256 == card.sha256 and name in (None, card.name)
+                if served is not None and is_same and (replace or (is_new and _source(state, card.name) == folder)):
+                    return served
                 info = self.engine.load(copy, name=name, replace=replace)
             except ServeError as error:
                 raise _with_folder(error, copy, folder) from error
@@ -237,6 +237,12 @@ class SharedEngine:
             logger.error("worker %d does not follow a change of adapters and is restarted: %s", status.number, reason)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(status.pid, signal.SIGKILL)
+
+
+def _source(state: State, name: str) -> Path | None:
+    """Return the folder that an adapter was loaded from while the server ran."""
+    source = state[name].source if name in state else None
+    return None if source is None else Path(source)
 
 
 def _with_folder(error: ServeError, copy: Path, folder: Path) -> ServeError:

@@ -20,11 +20,13 @@ from pathlib import Path
 from types import FrameType
 
 from serve.server import LAST_WORDS_SECONDS
-from serve.workers.board import StatusBoard, WorkerState
-from serve.workers.cores import Share, shares_of
+from serve.workers.board import StatusBoard
+from serve.workers.cores import shares_of
 from serve.workers.place import ALLOWANCES, METRICS, WorkerPlace
-from serve.workers.process import HAS_HEARTBEAT, WorkerProcess
+from serve.workers.process import WorkerProcess
+from serve.workers.rounds import Reload, Replacement, reason
 from serve.workers.server import RETIRE_SECONDS
+from serve.workers.slot import Slot
 
 logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.1
@@ -33,11 +35,6 @@ START_SECONDS = 900.0
 MARGIN_SECONDS = 5.0
 MOST_START_FAILURES = 5
 """Deaths before a worker was ever ready, one after another, after which the supervisor gives up if none serves."""
-FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
-"""Seconds before a worker that died at its start is started again; twice as many each time."""
-YOUNG_SECONDS = 5.0
-"""A worker that was ready and died no younger than this is started again at once."""
-RELOAD_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,25 +49,6 @@ class Plan:
     """Most seconds in which a worker ends by itself once it is told to."""
     reserved: Sequence[socket.socket] = ()
     """Sockets that keep ports for the workers."""
-
-
-@dataclass
-class Slot:
-    """The place of one worker, and of its successor."""
-
-    number: int
-    share: Share
-    worker: WorkerProcess | None = None
-    successor: WorkerProcess | None = None
-    retired: WorkerProcess | None = None
-    failures: int = 0
-    """Deaths at the start, one after another."""
-    start_at: float = 0.0
-    """Time of the next start."""
-
-    def processes(self) -> list[WorkerProcess]:
-        """Return the processes that run."""
-        return [one for one in (self.worker, self.successor, self.retired) if one is not None]
 
 
 class _Forked(BaseException):
@@ -99,14 +77,11 @@ class Supervisor:
         self.slots = [Slot(number, share) for number, share in enumerate(shares)]
         self.process = os.getpid()
         self.signals: deque[int] = deque()
-        self.has_opened = self.is_stopping = self.is_hurried = False
+        self.has_opened = self.is_stopping = False
         self.exit_code = 0
-        self.to_replace: deque[int] = deque()
-        """Numbers of the workers that wait for a successor."""
-        self.to_reload: deque[int] = deque()
-        """Numbers of the workers that are to read their settings again."""
-        self.reloading: tuple[WorkerProcess, int, float] | None = None
-        """A worker that reloads, its reloads before, and the time at which the next one does not wait any more."""
+        retire_seconds = self.plan.exit_seconds + RETIRE_SECONDS
+        self.replacement = Replacement(self.slots, self._start, retire_seconds=retire_seconds)
+        self.reload = Reload(self.slots)
 
     def run(self) -> "WorkerPlace | int":
         """Supervise until all workers have ended, and return the exit code; in each worker return its place."""
@@ -148,16 +123,16 @@ class Supervisor:
             self._look(process)
         if not self.is_stopping:
             self._start_missing()
-            self._replace_next()
-            self._reload_next()
+            self.replacement.step()
+            self.reload.step()
 
     def _actions(self) -> dict[int, Callable[[], None]]:
         """Return what a signal does."""
         return {
             signal.SIGTERM: self._stop,
             signal.SIGINT: self._interrupt,
-            signal.SIGHUP: self._reload,
-            signal.SIGUSR2: self._replace,
+            signal.SIGHUP: self.reload.request,
+            signal.SIGUSR2: self.replacement.request,
         }
 
     def _stop(self) -> None:
@@ -175,27 +150,12 @@ class Supervisor:
                 process.send(signal.SIGINT)
         self._stop()
 
-    def _reload(self) -> None:
-        logger.info("the workers read their settings again, one after another")
-        self.to_reload = deque(slot.number for slot in self.slots)
-
-    def _replace(self) -> None:
-        logger.info("the workers are replaced, one after another")
-        self.to_replace.extend(slot.number for slot in self.slots if slot.number not in self.to_replace)
-
     def _processes(self) -> list[WorkerProcess]:
         return [one for slot in self.slots for one in slot.processes()]
 
     def _bury(self, slot: Slot) -> None:
         """Take note of the processes of a place that have ended."""
-        if slot.retired is not None and (code := slot.retired.poll()) is not None:
-            if code:
-                logger.warning("worker %d, which was replaced, ended with %s", slot.number, _reason(code))
-            slot.retired = None
-        if slot.successor is not None and (code := slot.successor.poll()) is not None:
-            logger.error("worker %d is not replaced: its successor ended with %s", slot.number, _reason(code))
-            slot.successor = None
-            self.to_replace.clear()
+        self.replacement.bury(slot)
         if slot.worker is not None and (code := slot.worker.poll()) is not None:
             worker, slot.worker = slot.worker, None
             if self.is_stopping:
@@ -206,23 +166,18 @@ class Supervisor:
 
     def _plan_restart(self, slot: Slot, worker: WorkerProcess, code: int) -> None:
         """Decide when a worker that died is started again, or give up."""
-        age = time.monotonic() - worker.started
-        slot.failures = 0 if worker.was_ready else slot.failures + 1
+        delay = slot.plan_restart(worker)
         if not self.has_opened and (code > 0 or slot.failures >= MOST_START_FAILURES):
-            self._give_up(f"the first worker ended with {_reason(code)} before it could serve")
+            self._give_up(f"the first worker ended with {reason(code)} before it could serve")
         elif slot.failures >= MOST_START_FAILURES and not any(one.was_ready for one in self._processes()):
             self._give_up(f"no worker serves, and {slot.failures} of them ended at their start, one after another")
         else:
-            delay = 0.0 if age >= YOUNG_SECONDS else FIRST_DELAY
-            if slot.failures:
-                delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (slot.failures - 1))
-            slot.start_at = time.monotonic() + delay
             self.board.count_restart()
             logger.error(
                 "worker %d (process %d) ended with %s; it is started again in %g s",
                 slot.number,
                 worker.pid,
-                _reason(code),
+                reason(code),
                 delay,
             )
 
@@ -251,10 +206,7 @@ class Supervisor:
     def _start_missing(self) -> None:
         """Start workers; the others wait for the first one, which may fill the cache of graphs for them."""
         for slot in self.slots if self.has_opened else self.slots[:1]:
-            if slot.worker is None and slot.successor is not None:
-                slot.worker, slot.successor = slot.successor, None
-                self.to_replace.remove(slot.number)
-            elif slot.worker is None and time.monotonic() >= slot.start_at:
+            if slot.worker is None and slot.successor is None and time.monotonic() >= slot.start_at:
                 slot.worker = self._start(slot)
 
     def _start(self, slot: Slot) -> WorkerProcess:
@@ -278,43 +230,10 @@ class Supervisor:
             raise _Forked(place)
         return WorkerProcess(pid, board=self.board, entry=entry, number=slot.number)
 
-    def _replace_next(self) -> None:
-        """Take the rolling restart a step further: one successor at a time."""
-        if any(slot.retired is not None for slot in self.slots) or not self.to_replace:
-            return
-        slot = self.slots[self.to_replace[0]]
-        if slot.worker is None:
-            self.to_replace.popleft()  # it is started anew as it is
-        elif slot.successor is None:
-            slot.successor = self._start(slot)
-        elif slot.successor.state is WorkerState.READY:
-            self.to_replace.popleft()
-            slot.worker, slot.successor, slot.retired = slot.successor, None, slot.worker
-            slot.retired.stop(signal.SIGUSR2, seconds=self.plan.exit_seconds + RETIRE_SECONDS)
-
-    def _reload_next(self) -> None:
-        """Take the reload a step further: one worker at a time."""
-        if self.reloading is not None:
-            worker, before, end = self.reloading
-            if worker.poll() is None and worker.reloads == before and time.monotonic() < end:
-                return
-            self.reloading = None
-        if not self.to_reload:
-            return
-        reloaded = self.slots[self.to_reload[0]].worker
-        if reloaded is not None and reloaded.state in HAS_HEARTBEAT:
-            self.to_reload.popleft()
-            self.reloading = (reloaded, reloaded.reloads, time.monotonic() + RELOAD_SECONDS)
-            reloaded.send(signal.SIGHUP)
-
 
 def exit_seconds(drain_delay: float, exit_timeout: float) -> float:
     """Return the seconds after which a worker that was told to stop has to be killed."""
     return drain_delay + exit_timeout + LAST_WORDS_SECONDS + MARGIN_SECONDS
-
-
-def _reason(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _become_worker() -> None:

@@ -161,6 +161,37 @@ def test_adapters_are_loaded_on_all_workers_or_on_none(
             assert one.post("/v1/unload_lora_adapter", json={"lora_name": "grade"}).status_code == 404
 
 
+def test_a_watched_folder_is_that_of_all_workers(classifier_folder: Path, tmp_path: Path, reference: Reference) -> None:
+    """Each worker watches it, one of them loads what appears, and a worker that was restarted knows what it holds."""
+    (adapters := tmp_path / "adapters").mkdir()
+    flags = ("--workers", 2, "--slots", 6, "--adapter-dir", adapters, "--adapter-watch", 0.2, "--no-cache")
+    with serve(classifier_folder, *flags) as server:
+        supervisor = server.process.pid
+        wait_for_workers(server.address, 2, supervisor=supervisor)
+
+        def on_both() -> list[dict[str, str]]:
+            with httpx.Client(base_url=server.address) as one, httpx.Client(base_url=server.address) as two:
+                each = (client.get("/info").json()["adapters"] for client in (one, two))
+                return [{name: facts["sha256"] for name, facts in adapters.items()} for adapters in each]
+
+        write_adapter(tmp_path / "new", reference, "grade")
+        (tmp_path / "new").rename(adapters / "grade")
+        _wait_for(lambda: all("grade" in each for each in on_both()))
+        before = on_both()[0]["grade"]
+        for worker in children(supervisor):
+            os.kill(worker, signal.SIGKILL)
+            wait_for_workers(server.address, 2, supervisor=supervisor, without=worker)
+        changed = {name: 2 * tensor for name, tensor in reference.adapters["grade"].items()}
+        write_adapter(tmp_path / "new", Reference(reference.embeddings, {"grade": changed}), "grade")
+        shutil.rmtree(adapters / "grade")
+        (tmp_path / "new").rename(adapters / "grade")
+        _wait_for(lambda: all(each.get("grade", before) != before for each in on_both()))
+        assert on_both()[0] == on_both()[1]
+        shutil.rmtree(adapters / "grade")
+        _wait_for(lambda: not any("grade" in each for each in on_both()))
+        assert not [line for line in server.log if "was not loaded" in line or "does not follow" in line]
+
+
 def test_a_hang_up_reads_the_configuration_on_all_workers(
     classifier_folder: Path, tmp_path: Path, reference: Reference
 ) -> None:

@@ -7,12 +7,12 @@ from serve.workers.supervisor import exit_seconds
 
 SCRIPT = """
 import logging, os, signal, socket, sys, time
-from serve.workers import supervisor
+from serve.workers import slot
 from serve.workers.board import WorkerState
 from serve.workers.supervisor import Plan, Supervisor
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-supervisor.FIRST_DELAY = 0.01
+slot.FIRST_DELAY = 0.01
 listener = socket.create_server(("127.0.0.1", 0))
 plan = Plan(workers=2, listener=listener, heartbeat_timeout=0.5, exit_seconds=exit_after)
 place = Supervisor(plan).run()
