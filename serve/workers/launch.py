@@ -1,7 +1,9 @@
 """The parts of a server that are others where several processes serve: alone, or as a worker."""
 
+import os
 import socket
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +14,13 @@ from fastapi import FastAPI
 from serve.adapter_loading import AdapterLoading
 from serve.api_keys import ApiKey, ApiKeys
 from serve.engine import Engine
+from serve.errors import ConfigurationError
 from serve.server import Server
 from serve.workers.supervisor import Plan, Supervisor, exit_seconds
 from serve.workers.worker import Worker
+
+LONGEST_FOLDER = 90
+"""Bytes of the private folder's path: the address of a Unix socket has 107."""
 
 
 class ServingProcess(Protocol):
@@ -91,10 +97,26 @@ def supervise(args: Namespace, listener: socket.socket) -> ServingProcess:
         exit_seconds=exit_seconds(args.drain_delay, args.exit_timeout_secs),
         reserved=reserved,
     )
-    found = Supervisor(plan).run()
+    found = Supervisor(plan, _private_folder()).run()
     if isinstance(found, int):
         sys.exit(found)
     return Worker(found)
+
+
+def _private_folder() -> Path:
+    """Return a new folder that nobody else can enter.
+
+    Raises:
+        ConfigurationError: There can be none, or sockets in it would have too long a name.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="adamix-serve-"))
+    except OSError as error:
+        raise ConfigurationError(f"--workers needs a folder for temporary files, TMPDIR: {error.strerror}") from error
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        folder.rmdir()
+        raise ConfigurationError(f"--workers: {folder.parent} is too long a name for sockets: set TMPDIR to another")
+    return folder
 
 
 def _reserved(host: str, port: int) -> socket.socket:

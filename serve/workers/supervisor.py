@@ -11,11 +11,10 @@ import select
 import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -64,8 +63,8 @@ class Supervisor:
     """Workers, and what becomes of them."""
 
     plan: Plan
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="adamix-serve-")))
-    """The private folder."""
+    folder: Path
+    """The private folder, which is removed at the end."""
 
     def __post_init__(self) -> None:
         """Prepare the memory and the folder that the workers share."""

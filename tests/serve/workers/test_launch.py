@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serve import cli
 from serve.api_keys import ApiKeys
 from serve.server import Server
 from serve.workers.launch import SingleProcess
@@ -76,6 +78,17 @@ def test_a_port_in_use_is_reported_once(bundle_folder: Path) -> None:
         found = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert found.returncode == 1
     assert found.stderr.count("cannot listen on") == 1
+
+
+@pytest.mark.parametrize(("folder", "message"), [("d" * 100, "too long a name for sockets"), ("nowhere", "TMPDIR")])
+def test_a_place_for_temporary_files_that_does_not_do_is_one_line(
+    folder: str, message: str, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if folder != "nowhere":
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / folder))
+    with pytest.raises(SystemExit, match=message):
+        cli.main([str(bundle_folder), "--workers", "2", "--port", "0"])
 
 
 def test_more_workers_than_cores_run_one_thread_each(bundle_folder: Path) -> None:

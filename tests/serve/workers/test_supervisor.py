@@ -6,7 +6,8 @@ import sys
 from serve.workers.supervisor import exit_seconds
 
 SCRIPT = """
-import logging, os, signal, socket, sys, time
+import logging, os, signal, socket, sys, tempfile, time
+from pathlib import Path
 from serve.workers import slot
 from serve.workers.board import WorkerState
 from serve.workers.supervisor import Plan, Supervisor
@@ -15,7 +16,7 @@ logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 slot.FIRST_DELAY = 0.01
 listener = socket.create_server(("127.0.0.1", 0))
 plan = Plan(workers=2, listener=listener, heartbeat_timeout=0.5, exit_seconds=exit_after)
-place = Supervisor(plan).run()
+place = Supervisor(plan, Path(tempfile.mkdtemp())).run()
 if isinstance(place, int):
     sys.exit(place)
 
