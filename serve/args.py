@@ -17,6 +17,7 @@ from serve.runtime.providers import PROVIDERS
 from serve.settings import read_settings
 from serve.telemetry.flags import add_log_flags
 from serve.telemetry.metric_flags import add_metric_flags
+from serve.worker_flags import add_worker_flags, check_worker_settings
 
 EXAMPLE = """\
 examples:
@@ -39,7 +40,8 @@ routes:
   operation                  GET /health, /health/live, /health/ready, /info, /metrics (Prometheus), /docs (OpenAPI),
                              /v1/adapters
 
-On SIGTERM the server completes the requests in flight and exits; on SIGHUP it reads its settings and adapters again.
+On SIGTERM the server completes the requests in flight and exits; on SIGHUP it reads its settings and adapters again;
+with --workers it starts its workers anew on SIGUSR2, one after another, and no request is lost.
 A flag that is not given is taken from the variable ADAMIX_… of its name (--max-client-batch-size:
 ADAMIX_MAX_CLIENT_BATCH_SIZE), else from the file of --config, where its key is its name.
 """
@@ -61,6 +63,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if args.port and args.port == args.grpc_port:
         raise ConfigurationError(f"--port and --grpc-port are both {args.port}: give each its own")
     tls_files(args)
+    check_worker_settings(args)
     return args
 
 
@@ -178,4 +181,5 @@ def _add_access_flags(parser: argparse.ArgumentParser) -> None:
         type=port,
         help="serve the Open Inference Protocol over gRPC as well, on this port (needs the extra grpc)",
     )
+    add_worker_flags(parser)
     parser.add_argument("--port", type=port, default=8080, help="port; 0 takes a free one (default: %(default)s)")

@@ -10,6 +10,7 @@ import socket
 import sys
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve.address import address, is_loopback
@@ -43,6 +44,7 @@ try:
     from serve.telemetry.logs import configure_logging
     from serve.telemetry.metric_flags import metric_options
     from serve.tls import Tls
+    from serve.workers.launch import ServingProcess, SingleProcess, supervise
 except ImportError as error:
     sys.exit(
         f"adamix-serve needs ONNX Runtime ({error}): run pip install '.[cpu]' in a clone of the repository, "
@@ -119,21 +121,28 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     listener = _listen(args.host, args.port)
     if args.grpc_port:
         _listen(args.host, args.grpc_port, flag="--grpc-port").close()  # gRPC binds it itself, once it starts
-    api_keys = _api_keys(args)
+    process: ServingProcess = SingleProcess()
+    if args.workers > 1:
+        process = supervise(args, listener)  # from here on this is one of the workers
+        args = parse_args(argv)
+    api_keys = _api_keys(args, process)
     tls = None if (files := tls_files(args)) is None else Tls(files)
     bundles = _bundles(args)
-    engine = make_engines(bundles, limits(args), **load_options(args))
+    named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
+    engine = process.share(make_engines(bundles, limits(args), **load_options(process.settings(args))), named)
     loading = AdapterLoading(engine=engine, root=args.adapter_dir)
+    process.tell(loading)
     engine = with_lookup(engine, loading, args)
     load_pinned(loading, args)
     readiness = Readiness(engine, is_warm=False)
     app = _app(engine, readiness, api_keys, loading, args)
-    running = _running(app, bundles, args, tls)
-    server = Server(
+    process.attach(app)
+    running = _running(app, named, args, tls)
+    server = process.server(
         _uvicorn_config(app, args, tls),
         engine,
         readiness,
-        grpc=_grpc_server(app, args, tls),
+        grpc=_grpc_server(app, args, tls, process),
         drain_delay=args.drain_delay,
         exit_timeout=args.exit_timeout_secs,
         on_reload=Reloader(running, args, partial(parse_args, argv)),
@@ -160,9 +169,8 @@ def _run_server(server: Server, listener: socket.socket) -> None:
             logger.info("stopped; every accepted request is answered")
 
 
-def _running(app: FastAPI, bundles: list[Bundle], args: argparse.Namespace, tls: Tls | None) -> Running:
-    """Return the parts of a server that a reload changes."""
-    named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
+def _running(app: FastAPI, named: dict[Path, str], args: argparse.Namespace, tls: Tls | None) -> Running:
+    """Return the parts of a server that a reload changes; `named` has the names of its adapters by their folders."""
     return Running(
         engine=app.state.engine,
         loading=app.state.adapter_loading,
@@ -190,10 +198,10 @@ def _app(
     )
 
 
-def _api_keys(args: argparse.Namespace) -> ApiKeys | None:
+def _api_keys(args: argparse.Namespace, process: ServingProcess) -> ApiKeys | None:
     """Return the API keys; None, with a warning where other machines may reach the server, answers anybody."""
     if args.api_keys is not None:
-        return ApiKeys(read_api_keys(args.api_keys))
+        return process.api_keys(read_api_keys(args.api_keys))
     if not is_loopback(args.host):
         logger.warning("anybody who reaches %s is answered: see --api-keys", args.host)
     return None
@@ -222,7 +230,9 @@ def _uvicorn_config(app: FastAPI, args: argparse.Namespace, tls: Tls | None) -> 
     )
 
 
-def _grpc_server(app: FastAPI, args: argparse.Namespace, tls: Tls | None) -> "GrpcServer | None":
+def _grpc_server(
+    app: FastAPI, args: argparse.Namespace, tls: Tls | None, process: ServingProcess
+) -> "GrpcServer | None":
     """Return the gRPC server beside an application, whose requests its metrics count; None without --grpc-port."""
     if args.grpc_port is None:
         return None
@@ -239,6 +249,7 @@ def _grpc_server(app: FastAPI, args: argparse.Namespace, tls: Tls | None) -> "Gr
         observer=app.state.observer,
         tls=tls,
         idle_seconds=args.keep_alive_secs,
+        shares_port=not process.is_alone,
     )
 
 

@@ -15,6 +15,13 @@ class Readiness:
         self.engine, self.is_warm = engine, is_warm
         self.is_stopping = False
         """The server has been told to stop; it takes requests until the engine drains, and should be sent none."""
+        self.is_retiring = False
+        """Another process takes this one's place: the server as a whole stays ready."""
+
+    @property
+    def closes_connections(self) -> bool:
+        """True once each connection ends with its next response."""
+        return self.is_stopping or self.is_retiring
 
     def check_live(self) -> None:
         """Raise DeviceLost if the process can answer nothing any more."""

@@ -144,6 +144,8 @@ def _bring_up(engine: Engine, folder: Path) -> str:
 
 
 def _unload(running: Running, name: str) -> None:
+    if running.engine.model(name) is None:  # another worker has unloaded it for all
+        return
     with _kept_on_error(f"adapter {name}"):
         running.engine.unload(name)
         logger.info("unloaded adapter %s", name)

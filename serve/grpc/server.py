@@ -77,6 +77,7 @@ class GrpcServer:
         observer: RequestObserver | None = None,
         tls: Tls | None = None,
         idle_seconds: float = 75.0,
+        shares_port: bool = False,
     ) -> None:
         """Describe a server.
 
@@ -93,12 +94,13 @@ class GrpcServer:
             observer: Keeps what logs and traces need of requests; None keeps nothing.
             tls: Certificate, key and authorities; None serves without TLS.
             idle_seconds: Seconds after which a connection without requests is closed.
+            shares_port: Other processes listen on the port as well.
         """
         loading = loading or AdapterLoading(engine=engine, root=None)
         self.service = Service(engine=engine, loading=loading, limit=limit, readiness=readiness or Readiness(engine))
         self.on_request, self.api_keys = on_request, api_keys
         self.observer = observer or RequestObserver(engine)
-        self.tls, self.idle_seconds = tls, idle_seconds
+        self.tls, self.idle_seconds, self.shares_port = tls, idle_seconds, shares_port
         self.host, self.port, self.payload_limit = host, port, payload_limit
         self.server: Any = None
 
@@ -110,7 +112,7 @@ class GrpcServer:
         """
         options = [
             ("grpc.max_receive_message_length", self.payload_limit),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(self.shares_port)),
             ("grpc.max_connection_idle_ms", round(self.idle_seconds * 1000)),
             ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ]

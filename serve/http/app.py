@@ -105,6 +105,7 @@ def make_app(
     app = _empty_app()
     app.state.engine, app.state.metrics = engine, Metrics(engine, metrics)
     app.state.observer = observer or RequestObserver(engine)
+    app.state.exposition = app.state.metrics.exposition
     app.state.api_keys = api_keys
     app.state.readiness = readiness or Readiness(engine)
     app.state.max_client_batch_size = max_client_batch_size

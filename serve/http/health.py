@@ -1,5 +1,6 @@
 """GET /health and below, /info and /metrics: for probes, people and Prometheus."""
 
+import asyncio
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -54,7 +55,8 @@ async def info(request: Request) -> dict[str, Any]:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Return the counters in Prometheus' text format."""
-    content, media_type = request.app.state.metrics.exposition()
+    # In a thread: the workers of a server ask each other.
+    content, media_type = await asyncio.to_thread(request.app.state.exposition)
     return Response(content, media_type=media_type)
 
 

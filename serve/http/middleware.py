@@ -179,7 +179,7 @@ class ShutdownMiddleware:
         async def note(message: Message) -> None:
             nonlocal begun
             begun = True
-            if message["type"] == "http.response.start" and self.readiness.is_stopping:
+            if message["type"] == "http.response.start" and self.readiness.closes_connections:
                 message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 

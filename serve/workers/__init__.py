@@ -1,0 +1,1 @@
+"""Several worker processes behind one port: a supervisor, and what its workers share."""

@@ -1,0 +1,128 @@
+"""The parts of a server that are others where several processes serve: alone, or as a worker."""
+
+import os
+import socket
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from fastapi import FastAPI
+
+from serve.adapter_loading import AdapterLoading
+from serve.api_keys import ApiKey, ApiKeys
+from serve.engine import Engine
+from serve.errors import ConfigurationError
+from serve.server import Server
+from serve.workers.supervisor import Plan, Supervisor, exit_seconds
+from serve.workers.worker import Worker
+
+LONGEST_FOLDER = 90
+"""Bytes of the private folder's path: the address of a Unix socket has 107."""
+
+
+class ServingProcess(Protocol):
+    """A process that serves."""
+
+    is_alone: bool
+    """It is the whole server."""
+
+    def settings(self, args: Namespace) -> Namespace:
+        """Return the settings with this process's share of the threads."""
+
+    def api_keys(self, keys: dict[str, ApiKey]) -> ApiKeys:
+        """Return API keys with allowances for the whole server."""
+
+    def share(self, engine: Engine, named: Mapping[Path, str]) -> Engine:
+        """Return an engine that has the adapters of the whole server.
+
+        Args:
+            engine: The engine of this process.
+            named: Names of its adapters by their folders.
+        """
+
+    def tell(self, loading: AdapterLoading) -> None:
+        """Keep records of folders that adapters are loaded from as they are in the whole server."""
+
+    def attach(self, app: FastAPI) -> None:
+        """Have an application speak for the whole server."""
+
+    def server(self, *arguments: Any, **options: Any) -> Server:
+        """Return a `Server` of the arguments."""
+
+
+class SingleProcess:
+    """A server that is one process."""
+
+    is_alone = True
+
+    def settings(self, args: Namespace) -> Namespace:
+        """Return the settings as they are."""
+        return args
+
+    def api_keys(self, keys: dict[str, ApiKey]) -> ApiKeys:
+        """Return API keys with their allowances."""
+        return ApiKeys(keys)
+
+    def share(self, engine: Engine, named: Mapping[Path, str]) -> Engine:
+        """Return the engine."""
+        return engine
+
+    def tell(self, loading: AdapterLoading) -> None:
+        """Leave the records as they are."""
+
+    def attach(self, app: FastAPI) -> None:
+        """Leave the application as it is."""
+
+    def server(self, *arguments: Any, **options: Any) -> Server:
+        """Return the server."""
+        return Server(*arguments, **options)
+
+
+def supervise(args: Namespace, listener: socket.socket) -> ServingProcess:
+    """Fork `args.workers` workers, and return in each of them; this process supervises them, and exits with them.
+
+    Args:
+        args: The settings.
+        listener: The socket that all accept connections from.
+    """
+    listener.setblocking(False)
+    reserved = [] if args.grpc_port is None else [_reserved(args.host, args.grpc_port)]
+    plan = Plan(
+        workers=args.workers,
+        listener=listener,
+        heartbeat_timeout=args.worker_timeout_secs,
+        exit_seconds=exit_seconds(args.drain_delay, args.exit_timeout_secs),
+        reserved=reserved,
+    )
+    found = Supervisor(plan, _private_folder()).run()
+    if isinstance(found, int):
+        sys.exit(found)
+    return Worker(found)
+
+
+def _private_folder() -> Path:
+    """Return a new folder that nobody else can enter.
+
+    Raises:
+        ConfigurationError: There can be none, or sockets in it would have too long a name.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="adamix-serve-"))
+    except OSError as error:
+        raise ConfigurationError(f"--workers needs a folder for temporary files, TMPDIR: {error.strerror}") from error
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        folder.rmdir()
+        raise ConfigurationError(f"--workers: {folder.parent} is too long a name for sockets: set TMPDIR to another")
+    return folder
+
+
+def _reserved(host: str, port: int) -> socket.socket:
+    """Return a socket that keeps a port for the workers, which listen on it by themselves; it does not listen."""
+    family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    found = socket.socket(family, kind, protocol)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    found.bind(place)
+    return found

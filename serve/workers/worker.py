@@ -1,0 +1,72 @@
+"""One worker: the parts of a server that are others where several processes serve."""
+
+import logging
+import signal
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from fastapi import FastAPI
+
+from serve.adapter_loading import AdapterLoading
+from serve.api_keys import ApiKey, ApiKeys
+from serve.engine import Engine
+from serve.workers.adapter_state import AdapterStateFile
+from serve.workers.allowances import SharedApiKeys
+from serve.workers.control import ControlServer
+from serve.workers.metrics import SERIES, ServerMetrics
+from serve.workers.place import ALLOWANCES, WorkerPlace, settle
+from serve.workers.server import WorkerServer
+from serve.workers.shared_engine import APPLY, SharedEngine
+
+logger = logging.getLogger(__name__)
+RETIRE = signal.SIGUSR2
+
+
+class Worker:
+    """A process that serves beside others."""
+
+    is_alone = False
+
+    def __init__(self, place: WorkerPlace) -> None:
+        """Take a place: pin the process to its cores, and end with the supervisor."""
+        settle(place)
+        self.place = place
+
+    def settings(self, args: Namespace) -> Namespace:
+        """Return the settings with this worker's share of the threads."""
+        return Namespace(**{**vars(args), "threads": args.threads or self.place.threads})
+
+    def api_keys(self, keys: dict[str, ApiKey]) -> ApiKeys:
+        """Return API keys whose allowances all workers share."""
+        return SharedApiKeys(keys, self.place.folder / ALLOWANCES)
+
+    def share(self, engine: Engine, named: Mapping[Path, str]) -> Engine:
+        """Return an engine with the adapters of all workers; `named` has those of its own by their folders."""
+        folders = {name: folder for folder, name in named.items()}
+        self.shared = SharedEngine(
+            engine, folders, AdapterStateFile(self.place.folder), self.place.board, self.place.entry
+        )
+        self.shared.join(self._listen_to_siblings)
+        return cast(Engine, self.shared)
+
+    def tell(self, loading: AdapterLoading) -> None:
+        """Keep the records of adapters that are loaded from folders as they are on all workers."""
+        self.shared.follow(loading)
+
+    def attach(self, app: FastAPI) -> None:
+        """Answer the siblings, and give the metrics of all of them in the place of this worker's own."""
+        metrics = ServerMetrics(app.state.metrics.registry, self.place.board, self.place.folder, self.place.entry)
+        app.state.exposition = metrics.exposition
+        self.control.answers = {SERIES: metrics.series, APPLY: self.shared.answer}
+
+    def server(self, *arguments: Any, **options: Any) -> WorkerServer:
+        """Return a server as `Server` takes it, which retires for a successor."""
+        made = WorkerServer(*arguments, place=self.place, **options)
+        signal.signal(RETIRE, made.handle_retire)
+        return made
+
+    def _listen_to_siblings(self) -> None:
+        self.control = ControlServer(self.place.control_socket)
+        self.control.start({APPLY: self.shared.answer})
