@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from demos.page import classify_tab, markup
+from demos.page import batch_tab, classify_tab, generate_tab, markup
 from demos.page.catalog import Catalog, read_catalog
 from demos.page.server_client import PageError, ServerClient
 from demos.page.tab import Context, Parts
@@ -13,6 +13,8 @@ from demos.page.theme import CSS, HEAD, make_theme
 
 TABS: dict[str, Callable[[Context], Parts]] = {
     "Classify": classify_tab.add,
+    "Batch": batch_tab.add,
+    "Generate": generate_tab.add,
 }
 """Tabs by title; a new one is a module beside this file and an entry here."""
 MAX_FILE_SIZE = "20mb"

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -18,7 +20,7 @@ from serve.bundle.adapter import write_card
 from serve.bundle.reader import open_bundle
 from serve.bundle.writer import write_manifest
 from tests.fixtures.byte_decoder import write_byte_bundle
-from tests.serve.conftest import Reference, reference, write_adapter, write_bundle
+from tests.serve.conftest import Reference, reference, relist, write_adapter, write_bundle
 
 __all__ = ["reference"]
 READER, ADMIN, LIMITED = "reader-key", "admin-key", "limited-key"
@@ -28,6 +30,8 @@ KEYS = {
     "limited": (LIMITED, "requests_per_minute = 5"),
 }
 """Keys by their holder, each with what else its table says."""
+BALLAST = 500
+"""Width of the matrices that slow the generator down."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PHONE = {"width": 375, "height": 812}
 
@@ -39,7 +43,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, reference: Reference) -> It
     classifiers = write_bundle(folder / "labels", reference, ["tone", "intent"], spare_slots=2)
     _measure(classifiers, "tone", test_accuracy=0.875)
     write_adapter(folder / "adapters" / "grade", reference, "grade")
-    generator = write_byte_bundle(folder / "writer", "{{ messages[0].content }}")
+    generator = write_byte_bundle(folder / "writer", "{{ messages[0].content }}", context=4096)
+    _slow_down(generator)
     tables = (
         f'[{holder}]\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"\n{more}\n'
         for holder, (key, more) in KEYS.items()
@@ -121,3 +126,25 @@ def _measure(folder: Path, name: str, **metrics: float) -> None:
     bundle = open_bundle(folder)
     write_card(folder / "adapters" / name, replace(bundle.adapters[name].card, metrics=metrics))
     write_manifest(folder, bundle.manifest)
+
+
+def _slow_down(folder: Path) -> None:
+    """Give each step of a bundle's graph some milliseconds of work that changes nothing, so that texts take a while."""
+    model = onnx.load(folder / "model.onnx")
+    node, (last,) = onnx.helper.make_node, model.graph.output[:1]
+    (made,) = [one for one in model.graph.node if last.name in one.output]
+    made.output[0] = "fast"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((BALLAST, BALLAST), np.float32), "ballast"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), "nothing"))
+    model.graph.node.extend(
+        [
+            node("ReduceMax", ["fast"], ["largest"], keepdims=0),
+            node("Mul", ["ballast", "largest"], ["factor"]),
+            node("MatMul", ["factor", "ballast"], ["product"]),
+            node("ReduceMax", ["product"], ["work"], keepdims=0),
+            node("Mul", ["work", "nothing"], ["zero"]),
+            node("Add", ["fast", "zero"], [last.name]),
+        ]
+    )
+    onnx.save(model, folder / "model.onnx")
+    relist(folder)
