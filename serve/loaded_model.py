@@ -77,6 +77,7 @@ class LoadedModel:
         chosen = choose_device(self.bundle, provider, slots=slots)
         self.choice, manifest = chosen.choice, self.bundle.manifest
         packed = self.bundle.packed if self.choice.provider == CUDA else None
+        self.graph_bytes = self.bundle.graph_bytes()
         self.graph = packed or self.bundle.model
         """ONNX file that runs: without padding on CUDA, where the bundle has such a graph."""
         self.session = self.open_session()
@@ -138,6 +139,7 @@ class LoadedModel:
             base=manifest.base,
             versions=manifest.versions,
             graph=self.graph.name,
+            graph_bytes=self.graph_bytes,
         )
 
     def model_info(self, card: AdapterCard, *, is_base: bool = False) -> ModelInfo:
@@ -152,6 +154,8 @@ class LoadedModel:
             max_length=card.max_length,
             metrics=card.metrics,
             parity=self.bundle.manifest.parity.get(card.name),
+            rank=None if is_base else card.r,
+            num_modules=None if is_base else card.num_modules,
             is_base=is_base,
             member_of=card.member_of,
         )
