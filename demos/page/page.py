@@ -5,16 +5,19 @@ from typing import Any
 
 import gradio as gr
 
-from demos.page import batch_tab, classify_tab, generate_tab, markup
+from demos.page import adapters_tab, batch_tab, classify_tab, generate_tab, how_tab, live_tab, markup
 from demos.page.catalog import Catalog, read_catalog
 from demos.page.server_client import PageError, ServerClient
-from demos.page.tab import Context, Parts
+from demos.page.tab import HIDDEN, Context, Parts
 from demos.page.theme import CSS, HEAD, make_theme
 
 TABS: dict[str, Callable[[Context], Parts]] = {
     "Classify": classify_tab.add,
     "Batch": batch_tab.add,
     "Generate": generate_tab.add,
+    "Adapters": adapters_tab.add,
+    "Live": live_tab.add,
+    "How it works": how_tab.add,
 }
 """Tabs by title; a new one is a module beside this file and an entry here."""
 MAX_FILE_SIZE = "20mb"
@@ -25,18 +28,28 @@ def make_page(client: ServerClient) -> gr.Blocks:
     """Return the page for a server; it may be down."""
     with gr.Blocks(title="AdaMix", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.HTML("<h1>AdaMix</h1><p>One frozen base model, many small adapters, one batch.</p>", elem_id="head")
-        status = gr.HTML(markup.hint(f"Asking the server at {client.address} …"), elem_id="server-status")
-        again = gr.Button("Look again", size="sm", elem_id="refresh")
+        with gr.Row(elem_id="server"):
+            status = gr.HTML(markup.hint(f"Asking the server at {client.address} …"), elem_id="server-status")
+            again = gr.Button("Look again", size="sm", scale=0, min_width=120, elem_id="refresh")
         context = Context(client=client, catalog=gr.State(None))
-        triggers, parts = [page.load, again.click], []
+        triggers, parts, tabs = [page.load, again.click], [], []
         with gr.Tabs():
             for title, add in TABS.items():
                 with gr.Tab(title) as tab:
                     parts.append(add(context))
-                triggers.append(tab.select)
-        triggers += [event.then for part in parts for event in part.changes]
+                tabs.append(tab)
+        triggers += [tab.select for tab in tabs]
+        _run_timers(tabs, parts)
         _keep_up_to_date(context, triggers, status, parts)
     return page
+
+
+def _run_timers(tabs: Sequence[gr.Tab], parts: Sequence[Parts]) -> None:
+    """Run the timers of a tab while it is open, and at no other time."""
+    timers = [(timer, tab) for tab, part in zip(tabs, parts, strict=True) for timer in part.timers]
+    for timer, owner in timers:
+        for tab in tabs:
+            tab.select(lambda active=tab is owner: gr.Timer(active=active), None, timer, **HIDDEN)
 
 
 def _keep_up_to_date(context: Context, triggers: Sequence[Any], status: gr.HTML, parts: Sequence[Parts]) -> None:
@@ -73,7 +86,10 @@ def _keep_up_to_date(context: Context, triggers: Sequence[Any], status: gr.HTML,
         *(view.component for view in views),
         *(component for component, _ in shown),
     ]
-    gr.on(triggers, refresh, components, outputs, api_visibility="private", show_progress="hidden")
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    gr.on(triggers, refresh, components, outputs, **quiet)
+    for event in (event for part in parts for event in part.changes):
+        event.then(refresh, components, outputs, **quiet)
 
 
 def describe(catalog: Catalog, address: str) -> str:

@@ -61,5 +61,7 @@ class Parts:
     views: Sequence[View] = ()
     shown: Sequence[tuple[Any, Callable[[Catalog], bool]]] = ()
     """Components with the condition under which they are there."""
+    timers: Sequence[gr.Timer] = ()
+    """Timers that run while the tab is open."""
     changes: Sequence[Any] = field(default_factory=tuple)
     """Events after which the server may have other adapters."""

@@ -31,7 +31,8 @@ def make_theme() -> gr.themes.Base:
 
 HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 CSS = """
-.gradio-container { --bar: #0f766e; --bad: #b91c1c; --bad-back: #fef2f2; max-width: 72rem !important; margin: auto; }
+.gradio-container { --bar: #0f766e; --bad: #b91c1c; --bad-back: #fef2f2; width: 100%; max-width: 72rem !important;
+  margin: auto; }
 .dark .gradio-container, .gradio-container.dark { --bar: #2dd4bf; --bad: #fca5a5; --bad-back: #450a0a; }
 .adamix-error { border-left: 4px solid var(--bad); background: var(--bad-back); color: var(--body-text-color);
   padding: .75rem 1rem; overflow-wrap: anywhere; }
@@ -42,7 +43,7 @@ CSS = """
   background: var(--background-fill-primary); }
 .adamix-card h3 { margin: 0 0 .5rem; font-size: 1rem; overflow-wrap: anywhere; }
 .adamix-bars { list-style: none; margin: 0; padding: 0; }
-.adamix-bars li { display: grid; grid-template-columns: minmax(5rem, 9rem) 1fr 4.5rem; gap: .5rem; align-items: center;
+.adamix-bars li { display: grid; grid-template-columns: minmax(4rem, 35%) minmax(3rem, 1fr) 4rem; gap: .5rem; align-items: center;
   margin: .2rem 0; }
 .adamix-label { overflow-wrap: anywhere; }
 .adamix-share { text-align: right; font-variant-numeric: tabular-nums; }
@@ -50,11 +51,19 @@ CSS = """
 .adamix-track span { display: block; height: 100%; background: var(--bar); }
 .adamix-text { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--font-mono); font-size: .9rem;
   min-height: 3rem; margin: 0; }
-.adamix-scroll { overflow-x: auto; }
+.gradio-container [role=tab][aria-selected=true] { color: var(--bar); }
+#server { align-items: center; }
+@media (max-width: 30rem) {
+  .gradio-container main { padding: .75rem .5rem !important; }
+  .gradio-container .tab-container button { padding: 0 .4rem; font-size: .8rem; }
+  #server { flex-direction: column; align-items: stretch; }
+}
+#adapters-table, #adapters-table > *, #batch-result, #batch-result > * { min-width: 0; }
+.adamix-scroll { overflow-x: auto; max-width: 100%; }
 .adamix-scroll:focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
 .adamix-scroll table { border-collapse: collapse; width: 100%; }
 .adamix-scroll th, .adamix-scroll td { text-align: left; padding: .4rem .75rem; white-space: nowrap;
-  border-bottom: 1px solid var(--border-color-primary); }
+  border: 0; border-bottom: 1px solid var(--border-color-primary); }
 .adamix-progress progress { width: 100%; height: 1rem; accent-color: var(--bar); }
 .adamix-plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .75rem; }
 .adamix-plots figure, .adamix-picture { margin: 0; }
