@@ -39,12 +39,12 @@ def read_csv(file: Path) -> CsvFile:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
+            columns = list(reader.fieldnames or ())
             rows = [{key: value or "" for key, value in row.items() if key is not None} for row in reader]
     except UnicodeDecodeError as error:
         raise PageError(f"{file.name} is not in UTF-8: save it as CSV UTF-8.") from error
     except (OSError, csv.Error) as error:
         raise PageError(f"{file.name} cannot be read as CSV: {error}.") from error
-    columns = list(reader.fieldnames or ())
     if not rows or not all(columns):
         raise PageError(f"{file.name} needs a first line with a name for each column, and a row below it.")
     return CsvFile(columns=columns, rows=rows)

@@ -58,7 +58,7 @@ def _keep_up_to_date(context: Context, triggers: Sequence[Any], status: gr.HTML,
     views = [view for part in parts for view in part.views]
     shown = [one for part in parts for one in part.shown]
 
-    async def refresh(*chosen: Any) -> list[Any]:
+    async def refresh(before: Catalog | None, *chosen: Any) -> list[Any]:
         try:
             catalog = await read_catalog(context.client)
         except PageError as error:
@@ -73,7 +73,7 @@ def _keep_up_to_date(context: Context, triggers: Sequence[Any], status: gr.HTML,
         return [
             markup.hint(describe(catalog, context.client.address)),
             catalog,
-            *(picker.update(catalog, one) for picker, one in zip(pickers, chosen, strict=True)),
+            *(picker.update(before, catalog, one) for picker, one in zip(pickers, chosen, strict=True)),
             *(view.render(catalog) for view in views),
             *(gr.update(visible=condition(catalog)) for _, condition in shown),
         ]
@@ -86,10 +86,11 @@ def _keep_up_to_date(context: Context, triggers: Sequence[Any], status: gr.HTML,
         *(view.component for view in views),
         *(component for component, _ in shown),
     ]
+    inputs = [context.catalog, *components]
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    gr.on(triggers, refresh, components, outputs, **quiet)
+    gr.on(triggers, refresh, inputs, outputs, **quiet)
     for event in (event for part in parts for event in part.changes):
-        event.then(refresh, components, outputs, **quiet)
+        event.then(refresh, inputs, outputs, **quiet)
 
 
 def describe(catalog: Catalog, address: str) -> str:

@@ -36,11 +36,16 @@ class Picker:
     count: int = MOST_CHOSEN
     """Names that are chosen to begin with, the first ones."""
 
-    def update(self, catalog: Catalog, chosen: Sequence[str] | str | None) -> dict[str, Any]:
-        """Return the choices of now, and of what was chosen all that is still there."""
+    def update(self, before: Catalog | None, catalog: Catalog, chosen: Sequence[str] | str | None) -> Any:
+        """Return the choices of now, and of what was chosen all that is still there.
+
+        Choices that are the same are left alone: a reader may be choosing at this moment.
+        """
         names = list(self.names(catalog))
-        before = [chosen] if isinstance(chosen, str) else chosen or []
-        kept = [name for name in before if name in names] or names[: self.count]
+        if before is not None and names == list(self.names(before)):
+            return gr.skip()
+        given = [chosen] if isinstance(chosen, str) else chosen or []
+        kept = [name for name in given if name in names] or names[: self.count]
         many = isinstance(self.component, gr.CheckboxGroup)
         return gr.update(choices=names, value=kept if many else (kept or [None])[0])
 

@@ -43,8 +43,8 @@ CSS = """
   background: var(--background-fill-primary); }
 .adamix-card h3 { margin: 0 0 .5rem; font-size: 1rem; overflow-wrap: anywhere; }
 .adamix-bars { list-style: none; margin: 0; padding: 0; }
-.adamix-bars li { display: grid; grid-template-columns: minmax(4rem, 35%) minmax(3rem, 1fr) 4rem; gap: .5rem; align-items: center;
-  margin: .2rem 0; }
+.adamix-bars li { display: grid; grid-template-columns: minmax(4rem, 35%) minmax(3rem, 1fr) 4rem; gap: .5rem;
+  align-items: center; margin: .2rem 0; }
 .adamix-label { overflow-wrap: anywhere; }
 .adamix-share { text-align: right; font-variant-numeric: tabular-nums; }
 .adamix-track { background: var(--border-color-primary); border-radius: .25rem; height: .75rem; overflow: hidden; }
