@@ -4,11 +4,12 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 IMAGES = Path(__file__).parent / "images"
 TABS = ("Classify", "Batch", "Generate", "Adapters", "Live", "How it works")
-SCHEMES = ("light", "dark")
-SIZE = {"width": 1120, "height": 760}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+WIDTH, HEIGHT = 1120, 760
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SETTLED_MS = 3000
 """Milliseconds in which a tab shows all that it asks for."""
@@ -33,7 +34,7 @@ def draw(address: str, *, program: str, out: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         for scheme in SCHEMES:
-            page = browser.new_page(viewport=SIZE, color_scheme=scheme)
+            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
             page.goto(address)
             page.get_by_role("tab", name=TABS[0], exact=True).wait_for()
             page.wait_for_timeout(SETTLED_MS)

@@ -1,6 +1,6 @@
 """Tab Batch: a CSV file in, the same file with the labels of adapters out."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def add(context: Context) -> Parts:
 
     async def run(
         catalog: Catalog | None, file: str | None, column: str | None, names: list[str]
-    ) -> AsyncIterator[tuple[str, Any]]:
+    ) -> AsyncGenerator[tuple[str, Any], None]:
         async for step in label_file(context.client, catalog, file, column, names):
             yield step
 
@@ -57,7 +57,7 @@ def look(file: str | None) -> tuple[Any, str, Any]:
 
 async def label_file(
     client: ServerClient, catalog: Catalog | None, file: str | None, column: str | None, names: Sequence[str]
-) -> AsyncIterator[tuple[str, Any]]:
+) -> AsyncGenerator[tuple[str, Any], None]:
     """Yield what is shown of the work on a file, and at its end the file with labels; closing the iterator ends it."""
     if file is None or not names or column is None:
         missing = "Give a CSV file first." if file is None else "Choose the column with the texts, and an adapter."

@@ -2,7 +2,7 @@
 
 import asyncio
 import csv
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def read_csv(file: Path) -> CsvFile:
 
 async def label_rows(
     client: ServerClient, texts: Sequence[str], adapters: Sequence[str], *, max_texts: int
-) -> AsyncIterator[list[LabelScores]]:
+) -> AsyncGenerator[list[LabelScores], None]:
     """Yield the results of every text, in order and for each text in the order of `adapters`, request by request.
 
     Raises:

@@ -1,6 +1,6 @@
 """Tab Generate: one prompt, its texts from the base and from adapters side by side, as they are generated."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -23,7 +23,7 @@ SCHEMA = """{
 def add(context: Context) -> Parts:
     """Add the tab to the page that is being made."""
 
-    async def run(prompt: str, models: list[str], *values: Any) -> AsyncIterator[tuple[str, str]]:
+    async def run(prompt: str, models: list[str], *values: Any) -> AsyncGenerator[tuple[str, str], None]:
         async with aclosing(generate(context.client, prompt, models, _settings(*values))) as steps:
             async for step in steps:
                 yield step
@@ -89,7 +89,7 @@ def _settings(
 
 async def generate(
     client: ServerClient, prompt: str, models: Sequence[str], settings: Settings
-) -> AsyncIterator[tuple[str, str]]:
+) -> AsyncGenerator[tuple[str, str], None]:
     """Yield the state of the work and the texts as HTML; closing the iterator cancels the requests."""
     if not prompt.strip():
         yield markup.hint("Write a prompt first."), ""

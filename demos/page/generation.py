@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,7 +97,7 @@ class Draft:
 
 async def generate_side_by_side(
     client: ServerClient, prompt: str, models: Sequence[str], settings: Settings
-) -> AsyncIterator[list[Draft]]:
+) -> AsyncGenerator[list[Draft], None]:
     """Yield the drafts of all models whenever there is more of one; closing the iterator cancels the requests.
 
     Errors of a model are in its draft.

@@ -83,7 +83,7 @@ PLOTS: dict[str, PlotSpec] = {
 
 @dataclass(kw_only=True)
 class History:
-    """What one reader has seen so far."""
+    """Measured values that one reader has seen so far."""
 
     snapshots: list[Snapshot] = field(default_factory=list)
     points: dict[tuple[str, str], list[float | None]] = field(default_factory=dict)

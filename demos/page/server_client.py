@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -22,7 +22,7 @@ ADVICE: dict[int, str] = {
     503: "The server is stopping, or its device is lost.",
     504: "The request waited too long in the server's queue.",
 }
-"""What an error of the server means to a reader, by status."""
+"""Meaning of the server's errors to a reader, by status."""
 
 
 class PageError(Exception):
@@ -74,7 +74,7 @@ class ServerClient:
         """Return the JSON of the response to a body; a key goes before the client's own. See `get`."""
         return self._json(await self._request("POST", path, body, api_key=api_key))
 
-    async def stream(self, path: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the events of a streamed response; closing the iterator cancels the request.
 
         Raises:

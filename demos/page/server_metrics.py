@@ -54,7 +54,7 @@ async def read_snapshot(client: ServerClient) -> Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """What happened between two snapshots."""
+    """Changes between two snapshots."""
 
     first: Snapshot
     last: Snapshot

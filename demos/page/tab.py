@@ -19,7 +19,7 @@ HIDDEN: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_pro
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a tab is made with."""
+    """Server and catalog that a tab is made with."""
 
     client: ServerClient
     catalog: gr.State
@@ -47,7 +47,7 @@ class Picker:
         given = [chosen] if isinstance(chosen, str) else chosen or []
         kept = [name for name in given if name in names] or names[: self.count]
         many = isinstance(self.component, gr.CheckboxGroup)
-        return gr.update(choices=names, value=kept if many else (kept or [None])[0])
+        return gr.update(choices=names, value=kept if many else next(iter(kept), None))
 
 
 @dataclass(frozen=True, kw_only=True)

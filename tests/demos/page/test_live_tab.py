@@ -26,9 +26,9 @@ def test_only_the_open_tab_asks_for_metrics(tab: Page) -> None:
     figures = tab.locator("#live-plots")
     expect(figures).to_contain_text("Throughput")
     go_to(tab, "Classify")
-    tab.wait_for_timeout(500)
+    tab.wait_for_timeout(300)
     before = figures.inner_html()
-    tab.wait_for_timeout(2500)
+    tab.wait_for_timeout(1500)
     assert figures.inner_html() == before
 
 
