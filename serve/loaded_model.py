@@ -73,11 +73,10 @@ class LoadedModel:
             ProviderError: The requested provider cannot run the bundle.
         """
         self.bundle = _opened(bundle)
-        self.threads, self.cache, self.pins = threads, cache, pins
+        self.graph_bytes, self.threads, self.cache, self.pins = self.bundle.graph_bytes(), threads, cache, pins
         chosen = choose_device(self.bundle, provider, slots=slots)
         self.choice, manifest = chosen.choice, self.bundle.manifest
         packed = self.bundle.packed if self.choice.provider == CUDA else None
-        self.graph_bytes = self.bundle.graph_bytes()
         self.graph = packed or self.bundle.model
         """ONNX file that runs: without padding on CUDA, where the bundle has such a graph."""
         self.session = self.open_session()

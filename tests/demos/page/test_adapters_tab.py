@@ -1,5 +1,6 @@
 """Tab Adapters, in a browser: the table, and loading and unloading with the right key and a wrong one."""
 
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -7,6 +8,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.demos.page.conftest import ADMIN, READER, go_to
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -49,6 +52,8 @@ def test_the_table_has_every_adapter_with_its_numbers(tab: Page, server: str) ->
             row = table.get_by_role("row", name=name)
             expect(row).to_contain_text(facts["sha256"][:12])
             expect(row).to_contain_text(f"lora, r {facts['rank']}")
+            expect(row).to_contain_text("in a slot")
+            expect(row).to_contain_text(re.compile(r"\d+ B|[\d.]+ KiB"))
     expect(table.get_by_role("row", name="tone")).to_contain_text("accuracy 0.875 (test file)")
 
 

@@ -3,11 +3,13 @@
 import csv
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.demos.page.conftest import go_to
 from tests.serve.conftest import LABELS, WORDS, Reference
 
+pytestmark = pytest.mark.slow
 ROWS = 90
 """More than the server takes in one request."""
 

@@ -3,9 +3,12 @@
 import re
 
 import numpy as np
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.serve.conftest import LABELS, Reference
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_click_shows_every_adapter_with_the_scores_of_the_reference(tab: Page, reference: Reference) -> None:

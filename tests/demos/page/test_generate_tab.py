@@ -6,10 +6,12 @@ import time
 from typing import Any
 
 import httpx
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.demos.page.conftest import READER, go_to
 
+pytestmark = pytest.mark.slow
 PROMPT = "a record"
 
 

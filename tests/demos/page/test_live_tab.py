@@ -3,9 +3,12 @@
 import re
 
 import httpx
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.demos.page.conftest import READER, go_to
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_plots_move_with_what_the_server_does(tab: Page, server: str) -> None:

@@ -16,6 +16,7 @@ from serve.classification.classifier import Classifier
 from tests.demos.page.conftest import LIMITED, PHONE, READER, go_to, opened, shown
 from tests.serve.conftest import Reference, live_server, write_bundle
 
+pytestmark = pytest.mark.slow
 Pages = Callable[[str], str]
 SERIOUS = ("serious", "critical")
 TO_OPEN = {"Generate": "Sampling and JSON", "Adapters": "Load and unload"}
