@@ -35,11 +35,13 @@ def add(context: Context) -> Parts:
         button = gr.Button("Classify the file", variant="primary", elem_id="batch-run")
         stop = gr.Button("Stop", elem_id="batch-stop")
     result = gr.HTML(markup.hint(NOTHING_YET), elem_id="batch-result")
+    stopped = gr.HTML(elem_id="batch-stopped")
     out = gr.File(label="The file with labels", interactive=False, visible=False, elem_id="batch-out")
     file.change(look, file, [column, result, out], **HIDDEN)
     asked = [context.catalog, file, column, adapters]
     running = button.click(run, asked, [result, out], api_visibility="private", show_progress="hidden")
-    stop.click(lambda: markup.hint("Stopped."), None, result, cancels=[running], **HIDDEN)
+    button.click(lambda: "", None, stopped, **HIDDEN)
+    stop.click(lambda: markup.hint("Stopped."), None, stopped, cancels=[running], **HIDDEN)
     return Parts(pickers=[Picker(component=adapters, names=_names)])
 
 

@@ -23,7 +23,7 @@ SCHEMA = """{
 def add(context: Context) -> Parts:
     """Add the tab to the page that is being made."""
 
-    async def run(prompt: str, models: list[str], *values: Any) -> AsyncGenerator[tuple[str, str], None]:
+    async def run(prompt: str, models: list[str], *values: Any) -> AsyncGenerator[tuple[Any, str], None]:
         async with aclosing(generate(context.client, prompt, models, _settings(*values))) as steps:
             async for step in steps:
                 yield step
@@ -89,8 +89,11 @@ def _settings(
 
 async def generate(
     client: ServerClient, prompt: str, models: Sequence[str], settings: Settings
-) -> AsyncGenerator[tuple[str, str], None]:
-    """Yield the state of the work and the texts as HTML; closing the iterator cancels the requests."""
+) -> AsyncGenerator[tuple[Any, str], None]:
+    """Yield the state of the work and the texts as HTML; closing the iterator cancels the requests.
+
+    The state is left alone between beginning and end, so that a piece which is late does not overwrite that of Stop.
+    """
     if not prompt.strip():
         yield markup.hint("Write a prompt first."), ""
         return
@@ -99,15 +102,12 @@ async def generate(
         return
     try:
         async with aclosing(generate_side_by_side(client, prompt, models, settings)) as steps:
+            yield markup.hint("Generating …"), ""
             async for drafts in steps:
-                yield _state(drafts), markup.cards(map(_card, drafts))
+                done = all(draft.is_done for draft in drafts)
+                yield markup.hint("Done.") if done else gr.skip(), markup.cards(map(_card, drafts))
     except PageError as error:
         yield markup.error(error), ""
-
-
-def _state(drafts: Sequence[Draft]) -> str:
-    left = [draft.model for draft in drafts if not draft.is_done]
-    return markup.hint(f"Generating: {', '.join(left)} …" if left else "Done.")
 
 
 def _card(draft: Draft) -> str:
