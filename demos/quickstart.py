@@ -1,6 +1,7 @@
 """The command adamix-demo: two small tasks from their texts to one server, and what came out as a table."""
 
 import argparse
+import asyncio
 import csv
 import hashlib
 import importlib.util
@@ -23,6 +24,8 @@ try:
     from adamix_cli.completion import add_completion
     from adamix_cli.progress_bar import progress_bar
     from demos.models import SampleError, sample_model
+    from demos.page.catalog import read_catalog
+    from demos.page.server_client import PageError, ServerClient
     from demos.server import ServerError, running_server
     from demos.tasks import DATA, TASKS, recipe
 
@@ -57,18 +60,23 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="adamix-demo",
         allow_abbrev=False,
-        description="Train two adapters on a small model, export them as one bank, serve it, and ask it.",
+        description="Train two adapters on a small model, export them as one bank, serve it, and ask it; or, with "
+        "--server, open the page for a server that runs already.",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="working folder (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port of the server (default: a free one)")
+    parser.add_argument("--server", metavar="URL", help="only open the page, for a server that runs already")
+    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="API key that the page sends to --server")
     parser.add_argument("--page-port", type=int, default=7860, help="port of the page (default: %(default)s)")
     parser.add_argument("--no-page", action="store_true", help="end after the table")
     parser.add_argument("--json", action="store_true", help="print the table as one JSON object (implies --no-page)")
     add_completion(parser)
     args = parser.parse_args(argv)
+    if args.api_key_file and not args.server:
+        parser.error("--api-key-file goes with --server")
     try:
-        _demo(args)
-    except (SampleError, ServerError) as error:
+        _open_page(args) if args.server else _demo(args)
+    except (SampleError, ServerError, PageError) as error:
         sys.exit(f"adamix-demo: {error}")
     except subprocess.CalledProcessError as error:
         sys.exit(f"adamix-demo: {error.cmd[2]} ended with {error.returncode}; its message is above")
@@ -76,6 +84,16 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"adamix-demo: {error}")
     except KeyboardInterrupt:
         sys.exit("adamix-demo: stopped; finished steps are kept and will be reused")
+
+
+def _open_page(args: argparse.Namespace) -> None:
+    """Open the page for a server that runs, and see that it does."""
+    key = args.api_key_file.read_text(encoding="utf-8").strip() if args.api_key_file else None
+    client = ServerClient(args.server, api_key=key)
+    asyncio.run(read_catalog(client))
+    from demos.page.page import show
+
+    show(client, port=args.page_port)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -104,9 +122,9 @@ def _demo(args: argparse.Namespace) -> None:
             say(f"\n   Serve it again: adamix-serve {bank} --port {PORT}\n{_example(f'http://127.0.0.1:{PORT}')}")
         else:
             say(f"\n   adamix-serve {bank} is running at {address}\n{_example(address)}")
-            from demos.playground import show
+            from demos.page.page import show
 
-            show(address, port=args.page_port)
+            show(ServerClient(address), port=args.page_port)
 
 
 def _train(task: str, base: Path, out: Path) -> None:

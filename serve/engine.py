@@ -66,6 +66,10 @@ class ModelInfo:
     metrics: Mapping[str, float]
     parity: Mapping[str, Any] | None
     """Comparison with PyTorch that ended the export; None for an adapter that was loaded later."""
+    rank: int | None = None
+    """Rank or bottleneck width; None for the base model."""
+    num_modules: int | None = None
+    """Modules of the mixture that was averaged into it; None for the base model."""
     is_base: bool = False
     """The base model rather than an adapter."""
     member_of: str = ""
@@ -104,6 +108,8 @@ class EngineInfo:
     versions: Mapping[str, str]
     graph: str | None = None
     """File of the graph that runs, in the bundle; None for an engine without one."""
+    graph_bytes: int | None = None
+    """Size of the graphs with the base's weights; None for an engine without them."""
     ensemble: bool = False
     """Predictions are the mean of an adapter's members rather than its own."""
 

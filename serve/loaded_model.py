@@ -73,7 +73,7 @@ class LoadedModel:
             ProviderError: The requested provider cannot run the bundle.
         """
         self.bundle = _opened(bundle)
-        self.threads, self.cache, self.pins = threads, cache, pins
+        self.graph_bytes, self.threads, self.cache, self.pins = self.bundle.graph_bytes(), threads, cache, pins
         chosen = choose_device(self.bundle, provider, slots=slots)
         self.choice, manifest = chosen.choice, self.bundle.manifest
         packed = self.bundle.packed if self.choice.provider == CUDA else None
@@ -138,6 +138,7 @@ class LoadedModel:
             base=manifest.base,
             versions=manifest.versions,
             graph=self.graph.name,
+            graph_bytes=self.graph_bytes,
         )
 
     def model_info(self, card: AdapterCard, *, is_base: bool = False) -> ModelInfo:
@@ -152,6 +153,8 @@ class LoadedModel:
             max_length=card.max_length,
             metrics=card.metrics,
             parity=self.bundle.manifest.parity.get(card.name),
+            rank=None if is_base else card.r,
+            num_modules=None if is_base else card.num_modules,
             is_base=is_base,
             member_of=card.member_of,
         )

@@ -44,6 +44,11 @@ class Bundle:
         names = (PACKED, WEIGHTS) if graph.name == PACKED else (graph.name,)
         return [sha256 for name, sha256 in self.manifest.files.items() if name.startswith(names)]
 
+    def graph_bytes(self) -> int:
+        """Return the size of the graphs that run, with the base's weights."""
+        names = [name for name in self.manifest.files if name.startswith((MODEL, ENCODER))]
+        return sum((self.folder / name).stat().st_size for name in names)
+
     @property
     def tokenizer(self) -> Path:
         """File of the tokenizer."""

@@ -73,6 +73,7 @@ def describe_bundle(engine: BundleEngine) -> dict[str, Any]:
         "precision": facts.precision,
         "provider": facts.provider,
         "graph": facts.graph,
+        "graph_bytes": facts.graph_bytes,
         "ensemble": facts.ensemble,
         "device": None if facts.device is None else asdict(facts.device),
         "slots": facts.slots,
@@ -89,6 +90,8 @@ def _described(model: ModelInfo) -> dict[str, Any]:
     return {
         "sha256": model.sha256,
         "kind": model.kind,
+        "rank": model.rank,
+        "num_modules": model.num_modules,
         "pairs": model.pairs,
         "regression": model.regression,
         "labels": model.labels,

@@ -32,6 +32,7 @@ def test_a_merged_bundle_has_no_slots(merged: LoadedModel) -> None:
         base={"name": "tiny", "sha256": BASE, "model_type": "tiny"},
         versions={"onnx": "1"},
         graph="model.onnx",
+        graph_bytes=(merged.bundle.folder / "model.onnx").stat().st_size,
     )
     assert merged.stats({"tone": card("tone")}, waiting=3) == EngineStats(adapters=1, waiting=3)
 
@@ -74,6 +75,8 @@ def test_an_adapter_is_described_by_its_card_and_the_parity_of_its_export(merged
         max_length=8,
         metrics={"accuracy": 1.0},
         parity=PARITY["tone"],
+        rank=2,
+        num_modules=4,
     )
 
 

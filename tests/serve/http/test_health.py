@@ -22,6 +22,8 @@ def test_health_and_info(client: httpx.Client, classifier: Classifier) -> None:
     assert info["adapters"]["tone"]["sha256"] == classifier.cards["tone"].sha256
     assert info["slots"] == 2
     assert info["graph"] == "model.onnx"
+    assert info["graph_bytes"] == (classifier.model.bundle.folder / "model.onnx").stat().st_size
+    assert (info["adapters"]["tone"]["rank"], info["adapters"]["tone"]["num_modules"]) == (2, 4)
     assert info["ensemble"] is False
 
 

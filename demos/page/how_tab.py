@@ -1,0 +1,78 @@
+"""Tab How it works: the mixture, the collapse and the bank as pictures, with the numbers of an adapter at hand."""
+
+import gradio as gr
+
+from demos.page import markup
+from demos.page.adapters_tab import metric_of
+from demos.page.catalog import AdapterFacts, Catalog
+from demos.page.how_pictures import bank_picture, collapse_picture, mixture_picture
+from demos.page.tab import HIDDEN, Context, Parts, Picker, View
+
+NONE = "The server has no adapter to explain."
+SHOWN_IN_BANK = 5
+
+
+def add(context: Context) -> Parts:
+    """Add the tab to the page that is being made."""
+
+    def show(catalog: Catalog | None, name: str | None) -> str:
+        adapter = catalog.adapters.get(name) if catalog is not None and name else None
+        return explain(adapter) if adapter is not None else markup.hint(NONE)
+
+    name = gr.Dropdown(label="Adapter", choices=[], elem_id="how-adapter")
+    one = gr.HTML(markup.hint("Choose an adapter."), elem_id="how-one")
+    bank = gr.HTML(elem_id="how-bank")
+    name.change(show, [context.catalog, name], one, **HIDDEN)
+    return Parts(
+        pickers=[Picker(component=name, names=lambda catalog: list(catalog.adapters), count=1)],
+        views=[View(component=bank, render=explain_bank)],
+    )
+
+
+def explain(adapter: AdapterFacts) -> str:
+    """Return the mixture and the collapse of an adapter as HTML."""
+    modules = adapter.num_modules or 1
+    rank = f"rank {adapter.rank}" if adapter.rank is not None else "a small rank"
+    if modules < 2:
+        first = f"{adapter.name} was trained as one module of {rank} at each place, without a mixture."
+    else:
+        first = (
+            f"While {adapter.name} was trained, each place of the frozen base had {modules} modules of {rank} "
+            "instead of one. Each step draws one of them for its whole batch, and a second view of the same batch "
+            "another: the two predictions are pulled together, so that the modules stay close enough to be averaged."
+        )
+    size = f" It has {markup.byte_size(adapter.size_bytes)}." if adapter.size_bytes is not None else ""
+    base = f" The base has {markup.byte_size(adapter.bundle.graph_bytes)} and is there once."
+    measured = metric_of(adapter)
+    second = (
+        f"At the end the {modules} modules are averaged, weight by weight, into one adapter. What is served costs what "
+        f"one module costs.{size}{base if adapter.bundle.graph_bytes else ''}"
+    )
+    found = f"Measured after the collapse: {measured}." if measured else ""
+    return markup.cards(
+        [
+            markup.card("1. The mixture", mixture_picture(modules) + _paragraph(first)),
+            markup.card("2. The collapse", collapse_picture(modules) + _paragraph(second), note=found),
+        ]
+    )
+
+
+def explain_bank(catalog: Catalog) -> str:
+    """Return the bank of each bundle as HTML."""
+    boxes = []
+    for bundle in catalog.bundles:
+        names = [adapter.name for adapter in catalog.adapters.values() if adapter.bundle is bundle]
+        if bundle.shape == "bank":
+            text = (
+                f"{len(names)} adapters on {bundle.base}, {bundle.slots} slots. Their weights are inputs of one graph, "
+                "and each row of a batch names its own: one run serves them all."
+            )
+        else:
+            text = f"One adapter, merged into the weights of {bundle.base}."
+        picture = bank_picture(names[:SHOWN_IN_BANK], more=max(len(names) - SHOWN_IN_BANK, 0))
+        boxes.append(markup.card(f"3. The bank ({bundle.task})", picture + _paragraph(text)))
+    return markup.cards(boxes)
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{markup.escape(text)}</p>"

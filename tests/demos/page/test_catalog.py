@@ -1,0 +1,93 @@
+"""Facts of a server, from one bundle or several, with and without the route that tells where adapters are."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from demos.page.adapters_tab import render
+from demos.page.catalog import Catalog, read_catalog
+from demos.page.server_client import PageError, ServerClient
+
+TONE = {
+    "sha256": "a" * 64,
+    "kind": "lora",
+    "pairs": False,
+    "labels": ["negative", "positive"],
+    "max_length": 8,
+    "metrics": {"accuracy": 0.5},
+    "parity": {"max_difference": 2e-6, "equal_labels": 1.0},
+    "rank": 8,
+    "num_modules": 4,
+}
+INFO = {
+    "task": "text-classification",
+    "shape": "bank",
+    "precision": "fp32",
+    "provider": "CPUExecutionProvider",
+    "slots": 2,
+    "base": {"name": "tiny", "sha256": "0", "model_type": "bert"},
+    "graph_bytes": 1_000_000,
+    "adapters": {"tone": TONE},
+    "members": {},
+    "max_client_batch_size": 64,
+}
+MODELS = {"data": [{"id": "tone", "parent": "tiny", "prompt": None}]}
+STATES = {
+    "data": [
+        {
+            "name": "tone",
+            "status": "slot",
+            "slot": 1,
+            "served": True,
+            "pinned": True,
+            "size_bytes": 25_000,
+            "error": None,
+        },
+        {"name": "bad", "status": "failed", "served": False, "error": "bad/adapter.safetensors is damaged"},
+        {"name": "mood", "status": "available", "served": False, "error": None},
+    ]
+}
+
+
+def catalog_of(**routes: Any) -> Catalog:
+    def handler(request: httpx.Request) -> httpx.Response:
+        found = routes.get(request.url.path.rpartition("/")[2])
+        return httpx.Response(404, json={"error": "Not Found"}) if found is None else httpx.Response(200, json=found)
+
+    return asyncio.run(read_catalog(ServerClient("http://server", transport=httpx.MockTransport(handler))))
+
+
+def test_where_an_adapter_is_and_its_share_of_the_base_are_shown() -> None:
+    shown = render(catalog_of(info=INFO, models=MODELS, adapters=STATES))
+    for cell in ("in a slot 1, pinned", "24 KiB", "2.50%", "accuracy 0.500", "within 2.0e-06, 100.0% equal"):
+        assert f">{cell}<" in shown
+    assert ">refused<" in shown and ">not loaded<" in shown
+    assert "bad: bad/adapter.safetensors is damaged" in shown
+
+
+def test_a_server_without_that_route_is_shown_from_what_it_tells() -> None:
+    catalog = catalog_of(info=INFO, models=MODELS)
+    assert (catalog.classifiers, catalog.generators, catalog.others) == (["tone"], [], [])
+    assert ">served<" in render(catalog)
+
+
+def test_of_several_bundles_each_adapter_knows_its_own_and_members_are_no_models() -> None:
+    north = {**TONE, "labels": [], "metrics": {}, "parity": None}
+    writer = {**INFO, "task": "text-generation", "adapters": {"north": north}}
+    models = [
+        *MODELS["data"],
+        {"id": "north", "parent": "tiny", "prompt": "{input}"},
+        {"id": "north.0", "parent": "north", "prompt": "{input}"},
+        {"id": "base", "parent": "tiny", "prompt": "{input}"},
+    ]
+    catalog = catalog_of(info={"bundles": [INFO, writer], "max_client_batch_size": 64}, models={"data": models})
+    assert catalog.generators == ["base", "north"]
+    assert catalog.classifiers == ["tone"]
+    assert catalog.adapters["north"].bundle.task == "text-generation"
+
+
+def test_another_program_is_no_server() -> None:
+    with pytest.raises(PageError, match="What answers at http://server is not adamix-serve"):
+        catalog_of(info={"hello": 1}, models={"data": []})

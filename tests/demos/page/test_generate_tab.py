@@ -1,0 +1,107 @@
+"""Tab Generate, in a browser."""
+
+import json
+import re
+import time
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.demos.page.conftest import READER, go_to
+
+pytestmark = pytest.mark.slow
+PROMPT = "a record"
+
+
+def ask(server: str, model: str, **fields: Any) -> dict[str, Any]:
+    body = {"model": model, "prompt": PROMPT, **fields}
+    response = httpx.post(f"{server}/v1/completions", json=body, headers={"X-API-Key": READER})
+    (choice,) = response.json()["choices"]
+    return choice
+
+
+def metric(server: str, name: str) -> float:
+    """Sum of a metric over its labels, but for what was cancelled."""
+    text = httpx.get(f"{server}/metrics", headers={"X-API-Key": READER}).text
+    return sum(map(float, re.findall(rf"^{name}(?:{{(?!reason=.cancelled).*}})? (\S+)$", text, re.MULTILINE)))
+
+
+def text_of(page: Page, model: str) -> Locator:
+    box = page.locator("#generate-texts section", has=page.get_by_role("heading", name=model, exact=True))
+    return box.locator(".adamix-text")
+
+
+def write(page: Page) -> None:
+    go_to(page, "Generate")
+    page.get_by_label("Prompt", exact=True).fill(PROMPT)
+    page.get_by_role("button", name="Generate", exact=True).click()
+
+
+def set_slider(page: Page, label: str, value: float) -> None:
+    page.get_by_label(re.compile(f"number input for {label}")).fill(str(value))
+
+
+def test_base_and_adapter_write_side_by_side_what_the_server_writes(tab: Page, server: str) -> None:
+    write(tab)
+    expect(tab.locator("#generate-status")).to_have_text("Done.")
+    for model in ("base", "north"):
+        choice = ask(server, model, max_tokens=64)
+        assert text_of(tab, model).text_content() == choice["text"]
+    expect(tab.locator("#generate-texts")).to_contain_text(re.compile(r"\d+ tokens, first after \d+ ms"))
+
+
+def test_a_json_schema_is_followed(tab: Page) -> None:
+    go_to(tab, "Generate")
+    tab.get_by_role("button", name="Sampling and JSON").click()
+    tab.get_by_label("Follow a JSON schema").check()
+    schema = {"type": "object", "properties": {"good": {"type": "boolean"}}, "required": ["good"]}
+    schema["additionalProperties"] = False
+    tab.get_by_label("JSON schema", exact=True).fill(json.dumps(schema))
+    write(tab)
+    expect(tab.locator("#generate-status")).to_have_text("Done.")
+    assert list(json.loads(text_of(tab, "north").text_content() or "")) == ["good"]
+    tab.get_by_label("JSON schema", exact=True).fill("{")
+    write(tab)
+    expect(tab.get_by_role("alert")).to_contain_text("The JSON schema is not JSON")
+
+
+def long_text(page: Page) -> None:
+    """Begin with texts that take seconds."""
+    go_to(page, "Generate")
+    page.get_by_role("button", name="Sampling and JSON").click()
+    set_slider(page, "Most tokens", 2048)
+    page.get_by_label("Follow a JSON schema").check()
+    long = {"type": "string", "minLength": 2000}
+    page.get_by_label("JSON schema", exact=True).fill(
+        json.dumps({"type": "object", "properties": {"a": long}, "required": ["a"]})
+    )
+    write(page)
+    expect(text_of(page, "north")).to_contain_text('"a"')
+
+
+def check_cancelled(server: str, ended: float) -> None:
+    """Check that nothing is generated any more, though no text has come to its end."""
+    deadline = time.monotonic() + 5
+    while metric(server, "adamix_live_rows") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert metric(server, "adamix_live_rows") == 0
+    assert metric(server, "adamix_ended_total") == ended
+
+
+def test_stop_cancels_the_requests(tab: Page, server: str) -> None:
+    ended = metric(server, "adamix_ended_total")
+    long_text(tab)
+    assert metric(server, "adamix_live_rows") == 2
+    tab.get_by_role("button", name="Stop", exact=True).click()
+    expect(tab.locator("#generate-status")).to_contain_text("Stopped")
+    check_cancelled(server, ended)
+
+
+def test_closing_the_tab_cancels_the_requests(tab: Page, server: str) -> None:
+    ended = metric(server, "adamix_ended_total")
+    long_text(tab)
+    assert metric(server, "adamix_live_rows") == 2
+    tab.close()
+    check_cancelled(server, ended)
