@@ -25,6 +25,7 @@ def make_page(address: str) -> gr.Blocks:
     """Return the page for the server at `address`."""
     server = httpx.Client(base_url=address, timeout=30)
     info: dict[str, Any] = server.get("/info").json()
+    info = next((part for part in info.get("bundles", ()) if part["task"] == "classification"), info)
     adapters: dict[str, dict[str, Any]] = info["adapters"]
 
     def classify(text: str) -> list[Any]:

@@ -4,13 +4,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 class ServerError(Exception):
@@ -18,11 +18,13 @@ class ServerError(Exception):
 
 
 @contextmanager
-def running_server(bundle: Path, *, port: int = 0, log: Path | None = None) -> Iterator[str]:
-    """Serve `bundle` while the context lasts and yield the address; SIGTERM ends it."""
+def running_server(
+    *bundles: Path, port: int = 0, log: Path | None = None, options: Sequence[str] = ()
+) -> Iterator[str]:
+    """Serve bundles while the context lasts and yield the address; SIGTERM ends it."""
     port = port or free_port()
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "serve.cli", str(bundle), "--port", str(port)]
+    command = [sys.executable, "-m", "serve.cli", *map(str, bundles), "--port", str(port), *options]
     with (log or Path("/dev/null")).open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
