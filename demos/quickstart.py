@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print the table as one JSON object (implies --no-page)")
     add_completion(parser)
     args = parser.parse_args(argv)
+    if args.decoder and not (args.decoder / "config.json").is_file():
+        parser.error(f"--decoder: {args.decoder} holds no model: there is no config.json")
     try:
         _demo(args)
     except (SampleError, ServerError) as error:

@@ -35,7 +35,9 @@ GENERATION_TASKS: dict[str, dict[str, object]] = {
         "epochs": 3,
         "learning_rate": 3e-3,
         "validation_share": 0.08,
+        "eval_steps": 23,
         "max_length": 128,
+        "max_new_tokens": 80,
     }
 }
 """Data to text: name → its recipe. Records and texts are in `train.jsonl` and `test.jsonl`."""

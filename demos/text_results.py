@@ -16,7 +16,8 @@ from demos.records import RecordText, fact_coverage
 
 AT_ONCE = 16
 """Requests in flight while tokens a second are measured."""
-MAX_TOKENS = 64
+MAX_TOKENS = 80
+"""As the recipe's `max_new_tokens`."""
 INSTRUCTION = "Announce this event in one or two sentences that state every detail: {record}"
 """Request to the base, which knows no adapter's prompt: a chat through its own template."""
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from demos.models import sample_model
 from demos.playground import EXAMPLES, make_page
+from demos.quickstart import main
 from demos.server import free_port, running_server
 
 pytestmark = pytest.mark.slow
@@ -95,3 +96,12 @@ def test_the_page_asks_every_adapter(table: dict[str, Any], out: Path) -> None:
         *answers, status = Client(url, verbose=False).predict(EXAMPLES[0], api_name="/classify")
         assert [answer["label"] for answer in answers] == ["negative", "delivery"]
         assert "2 adapters in one batch" in status
+
+
+def test_a_decoder_that_is_none_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--decoder", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert f"--decoder: {tmp_path} holds no model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
