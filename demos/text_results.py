@@ -85,7 +85,7 @@ def _line(result: TextResult) -> str:
     return (
         f"   {result.model:<8} {result.where:<8} {len(result.texts):>6} {result.bleu:>6.1f} {result.chrf:>6.1f} "
         f"{result.fact_coverage:>7.1%} {speed:>9}"
-    )
+    ).rstrip()
 
 
 def _example(results: Sequence[TextResult], record: RecordText) -> str:
