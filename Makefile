@@ -23,7 +23,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup ## train, export, serve and ask two small tasks; PAGE=no ends after the table
+demo: setup ## train, export, serve and ask three small tasks; PAGE=no ends after the table
 	$(BIN)/adamix-demo $(if $(filter no,$(PAGE)),--no-page)
 
 # One worker more than there are cores, four at most: some tests wait for servers and other processes.
