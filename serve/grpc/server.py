@@ -27,7 +27,7 @@ from serve.errors import (
     shortened,
 )
 from serve.grpc.calls import Call, given_by
-from serve.grpc.messages import MESSAGES, PACKAGE
+from serve.grpc.messages import PACKAGE, parse_request, whole
 from serve.grpc.service import COUNTED, METHODS, STREAMS, Method, Service, StreamMethod, stream_error
 from serve.readiness import Readiness
 from serve.request_context import request_id_of
@@ -143,14 +143,14 @@ class GrpcServer:
     def _handler(self, name: str, request: str, method: Method) -> grpc.RpcMethodHandler:
         return grpc.unary_unary_rpc_method_handler(
             partial(self._answer, name, method),
-            request_deserializer=MESSAGES[request].FromString,
+            request_deserializer=partial(parse_request, request),
             response_serializer=_as_bytes,
         )
 
     def _stream_handler(self, name: str, request: str, method: StreamMethod) -> grpc.RpcMethodHandler:
         return grpc.stream_stream_rpc_method_handler(
             partial(self._answer_stream, name, method),
-            request_deserializer=MESSAGES[request].FromString,
+            request_deserializer=partial(parse_request, request),
             response_serializer=_as_bytes,
         )
 
@@ -161,7 +161,7 @@ class GrpcServer:
         call.receive(request)
         try:
             self._authenticate(name, context)
-            answer = await method(self.service, request)
+            answer = await method(self.service, whole(request))
         except (Exception, asyncio.CancelledError) as error:
             code, message = _status(error)
             self._end(call, code)
@@ -191,7 +191,7 @@ class GrpcServer:
             code, begun = grpc.StatusCode.CANCELLED, False
             try:
                 self._authenticate(name, context)
-                async for response in method(self.service, request):
+                async for response in method(self.service, whole(request)):
                     if not begun:
                         self._count(call, grpc.StatusCode.OK)
                     begun = True
