@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 NUMBERS = st.sampled_from([0, -1, 1, 2**31, 2**63, 10**30, 10**400, 0.5, -1e30, 1e308, float("nan"), float("inf")])
-TEXTS = st.sampled_from(["", "x", " ", "\0", "\ud800", "\u2028", "é", "🙂", "../..", "tone", "a" * 5000]) | st.text(
+TEXTS = st.sampled_from(["", "x", " ", "\0", "\ud800", "\u2028", "é", "🙂", "../..", "a" * 5000]) | st.text(
     max_size=12
 )
 SCALARS = st.none() | st.booleans() | NUMBERS | st.integers() | st.floats() | TEXTS

@@ -3,45 +3,28 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import grpc
 import httpx
 import pytest
 
-from tests.fixtures.byte_decoder import write_byte_bundle
-from tests.fixtures.chat_templates import HERMES
-from tests.reliability.conftest import Server, serve
+from tests.reliability.conftest import Server
 from tests.reliability.every_request import KINDS, Clients, unasked
-from tests.serve.conftest import Reference, write_adapter, write_bundle
+from tests.reliability.both_engines import counted, grpc_address_of, serve_both
+from tests.serve.conftest import Reference
 
 AT_A_TIME = 6
-GRPC = "gRPC (Open Inference Protocol) on "
 GROWTH = {1_500: 0.05, 20_000: 0.02}
 """Requests in all, and the share by which memory may grow after the first tenth of them."""
 IDLE_SECONDS = 1
+MORE = {"threads": 4, "sockets": 0, "files": 0}
+"""How many more there may be at the end: pools begin their threads as they need them, up to a number."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, reference: Reference) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("every")
-    classifiers = write_bundle(folder / "classifiers", reference, ["tone", "match", "grade"])
-    writers = write_byte_bundle(folder / "writers", HERMES)
-    write_adapter(folder / "adapters" / "intent", reference, "intent")
-    flags = ("--adapter-dir", folder / "adapters", "--slots", 6, "--grpc-port", 0, "--keep-alive-secs", IDLE_SECONDS)
-    with serve(classifiers, writers, "--no-cache", "--payload-limit", 100_000, *flags) as server:
+    with serve_both(tmp_path_factory.mktemp("every"), reference, "--keep-alive-secs", IDLE_SECONDS) as server:
         yield server
-    assert server.process.returncode == 0
-    assert not [line for line in server.log if "Traceback" in line], "\n".join(server.log[-60:])
-
-
-def grpc_address_of(server: Server) -> str:
-    """Return the address over gRPC, which is logged after that over HTTP."""
-    end = time.monotonic() + 10
-    while not (found := [line.partition(GRPC)[2] for line in server.log if GRPC in line]):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return found[0]
 
 
 async def ask_all(server: Server, count: int, after_a_tenth: Callable[[], None]) -> list[str]:
@@ -70,28 +53,6 @@ async def ask_all(server: Server, count: int, after_a_tenth: Callable[[], None])
     return wrong
 
 
-def process_file(server: Server, name: str) -> Path:
-    return Path(f"/proc/{server.process.pid}/{name}")
-
-
-def counted(server: Server) -> dict[str, int]:
-    """Return the numbers of a server's threads, of its sockets and of its other open files, and its memory in kB."""
-    targets = []
-    for file in process_file(server, "fd").iterdir():
-        try:
-            targets.append(str(file.readlink()))
-        except FileNotFoundError:
-            continue
-    sockets = sum(target.startswith("socket:") for target in targets)
-    status = dict(line.split(":", 1) for line in process_file(server, "status").read_text().splitlines())
-    return {
-        "threads": int(status["Threads"]),
-        "sockets": sockets,
-        "files": len(targets) - sockets,
-        "memory": int(status["VmRSS"].split()[0]),
-    }
-
-
 @pytest.mark.parametrize("count", [1_500, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
 def test_requests_of_every_kind_leave_nothing_over(
     count: int, server: Server, figure: Callable[[str], None]
@@ -105,7 +66,7 @@ def test_requests_of_every_kind_leave_nothing_over(
     seconds = time.monotonic() - started
     late = counted(server)
     end = time.monotonic() + 20
-    while any((after := counted(server))[name] > quiet[name] for name in ("threads", "sockets", "files")):
+    while any((after := counted(server))[name] > quiet[name] + more for name, more in MORE.items()):
         assert time.monotonic() < end, f"{quiet} before, {after} after"
         time.sleep(0.1)
     growth = late["memory"] / early["memory"] - 1

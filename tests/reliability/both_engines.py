@@ -1,0 +1,52 @@
+"""A server of classifiers and writers over HTTP and gRPC, and what its process holds."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.fixtures.byte_decoder import CONTEXT, write_byte_bundle
+from tests.fixtures.chat_templates import HERMES
+from tests.reliability.conftest import Server, serve
+from tests.serve.conftest import Reference, write_adapter, write_bundle
+
+GRPC = "gRPC (Open Inference Protocol) on "
+PAYLOAD_LIMIT = 100_000
+
+
+@contextlib.contextmanager
+def serve_both(folder: Path, reference: Reference, *flags: object, context: int = CONTEXT) -> Iterator[Server]:
+    """Serve two banks of a folder, and `intent` for clients to load; no traceback may be in the log at the end."""
+    classifiers = write_bundle(folder / "classifiers", reference, ["tone", "match", "grade"])
+    writers = write_byte_bundle(folder / "writers", HERMES, context=context)
+    write_adapter(folder / "adapters" / "intent", reference, "intent")
+    more = ("--adapter-dir", folder / "adapters", "--slots", 6, "--grpc-port", 0, "--payload-limit", PAYLOAD_LIMIT)
+    with serve(classifiers, writers, "--no-cache", *more, *flags) as server:
+        yield server
+    assert server.process.returncode == 0
+    assert not [line for line in server.log if "Traceback" in line], "\n".join(server.log[-60:])
+
+
+def grpc_address_of(server: Server) -> str:
+    """Return the address over gRPC, which is logged after that over HTTP."""
+    end = time.monotonic() + 10
+    while not (found := [line.partition(GRPC)[2] for line in server.log if GRPC in line]):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found[0]
+
+
+def counted(server: Server) -> dict[str, int]:
+    """Return the numbers of a server's threads, of its sockets and of its other open files, and its memory in kB."""
+    process, targets = Path(f"/proc/{server.process.pid}"), []
+    for file in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            targets.append(str(file.readlink()))
+    sockets = sum(target.startswith("socket:") for target in targets)
+    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    return {
+        "threads": int(status["Threads"]),
+        "sockets": sockets,
+        "files": len(targets) - sockets,
+        "memory": int(status["VmRSS"].split()[0]),
+    }
