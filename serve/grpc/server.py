@@ -48,6 +48,8 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     ServeError: grpc.StatusCode.INTERNAL,
 }
 """Status of an error; a class without an entry has that of its nearest base class."""
+LIBRARY = "grpc._cython.cygrpc"
+"""Name of the logger of gRPC itself."""
 HANDSHAKE_MS = 10_000
 """Milliseconds in which a client has to begin."""
 OPEN = frozenset({"ServerLive", "ServerReady"})
@@ -116,6 +118,7 @@ class GrpcServer:
             ("grpc.max_connection_idle_ms", round(self.idle_seconds * 1000)),
             ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ]
+        logging.getLogger(LIBRARY).addFilter(_without_traceback)
         self.server = grpc.aio.server(options=options)
         handlers = {name: self._handler(name, *method) for name, method in METHODS.items()}
         handlers |= {name: self._stream_handler(name, *method) for name, method in STREAMS.items()}
@@ -230,6 +233,13 @@ def _status(error: BaseException) -> tuple[grpc.StatusCode, str]:
         return code, shortened(str(error), MAX_MESSAGE)
     logger.error("a gRPC request failed", exc_info=error)
     return grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of a header that is no UTF-8, which any client may send."""
+    if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+        record.exc_info = None
+    return True
 
 
 def _as_bytes(message: Any) -> bytes:

@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.fixtures.byte_decoder import CONTEXT, write_byte_bundle
 from tests.fixtures.chat_templates import HERMES
@@ -15,13 +16,19 @@ PAYLOAD_LIMIT = 100_000
 
 
 @contextlib.contextmanager
-def serve_both(folder: Path, reference: Reference, *flags: object, context: int = CONTEXT) -> Iterator[Server]:
+def serve_both(
+    folder: Path,
+    reference: Reference,
+    *flags: object,
+    context: int = CONTEXT,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Server]:
     """Serve two banks of a folder, and `intent` for clients to load; no traceback may be in the log at the end."""
     classifiers = write_bundle(folder / "classifiers", reference, ["tone", "match", "grade"])
     writers = write_byte_bundle(folder / "writers", HERMES, context=context)
     write_adapter(folder / "adapters" / "intent", reference, "intent")
     more = ("--adapter-dir", folder / "adapters", "--slots", 6, "--grpc-port", 0, "--payload-limit", PAYLOAD_LIMIT)
-    with serve(classifiers, writers, "--no-cache", *more, *flags) as server:
+    with serve(classifiers, writers, "--no-cache", *more, *flags, **environment) as server:
         yield server
     assert server.process.returncode == 0
     assert not [line for line in server.log if "Traceback" in line], "\n".join(server.log[-60:])

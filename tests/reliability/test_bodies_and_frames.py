@@ -48,6 +48,11 @@ def try_all(strategy: st.SearchStrategy[Any], attempt: Callable[[Any], None], ex
     )(given(strategy)(attempt))()
 
 
+def parts(examples: int) -> list[int]:
+    """Return the numbers of examples in each round over all routes; a round of the long form is a tenth of it."""
+    return [examples] if examples == SHORT else [examples // 10] * 10
+
+
 def bodies_by_path() -> dict[str, list[Asked]]:
     found: dict[str, list[Asked]] = {}
     for asked in (*REQUESTS.values(), *STREAMED.values()):
@@ -96,11 +101,12 @@ def test_any_body_of_any_route(examples: int, server: Server, figure: Callable[[
             statuses[response.status_code] = statuses.get(response.status_code, 0) + 1
             growth.tried()
 
-        for path, known in BODIES.items():
-            wholes = [asked.body for asked in known]
-            changed, broken = objects(wholes).map(as_json), damaged([as_json(one) for one in wholes])
-            bodies = any_of(changed, changed, broken, json_values(sorted(wholes[0])).map(as_json))
-            try_all(st.tuples(st.just(path), bodies), attempt, examples)
+        for part in parts(examples):
+            for path, known in BODIES.items():
+                wholes = [asked.body for asked in known]
+                changed, broken = objects(wholes).map(as_json), damaged([as_json(one) for one in wholes])
+                bodies = any_of(changed, changed, broken, json_values(sorted(wholes[0])).map(as_json))
+                try_all(st.tuples(st.just(path), bodies), attempt, part)
     figure(
         f"{growth.done} bodies of {len(BODIES)} routes: {dict(sorted(statuses.items()))}, the slowest after "
         f"{slowest:.2f} s; memory {growth.share:+.1%} after a tenth"
@@ -134,8 +140,9 @@ def test_any_message_over_grpc(examples: int, server: Server, figure: Callable[[
             growth.tried()
 
         messages = any_of(damaged(MESSAGES, PARTS), st.lists(st.sampled_from(PARTS), max_size=3).map(b"".join))
-        for name in METHODS:
-            try_all(st.tuples(st.just(name), messages), attempt, examples)
+        for part in parts(examples):
+            for name in METHODS:
+                try_all(st.tuples(st.just(name), messages), attempt, part)
     figure(f"{growth.done} messages of {len(METHODS)} methods: {codes}; memory {growth.share:+.1%} after a tenth")
     assert growth.share < MOST_GROWTH
 
@@ -156,9 +163,14 @@ def header(name: bytes, value: bytes) -> bytes:
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
-def conversation(message: bytes, *, compressed: int = 0, length: int | None = None) -> bytes:
-    """Return a call of ModelInfer, byte by byte."""
-    fields = {b":method": b"POST", b":scheme": b"http", b":path": f"/{SERVICE}/ModelInfer".encode(), b"te": b"trailers"}
+INFER = f"/{SERVICE}/ModelInfer".encode()
+
+
+def conversation(
+    message: bytes, *, path: bytes = INFER, more: bytes = b"x", compressed: int = 0, length: int | None = None
+) -> bytes:
+    """Return a call byte by byte."""
+    fields = {b":method": b"POST", b":scheme": b"http", b":path": path, b"te": b"trailers", b"x-request-id": more}
     fields |= {b":authority": b"x", b"content-type": b"application/grpc"}
     head = b"".join(header(name, value) for name, value in fields.items())
     data = struct.pack(">BI", compressed, len(message) if length is None else length) + message
@@ -179,6 +191,8 @@ def conversations() -> st.SearchStrategy[bytes]:
         conversation(MESSAGES[0], compressed=1),
         conversation(MESSAGES[0], length=2**32 - 1),
         conversation(b""),
+        conversation(MESSAGES[0], path=b"/\xff"),
+        conversation(MESSAGES[0], more=b"\xff"),
     ]
     begun = PREFACE + frame(SETTINGS, 0, 0, b"")
     return any_of(
