@@ -181,7 +181,9 @@ def _key(file: Path, name: str, entry: Any) -> ApiKey:
     known: dict[str, Any] = {"sha256": str, "admin": bool, "requests_per_minute": int, "tokens_per_minute": int}
     for field_name, value in entry.items():
         if field_name not in known:
-            raise ConfigurationError(f"{file}: {name} has an unknown field {_shown(field_name)}; known are {', '.join(known)}")
+            raise ConfigurationError(
+                f"{file}: {name} has an unknown field {_shown(field_name)}; known are {', '.join(known)}"
+            )
         if type(value) is not known[field_name] or (type(value) is int and not 0 < value <= MOST):
             what = {str: "a text", bool: "true or false", int: f"a whole number from 1 to {MOST}"}[known[field_name]]
             raise ConfigurationError(f"{file}: {field_name} of {name} is {_shown(value)}, not {what}")

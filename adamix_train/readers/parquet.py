@@ -21,4 +21,4 @@ def read_parquet(file: Path, form: FileFormat) -> Iterator[Row]:
                     number += 1
                     yield Row(values, f"row {number}")
     except (ArrowException, OSError, OverflowError, MemoryError) as error:  # whichever part of the file is damaged
-        raise ValueError(f"it cannot be read after row {number}: {one_line(error)}") from error
+        raise ValueError(f"{f'after row {number}: ' if number else ''}{one_line(error)}") from error

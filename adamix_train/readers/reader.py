@@ -44,7 +44,7 @@ MAX_LISTED, MAX_NAME = 20, 64
 
 def listed(columns: Iterable[str]) -> str:
     """Return columns as an error lists them: on one line, and not all of many."""
-    names = [name if name.isprintable() and len(name) <= MAX_NAME else f"{ascii(name[:MAX_NAME])}…" for name in columns]
+    names = [name if name.isprintable() and len(name) <= MAX_NAME else f"{name[:MAX_NAME]!a}…" for name in columns]
     return ", ".join(names[:MAX_LISTED]) + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
 
 

@@ -60,7 +60,9 @@ def make_recipe(file: Path | None, flags: dict[str, Any]) -> Recipe:
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1) if isinstance(name, str) else []
-            raise RecipeError(f"unknown field {_quoted(name)} in {file}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise RecipeError(
+                f"unknown field {_quoted(name)} in {file}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
     missing = [item.name for item in fields(Recipe) if item.default is MISSING and item.name not in values]
     if missing:
         raise RecipeError(

@@ -236,8 +236,8 @@ def _status(error: BaseException) -> tuple[grpc.StatusCode, str]:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Leave out the traceback of a header that is no UTF-8, which any client may send."""
-    if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+    """Leave out the traceback of a header that is no UTF-8, or of a client that has left: any client may do so."""
+    if record.exc_info and type(record.exc_info[1]).__name__ in ("UnicodeDecodeError", "ExecuteBatchError"):
         record.exc_info = None
     return True
 

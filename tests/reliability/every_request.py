@@ -1,4 +1,4 @@
-"""Requests of every kind that a server answers: each route over HTTP, each method over gRPC, and some that are wrong."""
+"""Requests of every kind that a server answers: each route over HTTP, each method over gRPC, and wrong ones."""
 
 import asyncio
 import json
@@ -72,7 +72,9 @@ REQUESTS: dict[str, Asked] = {
     "completions": Asked("/v1/completions", COMPLETION),
     "completions with logprobs": Asked("/v1/completions", {**COMPLETION, "logprobs": 2, "echo": True}),
     "completions, sampled": Asked("/v1/completions", {**COMPLETION, "temperature": 1, "top_p": 0.9, "n": 2}),
-    "completions in a schema": Asked("/v1/completions", {**COMPLETION, "max_tokens": 40, "ignore_eos": False, "response_format": FORMAT}),
+    "completions in a schema": Asked(
+        "/v1/completions", {**COMPLETION, "max_tokens": 40, "ignore_eos": False, "response_format": FORMAT}
+    ),
     "chat": Asked("/v1/chat/completions", CHATTED),
     "infer": Asked("/v2/models/tone/infer", {"inputs": [TENSOR]}),
     "infer of a writer": Asked("/v2/models/north/infer", {"inputs": [PROMPT], "parameters": {"max_tokens": 3}}),

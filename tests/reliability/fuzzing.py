@@ -1,15 +1,13 @@
 """Contents of files and bodies that parsers get to see: what they know, damaged or combined anew, and anything else."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
 
 NUMBERS = st.sampled_from([0, -1, 1, 2**31, 2**63, 10**30, 10**400, 0.5, -1e30, 1e308, float("nan"), float("inf")])
-TEXTS = st.sampled_from(["", "x", " ", "\0", "\ud800", "\u2028", "é", "🙂", "../..", "a" * 5000]) | st.text(
-    max_size=12
-)
+TEXTS = st.sampled_from(["", "x", " ", "\0", "\ud800", "\u2028", "é", "🙂", "../..", "a" * 5000]) | st.text(max_size=12)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.integers() | st.floats() | TEXTS
 
 
@@ -64,12 +62,3 @@ PIECES = (
 def any_of(*strategies: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     """Return contents of any of these kinds, and now and then any bytes."""
     return st.one_of(*strategies, st.binary(max_size=64))
-
-
-def texts(make: Callable[[str, Any], str], fields: dict[str, Any]) -> st.SearchStrategy[bytes]:
-    """Return files of lines that `make` writes for a field, of these and others, and a value."""
-    values = SCALARS | st.lists(SCALARS, max_size=3)
-    lines = st.dictionaries(st.sampled_from(sorted(fields)) | st.text(max_size=6), values, max_size=4)
-    return st.builds(
-        lambda found: "".join(make(*one) for one in {**fields, **found}.items()).encode("utf-8", "surrogatepass"), lines
-    )

@@ -8,9 +8,9 @@ import grpc
 import httpx
 import pytest
 
+from tests.reliability.both_engines import counted, grpc_address_of, serve_both
 from tests.reliability.conftest import Server
 from tests.reliability.every_request import KINDS, Clients, unasked
-from tests.reliability.both_engines import counted, grpc_address_of, serve_both
 from tests.serve.conftest import Reference
 
 AT_A_TIME = 6
@@ -54,9 +54,7 @@ async def ask_all(server: Server, count: int, after_a_tenth: Callable[[], None])
 
 
 @pytest.mark.parametrize("count", [1_500, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
-def test_requests_of_every_kind_leave_nothing_over(
-    count: int, server: Server, figure: Callable[[str], None]
-) -> None:
+def test_requests_of_every_kind_leave_nothing_over(count: int, server: Server, figure: Callable[[str], None]) -> None:
     wrong = asyncio.run(ask_all(server, len(KINDS), lambda: None))
     assert not wrong, "\n".join(wrong)
     time.sleep(IDLE_SECONDS + 0.5)

@@ -1,7 +1,9 @@
 """Parsers see anything: each returns, or raises an error of its own in one line, within its time; none grows."""
 
+import contextlib
 import csv
 import gc
+import hashlib
 import io
 import json
 import resource
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -25,12 +28,12 @@ from adamix_train.tasks.table import TASKS
 from serve.api_keys import read_api_keys
 from serve.args import parse_args
 from serve.bundle.adapter import CARD, WEIGHTS, read_adapter
-from serve.bundle.checked_json import write_checked_json
+from serve.bundle.checked_json import _checksum, write_checked_json
 from serve.bundle.manifest import MANIFEST
 from serve.bundle.reader import open_bundle
 from serve.errors import ServeError
 from tests.reliability.fuzzing import SCALARS, any_of, as_json, damaged, json_values, objects
-from tests.reliability.hostile import copy, reseal
+from tests.reliability.hostile import copy
 
 SHORT, LONG = 25, 2500
 """Examples of each parser."""
@@ -58,7 +61,9 @@ def yaml_lines(value: dict[str, Any]) -> bytes:
 
 def tagged(value: dict[str, Any]) -> st.SearchStrategy[bytes]:
     """YAML of which one value is said to be of another type."""
-    tags = st.sampled_from(["bool", "int", "float", "null", "timestamp", "binary", "set", "omap", "pairs", "seq", "map"])
+    tags = st.sampled_from(
+        ["bool", "int", "float", "null", "timestamp", "binary", "set", "omap", "pairs", "seq", "map"]
+    )
     texts = st.sampled_from(["x", "''", "1", "0b", "[a]", "{a: 1}", "0x" + "f" * 5000, "2001-01-01", "1:99", ".", "+"])
     lines = yaml_lines(value).decode()
     return st.builds(
@@ -163,14 +168,15 @@ def file_parsers() -> dict[str, Parser]:
             ".toml", read_recipe, any_of(recipe.map(toml_lines), damaged([toml_lines(RECIPE)])), train
         ),
         "a configuration in YAML": Parser(
-            ".yaml", settings_of, any_of(config.map(yaml_lines), tagged(CONFIG), damaged([yaml_lines(CONFIG)])), (*served, SystemExit)
+            ".yaml",
+            settings_of,
+            any_of(config.map(yaml_lines), tagged(CONFIG), damaged([yaml_lines(CONFIG)])),
+            (*served, SystemExit),
         ),
         "a configuration in TOML": Parser(
             ".toml", settings_of, any_of(config.map(toml_lines), damaged([toml_lines(CONFIG)])), (*served, SystemExit)
         ),
-        "API keys": Parser(
-            ".toml", read_api_keys, any_of(keys.map(toml_lines), damaged([KEY_FILE.encode()])), served
-        ),
+        "API keys": Parser(".toml", read_api_keys, any_of(keys.map(toml_lines), damaged([KEY_FILE.encode()])), served),
         "DART": Parser(
             ".json",
             of_task("dart"),
@@ -227,10 +233,8 @@ def growth(parse: Callable[[bytes], object], contents: Sequence[bytes], errors: 
 
     def parse_all() -> int:
         for content in contents:
-            try:
+            with contextlib.suppress(errors):
                 parse(content)
-            except errors:
-                pass
         gc.collect()
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
@@ -282,8 +286,6 @@ def check_parser(
 
 def safetensors() -> st.SearchStrategy[bytes]:
     """Files of weights, damaged or with another header."""
-    import numpy as np
-
     whole = save({"a.lora.down.weight": np.ones((2, 3), np.float32), "head.bias": np.zeros(4, np.float32)})
     entry = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     dtypes = st.sampled_from(["F32", "F16", "BF16", "F8_E4M3", "I64", "BOOL", "X", 1])
@@ -294,7 +296,9 @@ def safetensors() -> st.SearchStrategy[bytes]:
         st.lists(numbers, max_size=3),
         st.lists(numbers, max_size=3),
     )
-    headers = st.dictionaries(st.sampled_from(["a", "b", "__metadata__", "a\0", "\ud800"]), entries | SCALARS, max_size=3)
+    headers = st.dictionaries(
+        st.sampled_from(["a", "b", "__metadata__", "a\0", "\ud800"]), entries | SCALARS, max_size=3
+    )
 
     def with_header(header: Any, data: bytes) -> bytes:
         text = as_json(header)
@@ -311,8 +315,6 @@ def adapter_folder(classifier_folder: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("examples", FORMS)
 def test_an_adapter_of_any_weights(adapter_folder: Path, examples: int, figure: Callable[[str], None]) -> None:
     """Its card has the right hash of them."""
-    import hashlib
-
     card = json.loads((adapter_folder / CARD).read_text())
     card.pop("seal")
 
@@ -367,13 +369,4 @@ def write_sealed(file: Path, text: bytes) -> None:
     file.write_bytes(text)
     if isinstance(content, dict):
         content.pop("seal", None)
-        file.write_bytes(as_json({**content, "seal": checksum(content)}))
-
-
-def checksum(content: dict[str, Any]) -> str:
-    from serve.bundle.checked_json import _checksum
-
-    return _checksum(content)
-
-
-__all__ = ["reseal"]
+        file.write_bytes(as_json({**content, "seal": _checksum(content)}))
