@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from adamix_train.data.values import as_text
 from adamix_train.errors import DataError
-from adamix_train.readers.reader import Row
+from adamix_train.readers.reader import Row, listed
 from serve.requests import Text
 
 
@@ -71,7 +71,7 @@ class Columns:
     def _value(self, row: Row, column: str) -> object:
         if column not in row.values:
             raise DataError(
-                f"{self.source} has no column {column!r} in {row.place}; its columns are {', '.join(row.values)} "
+                f"{self.source} has no column {column!r} in {row.place}; its columns are {listed(row.values)} "
                 "(select others with --text-column, --pair-column, --label-column and --adapter-column, or the "
                 "character between them with --delimiter)"
             )

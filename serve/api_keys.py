@@ -162,7 +162,7 @@ def read_api_keys(file: Path) -> dict[str, ApiKey]:
         ConfigurationError: It cannot be read, has no key, or an entry is wrong.
     """
     try:
-        content = tomllib.loads(file.read_text())
+        content = tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
     if not content:
@@ -176,13 +176,17 @@ def read_api_keys(file: Path) -> dict[str, ApiKey]:
 def _key(file: Path, name: str, entry: Any) -> ApiKey:
     if not isinstance(entry, dict):
         raise ConfigurationError(f"{file}: {name} is no table: give each key one, as [{name}]")
+    if not name.isprintable():
+        raise ConfigurationError(f"{file}: {shortened(ascii(name), 64)} is no name for a key: use printable characters")
     known: dict[str, Any] = {"sha256": str, "admin": bool, "requests_per_minute": int, "tokens_per_minute": int}
     for field_name, value in entry.items():
         if field_name not in known:
-            raise ConfigurationError(f"{file}: {name} has an unknown field {field_name}; known are {', '.join(known)}")
+            raise ConfigurationError(
+                f"{file}: {name} has an unknown field {_shown(field_name)}; known are {', '.join(known)}"
+            )
         if type(value) is not known[field_name] or (type(value) is int and not 0 < value <= MOST):
             what = {str: "a text", bool: "true or false", int: f"a whole number from 1 to {MOST}"}[known[field_name]]
-            raise ConfigurationError(f"{file}: {field_name} of {name} is {shortened(repr(value), 32)}, not {what}")
+            raise ConfigurationError(f"{file}: {field_name} of {name} is {_shown(value)}, not {what}")
     if not SHA256.fullmatch(entry.get("sha256", "")):
         raise ConfigurationError(f"{file}: {name} needs sha256, 64 lower-case hexadecimal digits: the hash of its key")
     requests, tokens = entry.get("requests_per_minute"), entry.get("tokens_per_minute")
@@ -193,3 +197,12 @@ def _key(file: Path, name: str, entry: Any) -> ApiKey:
         requests=None if requests is None else Allowance(requests),
         tokens=None if tokens is None else Allowance(tokens),
     )
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error shows it; Python writes out no number of more than 4,300 digits."""
+    if isinstance(value, str) and value.isprintable():
+        return shortened(value, 32)
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
+    return shortened(ascii(value), 32)

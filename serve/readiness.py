@@ -14,7 +14,9 @@ class Readiness:
     def __init__(self, engine: Engine, *, is_warm: bool = True) -> None:
         self.engine, self.is_warm = engine, is_warm
         self.is_stopping = False
-        """The server has been told to stop; it takes requests until the engine drains, and should be sent none."""
+        """The server has been told to stop; it takes requests for a while, and should be sent none."""
+        self.is_closed = False
+        """The server takes no requests any more, and completes those that it has."""
         self.is_retiring = False
         """Another process takes this one's place: the server as a whole stays ready."""
 

@@ -28,8 +28,8 @@ class Server(uvicorn.Server):
     """A server of one engine, over HTTP and perhaps gRPC.
 
     When it is told to stop it is unready at once, takes requests for `drain_delay` seconds more, then closes its
-    listener and has `exit_timeout` seconds for the requests in flight. Those that are left are cut off. A second SIGINT
-    cuts them off now.
+    listener and has `exit_timeout` seconds for the requests in flight; others on connections that are open are refused
+    meanwhile. Those that are left are cut off. A second SIGINT cuts them off now.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Server(uvicorn.Server):
             on_reload: Called in a thread after SIGHUP, one call at a time.
         """
         super().__init__(config)
+        self.servers = []
         self.engine, self.readiness, self.grpc = engine, readiness, grpc
         self.drain_delay, self.exit_timeout, self.on_reload = drain_delay, exit_timeout, on_reload
         self.is_hurried = self.has_to_reload = False
@@ -104,12 +105,21 @@ class Server(uvicorn.Server):
         if self.drain_delay:
             logger.info("unready; requests are taken for %g s more", self.drain_delay)
         await self._wait(self.drain_delay)
+        self.readiness.is_closed = True
         self.engine.prepare_to_drain()
         cutting = asyncio.create_task(self._cut_off_late())
         # gRPC's own time is the longer one, so that all requests are cut off at the same time.
         stopping = [] if self.grpc is None else [self.grpc.stop(self.exit_timeout + LAST_WORDS_SECONDS)]
-        await asyncio.gather(super().shutdown(sockets), *stopping)
+        await asyncio.gather(self._finish(sockets), *stopping)
         cutting.cancel()
+
+    async def _finish(self, sockets: list[socket.socket] | None) -> None:
+        """Close the listener at once, and connections when no request is left: until then they refuse new ones."""
+        for server in self.servers:
+            server.close()
+        while self.server_state.tasks:
+            await asyncio.sleep(POLL_SECONDS)
+        await super().shutdown(sockets)
 
     async def _warm_up(self) -> None:
         try:

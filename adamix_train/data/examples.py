@@ -8,7 +8,7 @@ from pathlib import Path
 from adamix_train.data.values import as_text, check_label_types
 from adamix_train.errors import DataError
 from adamix_train.readers.files import read_rows
-from adamix_train.readers.reader import Row
+from adamix_train.readers.reader import Row, listed
 from adamix_train.tasks.kinds import TASK_KINDS
 from adamix_train.tasks.table import Task
 
@@ -56,7 +56,7 @@ def check_columns(row: Row, task: Task, source: object) -> None:
     for column in (*task.inputs, task.target):
         if column not in row.values:
             raise DataError(
-                f"{source} has no column {column!r} in {row.place}; its columns are {', '.join(row.values)} "
+                f"{source} has no column {column!r} in {row.place}; its columns are {listed(row.values)} "
                 "(select others with --text-column, --pair-column and --label-column, or the character between them "
                 "with --delimiter)"
             )

@@ -1,7 +1,7 @@
 """The reader of a data file: what it takes and what it yields."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -36,6 +36,16 @@ class FileFormat:
 
 Reader = Callable[[Path, FileFormat], Iterator[Row]]
 """Yields the rows of a file; raises ValueError, which names the place, where it is malformed."""
+
+
+MAX_LISTED, MAX_NAME = 20, 64
+"""Columns that an error lists, and characters of each."""
+
+
+def listed(columns: Iterable[str]) -> str:
+    """Return columns as an error lists them: on one line, and not all of many."""
+    names = [name if name.isprintable() and len(name) <= MAX_NAME else f"{name[:MAX_NAME]!a}…" for name in columns]
+    return ", ".join(names[:MAX_LISTED]) + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
 
 
 def open_text(file: Path) -> TextIO:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from adamix_train.readers.reader import FileFormat, FileLines, Reader, Row
+from adamix_train.readers.reader import FileFormat, FileLines, Reader, Row, listed
 from adamix_train.readers.tab_quotes import split_line, uses_quotes
 
 csv.field_size_limit(1 << 24)
@@ -22,6 +22,12 @@ def separated(suffix_delimiter: str) -> Reader:
     """Return a reader of files that are separated by `suffix_delimiter`, unless their first line says another."""
 
     def read(file: Path, form: FileFormat) -> Iterator[Row]:
+        try:
+            yield from read_lines(file, form)
+        except csv.Error as error:  # of the line that says what the others are
+            raise ValueError(f"the header: {error}") from error
+
+    def read_lines(file: Path, form: FileFormat) -> Iterator[Row]:
         first = next(iter(FileLines(file)), "")
         start = 0
         delimiter = form.delimiter
@@ -52,7 +58,7 @@ def _rows(numbered: Iterator[tuple[int, list[str]]], form: FileFormat, delimiter
         if columns is None:
             columns = tuple(name.strip() for name in fields)
             if len(set(columns)) < len(columns):
-                raise ValueError(f"the header names a column twice: {', '.join(columns)}")
+                raise ValueError(f"the header names a column twice: {listed(columns)}")
             continue
         if tuple(fields) == columns:
             continue

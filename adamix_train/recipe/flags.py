@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import tomllib
 import typing
 from collections.abc import Callable
@@ -23,6 +24,10 @@ FORMATS: dict[str, Callable[[str], Any]] = {
     ".yaml": yaml.safe_load,
     ".yml": yaml.safe_load,
 }
+UNFIT = (LookupError, AttributeError)
+"""Errors that PyYAML does not mean to raise: a value does not fit its tag, as in !!bool x."""
+MAX_QUOTED = 200
+"""Characters of a value that an error quotes."""
 
 
 def add_flags(parser: argparse._ArgumentGroup) -> None:
@@ -54,8 +59,10 @@ def make_recipe(file: Path | None, flags: dict[str, Any]) -> Recipe:
     known = [item.name for item in fields(Recipe)]
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1)
-            raise RecipeError(f"unknown field {name!r} in {file}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            near = difflib.get_close_matches(name, known, 1) if isinstance(name, str) else []
+            raise RecipeError(
+                f"unknown field {_quoted(name)} in {file}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
     missing = [item.name for item in fields(Recipe) if item.default is MISSING and item.name not in values]
     if missing:
         raise RecipeError(
@@ -71,8 +78,9 @@ def _read(file: Path) -> dict[str, Any]:
         values = FORMATS[file.suffix](file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"cannot read recipe {file}: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise RecipeError(f"recipe {file} is not valid {file.suffix[1:].upper()}: {one_line(error)}") from error
+    except (ValueError, RecursionError, yaml.YAMLError, *UNFIT) as error:
+        reason = "a value does not fit its tag" if isinstance(error, UNFIT) else one_line(error)
+        raise RecipeError(f"recipe {file} is not valid {file.suffix[1:].upper()}: {reason}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {file} holds no fields")
     return current_fields(values)
@@ -82,21 +90,42 @@ def _checked(name: str, value: Any) -> Any:
     expected = _plain_type(name)
     if expected is bool and isinstance(value, bool):
         return value
+    wrong = RecipeError(f"{name} is {_quoted(value)}; it takes {NOUNS[expected]}")
     if value is None or isinstance(value, bool) or expected is bool:
         if value is None and type(None) in typing.get_args(typing.get_type_hints(Recipe)[name]):
             return None
-        raise RecipeError(f"{name} is {value!r}; it takes {NOUNS[expected]}")
-    if isinstance(value, list) and name.endswith("_file"):
-        value = ",".join(map(str, value))
-    if isinstance(value, list | dict):
-        raise RecipeError(f"{name} is {value!r}; it takes {NOUNS[expected]}")
+        raise wrong
     try:
+        if isinstance(value, list) and name.endswith("_file"):
+            value = ",".join(map(str, value))
+        if isinstance(value, list | dict):
+            raise wrong
         converted = expected(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise RecipeError(f"{name} is {value!r}; it takes {NOUNS[expected]}") from error
-    if expected is int and converted != float(value):
-        raise RecipeError(f"{name} is {value!r}; it takes a whole number")
+        whole = expected is not int or converted == float(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise wrong from error
+    if not whole:
+        raise RecipeError(f"{name} is {_quoted(value)}; it takes a whole number")
+    if expected is str and not _can_be_named(converted):
+        raise RecipeError(f"{name} is {_quoted(value)}; it takes a text without null characters, in whole Unicode")
     return converted
+
+
+def _can_be_named(text: str) -> bool:
+    """Return True for a text that a file can be called."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def _quoted(value: Any) -> str:
+    """Return a value as an error quotes it; Python writes out no number of more than 4,300 digits."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a value of the type {type(value).__name__} that is too long to show"
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
 
 
 def _plain_type(name: str) -> type:

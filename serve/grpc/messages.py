@@ -1,9 +1,13 @@
 """Messages of the Open Inference Protocol over gRPC: its names, numbers and types, made into classes when imported."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from serve.errors import InputError, first_line
 
 PACKAGE = "inference"
 SCALARS = {"bool": "TYPE_BOOL", "string": "TYPE_STRING", "bytes": "TYPE_BYTES", "float": "TYPE_FLOAT"} | {
@@ -143,3 +147,30 @@ MESSAGES: dict[str, Any] = {
     name: message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in FIELDS
 }
 """Classes of the messages, by name."""
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A request whose bytes are no message."""
+
+    reason: str
+    id: str = ""
+
+    def ByteSize(self) -> int:
+        """Return 0: what came is not known any more."""
+        return 0
+
+
+def parse_request(name: str, data: bytes) -> Any:
+    """Return the message that bytes stand for, or a `Damaged`: gRPC would log what is raised as a bug."""
+    try:
+        return MESSAGES[name].FromString(data)
+    except DecodeError as error:
+        return Damaged(f"the bytes of the request are no {name}: {first_line(error)}")
+
+
+def whole(request: Any) -> Any:
+    """Return a message; raise an InputError for a `Damaged` one."""
+    if isinstance(request, Damaged):
+        raise InputError(request.reason)
+    return request

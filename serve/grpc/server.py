@@ -27,7 +27,7 @@ from serve.errors import (
     shortened,
 )
 from serve.grpc.calls import Call, given_by
-from serve.grpc.messages import MESSAGES, PACKAGE
+from serve.grpc.messages import PACKAGE, parse_request, whole
 from serve.grpc.service import COUNTED, METHODS, STREAMS, Method, Service, StreamMethod, stream_error
 from serve.readiness import Readiness
 from serve.request_context import request_id_of
@@ -48,6 +48,8 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     ServeError: grpc.StatusCode.INTERNAL,
 }
 """Status of an error; a class without an entry has that of its nearest base class."""
+LIBRARY = "grpc._cython.cygrpc"
+"""Name of the logger of gRPC itself."""
 HANDSHAKE_MS = 10_000
 """Milliseconds in which a client has to begin."""
 OPEN = frozenset({"ServerLive", "ServerReady"})
@@ -116,6 +118,7 @@ class GrpcServer:
             ("grpc.max_connection_idle_ms", round(self.idle_seconds * 1000)),
             ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ]
+        logging.getLogger(LIBRARY).addFilter(_without_traceback)
         self.server = grpc.aio.server(options=options)
         handlers = {name: self._handler(name, *method) for name, method in METHODS.items()}
         handlers |= {name: self._stream_handler(name, *method) for name, method in STREAMS.items()}
@@ -143,14 +146,14 @@ class GrpcServer:
     def _handler(self, name: str, request: str, method: Method) -> grpc.RpcMethodHandler:
         return grpc.unary_unary_rpc_method_handler(
             partial(self._answer, name, method),
-            request_deserializer=MESSAGES[request].FromString,
+            request_deserializer=partial(parse_request, request),
             response_serializer=_as_bytes,
         )
 
     def _stream_handler(self, name: str, request: str, method: StreamMethod) -> grpc.RpcMethodHandler:
         return grpc.stream_stream_rpc_method_handler(
             partial(self._answer_stream, name, method),
-            request_deserializer=MESSAGES[request].FromString,
+            request_deserializer=partial(parse_request, request),
             response_serializer=_as_bytes,
         )
 
@@ -161,7 +164,7 @@ class GrpcServer:
         call.receive(request)
         try:
             self._authenticate(name, context)
-            answer = await method(self.service, request)
+            answer = await method(self.service, whole(request))
         except (Exception, asyncio.CancelledError) as error:
             code, message = _status(error)
             self._end(call, code)
@@ -191,7 +194,7 @@ class GrpcServer:
             code, begun = grpc.StatusCode.CANCELLED, False
             try:
                 self._authenticate(name, context)
-                async for response in method(self.service, request):
+                async for response in method(self.service, whole(request)):
                     if not begun:
                         self._count(call, grpc.StatusCode.OK)
                     begun = True
@@ -230,6 +233,13 @@ def _status(error: BaseException) -> tuple[grpc.StatusCode, str]:
         return code, shortened(str(error), MAX_MESSAGE)
     logger.error("a gRPC request failed", exc_info=error)
     return grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of a header that is no UTF-8, or of a client that has left: any client may do so."""
+    if record.exc_info and type(record.exc_info[1]).__name__ in ("UnicodeDecodeError", "ExecuteBatchError"):
+        record.exc_info = None
+    return True
 
 
 def _as_bytes(message: Any) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import DeadlineExceeded, shortened
+from serve.errors import DeadlineExceeded, ShuttingDown, shortened
 from serve.http.error_responses import (
     INTERNAL,
     INVALID,
@@ -162,7 +162,7 @@ def _closing(response: Response) -> Response:
 
 
 class ShutdownMiddleware:
-    """Return 503 for a request whose task is cancelled before its response has begun, and cut off one that has.
+    """Return 503 for a request that comes too late, or whose task is cancelled before its response has begun.
 
     The server cancels tasks only when the time to exit is over. Streams of events end by themselves (`EventStream`).
     Once it has been told to stop, each response closes its connection, so that no request comes on one that is about to
@@ -183,6 +183,10 @@ class ShutdownMiddleware:
                 message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 
+        if self.readiness.is_closed and scope.get("method") == "POST":
+            response = self.errors.error_response(scope["path"], ShuttingDown("the server is stopping"))
+            await response(scope, receive, note)
+            return
         try:
             await self.app(scope, receive, note)
         except asyncio.CancelledError:

@@ -66,7 +66,12 @@ def serve(*arguments: object, limit: Callable[[], None] | None = None, **environ
     """Serve on a free port until the block ends; `limit` is called in the process before it begins."""
     command = [sys.executable, "-m", "serve.cli", *map(str, arguments), "--port", "0", "--provider", "cpu"]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}, preexec_fn=limit
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env={**os.environ, **environment},
+        preexec_fn=limit,
     )
     server, started = Server(process), threading.Event()
 

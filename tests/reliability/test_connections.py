@@ -263,6 +263,71 @@ def test_sigterm_under_load_finishes_every_stream_that_has_begun(
     )
 
 
+def answer(connection: socket.socket) -> str:
+    """Return an answer whose length is told, in lower case."""
+    connection.settimeout(10)
+    found = b""
+    while b"\r\n\r\n" not in found and (part := connection.recv(65_536)):
+        found += part
+    head, _, body = found.decode().lower().partition("\r\n\r\n")
+    while len(body) < int(head.partition("content-length: ")[2].split()[0]):
+        body += connection.recv(65_536).decode().lower()
+    return f"{head}\r\n\r\n{body}"
+
+
+def is_closed(server: Server) -> bool:
+    try:
+        connect(server).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_new_requests_get_503_while_those_before_sigterm_are_finished(
+    classifier_folder: Path, generator_folder: Path, figure: Callable[[str], None]
+) -> None:
+    """On connections that are open; during --drain-delay they are still answered, which ends their connections."""
+    texts: list[str] = []
+
+    def stream() -> None:
+        texts.append(httpx.post(f"{server.address}/v1/completions", json=STREAM, timeout=60).text)
+
+    flags = ("--no-cache", "--drain-delay", 1, "--exit-timeout-secs", 60)
+    with serve(classifier_folder, generator_folder, *flags) as server, contextlib.ExitStack() as stack:
+        eventually(lambda: httpx.get(f"{server.address}/health/ready").status_code == 200)
+        streams = [threading.Thread(target=stream) for _ in range(4)]
+        for thread in streams:
+            thread.start()
+        open_ones = [stack.enter_context(connect(server)) for _ in range(6)]
+        half = stack.enter_context(connect(server))
+        for connection in open_ones:
+            connection.sendall(request("/predict", BODY))
+            assert "connection: close" not in answer(connection)
+        half_body(half)
+        eventually(lambda: gauge(server, "adamix_live_rows") == 4)
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: any("unready" in line for line in server.log))
+        open_ones[0].sendall(request("/predict", BODY))
+        during = answer(open_ones[0])
+        eventually(lambda: is_closed(server))
+        refused = []
+        for connection in open_ones[1:]:
+            connection.sendall(request("/predict", BODY))
+            refused.append(answer(connection))
+        half.sendall(BODY[-10:])
+        accepted = answer(half)
+        for thread in streams:
+            thread.join(60)
+        assert server.process.wait(60) == 0
+    assert during.startswith("http/1.1 200 ") and "connection: close" in during
+    assert accepted.startswith("http/1.1 200 "), "its head had arrived before"
+    for text in refused:
+        assert text.startswith("http/1.1 503 "), text
+        assert "retry-after: 1" in text and "connection: close" in text
+    assert len(texts) == 4 and all(text.rstrip().endswith("[DONE]") for text in texts)
+    figure(f"{len(refused)} requests after --drain-delay on open connections: 503 each; {len(texts)} streams finished")
+
+
 @pytest.mark.parametrize("path", ["/predict", "/v1/completions", "/v2/models/tone/infer"])
 def test_json_without_end_of_depth_is_refused_at_once(
     path: str, classifier_folder: Path, generator_folder: Path

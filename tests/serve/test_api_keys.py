@@ -54,6 +54,11 @@ def test_a_file_names_keys_by_their_hashes(tmp_path: Path) -> None:
         ('[a]\nsha256 = "secret"', "a needs sha256, 64 lower-case hexadecimal digits"),
         (f'[a]\nsha256 = "{"0" * 64}"\nadmn = true', "a has an unknown field admn; known are sha256, admin"),
         (f'[a]\nsha256 = "{"0" * 64}"\nadmin = 1', "admin of a is 1, not true or false"),
+        (
+            "[a]\nrequests_per_minute = 0x" + "f" * 5000,
+            "requests_per_minute of a is a number of 20000 bits, not a whole",
+        ),
+        ('["a\\nb"]\nadmin = true', r"'a\\nb' is no name for a key: use printable characters"),
         (f'[a]\nsha256 = "{"0" * 64}"\nrequests_per_minute = 0', "requests_per_minute of a is 0"),
         (f'[a]\nsha256 = "{"0" * 64}"\ntokens_per_minute = true', "tokens_per_minute of a is True"),
         (f'[a]\nsha256 = "{"0" * 64}"\n[b]\nsha256 = "{"0" * 64}"', "two names have the same key"),

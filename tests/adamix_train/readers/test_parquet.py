@@ -25,3 +25,14 @@ def test_a_null_names_its_row(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.parquet: Parquet magic bytes not found"):
         read_examples(write(tmp_path, "a.parquet", b"PAR1 but no more of it"), TASKS["classification"])
+
+
+def test_a_page_that_is_damaged_is_one_line(tmp_path: Path) -> None:
+    """pyarrow says so by an OSError of several lines."""
+    file = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": ["good"], "label": ["x"]}), file, compression="none")
+    content = file.read_bytes()
+    file.write_bytes(content[:4] + b"\xff" * 8 + content[12:])
+    with pytest.raises(DataError, match=r"a\.parquet: .*thrift") as error:
+        read_examples(file, TASKS["classification"])
+    assert "\n" not in str(error.value)

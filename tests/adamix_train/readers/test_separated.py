@@ -108,3 +108,15 @@ def test_an_official_qqp_file_is_read_as_its_loader_reads_it(tmp_path: Path, cap
     assert [(*one.texts, str(labels.index(one.target))) for one in examples] == as_glue_reads(content)
     assert len(examples) == 4
     assert "5 rows lack a value and are left out; the first is line 3" in caplog.text
+
+
+def test_a_header_of_many_megabytes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the header: field larger than field limit"):
+        read_examples(write(tmp_path, "a.csv", "x" * ((1 << 24) + 1) + ",label\na,b\n"), PLAIN)
+
+
+def test_columns_are_listed_on_one_short_line(tmp_path: Path) -> None:
+    header = ",".join(['"a\nb"', *(f"c{number}" for number in range(50))])
+    with pytest.raises(DataError, match=r"its columns are 'a\\nb'…, c0, c1.* and 31 more") as error:
+        read_examples(write(tmp_path, "a.csv", header + "\n" + ",".join("x" * 51) + "\n"), PLAIN)
+    assert "\n" not in str(error.value)

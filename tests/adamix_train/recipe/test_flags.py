@@ -53,3 +53,26 @@ def test_an_error_says_what_is_wrong_with_a_file(tmp_path: Path, name: str, cont
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"cannot read recipe .*No such file"):
         make_recipe(tmp_path / "r.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "message"),
+    [
+        (".yaml", "r: !!bool x", "is not valid YAML: a value does not fit its tag"),
+        (".yaml", "r: !!int ''", "is not valid YAML: a value does not fit its tag"),
+        (".yaml", "r: !!timestamp x", "is not valid YAML: a value does not fit its tag"),
+        (".yaml", "- " * 5000, "is not valid YAML: maximum recursion depth"),
+        (".toml", "r = " + "[" * 5000, "is not valid TOML: maximum recursion depth"),
+        (".toml", "r = 1" + "0" * 400, "r is 10000.*…; it takes a whole number"),
+        (".toml", "r = 0x" + "f" * 5000, "r is a value of the type int that is too long to show; it takes a whole"),
+        (".yaml", "? 0x" + "f" * 5000 + "\n: 1", "unknown field a value of the type int that is too long to show"),
+        (".yaml", 'out: "\\0"', r"out is '\\x00'; it takes a text without null characters"),
+        (".yaml", 'out: "\\ud800"', r"out is '\\ud800'; it takes a text .* in whole Unicode"),
+    ],
+)
+def test_what_a_parser_fails_on_is_one_line(suffix: str, text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / f"recipe{suffix}"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=message) as error:
+        make_recipe(file, {"base": "b"} if "out:" in text else {"base": "b", "out": "o"})
+    assert "\n" not in str(error.value)

@@ -112,6 +112,17 @@ def test_texts_go_in_and_scores_come_out(classifier: Classifier) -> None:
     on_server(classifier, use)
 
 
+def test_bytes_that_are_no_message_are_refused(classifier: Classifier, caplog: pytest.LogCaptureFixture) -> None:
+    async def use(call: Call) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call("ModelInfer", b"\xff\xff")
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "the bytes of the request are no ModelInferRequest" in (refused.value.details() or "")
+
+    on_server(classifier, use)
+    assert "Traceback" not in caplog.text
+
+
 def field(number: int, content: bytes) -> bytes:
     """Return a field of the wire format whose content has a length (below 128)."""
     return bytes([number << 3 | 2, len(content)]) + content
