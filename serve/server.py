@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
         if self.drain_delay:
             logger.info("unready; requests are taken for %g s more", self.drain_delay)
         await self._wait(self.drain_delay)
-        self.readiness.is_closed = True
+        self.readiness.is_closed = not self.readiness.is_retiring
         self.engine.prepare_to_drain()
         cutting = asyncio.create_task(self._cut_off_late())
         # gRPC's own time is the longer one, so that all requests are cut off at the same time.
@@ -114,10 +114,14 @@ class Server(uvicorn.Server):
         cutting.cancel()
 
     async def _finish(self, sockets: list[socket.socket] | None) -> None:
-        """Close the listener at once, and connections when no request is left: until then they refuse new ones."""
+        """Close the listener at once, and connections when no request is left: until then they refuse new ones.
+
+        Where another process takes this one's place, connections without a request are closed at once: what their
+        clients send next reaches that process.
+        """
         for server in self.servers:
             server.close()
-        while self.server_state.tasks:
+        while self.server_state.tasks and self.readiness.is_closed:
             await asyncio.sleep(POLL_SECONDS)
         await super().shutdown(sockets)
 
