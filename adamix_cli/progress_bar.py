@@ -1,4 +1,4 @@
-"""Progress on stderr: tqdm's bar on a terminal or in a notebook, a line every ten seconds in a pipe or a log."""
+"""Progress on stderr: tqdm's bar on a terminal or in a notebook, a line at each stage and every ten seconds in a pipe or a log."""
 
 import sys
 from collections.abc import Iterable
@@ -29,16 +29,18 @@ def progress_bar(iterable: Iterable[Any] | None = None, **settings: Any) -> "tqd
 
 
 class ProgressLines(tqdm):  # type: ignore[type-arg]
-    """tqdm in lines: one every ten seconds and one at the end, without carriage returns."""
+    """tqdm in lines: one every ten seconds, at a new stage and at the end, without carriage returns."""
 
     def __init__(self, iterable: Iterable[Any] | None = None, **settings: Any) -> None:
         self.clock, self.ended, self.last_line = LineClock(), False, ""
+        self.stage = settings.get("desc") or ""
         form = (settings.get("bar_format") or LINE).replace("{bar}", COUNT)
         super().__init__(iterable, **{**settings, "bar_format": form, "mininterval": LINE_SECONDS, "miniters": 1})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Write a line if one is due."""
-        if not self.ended and not self.clock.is_due():
+        stage, self.stage = self.stage, (self.desc or "").removesuffix(": ")
+        if not self.ended and stage == self.stage and not self.clock.is_due():
             return
         line = str(self) if msg is None else msg
         if line != self.last_line:

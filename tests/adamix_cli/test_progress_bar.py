@@ -39,7 +39,7 @@ def test_a_pipe_gets_a_line_every_ten_seconds_and_one_at_the_end(seconds: list[f
     assert "\x1b" not in stream.getvalue()
 
 
-def test_stages_keep_their_form_and_values_beside_the_bar_do_not_add_lines(seconds: list[float]) -> None:
+def test_each_stage_has_a_line_and_values_beside_the_bar_do_not_add_any(seconds: list[float]) -> None:
     stream = io.StringIO()
     with progress_bar(total=3, desc="opening", bar_format="{l_bar}{bar}| {elapsed}", file=stream) as bar:
         for stage in ("tracing", "checking", "writing"):
@@ -47,7 +47,12 @@ def test_stages_keep_their_form_and_values_beside_the_bar_do_not_add_lines(secon
             bar.set_postfix(loss=1.0)
             seconds[0] += 4
             bar.update()
-    assert stream.getvalue().splitlines() == ["writing: 100%| 3/3 | 00:12"]
+    assert stream.getvalue().splitlines() == [
+        "tracing:   0%| 0/3 | 00:00",
+        "checking:  33%| 1/3 | 00:04",
+        "writing:  67%| 2/3 | 00:08",
+        "writing: 100%| 3/3 | 00:12",
+    ]
 
 
 def test_a_count_without_an_end_is_shown_as_such(seconds: list[float]) -> None:

@@ -24,6 +24,9 @@ MORE = {"threads": 4, "sockets": 0, "files": 0}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, reference: Reference) -> Iterator[Server]:
     with serve_both(tmp_path_factory.mktemp("every"), reference, "--keep-alive-secs", IDLE_SECONDS) as server:
+        deadline = time.monotonic() + 60
+        while httpx.get(f"{server.address}/health/ready").status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.05)
         yield server
 
 
