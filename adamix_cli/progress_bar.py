@@ -1,4 +1,4 @@
-"""Progress on stderr: tqdm's bar on a terminal or in a notebook, a line at each stage and every ten seconds in a pipe or a log."""
+"""Progress on stderr: tqdm's bar on a terminal or in a notebook, else a line a stage and every ten seconds."""
 
 import sys
 from collections.abc import Iterable
