@@ -27,13 +27,8 @@ Identity = dict[str, Any]
 class Journal:
     """Values that earlier runs of a job have found, and a place for more."""
 
-    def __init__(self, file: Path, stream: TextIO, known: list[list[Values]]) -> None:
-        self.file, self.stream, self.known = file, stream, known
-
-    @property
-    def rows(self) -> int:
-        """Rows whose values are known from earlier runs."""
-        return sum(map(len, self.known))
+    def __init__(self, stream: TextIO, known: list[list[Values]]) -> None:
+        self.stream, self.known = stream, known
 
     def add(self, values: Sequence[Values]) -> None:
         """Keep the values of the next chunk; they are on the disk when this returns."""
@@ -71,7 +66,7 @@ def open_journal(out: Path, identity: Identity) -> Iterator[Journal]:
         if known is None:
             stream.write(json.dumps(identity) + "\n")
             stream.flush()
-        yield Journal(file, stream, known or [])
+        yield Journal(stream, known or [])
     file.unlink()
 
 

@@ -21,10 +21,15 @@ def main() -> None:
     parser.add_argument("address", help="address of an open page, such as http://127.0.0.1:7860")
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures (default: %(default)s)")
     args = parser.parse_args()
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = find_browser()
     if program is None:
         sys.exit("draw_screenshots: no Chromium on this machine: install the package chromium")
     draw(args.address, program=program, out=args.out)
+
+
+def find_browser() -> str | None:
+    """Return the path of a Chromium on this machine; None if there is none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def draw(address: str, *, program: str, out: Path) -> None:

@@ -9,7 +9,7 @@ from adamix_cli.completion import add_completion
 from serve.adapter_args import add_adapter_flags, pinned_names
 from serve.connection_flags import add_tls_flags, tls_files
 from serve.errors import ConfigurationError
-from serve.flag_types import port, positive, positive_seconds, root_path
+from serve.flag_types import port, positive, root_path
 from serve.limit_flags import add_limit_flags
 from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
@@ -147,7 +147,7 @@ def _add_bundle_flags(parser: argparse.ArgumentParser) -> None:
         "--check", action="store_true", help="open everything, run the canary rows, print what was found, and exit"
     )
     parser.add_argument("--json", action="store_true", help="with --check: print one JSON object")
-    add_adapter_flags(parser, count=positive, seconds=positive_seconds)
+    add_adapter_flags(parser)
 
 
 def _add_access_flags(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,7 @@ from typing import Any, cast
 
 import uvloop
 
-HANDSHAKE_SECONDS = 10.0
-"""Time in which a client has to shake hands for TLS; no other limit of connections holds before that."""
+from serve.tls import HANDSHAKE_SECONDS
 
 
 class ServerLoop(uvloop.Loop):

@@ -8,6 +8,9 @@ from typing import NoReturn
 
 from serve.errors import ConfigurationError
 
+HANDSHAKE_SECONDS = 10.0
+"""Time in which a client has to shake hands; no other limit of connections holds before that."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TlsFiles:

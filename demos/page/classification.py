@@ -1,6 +1,5 @@
 """Texts through classifiers: one request for all adapters, and its result as labels and scores."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,10 +78,10 @@ async def token_counts(client: ServerClient, adapters: Sequence[AdapterFacts], t
     """
     # A token has a byte at least; two are added around a text.
     long = [one for one in adapters if len(text.encode()) + 2 > one.max_length]
-    counts = await asyncio.gather(
-        *(client.post("/tokenize", {"prompt": text, "model": one.name}) for one in long[:1]),
-    )
-    return {one.name: counts[0]["count"] for one in long}
+    if not long:
+        return {}
+    found = await client.post("/tokenize", {"prompt": text, "model": long[0].name})
+    return {one.name: found["count"] for one in long}
 
 
 def _takes_pairs(catalog: Catalog, name: str) -> bool:

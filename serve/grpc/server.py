@@ -32,7 +32,7 @@ from serve.grpc.service import COUNTED, METHODS, STREAMS, Method, Service, Strea
 from serve.readiness import Readiness
 from serve.request_context import request_id_of
 from serve.telemetry.request_observer import RequestObserver
-from serve.tls import Tls
+from serve.tls import HANDSHAKE_SECONDS, Tls
 
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
 CODES: dict[type[Exception], grpc.StatusCode] = {
@@ -50,8 +50,6 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
 """Status of an error; a class without an entry has that of its nearest base class."""
 LIBRARY = "grpc._cython.cygrpc"
 """Name of the logger of gRPC itself."""
-HANDSHAKE_MS = 10_000
-"""Milliseconds in which a client has to begin."""
 OPEN = frozenset({"ServerLive", "ServerReady"})
 """Methods of health checks, which need no API key."""
 MAX_MESSAGE = 1000
@@ -116,7 +114,7 @@ class GrpcServer:
             ("grpc.max_receive_message_length", self.payload_limit),
             ("grpc.so_reuseport", int(self.shares_port)),
             ("grpc.max_connection_idle_ms", round(self.idle_seconds * 1000)),
-            ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+            ("grpc.server_handshake_timeout_ms", round(1000 * HANDSHAKE_SECONDS)),
         ]
         logging.getLogger(LIBRARY).addFilter(_without_traceback)
         self.server = grpc.aio.server(options=options)

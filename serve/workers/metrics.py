@@ -42,8 +42,6 @@ GAUGES: dict[str, Merge] = {
     "adamix_device_memory_bytes": max,
     "adamix_kv_cache_usage": mean,
     "vllm:kv_cache_usage_perc": mean,
-    "vllm:gpu_cache_usage_perc": mean,
-    "vllm:cache_config_info": max,
 }
 """Gauges that are no sums over the workers, by name."""
 UNIONS: dict[str, tuple[str, ...]] = {

@@ -9,12 +9,11 @@ from types import FrameType
 from typing import Any
 
 from serve.server import POLL_SECONDS, Server
+from serve.tls import HANDSHAKE_SECONDS
 from serve.workers.acceptor import Acceptor
 from serve.workers.board import WorkerState, WorkerStatus
 from serve.workers.place import WorkerPlace
 
-HANDSHAKE_SECONDS = 10.0
-"""Time in which a client has to shake hands for TLS."""
 RETIRE_SECONDS = 5.0
 """Time in which clients of a worker that retires end their connections, each at its next response."""
 logger = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from demos.page.page import launch, make_page
 from demos.page.server_client import ServerClient
 from demos.server import free_port, running_server
+from docs.draw_screenshots import find_browser
 from serve.bundle.adapter import write_card
 from serve.bundle.reader import open_bundle
 from serve.bundle.writer import write_manifest
@@ -32,7 +32,6 @@ KEYS = {
 """Keys by their holder, each with what else its table says."""
 BALLAST = 500
 """Width of the matrices that slow the generator down."""
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PHONE = {"width": 375, "height": 812}
 
 
@@ -83,7 +82,7 @@ def pages(server: str) -> Iterator[Callable[[str], str]]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Headless Chromium of this machine; while it is there, its loop runs, so that asyncio.run is refused."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = find_browser()
     if program is None:
         pytest.skip("no Chromium on this machine: the page has not run in a browser (apt-get install chromium)")
     options = ["--no-sandbox"] if os.geteuid() == 0 else []
