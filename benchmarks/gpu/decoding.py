@@ -170,12 +170,13 @@ def slot_write(bundle: Bundle, setting: Setting) -> dict[str, Timing]:
 
 @dataclass
 class Steps:
-    """A batch that decodes for as long as it is measured, each row through an adapter of its own."""
+    """A batch that decodes for as long as it is measured, each row of a bank through an adapter of its own."""
 
     decoder: Decoder
     rows: Sequence[Sequence[int]]
     new: int
     """Tokens after which the batch begins anew, which is not timed."""
+    is_bank: bool = True
     writes: int = field(default=0, init=False)
 
     def step(self) -> Reported:
@@ -205,7 +206,8 @@ class Steps:
         scheduler = self.decoder.scheduler()
         if scheduler.busy:
             return
-        texts = [self.decoder.begun(row, self.new, f"a{index}") for index, row in enumerate(self.rows)]
+        names = [f"a{index}" if self.is_bank else None for index in range(len(self.rows))]
+        texts = [self.decoder.begun(row, self.new, name) for row, name in zip(self.rows, names, strict=True)]
         for text in texts:
             scheduler.submit(text)
         while not all(text.tokens for text in texts):

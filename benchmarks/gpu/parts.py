@@ -39,6 +39,7 @@ PARTS: dict[str, Part] = {
         Part(name="classify-large", measure="classification:measure_large", limit=100),
         Part(name="decode-large", measure="decoding:measure_large", limit=120),
         Part(name="train", measure="training:measure_training", limit=60),
+        Part(name="kernels", measure="kernels:profile_kernels", limit=90),
     )
 }
 """Parts by name, in the order in which they run."""

@@ -19,6 +19,8 @@ from benchmarks.gpu.results import CUT, DONE, FAILED, Record
 from benchmarks.gpu.setting import Setting
 from benchmarks.peers import last_line
 
+LOGS = "logs"
+"""Folder in that of the setting with what each part printed."""
 POLL = 0.1
 """Seconds between two looks at the processes."""
 TAIL = 15
@@ -122,7 +124,9 @@ def _run_group(
 def _start(part: Part, setting: Setting, left: float, out: Path, command: Command) -> Running:
     limit = min(part.limit * setting.patience, left)
     print(f"{part.name}: at most {limit:.0f} s", file=sys.stderr, flush=True)
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the part has ended
+    logs = setting.folder / LOGS
+    logs.mkdir(exist_ok=True)
+    log = (logs / f"{part.name}.log").open("wb+")
     process = subprocess.Popen(
         command(part, setting, out),
         stdout=log,

@@ -27,7 +27,7 @@ PLATFORMS = (
 )
 UNUSED = "onnxruntime/capi/libonnxruntime_providers_tensorrt.so"
 ARCHIVES: dict[str, tuple[str, ...]] = {
-    "runtime": ("llguidance", "onnx-ir"),
+    "runtime": ("llguidance", "onnx-ir", "optimum"),
     "tests": (
         "annotated-doc",
         "annotated-types",

@@ -24,6 +24,11 @@ SCRIPTS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def part(name: str, *, limit: float = 20.0, timed: bool = True) -> Part:
     return Part(name=name, measure="none:none", limit=limit, timed=timed)
 
@@ -43,6 +48,7 @@ def test_a_part_that_dies_hangs_or_says_nothing_is_named_and_the_next_goes_on() 
     assert records["hangs"]["error"] == "it took more than its 1 s: compiling"
     assert records["silent"]["error"] == "it ended with 0: no output"
     assert records["good"]["rows"] == [1]
+    assert Path("logs/dies.log").read_text("utf-8").startswith("before")
 
 
 def test_a_process_that_dies_after_its_outcome_has_done_its_part() -> None:
