@@ -18,7 +18,7 @@ from benchmarks.gpu.classification import (
     rows_of,
     table_of,
 )
-from benchmarks.gpu.outcome import Measurement
+from benchmarks.gpu.outcome import Outcome
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.torch_sides import COMPILED
 from benchmarks.support.rounds import Timing
@@ -76,7 +76,7 @@ def test_random_rows_are_of_the_vocabulary_and_give_logits(prepared: Setting) ->
 @pytest.mark.slow
 @pytest.mark.parametrize(("measure", "model"), [(measure_small, "minilm"), (measure_large, "roberta-large")])
 def test_a_rehearsal_measures_every_case(
-    measure: Measurement, model: str, made: Setting, monkeypatch: pytest.MonkeyPatch
+    measure: Callable[[Setting], Iterator[Outcome]], model: str, made: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classification, "compiled", lambda model: model)
     eager, outcome = measure(made)
