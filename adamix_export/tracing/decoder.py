@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from adamix_export.errors import ExportError
 from adamix_export.passes.fuse_projections import fuse_projections
 from adamix_export.tracing.cached_attention import Cache, caching
+from adamix_export.tracing.conv1d import untranspose
 from adamix_export.tracing.norm import fuse_norms
 from adamix_export.tracing.sizes import attention_sizes
 from adamix_export.tracing.stacks import Stacks
@@ -53,15 +54,15 @@ class Decoder(nn.Module):
         last = mask.sum(1) - 1
         self.cache.last = last.to(torch.int32)
         self.cache.total = torch.scalar_tensor(mask.shape[1], dtype=torch.int32)
-        self.cache.columns = torch.arange(mask.shape[1])
+        self.cache.columns, steps = torch.arange(mask.shape[1]), torch.arange(ids.shape[1])
         self.cache.past = {
             layer: (tensors[PAST + key], tensors[PAST + value]) for layer, (key, value) in enumerate(self.states)
         }
-        length = ids.shape[1]
-        begun = torch.scalar_tensor(mask.shape[1] - length, dtype=torch.int64).clamp(max=1)
-        start = (last + 1 - length) * begun
-        self.cache.positions = start.unsqueeze(1) + torch.arange(length)
-        ends = torch.minimum(last, torch.full_like(last, length - 1)).view(-1, 1, 1)
+        # A length as a number would be on the host, and to compute with it a copy, which no CUDA graph can have.
+        newest = steps[-1:]
+        begun = (self.cache.columns[-1:] - newest).clamp(max=1)
+        self.cache.positions = ((last - newest) * begun).unsqueeze(1) + steps
+        ends = torch.minimum(last, newest).view(-1, 1, 1)
 
         def keep_last(module: nn.Module, given: Any, output: Any) -> Any:
             states = output.last_hidden_state
@@ -91,6 +92,7 @@ def write_graph(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> No
     sizes = attention_sizes(model.config)
     states = state_names(sizes.layers)
     fuse_norms(model)
+    untranspose(model)
     cache = Cache()
     with caching(model, cache):
         write_steps(

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from adamix_export.errors import ExportError
-from adamix_export.tracing.merged import replace_module
+from adamix_export.tracing.conv1d import untranspose
 from adamix_export.tracing.stacks import Stacks
 from adamix_train.base_model.architecture import is_decoder, why_not_exported
 from serve.bundle.graph_io import ATTENTION_MASK, INPUT_IDS
@@ -80,7 +79,7 @@ def last_token_classifier(model: PreTrainedModel, token_inputs: list[str], stack
         raise ExportError(
             f"{type(model).__name__} has no head called score that reads the last token: it cannot be exported"
         )
-    _untranspose(model)
+    untranspose(model)
     return DecoderClassifier(model, token_inputs, stacks)
 
 
@@ -108,21 +107,3 @@ def _read(states: Tensor, last: Tensor) -> Tensor:
         dtype=states.dtype,
         shape=(states.shape[0], states.shape[2]),
     )
-
-
-class _Product(nn.Module):
-    """A transposed linear layer, which keeps the tokens apart from the batch."""
-
-    def __init__(self, layer: Conv1D) -> None:
-        super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Project x (batch, sequence, in)."""
-        return torch.matmul(x, self.weight) + self.bias
-
-
-def _untranspose(model: nn.Module) -> None:
-    for name, module in list(model.named_modules()):
-        if isinstance(module, Conv1D):
-            replace_module(model, name, _Product(module))
