@@ -12,6 +12,7 @@ from serve.adapters.bank import Bank
 from serve.adapters.registry import Registry
 from serve.bundle.adapter import Adapter, AdapterCard
 from serve.bundle.config import context_length, eos_token_ids, vocab_size
+from serve.bundle.manifest import FP32
 from serve.bundle.reader import Bundle, open_bundle
 from serve.bundle.tokenizer_config import chat_templates, readable_config
 from serve.engine import EngineInfo, EngineStats, ModelInfo, ResidentAdapters
@@ -187,8 +188,10 @@ class LoadedModel:
     def _session(self, graph: Path, *, threads: int | None, reason: str | None = None) -> ort.InferenceSession:
         choice = self.choice if reason is None else replace(self.choice, reason=reason)
         hashes = self.bundle.hashes(graph)
-        capture = graph == self.bundle.model
-        return open_session(graph, choice, threads=threads, cache=self.cache, hashes=hashes, capture=capture)
+        capture, exact = graph == self.bundle.model, self.bundle.manifest.precision == FP32
+        return open_session(
+            graph, choice, threads=threads, cache=self.cache, hashes=hashes, capture=capture, exact=exact
+        )
 
     def _bank(self, slots: int | None, host_adapters: int | None) -> Bank:
         manifest, adapters = self.bundle.manifest, list(self.bundle.adapters.values())

@@ -99,8 +99,12 @@ def _measure(model: str, bundle: str, setting: Setting) -> Iterator[Outcome]:
     opened = open_prepared(bundle, setting)
     classifier = Classifier(without_packed(opened), provider=setting.provider)
     torch_model = load_classifier(setting.merged(model), setting)
+    packed, absent = _packed(opened, torch_model, setting)
     sides = _sides(classifier, torch_model, setting)
-    mixed, absent = _mixed(classifier, opened, torch_model, setting)
+    mixed = _mixed(classifier, packed, torch_model, setting)
+    if packed is not None:
+        deciding = list(sides)[-1]
+        sides[deciding][PACKED] = partial(packed.run, rows_of(packed, *_cases(setting)[deciding]))
     limit = {"ceiling": {PRODUCT: ceilings(setting)[PRODUCT]}}
     timings = measure({**sides, MIXED: mixed, **limit}, setting.pace)
     yield replace(_outcome(timings, model, classifier, setting), absent=absent)
@@ -178,10 +182,20 @@ def _cases(setting: Setting) -> dict[str, tuple[int, int]]:
     return TINY_CASES if setting.tiny else CASES
 
 
-def _mixed(
-    classifier: Classifier, bundle: Bundle, model: Any, setting: Setting
-) -> tuple[dict[str, Call], list[Absent]]:
-    """Return the sides of texts of all lengths, and the packed graph if it does not run or does not agree."""
+def _packed(bundle: Bundle, model: Any, setting: Setting) -> tuple[Classifier | None, list[Absent]]:
+    """Return the engine on the packed graph, or why it does not run or does not agree."""
+    try:
+        packed = Classifier(bundle, provider=setting.provider)
+        batch = [packed.encode(text, None, truncate=True) for text in read_texts(setting)[1][:BATCH]]
+        expected = classify(model, [row.input_ids for row in batch], setting)()
+        require_agreement(logits_of(packed, batch), expected, f"{PACKED} and {EAGER}")
+    except (ServeError, BenchmarkError) as error:
+        return None, [Absent(peer=PACKED, reason=str(error))]
+    return packed, []
+
+
+def _mixed(classifier: Classifier, packed: Classifier | None, model: Any, setting: Setting) -> dict[str, Call]:
+    """Return the sides of texts of all lengths, which agree."""
     _, texts = read_texts(setting)
     rows = [classifier.encode(text, None, truncate=True) for text in texts]
     batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
@@ -196,12 +210,7 @@ def _mixed(
         ENGINE: lambda: classifier(texts),
         EAGER_PADDED: lambda: [run() for run in eager],
     }
-    try:
-        packed = Classifier(bundle, provider=setting.provider)
-        require_agreement(logits_of(packed, batches[0]), eager[0](), f"{MIXED}: {PACKED} and {EAGER}")
-    except (ServeError, BenchmarkError) as error:
-        return sides, [Absent(peer=f"{PACKED}, {MIXED}", reason=str(error))]
-    return {PACKED: lambda: [packed.run(batch) for batch in batches], **sides}, []
+    return sides if packed is None else {PACKED: lambda: [packed.run(batch) for batch in batches], **sides}
 
 
 def without_packed(bundle: Bundle) -> Bundle:

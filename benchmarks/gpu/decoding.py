@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from serve.generation.scheduler import ContinuousBatchScheduler
 from serve.limits import GenerationLimits
 
 BATCHES, TINY_BATCHES = (1, 8, 64), (1, 2)
-PROMPT, NEW, TINY_NEW = 32, 32, 4
+PROMPT, NEW, TINY_NEW = 32, 16, 4
 ROUNDS = 3
 """Most rounds: a turn of `generate` takes more than a second."""
 LIMITS = GenerationLimits(
@@ -38,7 +39,7 @@ WRITE_ROWS, WRITE_NEW, TINY_WRITE_NEW = 8, 256, 8
 LARGEST = "gpt2-medium"
 """The model whose bytes a second are held against the copy."""
 NOTES = (
-    "Milliseconds are of a step, which gives every row a token; prompts have 32 tokens, and the cache grows by 32.",
+    "Milliseconds are of a step, which gives every row a token; prompts have 32 tokens, and the cache grows by 16.",
     "Sampled rows take top_k 50 at temperature 1; the others are greedy.",
     "generate compiles its static cache at batch 1 alone: each batch would take the compiler a minute.",
 )
@@ -101,6 +102,9 @@ def _cases(merged: Decoder, bundle: Bundle, peer: Generate, setting: Setting) ->
             SAMPLED: _timed(merged, rows, new, sampling=SAMPLING),
             GENERATE: _peer_call(peer, rows, new),
         }
+    for count in (min(batches), max(batches)):
+        rows = prompts(bundle, count)
+        cases[f"reading {count} prompts"] = {OURS: _reading(merged, rows), GENERATE: partial(peer.last_logits, rows)}
     names = [f"a{index}" for index in range(max(batches))]
     cases[case_of(max(batches))][BANK] = _timed(bank, prompts(bundle, max(batches)), new, adapters=names)
     return cases
@@ -220,13 +224,17 @@ def _peer(model: str, merged: Decoder, setting: Setting) -> Generate:
     rows = prompts(merged.generator.bundle, 2)
     adapter = merged.generator.registry.find(None)
     logits = merged.generator.forced_logits([Prompt(row, adapter) for row in rows], [[0], [0]])
-    require_agreement(np.concatenate(logits), peer.first_logits(rows), f"{model}: ours and {GENERATE}")
+    require_agreement(np.concatenate(logits), peer.last_logits(rows), f"{model}: ours and {GENERATE}")
     return peer
 
 
 def _timed(decoder: Decoder, rows: list[list[int]], new: int, **others: object) -> Call:
     job = {"rows": rows, "new": new, **others}
     return lambda: Reported(decoder.write(job)["decode"] / new)
+
+
+def _reading(decoder: Decoder, rows: list[list[int]]) -> Call:
+    return lambda: Reported(decoder.write({"rows": rows, "new": 1})["prefill"])
 
 
 def _peer_call(generate: Generate, rows: list[list[int]], new: int) -> Call:

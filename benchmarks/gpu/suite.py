@@ -1,11 +1,12 @@
 """The tests that need a GPU, as pytest runs them: every path and its parity, with the summary and the failures."""
 
-import re
+import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.gpu.outcome import Outcome
@@ -13,6 +14,7 @@ from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.setting import Setting
 from benchmarks.peers import last_line
 from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.machine import usable_cores
 from benchmarks.support.report import Row
 
 ROOT = Path(__file__).parents[2]
@@ -21,9 +23,14 @@ MARKS = ("mark.gpu", "on_gpu")
 MARGIN = 15.0
 """Seconds before the part's limit at which pytest is ended, so that what it said until then is kept."""
 TINY_LIMIT = 60.0
-VERDICT = re.compile(r"^(tests/\S+?::.+?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
-REASON = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?(?:::.+?)?)(?: - (.*))?$")
-OPTIONS = ("-m", "gpu", "-v", "-rfE", "--tb=short", "--color=no", "-p", "no:cacheprovider", "-o", "addopts=")
+TEST_LIMIT = 90
+"""Seconds of a test, such as one that compiles."""
+PROCESSES = 6
+"""Most processes that share the tests, and the GPU, if pytest-xdist is there."""
+OPTIONS = (
+    *("-m", "gpu", "-v", "-rfE", "--tb=short", "--color=no", "--continue-on-collection-errors"),
+    *("-p", "no:cacheprovider", "-o", "addopts="),
+)
 """Options of pytest; those of pyproject.toml name plugins that may not be installed."""
 
 
@@ -33,23 +40,43 @@ def run_tests(setting: Setting) -> Outcome:
     Raises:
         BenchmarkError: pytest ran no test.
     """
-    files = gpu_files(ROOT)
-    command = [sys.executable, "-m", "pytest", *OPTIONS, *files]
     limit = TINY_LIMIT if setting.tiny else PARTS["tests"].limit - MARGIN
     start = time.monotonic()
-    with tempfile.TemporaryFile("w+") as log:
-        try:
-            code = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, timeout=limit).returncode
-            ended = f"pytest ended with {code} after {time.monotonic() - start:.0f} s"
-        except subprocess.TimeoutExpired:
-            ended = f"pytest was ended after {limit:.0f} s"
-        log.seek(0)
-        output = log.read()
-    rows = list(verdicts(output))
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "verdicts.jsonl"
+        command = [sys.executable, "-m", "pytest", *options(file), *gpu_files(ROOT)]
+        with tempfile.TemporaryFile("w+") as log:
+            try:
+                code = subprocess.run(
+                    command, cwd=ROOT, env=environment(), stdout=log, stderr=subprocess.STDOUT, timeout=limit
+                ).returncode
+                ended = f"pytest ended with {code} after {time.monotonic() - start:.0f} s"
+            except subprocess.TimeoutExpired:
+                ended = f"pytest was ended after {limit:.0f} s"
+            log.seek(0)
+            output = log.read()
+        rows = verdicts(file)
     print(output)
     if not rows:
         raise BenchmarkError(f"no test ran: {ended}: {last_line(output)}")
     return Outcome(rows=rows, notes=[f"{ended}: {last_line(output).strip('= ')}."])
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of pytest, which finds the plug-in of this benchmark."""
+    paths = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def options(file: Path) -> list[str]:
+    """Return pytest's options, those of its plug-ins only where they are installed."""
+    found = [*OPTIONS, "-p", "benchmarks.gpu.verdicts", "--verdicts", str(file)]
+    if find_spec("pytest_timeout"):
+        found += ["--timeout", str(TEST_LIMIT)]
+    processes = min(PROCESSES, usable_cores() // 2)
+    if processes > 1 and find_spec("xdist"):
+        found += ["-n", str(processes), "--dist", "loadfile"]
+    return found
 
 
 def gpu_files(root: Path) -> list[str]:
@@ -61,13 +88,8 @@ def gpu_files(root: Path) -> list[str]:
     ]
 
 
-def verdicts(output: str) -> Iterator[Row]:
-    """Yield a row for each test of pytest's output, with the reason of a failure; files that fail to load come last."""
-    reasons = {found[1]: found[2] or "" for line in output.splitlines() if (found := REASON.match(line))}
-    seen = set()
-    for line in output.splitlines():
-        if found := VERDICT.match(line):
-            seen.add(found[1])
-            yield {"test": found[1], "verdict": found[2].lower(), "why": reasons.get(found[1], "")}
-    for name in reasons.keys() - seen:
-        yield {"test": name, "verdict": "error", "why": reasons[name]}
+def verdicts(file: Path) -> list[Row]:
+    """Return a row for each test, with the reason of a failure, by the name of the test."""
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    rows: list[Row] = [json.loads(line) for line in lines]
+    return sorted(rows, key=lambda row: str(row["test"]))

@@ -143,10 +143,10 @@ class Generate:
         return {"decode": times[-1] - times[0], "tokens": found[:, ids.shape[1] :].tolist()}
 
     @torch.inference_mode()
-    def first_logits(self, rows: Sequence[Sequence[int]]) -> Array:
+    def last_logits(self, rows: Sequence[Sequence[int]]) -> Array:
         """Return the logits after each prompt, (rows, vocabulary)."""
         ids = torch.tensor(rows, device=self.setting.device)
-        found: Array = self.model(input_ids=ids).logits[:, -1].float().cpu().numpy()
+        found: Array = self.model(input_ids=ids, logits_to_keep=1).logits[:, -1].float().cpu().numpy()
         return found
 
 

@@ -8,6 +8,8 @@ from serve.bundle.manifest import CONFIG, GENERATION_CONFIG
 from serve.bundle.reader import Bundle
 from serve.errors import BundleError
 
+WIDTH_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
+"""Names that model families give to the width of a token's state."""
 Positions = Annotated[int, Bounds(1, MAX_COUNT)]
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
 """Names that model families give to their longest sequence."""
@@ -37,6 +39,13 @@ def eos_token_ids(bundle: Bundle) -> list[int]:
 def vocab_size(bundle: Bundle) -> int | None:
     """Return the number of tokens that the base model has embeddings for, or None if its configuration does not say."""
     return read_value(Count | None, _config(bundle).get("vocab_size"), f"{bundle.folder / CONFIG}: vocab_size")
+
+
+def hidden_width(bundle: Bundle) -> int | None:
+    """Return the width of a token's state, or None if the configuration does not say."""
+    config = _config(bundle)
+    key = next((key for key in WIDTH_KEYS if config.get(key)), None)
+    return None if key is None else read_value(Count, config[key], f"{bundle.folder / CONFIG}: {key}")
 
 
 def _config(bundle: Bundle, name: str = CONFIG) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serve.adapters.bank import Bank
+from serve.bundle.config import hidden_width
 from serve.bundle.graph_io import ADAPTER_IDS, ATTENTION_MASK, BANK, INPUT_IDS, TOKEN_TYPE_IDS
 from serve.bundle.reader import Bundle
 from serve.classification.executor import EXECUTORS, Executor, Stacks
@@ -28,7 +29,7 @@ class ModelRunner:
 
     def __init__(self, bundle: Bundle, session: ort.InferenceSession, bank: Bank | None, *, device: str = HOST) -> None:
         self.bank, self.pad_token_id = bank, bundle.manifest.pad_token_id
-        self.executor: Executor = EXECUTORS[device](session, device)
+        self.executor: Executor = EXECUTORS[device](session, device, width=hidden_width(bundle))
         self.inputs = {edge.name for edge in bundle.manifest.inputs if not edge.name.startswith(BANK)}
 
     def run(self, rows: Sequence[EncodedText]) -> list[Prediction | ServeError]:

@@ -1,7 +1,7 @@
 """Open ONNX Runtime sessions, and log the provider and the reason for it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ DISABLED_OPTIMIZERS = {CPU: ["SkipLayerNormFusion"]}
 
 On the CPU, its fused addition and layer norm takes several times as long as the two operators (MiniLM, 32 rows of 32
 tokens: 0.86 ms against 0.18)."""
+EXACT = {"use_tf32": "0"}
+"""Options of CUDA for a graph in fp32, whose products it would otherwise round to the 10 bits of fp16's mantissa."""
 ERRORS_ONLY = 3
 """Log severity of ONNX Runtime. It has the reason why CUDA does not start."""
 DEVICE = ("CUDA", "CUBLAS", "CUDNN")
@@ -36,6 +38,7 @@ def open_session(
     cache: Path | None = None,
     hashes: Sequence[str] = (),
     capture: bool = False,
+    exact: bool = False,
 ) -> ort.InferenceSession:
     """Return a session for `model`, and log its provider.
 
@@ -48,6 +51,7 @@ def open_session(
         cache: Folder for optimised graphs of the CPU provider; None keeps none.
         hashes: sha256 of the model's files, which name its entry in the cache.
         capture: Capture runs on CUDA as CUDA graphs, if the model allows it; their options say which.
+        exact: Compute products of fp32 in fp32 on CUDA too.
 
     Raises:
         BundleError: ONNX Runtime cannot load the model.
@@ -56,7 +60,9 @@ def open_session(
     if choice.provider == CUDA:
         preload()
     try:
-        session = _open(model, choice, threads=threads, cache=cache, hashes=hashes, capture=capture)
+        cuda_options = EXACT if exact else {}
+        open_graph = partial(_open_graph, choice, cuda_options, capture)
+        session = _open(model, choice, open_graph, threads=threads, cache=cache, hashes=hashes)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         obstacle = obstacle_of(choice, error)
         if obstacle is None:
@@ -79,13 +85,13 @@ def captures_graphs(session: ort.InferenceSession) -> bool:
 def _open(
     model: Path,
     choice: ProviderChoice,
+    open_graph: Callable[[Path, ort.SessionOptions], ort.InferenceSession],
     *,
     threads: int | None,
     cache: Path | None,
     hashes: Sequence[str],
-    capture: bool,
 ) -> ort.InferenceSession:
-    make_options, open_graph = partial(_options, threads), partial(_open_graph, choice, capture)
+    make_options = partial(_options, threads)
     if cache is None or choice.provider != CPU:
         return open_graph(model, make_options())
     key = cache_key(hashes, choice.provider, DISABLED_OPTIMIZERS.get(choice.provider, []))
@@ -113,16 +119,16 @@ def _options(threads: int | None) -> ort.SessionOptions:
 
 
 def _open_graph(
-    choice: ProviderChoice, capture: bool, graph: Path, options: ort.SessionOptions
+    choice: ProviderChoice, cuda_options: dict[str, str], capture: bool, graph: Path, options: ort.SessionOptions
 ) -> ort.InferenceSession:
     if choice.provider == CPU:
         return _session(graph, options, [CPU])
     if capture:
         try:
-            return _session(graph, options, [(choice.provider, CAPTURING), CPU])
+            return _session(graph, options, [(choice.provider, cuda_options | CAPTURING), CPU])
         except Exception as error:  # such as for a node that does not run on the device
             logger.warning("the runs of %s are not captured in CUDA graphs: %s", graph.name, first_line(error))
-    return _session(graph, options, [choice.provider, CPU])
+    return _session(graph, options, [(choice.provider, cuda_options), CPU])
 
 
 def _session(graph: Path, options: ort.SessionOptions, providers: list[Any]) -> ort.InferenceSession:

@@ -14,7 +14,7 @@ from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
 from serve.limits import BatchLimits
 from serve.prediction import Prediction
-from serve.warm_up import CPU_SHAPES, DEVICE_SHAPES
+from serve.warm_up import CPU_SHAPES, DEVICE_SHAPES, MAX_TOKENS
 from tests.fixtures.byte_decoder import write_byte_bundle
 from tests.fixtures.chat_templates import HERMES
 from tests.serve.conftest import Reference, write_bundle
@@ -103,5 +103,5 @@ def test_several_bundles_warm_up_one_after_the_other(
 def test_shapes_on_a_device_are_those_that_are_captured() -> None:
     from serve.classification.executor import captured_shape
 
-    assert all(captured_shape(*shape) == shape for shape in DEVICE_SHAPES)
+    assert all(captured_shape(*shape, MAX_TOKENS) == shape for shape in DEVICE_SHAPES)
     assert len(set(DEVICE_SHAPES)) == len(DEVICE_SHAPES) > len(CPU_SHAPES)

@@ -98,6 +98,7 @@ def test_a_rehearsal_measures_every_side(measure: object, model: str, made: Sett
         ("batch 2", SAMPLED),
         ("batch 2", GENERATE),
         ("batch 2", BANK),
+        *((f"reading {count} prompts", side) for count in (1, 2) for side in (OURS, GENERATE)),
         ("copy", COPY),
         ("slot write", STEP),
         ("slot write", WRITE),

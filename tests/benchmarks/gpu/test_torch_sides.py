@@ -55,7 +55,7 @@ def test_generate_writes_the_greedy_tokens(static: bool) -> None:
 
 def test_the_logits_after_a_prompt_are_the_models() -> None:
     model = tiny_model("llama")
-    found = Generate(model, CPU, static=False).first_logits(ROWS)
+    found = Generate(model, CPU, static=False).last_logits(ROWS)
     np.testing.assert_allclose(found, model(input_ids=torch.tensor(ROWS)).logits[:, -1].detach().numpy(), atol=1e-6)
 
 

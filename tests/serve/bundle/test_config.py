@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from serve.bundle.config import context_length, eos_token_ids, vocab_size
+from serve.bundle.config import context_length, eos_token_ids, hidden_width, vocab_size
 from serve.bundle.reader import Bundle
 
 
@@ -25,3 +25,12 @@ def test_facts_are_read_as_families_name_them(
 def test_a_bundle_without_a_configuration_has_no_facts(bundle: Bundle) -> None:
     bare = replace(bundle, folder=bundle.folder / "adapters")
     assert (context_length(bare), eos_token_ids(bare), vocab_size(bare)) == (None, [], None)
+
+
+@pytest.mark.parametrize(
+    ("config", "width"),
+    [({"hidden_size": 384}, 384), ({"n_embd": 768}, 768), ({"dim": 8, "d_model": 16}, 16), ({}, None)],
+)
+def test_the_width_is_read_as_families_name_it(config: dict[str, object], width: int | None, bundle: Bundle) -> None:
+    (bundle.folder / "config.json").write_text(json.dumps(config))
+    assert hidden_width(bundle) == width

@@ -6,7 +6,7 @@ import pytest
 from serve.bundle.reader import Bundle
 from serve.classification import executor
 from serve.classification.classifier import Classifier
-from serve.classification.executor import captured_shape, padded
+from serve.classification.executor import captured_shape, max_captured_tokens, padded
 from tests.fixtures.device_seam import FakeCudaRuntime
 
 TEXTS = ["good", "the bill is late", "bad " * 7, "very good", "late"]
@@ -55,7 +55,14 @@ def test_stacks_that_were_widened_are_captured_anew(
 def test_a_short_batch_takes_the_smallest_shape_that_has_room(
     rows: int, tokens: int, shape: tuple[int, int] | None
 ) -> None:
-    assert captured_shape(rows, tokens) == shape
+    assert captured_shape(rows, tokens, 1024) == shape
+
+
+@pytest.mark.parametrize(("width", "largest"), [(384, (64, 128)), (768, (16, 128)), (1024, (8, 128)), (None, (8, 128))])
+def test_the_wider_a_model_the_smaller_its_largest_captured_batch(width: int | None, largest: tuple[int, int]) -> None:
+    limit = max_captured_tokens(width)
+    sizes = [size for size in (8, 16, 32, 64) if captured_shape(size, 128, limit)]
+    assert (sizes[-1], 128) == largest
 
 
 def test_rows_that_make_a_batch_full_attend_to_one_token() -> None:

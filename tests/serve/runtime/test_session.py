@@ -1,10 +1,12 @@
 import logging
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 import pytest
 
 from serve.errors import BundleError, ProviderError
+from serve.runtime import session as sessions
 from serve.runtime.providers import CPU, CUDA, ProviderChoice, choose_provider
 from serve.runtime.session import obstacle_of, open_session
 
@@ -66,3 +68,28 @@ def test_cuda_is_chosen_where_there_is_a_gpu(bundle_folder: Path) -> None:
     choice = choose_provider()
     assert choice == ProviderChoice(CUDA, "a GPU was found")
     assert open_session(bundle_folder / "model.onnx", choice).get_providers()[0] == CUDA
+
+
+@pytest.mark.parametrize(("exact", "tf32"), [(True, "0"), (False, None)])
+def test_products_of_fp32_stay_exact_on_cuda(
+    exact: bool, tf32: str | None, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, dict[str, str]]] = []
+    opened = ort.InferenceSession
+
+    def noted(*args: object, providers: list[Any], **others: object) -> ort.InferenceSession:
+        seen.append(providers[0])
+        return opened(*args, providers=[CPU])
+
+    monkeypatch.setattr(sessions, "preload", lambda: None)
+    monkeypatch.setattr(ort, "InferenceSession", noted)
+    open_session(bundle_folder / "model.onnx", ProviderChoice(CUDA, "a GPU was found"), exact=exact)
+    provider, options = seen[0]
+    assert provider == CUDA
+    assert options.get("use_tf32") == tf32
+
+
+@pytest.mark.gpu
+def test_cuda_takes_the_options_of_exact_products(bundle_folder: Path) -> None:
+    found = open_session(bundle_folder / "model.onnx", choose_provider(), exact=True)
+    assert found.get_provider_options()[CUDA]["use_tf32"] == "0"
