@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 32
 CANARY_MARGIN = 2
 """Tolerance of the canaries, as a multiple of the largest difference found by the comparison."""
-FP16_WARNING = "intended for GPUs and not yet tested on one; on a CPU the results are correct, but slow"
-BF16_WARNING = "for GPUs alone and not yet tested on one; compared in fp32 with every result rounded to bf16"
+FP16_WARNING = "intended for GPUs; on a CPU the results are correct, but slow"
+BF16_WARNING = "for GPUs alone; compared in fp32 with every result rounded to bf16"
 
 
 @dataclass(frozen=True, kw_only=True)

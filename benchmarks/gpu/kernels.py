@@ -44,7 +44,7 @@ OTHERS = "others"
 
 @dataclass(frozen=True)
 class Work:
-    """What the GPU did in a number of calls."""
+    """The work of a GPU in a call: its kernels, and the wall time."""
 
     seconds: float
     """Wall time of a call."""

@@ -27,11 +27,11 @@ pytestmark = pytest.mark.slow
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "the " * 30]
 
 
-def test_what_is_not_yet_known_of_fp16_is_said(
+def test_fp16_says_what_it_is_for(
     runs: dict[str, Path], export: Export, caplog: pytest.LogCaptureFixture
 ) -> None:
     export("merged", runs["classification"], precision="fp16", again=True)
-    assert "fp16: intended for GPUs and not yet tested on one" in caplog.text
+    assert "fp16: intended for GPUs; on a CPU" in caplog.text
 
 
 @pytest.mark.gpu
