@@ -20,6 +20,10 @@ SECONDS_PER_RUN, SECONDS_PER_ROW = 0.01, 0.02
 FACTOR = 5
 MOST_REFUSAL_SECONDS = 0.05
 MOST_RECOVERY_SECONDS = 2.0
+LEAST_GOODPUT = 0.95
+LEAST_SHORT_GOODPUT = 0.8
+"""Least share of the peak's rate; in the short form, the peak of two seconds and the four seconds of a busy machine are
+each some percent off, and what is looked for is a queue that collapses."""
 BURST = 500
 MARGIN_SECONDS = 0.05
 """Time of everything but the model, on a busy machine."""
@@ -102,8 +106,10 @@ def slow(classifier_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Classifier
     return classifier
 
 
-@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.soak)])
-def test_five_times_the_rate(slow: Classifier, seconds: float, figure: Callable[[str], None]) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "least"), [(4, LEAST_SHORT_GOODPUT), pytest.param(60, LEAST_GOODPUT, marks=pytest.mark.soak)]
+)
+def test_five_times_the_rate(slow: Classifier, seconds: float, least: float, figure: Callable[[str], None]) -> None:
     with live_server(slow, BatchLimits(max_batch_requests=8)) as client:
         address = client.base_url
 
@@ -126,7 +132,7 @@ def test_five_times_the_rate(slow: Classifier, seconds: float, figure: Callable[
         f"{refusals[49] * 1e3:.1f} ms, p99 {refusals[98] * 1e3:.1f}; as quick as before after {recovery:.2f} s"
     )
     assert not over.others
-    assert goodput >= 0.95
+    assert goodput >= least
     assert refusals[98 if seconds >= 60 else 89] <= MOST_REFUSAL_SECONDS  # few are sent in the short form
     assert recovery <= MOST_RECOVERY_SECONDS
 
