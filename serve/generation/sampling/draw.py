@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from serve.generation.sampling.logits import Logits
 from serve.sampling_params import SamplingParams
 
-RANKED = 1024
-"""Scores that are put in order first; all of them only if that does not decide."""
+RANKED = (1024, 8192)
+"""Scores, about, that are put in order at the first and at the second try; all of them only if these do not decide."""
+STRIDE = 32
+"""Distance of the scores from which the bound of so many is estimated: to find it takes longer than all the rest."""
 HIGHEST_TEMPERATURE = 1e30
 """Higher ones draw the same, and end where fp32 does."""
 
@@ -85,9 +87,11 @@ def rank(scores: Logits, above: float | np.float32 = -np.inf, others: Mass = NOT
     powers, ranked = np.exp(scores - scores.max()), scores > above
     places = np.flatnonzero(ranked)
     places = places[np.argsort(-scores[places], kind="stable")]
-    masses = powers[places].cumsum(dtype=np.float64)
-    below = float(powers[~ranked].sum(dtype=np.float64))
-    return Ranking(places, scores[places], powers[places], masses, others + (below + float(masses[-1])))
+    highest = powers[places]
+    masses = highest.cumsum(dtype=np.float64)
+    powers[places] = 0
+    below = float(powers.sum(dtype=np.float64))
+    return Ranking(places, scores[places], highest, masses, others + (below + float(masses[-1])))
 
 
 def kept_mass(ranking: Ranking, sampling: SamplingParams) -> Mass | None:
@@ -111,11 +115,18 @@ def kept_mass(ranking: Ranking, sampling: SamplingParams) -> Mass | None:
 
 def _rankings(scores: Logits, floor: np.float32, others: Mass) -> Iterator[Ranking]:
     """Yield the highest scores in order, and then all above the floor."""
-    bounds = [floor] if scores.size <= RANKED else [max(floor, np.partition(scores, -RANKED)[-RANKED]), floor]
+    bounds = [max(floor, _bound(scores, count)) for count in RANKED if count < scores.size]
     highest = scores.max()
-    for above in bounds:
+    for above in [*bounds, floor]:
         if highest > above:
             yield rank(scores, above, others)
+
+
+def _bound(scores: Logits, count: int) -> np.float32:
+    """Return a bound that about `count` of the scores are above."""
+    sample, kept = scores[::STRIDE], count // STRIDE
+    bound: np.float32 = np.partition(sample, -kept)[-kept]
+    return bound
 
 
 def _reached(masses: NDArray[np.float64], mass: float, otherwise: float) -> float:

@@ -55,12 +55,13 @@ def test_a_few_scores_in_order_draw_what_all_do(warpers: dict[str, float], monke
     scores = (random.normal(size=500) * 2).astype(np.float16).astype(np.float32)
     numbers = random.random(200)
     expected = [draw_place(scores, sampling(**warpers), number) for number in numbers]
-    monkeypatch.setattr(draw, "RANKED", 32)
+    monkeypatch.setattr(draw, "RANKED", (32, 128))
     assert [draw_place(scores, sampling(**warpers), number) for number in numbers] == expected
 
 
 def test_more_equal_scores_than_are_put_in_order_are_drawn_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draw, "RANKED", 4)
+    monkeypatch.setattr(draw, "RANKED", (4,))
+    monkeypatch.setattr(draw, "STRIDE", 1)
     assert {draw_place(np.zeros(8, np.float32), sampling(), number / 8) for number in range(8)} == set(range(8))
 
 
