@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serve.engine import Capability, Engine
-from serve.events import BatchFinished, Event, SequenceFinished
+from serve.events import BatchFinished, SequenceFinished
 from serve.generated_text import FinishReason
 from serve.telemetry.adapter_collectors import AdapterResidency, LoraRequestsInfo
 from serve.telemetry.adapter_labels import AdapterLabels
@@ -65,15 +65,8 @@ class AdamixMetrics:
         self.requests.labels(status, method).inc()
         self.request_seconds.observe(seconds)
 
-    def record(self, event: Event) -> None:
-        """Count an event of the engine."""
-        match event:
-            case BatchFinished():
-                self._record_batch(event)
-            case SequenceFinished():
-                self._record_sequence(event)
-
-    def _record_batch(self, event: BatchFinished) -> None:
+    def batch_finished(self, event: BatchFinished) -> None:
+        """Count a batch of a classifier."""
         for queued in event.queued_times:
             self.queue_seconds.observe(event.start_time - queued)
         self.inference_seconds.observe(event.run_seconds)
@@ -84,7 +77,8 @@ class AdamixMetrics:
         for adapter in event.adapters:
             self.rows.labels(self.labels.of(adapter)).inc()
 
-    def _record_sequence(self, event: SequenceFinished) -> None:
+    def sequence_finished(self, event: SequenceFinished) -> None:
+        """Count a sequence of a generator."""
         if event.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
             self.rows.labels(self.labels.of(event.adapter)).inc()
         self.ended.labels(event.finish_reason).inc()

@@ -9,7 +9,17 @@ from prometheus_client.registry import Collector
 from serve.engine import Engine
 from serve.telemetry.adapter_labels import OTHER, AdapterLabels
 
-LORA_LABELS = ("max_lora", "running_lora_adapters", "waiting_lora_adapters")
+MAX_LORA, RUNNING, WAITING = LORA_LABELS = ("max_lora", "running_lora_adapters", "waiting_lora_adapters")
+
+
+def joined(names: Iterable[str]) -> str:
+    """Return names as a label's value, in the form that routers split: some take a space as part of a name."""
+    return ",".join(sorted(names))
+
+
+def split(value: str) -> list[str]:
+    """Return the names in a value of `joined`."""
+    return value.split(",") if value else []
 
 
 class LoraRequestsInfo(Collector):
@@ -24,16 +34,15 @@ class LoraRequestsInfo(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield one gauge."""
-        stats, residency = self.engine.stats(), self.engine.resident_adapters()
+        each = [part.stats() for part in self.engine.parts()]
+        slots = sum(stats.adapters if stats.slots is None else stats.slots for stats in each)
+        waiting = [name for name in sorted(self.engine.stats().waiting_adapters) if not self._is_base(name)]
         found = GaugeMetricFamily(self.name, "Adapters in slots and of waiting requests", labels=LORA_LABELS)
-        slots = str(stats.adapters if stats.slots is None else stats.slots)
-        waiting = [name for name in sorted(stats.waiting_adapters) if not self._is_base(name)]
-        found.add_metric([slots, self._listed(residency.in_slots), self._listed(waiting)], time.time())
+        lists = (
+            joined(list(names)[: self.max_adapters]) for names in (self.engine.resident_adapters().in_slots, waiting)
+        )
+        found.add_metric([str(slots), *lists], time.time())
         yield found
-
-    def _listed(self, names: Iterable[str]) -> str:
-        """Return names as routers split them: some take a space as part of a name."""
-        return ",".join(sorted(list(names)[: self.max_adapters]))
 
     def _is_base(self, name: str) -> bool:
         model = self.engine.model(name)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from serve.engine import Engine
-from serve.events import Event
+from serve.events import BatchFinished, Event, SequenceFinished
 from serve.telemetry.adamix_metrics import AdamixMetrics
 from serve.telemetry.adapter_labels import AdapterLabels
 from serve.telemetry.vllm_metrics import VllmMetrics
@@ -16,8 +16,11 @@ from serve.telemetry.vllm_metrics import VllmMetrics
 class MetricSet(Protocol):
     """Metrics under the names of one tool."""
 
-    def record(self, event: Event) -> None:
-        """Count an event of the engine."""
+    def batch_finished(self, event: BatchFinished) -> None:
+        """Count a batch of a classifier."""
+
+    def sequence_finished(self, event: SequenceFinished) -> None:
+        """Count a sequence of a generator."""
 
     def request_finished(self, method: str, status: str, seconds: float) -> None:
         """Count a request over HTTP or gRPC."""
@@ -28,6 +31,13 @@ METRIC_SETS: dict[str, Callable[[Engine, CollectorRegistry, AdapterLabels], Metr
     "vllm": VllmMetrics,
 }
 """Sets of names; a new one is a module beside this file and an entry here."""
+
+
+COUNTS: dict[type, Callable[[MetricSet, Any], None]] = {
+    BatchFinished: lambda counted, event: counted.batch_finished(event),
+    SequenceFinished: lambda counted, event: counted.sequence_finished(event),
+}
+"""The part of a set that counts an event; events that are not here are not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,5 +76,6 @@ class Metrics:
 
     def record(self, event: Event) -> None:
         """Count an event of the engine."""
-        for one in self.sets:
-            one.record(event)
+        if (count := COUNTS.get(type(event))) is not None:
+            for one in self.sets:
+                count(one, event)

@@ -6,7 +6,7 @@ A text of a classifier counts as vLLM counts one of a pooling model: a request t
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from serve.engine import Engine
-from serve.events import BatchFinished, Event, SequenceFinished
+from serve.events import BatchFinished, SequenceFinished
 from serve.generated_text import FinishReason
 from serve.telemetry.adapter_collectors import LoraRequestsInfo
 from serve.telemetry.adapter_labels import AdapterLabels
@@ -83,15 +83,8 @@ class VllmMetrics:
     def request_finished(self, method: str, status: str, seconds: float) -> None:
         """Count nothing: vLLM has no such metric of a request over HTTP or gRPC."""
 
-    def record(self, event: Event) -> None:
-        """Count an event of the engine."""
-        match event:
-            case BatchFinished():
-                self._record_batch(event)
-            case SequenceFinished():
-                self._record_sequence(event)
-
-    def _record_batch(self, event: BatchFinished) -> None:
+    def batch_finished(self, event: BatchFinished) -> None:
+        """Count a batch of a classifier."""
         self.ended[FinishReason.STOP].inc(len(event.adapters))
         self.counts["vllm:prompt_tokens"].inc(event.tokens)
         for queued in event.queued_times:
@@ -100,7 +93,8 @@ class VllmMetrics:
             self._observe("vllm:request_prefill_time_seconds", event.run_seconds)
             self._observe("vllm:e2e_request_latency_seconds", wait + event.run_seconds)
 
-    def _record_sequence(self, event: SequenceFinished) -> None:
+    def sequence_finished(self, event: SequenceFinished) -> None:
+        """Count a sequence of a generator."""
         self.ended[event.finish_reason].inc()
         self.counts["vllm:generation_tokens"].inc(event.generated_tokens)
         if event.queue_seconds is not None:

@@ -4,6 +4,7 @@ Counters and histograms live in files of the private folder (prometheus_client's
 those of a worker that died still count. Everything else is asked of the workers that run.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from serve.telemetry.adapter_collectors import MAX_LORA, RUNNING, WAITING, joined, split
 from serve.workers.board import StatusBoard, WorkerState
 from serve.workers.control import Refused, Unreachable, ask
 from serve.workers.place import METRICS, control_socket
@@ -44,11 +46,9 @@ GAUGES: dict[str, Merge] = {
     "vllm:kv_cache_usage_perc": mean,
 }
 """Gauges that are no sums over the workers, by name."""
-UNIONS: dict[str, tuple[str, ...]] = {
-    "adamix_lora_requests_info": ("running_lora_adapters", "waiting_lora_adapters"),
-    "vllm:lora_requests_info": ("running_lora_adapters", "waiting_lora_adapters"),
-}
-"""Gauges whose labels list adapters: one series with the adapters of all workers, by the names of these labels."""
+UNIONS = ("adamix_lora_requests_info", "vllm:lora_requests_info")
+"""Gauges of `LoraRequestsInfo`, whose labels list adapters: one series with those of all workers."""
+LISTS = (RUNNING, WAITING)
 BY_WORKER = ("process_", "python_")
 """Beginnings of metrics of a process, which have a label `worker`."""
 Family = tuple[str, str, str, str, list[tuple[str, dict[str, str], float]]]
@@ -187,7 +187,7 @@ def _with_zeros(found: Sequence[Sample], own: dict[int, list[Sample]]) -> list[S
 def _combined(name: str, samples: Sequence[Sample]) -> list[Sample]:
     """Return one sample for each set of labels."""
     if name in UNIONS and samples:
-        return [_union(samples, UNIONS[name])]
+        return [_union(samples)]
     groups: dict[Any, list[Sample]] = {}
     for one in samples:
         groups.setdefault(_key(one), []).append(one)
@@ -195,14 +195,18 @@ def _combined(name: str, samples: Sequence[Sample]) -> list[Sample]:
     return [each[0]._replace(value=how([one.value for one in each])) for each in groups.values()]
 
 
-def _union(samples: Sequence[Sample], labels: Sequence[str]) -> Sample:
-    """Return the newest sample, with the adapters of all of them in these labels."""
+def _union(samples: Sequence[Sample]) -> Sample:
+    """Return the newest sample, with the adapters of all in its labels.
+
+    Those that run are no more than the slots of a worker: first the ones that most workers have in slots, so that a
+    request finds them there whichever answers it.
+    """
     newest = max(samples, key=lambda one: one.value)
-    lists = {
-        label: ", ".join(sorted({name for one in samples for name in one.labels[label].split(", ") if name}))
-        for label in labels
-    }
-    return newest._replace(labels={**newest.labels, **lists})
+    running, waiting = (Counter(name for one in samples for name in split(one.labels[label])) for label in LISTS)
+    slots = max(int(one.labels[MAX_LORA]) for one in samples)
+    first = sorted(running, key=lambda name: (-running[name], name))[:slots]
+    labels = {MAX_LORA: str(slots), RUNNING: joined(first), WAITING: joined(waiting)}
+    return newest._replace(labels={**newest.labels, **labels})
 
 
 def _key(sample: Sample) -> tuple[str, tuple[tuple[str, str], ...]]:

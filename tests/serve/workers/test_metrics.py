@@ -1,7 +1,16 @@
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from serve.workers.metrics import Family, merge
+from serve.engine import EngineStats, ResidentAdapters
+from serve.telemetry.adapter_collectors import LoraRequestsInfo
+from serve.workers.board import StatusBoard
+from serve.workers.metrics import UNIONS, Family, ServerMetrics, merge
+from tests.fixtures.toy_engine import ToyEngine
 
 
 def gauge(name: str, *samples: tuple[dict[str, str], float], kind: str = "gauge") -> Family:
@@ -39,13 +48,43 @@ def test_metrics_of_a_process_have_a_label_of_its_worker() -> None:
     assert values(found) == {("0",): 5.0, ("1",): 7.0}
 
 
-def test_lists_of_adapters_are_united() -> None:
-    name = "adamix_lora_requests_info"
-    labels = ("max_lora", "running_lora_adapters", "waiting_lora_adapters")
-    one = gauge(name, (dict(zip(labels, ("4", "a, b", ""), strict=True)), 10.0))
-    two = gauge(name, (dict(zip(labels, ("4", "b, c", "d"), strict=True)), 11.0))
-    (found,) = merge({0: [one], 1: [two]}, {})
-    assert values(found) == {("4", "a, b, c", "d"): 11.0}
+@dataclass
+class Slots(ToyEngine):
+    """An engine with three slots, some adapters in them and some that wait."""
+
+    in_slots: Sequence[str]
+    waiting: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def stats(self) -> EngineStats:
+        return replace(super().stats(), slots=3, waiting_adapters=frozenset(self.waiting))
+
+    def resident_adapters(self) -> ResidentAdapters:
+        return ResidentAdapters(in_slots=self.in_slots)
+
+    def family(self, name: str) -> Family:
+        """The gauge as a worker sends it to another."""
+        registry = CollectorRegistry()
+        registry.register(LoraRequestsInfo(name, self, max_adapters=100))
+        metrics = ServerMetrics(registry, StatusBoard(1), Path(), 0)
+        (found,) = metrics.series()
+        return found
+
+
+@pytest.mark.parametrize("name", UNIONS)
+def test_lists_of_adapters_are_united_and_run_in_no_more_than_the_slots(name: str) -> None:
+    workers = [Slots(["b", "a name"], waiting=["e"]), Slots(["d", "b"]), Slots([], waiting=["d"])]
+    families = {number: [one.family(name)] for number, one in enumerate(workers)}
+    (alone,) = merge({0: families[0]}, {})
+    assert [tuple(one)[:2] for one in alone.samples] == [one[:2] for one in families[0][0][4]], "as one process has it"
+    (found,) = merge(families, {})
+    assert [one.labels for one in found.samples] == [
+        {"max_lora": "3", "running_lora_adapters": "a name,b,d", "waiting_lora_adapters": "d,e"}
+    ]
+    (full,) = merge({0: [Slots(["a", "b", "c"]).family(name)], 1: [Slots(["x", "c", "y"]).family(name)]}, {})
+    assert [one.labels["running_lora_adapters"] for one in full.samples] == ["a,b,c"], "of six, c first"
 
 
 def test_what_is_counted_in_files_is_not_counted_twice() -> None:
