@@ -9,7 +9,7 @@ from adamix_cli.completion import add_completion
 from serve.adapter_args import add_adapter_flags, pinned_names
 from serve.connection_flags import add_tls_flags, tls_files
 from serve.errors import ConfigurationError
-from serve.flag_types import port, positive, root_path
+from serve.flag_types import origin, port, positive, root_path
 from serve.limit_flags import add_limit_flags
 from serve.loaded_model import LoadOptions
 from serve.runtime.graph_cache import default_cache
@@ -47,6 +47,15 @@ ADAMIX_MAX_CLIENT_BATCH_SIZE), else from the file of --config, where its key is 
 """
 
 
+NEEDS = {
+    "max_lookup_adapters": "adapter_lookup",
+    "open_metrics": "api_keys",
+    "trace_sample": "otlp_endpoint",
+    "worker_timeout_secs": "workers",
+}
+"""Settings that change nothing without another one."""
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the settings of a command line, of the environment, and of a configuration that either names.
 
@@ -64,7 +73,21 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         raise ConfigurationError(f"--port and --grpc-port are both {args.port}: give each its own")
     tls_files(args)
     check_worker_settings(args)
+    if args.json and not args.check:
+        raise ConfigurationError("--json is the form of what --check prints: give --check too")
     return args
+
+
+def idle_settings(args: argparse.Namespace) -> list[str]:
+    """Return a line for each setting that was given and changes nothing, since another one was not."""
+    defaults = vars(make_parser().parse_args([]))
+    given = {name for name, value in vars(args).items() if value != defaults[name]}
+    flags = {name: f"--{name.replace('_', '-')}" for name in defaults}
+    return [
+        f"{flags[name]} changes nothing without {flags[other]}"
+        for name, other in NEEDS.items()
+        if name in given and other not in given
+    ]
 
 
 def make_parser(**options: Any) -> argparse.ArgumentParser:
@@ -170,7 +193,7 @@ def _add_access_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cors-origin",
         action="append",
-        type=lambda text: text.rstrip("/"),
+        type=origin,
         default=[],
         metavar="ORIGIN",
         help="let pages of this origin call the server from a browser, such as https://example.org; * is any",

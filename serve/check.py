@@ -3,10 +3,11 @@
 import argparse
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from serve.address import address
+from serve.address import address, without_password
 from serve.api_keys import read_api_keys
 from serve.bundle.adapter import CARD
 from serve.connection_flags import tls_files
@@ -14,6 +15,10 @@ from serve.engine import Engine
 from serve.errors import BundleError, ConfigurationError, ServeError
 from serve.http.health import describe_bundle
 from serve.tls import read_tls
+
+ASKED = ("check", "json")
+SECRETS: dict[str, Callable[[str], str]] = {"otlp_endpoint": without_password}
+"""Settings that may hold a secret, and how they are shown."""
 
 
 def check(engine: Engine, settings: argparse.Namespace) -> dict[str, Any]:
@@ -39,7 +44,7 @@ def check(engine: Engine, settings: argparse.Namespace) -> dict[str, Any]:
         "tls": tls is not None,
         "http": _check_address(settings.host, settings.port),
         "grpc": None if settings.grpc_port is None else _check_address(settings.host, settings.grpc_port),
-        "settings": {name: _plain(value) for name, value in vars(settings).items() if name not in ("check", "json")},
+        "settings": {name: _shown(name, value) for name, value in vars(settings).items() if name not in ASKED},
     }
 
 
@@ -84,6 +89,11 @@ def _check_address(host: str, port: int) -> str:
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"{host} is no address to listen on: {getattr(error, 'strerror', error)}") from error
     return address(host, port)
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Return a setting as a value of JSON, without secrets."""
+    return _plain(value if value is None or name not in SECRETS else SECRETS[name](value))
 
 
 def _plain(value: Any) -> Any:

@@ -26,7 +26,7 @@ try:
     from serve.adapter_loading import AdapterLoading
     from serve.adapter_service import check_adapter_settings, load_pinned, watched, with_lookup
     from serve.api_keys import ApiKeys, read_api_keys
-    from serve.args import load_options, make_parser, parse_args
+    from serve.args import idle_settings, load_options, make_parser, parse_args
     from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
     from serve.check import as_json, as_text, check
     from serve.connection_flags import connection_limits, tls_files
@@ -75,6 +75,8 @@ def _run(args: argparse.Namespace, argv: list[str] | None) -> None:
     try:
         if unknown := unknown_variables(make_parser(), os.environ):
             logger.warning("no setting is called %s", ", ".join(unknown))
+        for line in idle_settings(args):
+            logger.warning("%s", line)
         check_adapter_settings(args)
         if args.check:
             _check(args)
@@ -85,20 +87,23 @@ def _run(args: argparse.Namespace, argv: list[str] | None) -> None:
 
 
 def _settings(argv: list[str] | None) -> argparse.Namespace:
-    """Return the settings; with --check and --json an error is printed as JSON too."""
-    if not {"--check", "--json"} <= set(sys.argv[1:] if argv is None else argv):
+    """Return the settings; with --check what is wrong with them is one line, and with --json JSON too."""
+    line = set(sys.argv[1:] if argv is None else argv)
+    if "--check" not in line:
         return parse_args(argv)
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
             return parse_args(argv)
     except (ServeError, SystemExit) as error:
-        lines = told.getvalue().splitlines()  # of argparse
-        if isinstance(error, ServeError) or lines:
-            reason = str(error) if isinstance(error, ServeError) else lines[-1].removeprefix("adamix-serve: error: ")
+        if isinstance(error, SystemExit) and not error.code:  # help
+            raise
+        # argparse prints how the command is used, and in the last line what is wrong.
+        lines = told.getvalue().splitlines() if isinstance(error, SystemExit) else [str(error)]
+        reason = lines[-1].removeprefix("adamix-serve: error: ")
+        if "--json" in line:
             print(as_json({"ok": False, "error": reason}))
-        print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
-        raise
+        raise ConfigurationError(reason) from error
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -108,6 +113,7 @@ def _check(args: argparse.Namespace) -> None:
             _grpc_class()
         request_tracer(args)
         engine = make_engines(_bundles(args), limits(args), **load_options(args))
+        load_pinned(AdapterLoading(engine=engine, root=args.adapter_dir), args)
         found = check(engine, args)
     except ServeError as error:
         if args.json:
@@ -135,7 +141,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     engine = with_lookup(engine, loading, args)
     load_pinned(loading, args)
     readiness = Readiness(engine, is_warm=False)
-    app = _app(engine, readiness, api_keys, loading, args)
+    app = _app(engine, readiness, api_keys, loading, args, process)
     process.attach(app)
     running = _running(app, named, args, tls)
     server = process.server(
@@ -181,7 +187,12 @@ def _running(app: FastAPI, named: dict[Path, str], args: argparse.Namespace, tls
 
 
 def _app(
-    engine: Engine, readiness: Readiness, api_keys: ApiKeys | None, loading: AdapterLoading, args: argparse.Namespace
+    engine: Engine,
+    readiness: Readiness,
+    api_keys: ApiKeys | None,
+    loading: AdapterLoading,
+    args: argparse.Namespace,
+    process: ServingProcess,
 ) -> FastAPI:
     return make_app(
         engine,
@@ -194,7 +205,7 @@ def _app(
         readiness=readiness,
         api_keys=api_keys,
         metrics=metric_options(args),
-        observer=request_observer(engine, args),
+        observer=request_observer(engine, args, process.outage()),
     )
 
 

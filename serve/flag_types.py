@@ -4,6 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\s]+")
 PATH = re.compile(r"[A-Za-z0-9._~/-]*")
 
 
@@ -20,6 +21,14 @@ def root_path(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /nlp")
     path = text.strip("/")
     return f"/{path}" if path else ""
+
+
+def origin(text: str) -> str:
+    """Return an origin of pages in the form in which browsers send it; `*` is any."""
+    found = text.removesuffix("/").lower()
+    if found != "*" and not ORIGIN.fullmatch(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is no origin such as https://example.org, and not *")
+    return found
 
 
 def whole(text: str) -> int:

@@ -10,7 +10,7 @@ import time
 from typing import cast
 
 from serve.engine import BundleEngine, Capability, ClassificationEngine, GenerationEngine, ModelInfo
-from serve.errors import DeviceLost, ServeError
+from serve.errors import DeviceLost, InputError, Overloaded, ServeError
 from serve.requests import ClassificationRequest, GenerationRequest, Text
 from serve.sampling_params import SamplingParams
 
@@ -34,7 +34,7 @@ WORD = "a "
 async def warm_up(engine: BundleEngine) -> None:
     """Run requests through one adapter; the adapters of a bank share all shapes.
 
-    A shape that is refused is left out, and a warning says so.
+    Where a shape is more than a request may have, as with a short queue, it has fewer rows, or fewer tokens.
 
     Raises:
         DeviceLost: The device failed.
@@ -44,16 +44,35 @@ async def warm_up(engine: BundleEngine) -> None:
     if model is None:
         return
     shapes = CPU_SHAPES if engine.info().device is None else DEVICE_SHAPES
+    ran: set[tuple[int, int]] = set()
     for shape in (*shapes, (1, min(model.max_length, MAX_LENGTH))):
         if time.monotonic() - started > LIMIT_SECONDS:
             break
+        await _run(engine, model, *shape, ran)
+    logger.info("warmed up in %.1f s", time.monotonic() - started)
+
+
+async def _run(engine: BundleEngine, model: ModelInfo, rows: int, tokens: int, ran: set[tuple[int, int]]) -> None:
+    """Run a shape, or the largest below it that is taken, unless that has been run for the sake of a larger one."""
+    most = rows
+    while True:
+        if most != rows and (rows, tokens) in ran:
+            return
         try:
-            await _request(engine, model, *shape)
+            await _request(engine, model, rows, tokens)
         except DeviceLost:
             raise
+        except (InputError, Overloaded) as error:
+            if rows == tokens == 1:
+                logger.warning("no warm-up: a text of one token is refused: %s", error)
+                return
+            rows, tokens = (rows // 2, tokens) if rows > 1 else (1, tokens // 2)
         except ServeError as error:
-            logger.warning("no warm-up with %d rows of %d tokens: %s", *shape, error)
-    logger.info("warmed up in %.1f s", time.monotonic() - started)
+            logger.warning("no warm-up with %d rows of %d tokens: %s", rows, tokens, error)
+            return
+        else:
+            ran.add((rows, tokens))
+            return
 
 
 async def _request(engine: BundleEngine, model: ModelInfo, rows: int, tokens: int) -> None:

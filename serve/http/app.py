@@ -17,12 +17,12 @@ from serve.api_keys import ApiKeys
 from serve.engine import Capability, Engine
 from serve.http import adapter_states, adapters, health, rerank, sagemaker
 from serve.http.api_key_middleware import ApiKeyMiddleware
+from serve.http.body_limit import BodyLimitMiddleware
 from serve.http.error_responses import ErrorResponder
 from serve.http.headers import EXPOSED_HEADERS
 from serve.http.huggingface import models as huggingface
 from serve.http.middleware import (
     PAGES,
-    BodyLimitMiddleware,
     ClientDeadlineMiddleware,
     PlainRequestMiddleware,
     RequestMetricsMiddleware,

@@ -1,24 +1,14 @@
-"""ASGI middleware: make requests plain, bound their bodies, answer those that shutdown cancels, count and time them."""
+"""ASGI middleware: make requests plain, answer those that shutdown cancels, count and time them."""
 
 import asyncio
 import math
 import time
-from dataclasses import dataclass
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.errors import DeadlineExceeded, ShuttingDown, shortened
-from serve.http.error_responses import (
-    INTERNAL,
-    INVALID,
-    OUT_OF_MEMORY,
-    PAYLOAD_TOO_LARGE,
-    REQUEST_TIMEOUT,
-    UNSUPPORTED_ENCODING,
-    ErrorResponder,
-    kind_of,
-)
+from serve.http.body_limit import closing, refuse
+from serve.http.error_responses import INTERNAL, INVALID, UNSUPPORTED_ENCODING, ErrorResponder, kind_of
 from serve.http.sse import CUT
 from serve.queue_wait import client_deadline
 from serve.readiness import Readiness
@@ -50,20 +40,9 @@ class PlainRequestMiddleware:
             encodings = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
             if other := [encoding for encoding in encodings if encoding.lower() != "identity"]:
                 text = f"the body has the encoding {other[0]}: send it without"
-                await _closing(self.errors.response(path, text, UNSUPPORTED_ENCODING))(scope, receive, send)
+                await refuse(self.errors.response(path, text, UNSUPPORTED_ENCODING), scope, receive, send)
                 return
         await self.app(scope, receive, send)
-
-
-class OutOfMemory(Exception):
-    """The bodies of all requests are over their limit."""
-
-
-@dataclass
-class Taken:
-    """The bytes of one body that are held."""
-
-    bytes: int = 0
 
 
 def plain_path(scope: Scope, first_segments: frozenset[str] = frozenset()) -> str:
@@ -79,86 +58,6 @@ def plain_path(scope: Scope, first_segments: frozenset[str] = frozenset()) -> st
         if inner != path and inner[:1] in ("", "/") and prefix.split("/")[1] not in first_segments:
             path = inner
     return path.rstrip("/") or "/"
-
-
-class BodyLimitMiddleware:
-    """Return 413 for a body of more than `limit` bytes, announced or not, and 408 for one that is not there in time.
-
-    Where bodies of all requests have more than `total_limit` bytes, one that goes on arriving gets 503.
-    """
-
-    def __init__(self, app: ASGIApp, limit: int, total_limit: int, timeout: float, errors: ErrorResponder) -> None:
-        self.app, self.limit, self.total_limit, self.timeout, self.errors = app, limit, total_limit, timeout, errors
-        self.total = 0
-        """Bytes of the bodies of all requests that are being read or answered."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, with its body read up to the limit."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        taken = Taken()
-        try:
-            body = await self._body(taken, scope, receive, send)
-            if body is None:
-                return
-            replayed = False
-
-            async def replay() -> Message:
-                nonlocal replayed
-                if replayed:
-                    return await receive()
-                replayed = True
-                return {"type": "http.request", "body": body, "more_body": False}
-
-            await self.app(scope, replay, send)
-        finally:
-            self.total -= taken.bytes
-
-    async def _body(self, taken: Taken, scope: Scope, receive: Receive, send: Send) -> bytes | None:
-        """Return the body of a request, or None if the client has disconnected or an error has been sent to it."""
-        try:
-            async with asyncio.timeout(self.timeout):
-                body = await self._read(taken, receive)
-        except TimeoutError:
-            text = f"the body has not arrived within {self.timeout:g} s: send it faster, or less at once"
-            await _closing(self.errors.response(scope["path"], text, REQUEST_TIMEOUT))(scope, receive, send)
-            return None
-        except OutOfMemory:
-            text = f"the bodies of all requests have more than {self.total_limit} bytes: try again later"
-            await _closing(self.errors.response(scope["path"], text, OUT_OF_MEMORY))(scope, receive, send)
-            return None
-        if body is not None and len(body) > self.limit:
-            text = f"the request has more than {self.limit} bytes: send less at once"
-            await self.errors.response(scope["path"], text, PAYLOAD_TOO_LARGE)(scope, receive, send)
-            return None
-        return body
-
-    async def _read(self, taken: Taken, receive: Receive) -> bytes | None:
-        """Return the body, or its beginning if it is over the limit; None if the client disconnects.
-
-        The rest is read all the same: what nobody reads would keep the connection open without end.
-        """
-        body, more = bytearray(), True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            if len(body) <= self.limit:
-                part = message.get("body", b"")
-                body += part
-                taken.bytes += len(part)
-                self.total += len(part)
-                if self.total > self.total_limit:
-                    raise OutOfMemory
-            more = message.get("more_body", False)
-        return bytes(body)
-
-
-def _closing(response: Response) -> Response:
-    """Return a response that ends the connection: the rest of a body that nobody reads would keep it open."""
-    response.headers["Connection"] = "close"
-    return response
 
 
 class ShutdownMiddleware:
@@ -215,7 +114,7 @@ class ClientDeadlineMiddleware:
         seconds = _seconds(text)
         if seconds is None:
             told = f"X-Request-Timeout: {shortened(text.decode('latin-1'), 32)} is no number of seconds above 0"
-            await _closing(self.errors.response(scope["path"], told, INVALID))(scope, receive, send)
+            await refuse(self.errors.response(scope["path"], told, INVALID), scope, receive, send)
             return
         client_deadline.set(time.monotonic() + seconds)
         try:
@@ -230,7 +129,7 @@ class ClientDeadlineMiddleware:
             if not timeout.expired():
                 raise
             error = DeadlineExceeded(f"not answered within the {seconds:g} s of X-Request-Timeout")
-            await _closing(self.errors.response(scope["path"], str(error), kind_of(error)))(scope, receive, send)
+            await closing(self.errors.response(scope["path"], str(error), kind_of(error)))(scope, receive, send)
 
 
 def _seconds(text: bytes) -> float | None:

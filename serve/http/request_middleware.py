@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http.api_key_middleware import OPEN
+from serve.http.body_limit import announced_bytes
 from serve.http.error_responses import INTERNAL
 from serve.http.headers import REQUEST_ID, TRACERESPONSE
 from serve.http.middleware import plain_path
@@ -54,7 +55,6 @@ class RequestMiddleware:
 
     def _exchange(self, scope: Scope, request: RequestContext, answer: "_Answer") -> Exchange:
         path, client = plain_path(scope, self.first_segments), scope.get("client")
-        announced = [value for name, value in scope["headers"] if name == b"content-length"]
         return Exchange(
             protocol="http",
             method=scope["method"],
@@ -64,7 +64,7 @@ class RequestMiddleware:
             client=client[0] if client else None,
             end_time=answer.end_time or time.monotonic(),
             stream_time=answer.stream_time,
-            bytes_in=int(announced[0]) if announced and announced[0].isdigit() else None,
+            bytes_in=announced_bytes(scope),
             bytes_out=answer.size,
             is_probe=path in OPEN,
         )

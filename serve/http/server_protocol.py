@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serve.connection_limits import RESERVED, ConnectionLimits
 from serve.http.api_key_middleware import OPEN
@@ -69,6 +69,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Bytes of the head after those that came with its beginning, and bytes that have just come."""
         self.trailing_bytes = 0
         """Bytes of a chunk that are not its body: headers behind the last one, or notes that nobody reads."""
+        self.in_body = False
+        """A request's body, or what is left of one that has been answered already, is arriving."""
         self.head_timer: asyncio.TimerHandle | None = None
         self.write_timer: asyncio.TimerHandle | None = None
         self.url = b""
@@ -112,7 +114,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if self.in_body and self.cycle.response_complete:
+            self._bound_rest()
+        elif self.cycle is None or self.cycle.response_complete:
             self._check_head()
         elif self.trailing_bytes > self.limits.header_limit + READ_BYTES:
             self.end()
@@ -129,7 +133,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is over a limit; an error ends the parser and the connection."""
-        self.in_head = False
+        self.in_head, self.in_body = False, True
         self._unset_head_timer()
         if len(self.headers) > self.limits.max_headers:
             self._fail_too_large()
@@ -144,6 +148,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take a part of the body."""
         self.trailing_bytes -= len(body)
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self.in_body = False
+        self._unset_head_timer()
+        super().on_message_complete()
 
     def on_chunk_header(self) -> None:
         """Begin a chunk of a body."""
@@ -196,12 +206,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
         self._abort_unread()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begin to answer a request."""
+        super()._start_asgi_task(cycle, UnaskedBodyCloses(app, cycle) if cycle.waiting_for_100_continue else app)
+
+    def _bound_rest(self) -> None:
+        """Bound the time in which the rest of a body may arrive that nobody reads."""
+        if self.head_timer is None:
+            self.head_timer = self.loop.call_later(self.limits.header_timeout, self.end)
+
     def _check_head(self) -> None:
         """Bound the time and the size of a head that has begun."""
         if self.in_head and self.head_bytes > self.limits.header_limit:
             self.is_too_large = True
             self.send_400_response("")
-        elif self.head_timer is None:
+        elif self.head_timer is None and (self.in_head or self.cycle is None):
             self.head_timer = self.loop.call_later(self.limits.header_timeout, self._head_is_late)
 
     def _fail_too_large(self) -> NoReturn:
@@ -231,6 +250,26 @@ class BoundedProtocol(HttpToolsProtocol):
         """End a connection that is being closed even if the client does not read what was sent to it."""
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self.loop.call_later(self.limits.write_timeout, self.transport.abort)
+
+
+class UnaskedBodyCloses:
+    """End the connection with a response that comes before the client was told to go on (RFC 9110, 10.1.1).
+
+    Whether such a client still sends the body is its choice: what comes next could be that, or another request.
+    """
+
+    def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
+        self.app, self.cycle = app, cycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+
+        async def note(message: Message) -> None:
+            if self.cycle.waiting_for_100_continue:
+                self.cycle.keep_alive = False
+            await send(message)
+
+        await self.app(scope, receive, note)
 
 
 class HealthChecksAlone:

@@ -3,10 +3,12 @@
 import argparse
 from urllib.parse import urlsplit
 
+from serve.address import without_password
 from serve.engine import Engine
 from serve.errors import ConfigurationError
 from serve.telemetry.access_log import AccessLog
 from serve.telemetry.logs import FORMATTERS
+from serve.telemetry.outage import Outage
 from serve.telemetry.request_observer import RequestObserver, RequestTracer
 
 
@@ -40,8 +42,12 @@ def add_log_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def request_tracer(args: argparse.Namespace) -> RequestTracer | None:
+def request_tracer(args: argparse.Namespace, outage: Outage | None = None) -> RequestTracer | None:
     """Return what makes traces; None without --otlp-endpoint, and then no part of OpenTelemetry is imported.
+
+    Args:
+        args: The settings.
+        outage: State of the collector as the whole server knows it; None is for this process alone.
 
     Raises:
         ConfigurationError: The extra is not installed.
@@ -54,16 +60,16 @@ def request_tracer(args: argparse.Namespace) -> RequestTracer | None:
         raise ConfigurationError(
             f"--otlp-endpoint needs the extra otlp ({error}): run pip install '.[cpu,otlp]'"
         ) from error
-    return OtlpTracer(args.otlp_endpoint, args.trace_sample)
+    return OtlpTracer(args.otlp_endpoint, args.trace_sample, outage or Outage())
 
 
-def request_observer(engine: Engine, args: argparse.Namespace) -> RequestObserver:
-    """Return what logs and traces the requests to an engine.
+def request_observer(engine: Engine, args: argparse.Namespace, outage: Outage | None = None) -> RequestObserver:
+    """Return what logs and traces the requests to an engine; see `request_tracer`.
 
     Raises:
         ConfigurationError: The extra is not installed.
     """
-    return RequestObserver(engine, access_log=AccessLog(args.access_log), tracer=request_tracer(args))
+    return RequestObserver(engine, access_log=AccessLog(args.access_log), tracer=request_tracer(args, outage))
 
 
 def _share(text: str) -> float:
@@ -83,5 +89,7 @@ def _collector(text: str) -> str:
     except ValueError:
         is_address = False
     if not is_address:
-        raise argparse.ArgumentTypeError(f"{text!r} is not the address of a collector, such as http://localhost:4318")
+        raise argparse.ArgumentTypeError(
+            f"{without_password(text)!r} is not the address of a collector, such as http://localhost:4318"
+        )
     return text

@@ -21,8 +21,10 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from serve.address import without_password
 from serve.request_context import RequestContext
 from serve.telemetry.exchange import Exchange, usage_of
+from serve.telemetry.outage import Outage
 from serve.telemetry.spans import SpanTimes, spans_of
 
 logger = logging.getLogger(__name__)
@@ -39,19 +41,20 @@ TALKATIVE = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelem
 class OtlpTracer:
     """Spans of requests, a share of them sampled unless the client has decided."""
 
-    def __init__(self, endpoint: str, share: float) -> None:
+    def __init__(self, endpoint: str, share: float, outage: Outage) -> None:
         """Send spans to a collector.
 
         Args:
             endpoint: Address of the collector, such as http://localhost:4318.
             share: Traces that are sampled, of those that begin here; from 0 to 1.
+            outage: State of the collector, which is logged when it changes.
         """
         # The environment's attributes and name go before these, as OpenTelemetry has it.
         resource = Resource.create({"service.name": SERVICE, "service.version": version("adamix")})
         sampler = ParentBased(TraceIdRatioBased(share))
         self.provider = TracerProvider(resource=resource, sampler=sampler, shutdown_on_exit=False)
         url = endpoint.rstrip("/").removesuffix(PATH) + PATH
-        self.provider.add_span_processor(BatchSpanProcessor(_PatientExporter(url)))
+        self.provider.add_span_processor(BatchSpanProcessor(_PatientExporter(url, outage)))
         self.tracer = self.provider.get_tracer("adamix")
         self.propagator = TraceContextTextMapPropagator()
 
@@ -108,21 +111,20 @@ class _Trace:
 class _PatientExporter(SpanExporter):
     """Exports to a collector, and logs once that it takes no spans, and once that it takes them again."""
 
-    def __init__(self, url: str) -> None:
-        self.url, self.exporter = url, OTLPSpanExporter(endpoint=url)
-        self.is_failing, self.reason = False, ""
+    def __init__(self, url: str, outage: Outage) -> None:
+        self.url, self.exporter = without_password(url), OTLPSpanExporter(endpoint=url)
+        self.outage, self.reason = outage, ""
         for name in TALKATIVE:
             logging.getLogger(name).addFilter(self._keep_reason)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans; those that are not taken are lost."""
         result = self.exporter.export(spans)
-        is_failing = result is not SpanExportResult.SUCCESS
-        if is_failing and not self.is_failing:
+        if result is SpanExportResult.SUCCESS:
+            if self.outage.end():
+                logger.info("%s takes spans again", self.url)
+        elif self.outage.begin():
             logger.warning("%s takes no spans, and they are dropped until it does: %s", self.url, self.reason)
-        elif self.is_failing and not is_failing:
-            logger.info("%s takes spans again", self.url)
-        self.is_failing = is_failing
         return result
 
     def shutdown(self) -> None:

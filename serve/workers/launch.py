@@ -16,6 +16,7 @@ from serve.api_keys import ApiKey, ApiKeys
 from serve.engine import Engine
 from serve.errors import ConfigurationError
 from serve.server import Server
+from serve.telemetry.outage import Outage
 from serve.workers.supervisor import Plan, Supervisor, exit_seconds
 from serve.workers.worker import Worker
 
@@ -34,6 +35,9 @@ class ServingProcess(Protocol):
 
     def api_keys(self, keys: dict[str, ApiKey]) -> ApiKeys:
         """Return API keys with allowances for the whole server."""
+
+    def outage(self) -> Outage:
+        """Return the state of the collector as the whole server knows it."""
 
     def share(self, engine: Engine, named: Mapping[Path, str]) -> Engine:
         """Return an engine that has the adapters of the whole server.
@@ -65,6 +69,10 @@ class SingleProcess:
     def api_keys(self, keys: dict[str, ApiKey]) -> ApiKeys:
         """Return API keys with their allowances."""
         return ApiKeys(keys)
+
+    def outage(self) -> Outage:
+        """Return the state of the collector."""
+        return Outage()
 
     def share(self, engine: Engine, named: Mapping[Path, str]) -> Engine:
         """Return the engine."""

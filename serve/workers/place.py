@@ -14,13 +14,14 @@ from prometheus_client import values
 from serve.workers.board import StatusBoard
 
 PR_SET_PDEATHSIG = 1
-LOCK, STATE, INTENT, SNAPSHOTS, METRICS, ALLOWANCES = (
+LOCK, STATE, INTENT, SNAPSHOTS, METRICS, ALLOWANCES, OUTAGE = (
     "lock",
     "adapters.json",
     "unfinished",
     "snapshots",
     "metrics",
     "allowances",
+    "outage",
 )
 """Files and folders of the private folder that the workers of a server share."""
 

@@ -12,11 +12,13 @@ from fastapi import FastAPI
 from serve.adapter_loading import AdapterLoading
 from serve.api_keys import ApiKey, ApiKeys
 from serve.engine import Engine
+from serve.telemetry.outage import Outage
 from serve.workers.adapter_state import AdapterStateFile
 from serve.workers.allowances import SharedApiKeys
 from serve.workers.control import ControlServer
 from serve.workers.metrics import SERIES, ServerMetrics
-from serve.workers.place import ALLOWANCES, WorkerPlace, settle
+from serve.workers.outage import SharedOutage
+from serve.workers.place import ALLOWANCES, OUTAGE, WorkerPlace, settle
 from serve.workers.server import WorkerServer
 from serve.workers.shared_engine import APPLY, SharedEngine
 
@@ -41,6 +43,10 @@ class Worker:
     def api_keys(self, keys: dict[str, ApiKey]) -> ApiKeys:
         """Return API keys whose allowances all workers share."""
         return SharedApiKeys(keys, self.place.folder / ALLOWANCES)
+
+    def outage(self) -> Outage:
+        """Return the state of the collector, which the workers share."""
+        return SharedOutage(self.place.folder / OUTAGE)
 
     def share(self, engine: Engine, named: Mapping[Path, str]) -> Engine:
         """Return an engine with the adapters of all workers; `named` has those of its own by their folders."""

@@ -88,3 +88,31 @@ def test_limits_of_connections_are_those_of_the_flags_or_the_defaults() -> None:
     flags = ["--max-connections", "1", "--header-limit", "2", "--header-timeout-secs", "3", "--write-timeout-secs", "4"]
     expected = ConnectionLimits(max_connections=1, header_limit=2, header_timeout=3, write_timeout=4)
     assert connection_limits(parse_args(["bundle", *flags])) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://Example.org/", "https://example.org"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("app://here", "app://here"),
+        ("*", "*"),
+    ],
+)
+def test_an_origin_is_taken_as_browsers_send_it(text: str, origin: str) -> None:
+    assert parse_args(["bundle", "--cors-origin", text]).cors_origin == [origin]
+
+
+@pytest.mark.parametrize(
+    "text", ["foo", "example.org", "https://example.org/page", "https://*.example.org", "null", ""]
+)
+def test_what_no_browser_sends_is_no_origin(text: str) -> None:
+    with pytest.raises(SystemExit):
+        parse_args(["bundle", f"--cors-origin={text}"])
+
+
+def test_json_without_a_check_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="--json is the form of what --check prints: give --check too"):
+        parse_args(["bundle", "--json"])
+    assert parse_args(["bundle", "--json", "--check"]).json

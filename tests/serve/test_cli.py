@@ -276,25 +276,72 @@ def test_a_check_of_what_cannot_be_served_is_one_line(bundle_folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("flags", "code", "reason"),
+    ("flags", "reason"),
     [
-        (["--port", "many"], 2, "argument --port: 'many' is not a whole number"),
-        (["--prot", "1"], 2, "unrecognized arguments: --prot 1"),
-        (["--grpc-port", "8080"], 1, "--port and --grpc-port are both 8080: give each its own"),
-        (["--config", "nowhere.yaml"], 1, "nowhere.yaml cannot be read: No such file or directory"),
+        (["--port", "many"], "argument --port: 'many' is not a whole number"),
+        (["--prot", "1"], "unrecognized arguments: --prot 1"),
+        (["--grpc-port", "8080"], "--port and --grpc-port are both 8080: give each its own"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml cannot be read: No such file or directory"),
+        (
+            ["--otlp-endpoint", "htp://me:secret@host"],
+            "argument --otlp-endpoint: 'htp://***@host' is not the address of a collector, such as "
+            "http://localhost:4318",
+        ),
+        (
+            ["--cors-origin", "foo"],
+            "argument --cors-origin: 'foo' is no origin such as https://example.org, and not *",
+        ),
     ],
 )
-def test_a_check_of_wrong_settings_is_json_too(
-    flags: list[str], code: int, reason: str, capsys: pytest.CaptureFixture[str]
+def test_a_check_of_wrong_settings_is_one_line_and_json(
+    flags: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.main(["bundle", "--check", "--json", *flags])
+    assert exit_.value.code == f"adamix-serve: {reason}", "which Python prints, and exits with 1"
     told = capsys.readouterr()
-    assert json.loads(told.out) == {"ok": False, "error": reason}
-    if code == 2:
-        assert (exit_.value.code, told.err.splitlines()[-1]) == (2, f"adamix-serve: error: {reason}")
-    else:
-        assert exit_.value.code == f"adamix-serve: {reason}"
+    assert (json.loads(told.out), told.err) == ({"ok": False, "error": reason}, "")
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["bundle", "--check", *flags])
+    assert (exit_.value.code, capsys.readouterr()) == (f"adamix-serve: {reason}", ("", ""))
+
+
+def test_a_wrong_flag_without_a_check_tells_how_the_command_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["bundle", "--port", "many"])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: adamix-serve")
+
+
+def test_a_check_finds_a_pin_of_nobody(bundle_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([str(bundle_folder), *CHECK, "--json", "--pin", "nobody"])
+    assert exit_.value.code == "adamix-serve: --pin nobody: there is no adapter of this name"
+    assert json.loads(capsys.readouterr().out)["error"] == "--pin nobody: there is no adapter of this name"
+
+
+def test_a_check_shows_no_password(bundle_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp")
+    cli.main([str(bundle_folder), *CHECK, "--json", "--otlp-endpoint", "https://me:secret@collector:4318"])
+    told = capsys.readouterr().out
+    assert json.loads(told)["settings"]["otlp_endpoint"] == "https://***@collector:4318"
+    assert "secret" not in told
+
+
+def test_a_setting_that_changes_nothing_is_told(
+    bundle_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    idle = ["--open-metrics", "--trace-sample", "0.5", "--max-lookup-adapters", "3", "--worker-timeout-secs", "9"]
+    cli.main([str(bundle_folder), *CHECK, *idle])
+    assert [record.message for record in caplog.records if "changes nothing" in record.message] == [
+        "--max-lookup-adapters changes nothing without --adapter-lookup",
+        "--open-metrics changes nothing without --api-keys",
+        "--trace-sample changes nothing without --otlp-endpoint",
+        "--worker-timeout-secs changes nothing without --workers",
+    ]
+    caplog.clear()
+    cli.main([str(bundle_folder), *CHECK, "--adapter-lookup", "--adapter-dir", str(tmp_path), *idle[3:5]])
+    assert "changes nothing" not in caplog.text
 
 
 def test_help_beside_a_check_is_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ def test_a_file_says_what_the_command_line_would(tmp_path: Path, name: str, cont
 
 def test_the_command_line_goes_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
-    file.write_text("bundles: file\nport: 1\nthreads: 1\nslots: 1\nadapter: [file, file2]\ncors-origin: file")
+    file.write_text("bundles: file\nport: 1\nthreads: 1\nslots: 1\nadapter: [file, file2]\ncors-origin: http://file")
     environment = {
         "ADAMIX_PORT": "2",
         "ADAMIX_THREADS": "2",
@@ -44,7 +44,7 @@ def test_the_command_line_goes_before_the_environment_and_that_before_the_file(t
     }
     found = read_settings(make_parser, ["--port", "3", "--adapter", "line"], environment)
     assert (found.port, found.threads, found.slots) == (3, 2, 1)
-    assert (found.bundles, found.adapter, found.cors_origin) == ([Path("file")], [Path("line")], ["file"])
+    assert (found.bundles, found.adapter, found.cors_origin) == ([Path("file")], [Path("line")], ["http://file"])
     assert read_settings(make_parser, [], environment).adapter == [Path("variable"), Path("variable2")]
     assert read_settings(make_parser, ["line"], environment).bundles == [Path("line")]
 

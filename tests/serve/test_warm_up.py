@@ -10,9 +10,10 @@ from serve.classification.classifier import Classifier
 from serve.classification.text_tokenizer import EncodedText
 from serve.combined_engine import CombinedEngine
 from serve.engine import BundleEngine, Engine, Event
+from serve.errors import ClassificationFailed
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
-from serve.limits import BatchLimits
+from serve.limits import BatchLimits, GenerationLimits
 from serve.prediction import Prediction
 from serve.warm_up import CPU_SHAPES, DEVICE_SHAPES, MAX_TOKENS
 from tests.fixtures.byte_decoder import write_byte_bundle
@@ -75,12 +76,38 @@ def test_texts_for_pairs_are_pairs(tmp_path: Path, reference: Reference, caplog:
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_shape_that_is_refused_is_left_out_and_named(
-    classifier: Classifier, batches: list[tuple[int, int, bool]], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("queued", "rows"), [(8, [1, 1, 8, 1]), (20, [1, 1, 8, 16, 1]), (3, [1, 1, 2, 1])])
+def test_a_short_queue_is_filled_as_far_as_it_goes(
+    queued: int,
+    rows: list[int],
+    classifier: Classifier,
+    batches: list[tuple[int, int, bool]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    warmed(AsyncClassifier(classifier, BatchLimits(max_queued_requests=8)))
-    assert [rows for rows, *_ in batches] == [1, 1, 8, 1]
-    assert "no warm-up with 64 rows of 16 tokens: " in caplog.text
+    warmed(AsyncClassifier(classifier, BatchLimits(max_queued_requests=queued)))
+    assert [count for count, *_ in batches] == rows
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_generator_with_little_room_is_warmed_with_short_texts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = GenerationLimits(max_tokens_in_flight=24, max_queued_requests=2)
+    bundle = write_byte_bundle(tmp_path / "bytes", HERMES)
+    engine = AsyncTextGenerator(Generator(bundle, provider="cpu", threads=1, limits=limits))
+    assert warmed(engine) == []
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_shape_that_fails_is_named(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(rows: Sequence[EncodedText], alone: bool) -> list[Prediction]:
+        raise ClassificationFailed("the logits are not finite")
+
+    monkeypatch.setattr(classifier, "run", fails)
+    warmed(AsyncClassifier(classifier))
+    assert "no warm-up with 8 rows of 16 tokens: " in caplog.text
 
 
 def test_a_generator_generates_with_few_rows_and_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,64 +1,18 @@
 import asyncio
-import contextlib
 import gzip
 import socket
-import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 
-import httpx
 import pytest
-from starlette.responses import Response
 from starlette.testclient import TestClient
-from starlette.types import Message, Receive, Scope, Send
 
 from serve.classification.classifier import Classifier
 from serve.generated_text import GenerationResult, StreamEvent
-from serve.http.app import PROTOCOLS, make_app
-from serve.http.error_responses import ErrorResponder
-from serve.http.middleware import BodyLimitMiddleware
+from serve.http.app import make_app
 from serve.queue_wait import client_deadline
 from serve.requests import GenerationRequest
 from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.conftest import live_app, live_server
-
-
-def test_a_body_over_the_limit_is_413(classifier: Classifier) -> None:
-    with live_server(classifier, payload_limit=1000) as client:
-        assert client.post("/predict", json={"inputs": "good", "adapter": "tone"}).status_code == 200
-        response = client.post("/predict", json={"inputs": "x" * 1001, "adapter": "tone"})
-        assert (response.status_code, response.json()["error_type"]) == (413, "payload_too_large")
-
-
-def test_a_body_whose_length_is_not_announced_is_limited_as_well() -> None:
-    def chunks() -> Iterator[bytes]:
-        for _ in range(100):
-            yield b"x" * 100
-
-    with TestClient(make_app(ToyEngine(), payload_limit=1000)) as client:
-        response = client.post("/v1/completions", content=chunks())
-    assert response.status_code == 413
-    assert response.json()["error"] == {
-        "message": "the request has more than 1000 bytes: send less at once",
-        "type": "invalid_request_error",
-        "param": None,
-        "code": "payload_too_large",
-    }
-
-
-def dribbled(client: httpx.Client, path: str, header: str = "Content-Length: 1000") -> tuple[bytes, float]:
-    """Send a body byte by byte; return the response and the seconds until the server closed the connection."""
-    started, received = time.monotonic(), b""
-    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=10) as connection:
-        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
-        connection.settimeout(0.05)
-        with contextlib.suppress(ConnectionError):  # closed
-            while time.monotonic() - started < 10:
-                with contextlib.suppress(TimeoutError):
-                    received += (more := connection.recv(10_000))
-                    if not more:
-                        break
-                connection.sendall(b"x")
-    return received, time.monotonic() - started
 
 
 class SlowEngine(ToyEngine):
@@ -131,26 +85,6 @@ def test_a_stream_that_has_begun_is_finished_after_the_deadline() -> None:
         body = {"prompt": "abcd", "stream": True}
         response = client.post("/v1/completions", json=body, headers={"X-Request-Timeout": "0.2"})
     assert response.text.rstrip().endswith("data: [DONE]")
-
-
-@pytest.mark.parametrize("path", ["/v1/completions", "/v2/models/toy/generate", "/predict"])
-def test_a_body_that_comes_byte_by_byte_is_408_and_ends_the_connection(path: str) -> None:
-    with live_app(make_app(ToyEngine(), body_timeout=0.3)) as client:
-        assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 200
-        received, seconds = dribbled(client, path)
-        lines = client.get("/metrics").text.splitlines()
-    assert 0.3 <= seconds < 5
-    assert received.startswith(b"HTTP/1.1 408") and b"connection: close" in received.lower()
-    assert b"the body has not arrived within 0.3 s: send it faster, or less at once" in received
-    assert 'adamix_requests_total{code="408",method="POST"} 1.0' in lines
-
-
-def test_a_body_that_is_refused_does_not_keep_the_connection_open() -> None:
-    with live_app(make_app(ToyEngine(), payload_limit=2, body_timeout=0.3)) as client:
-        compressed, at_once = dribbled(client, "/predict", "Content-Encoding: gzip\r\nContent-Length: 1000")
-        long, later = dribbled(client, "/predict")
-    assert compressed.startswith(b"HTTP/1.1 415") and at_once < 5
-    assert long.startswith(b"HTTP/1.1 408") and later < 5
 
 
 def test_post_requests_are_counted_by_status() -> None:
@@ -243,45 +177,6 @@ def test_a_prefix_is_whole_segments_of_a_path() -> None:
     with TestClient(make_app(ToyEngine()), root_path="/nlp") as client:
         assert client.get("/nlp/nlp/health").status_code == 200
         assert client.get("/nlp/nlphealth").status_code == 404
-
-
-def test_bodies_of_all_requests_are_bounded_together() -> None:
-    async def received(body: bytes) -> list[int]:
-        """Return the status for a body beside one that is held, and for one after it."""
-        held = asyncio.Event()
-
-        async def hold(scope: Scope, receive: Receive, send: Send) -> None:
-            await receive()
-            if not held.is_set():
-                held.set()
-                await asyncio.sleep(0.2)
-            await Response("")(scope, receive, send)
-
-        app = BodyLimitMiddleware(
-            hold, limit=100, total_limit=150, timeout=10, errors=ErrorResponder(PROTOCOLS.values())
-        )
-
-        async def ask() -> int:
-            statuses: list[int] = []
-
-            async def receive() -> Message:
-                return {"type": "http.request", "body": body, "more_body": False}
-
-            async def send(message: Message) -> None:
-                statuses.append(message.get("status", 0))
-
-            await app({"type": "http", "path": "/predict", "headers": [], "method": "POST"}, receive, send)
-            return statuses[0]
-
-        first = asyncio.create_task(ask())
-        await held.wait()
-        second = await ask()
-        await first
-        assert app.total == 0
-        return [second, await ask()]
-
-    assert asyncio.run(received(b"x" * 80)) == [503, 200]
-    assert asyncio.run(received(b"x" * 70)) == [200, 200]
 
 
 def test_a_streams_time_ends_with_the_stream() -> None:

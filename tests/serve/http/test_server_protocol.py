@@ -38,6 +38,10 @@ def serving(limits: ConnectionLimits) -> Iterator[tuple[uvicorn.Server, int]]:
     async def echo(request: Request) -> dict[str, object]:
         return {"body": (await request.body()).decode(), "upgrade": request.headers.get("upgrade")}
 
+    @app.post("/refuse")
+    async def refuse(request: Request) -> Response:
+        return Response("no", 401)
+
     @app.get("/health")
     async def health() -> str:
         return "well"
@@ -115,6 +119,17 @@ def read_all(connection: socket.socket) -> bytes:
     with contextlib.suppress(ConnectionResetError):
         while part := connection.recv(65_536):
             found += part
+    return found
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """Return one response, whose body has a length."""
+    found = b""
+    while b"\r\n\r\n" not in found:
+        found += connection.recv(1)
+    length = int(found.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while not found.partition(b"\r\n\r\n")[2][length - 1 :]:
+        found += connection.recv(1)
     return found
 
 
@@ -265,3 +280,37 @@ def test_a_client_that_does_not_read_is_cut_off(small: Any) -> None:
         eventually(lambda: not server.server_state.tasks)
         assert 0.3 < time.monotonic() - started < 5
     eventually(lambda: not server.server_state.connections)
+
+
+def test_a_response_before_the_client_was_told_to_go_on_ends_the_connection(port: int) -> None:
+    head = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    with connect(port) as connection:
+        connection.sendall(head % b"refuse")
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 401 ") and b"\r\nconnection: close\r\n" in answer
+    with connect(port) as connection:
+        connection.sendall(head % b"echo")
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"well")
+        assert b"connection: close" not in read_answer(connection)
+        assert ask(connection) == 200, "the connection is kept"
+
+
+def test_the_rest_of_a_body_that_was_answered_already_has_its_time_and_no_response(small: Any) -> None:
+    _, port = small
+    head = b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+    with connect(port) as connection:
+        connection.sendall(head)
+        assert read_answer(connection).startswith(b"HTTP/1.1 401 ")
+        connection.sendall(b"01234")
+        started = time.monotonic()
+        assert read_all(connection) == b""
+        assert LIMITS.header_timeout * 0.9 < time.monotonic() - started < 5
+    with connect(port) as connection:
+        connection.sendall(head)
+        assert read_answer(connection).startswith(b"HTTP/1.1 401 ")
+        connection.sendall(b"01234")
+        time.sleep(0.1)
+        connection.sendall(b"56789")
+        time.sleep(2 * LIMITS.header_timeout)
+        assert ask(connection) == 200, "the time ends with the body"
