@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import enum
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from serve.adapter_folder import (
     MAX_PATH,
@@ -15,6 +18,7 @@ from serve.adapter_folder import (
     fingerprint,
     folder_below,
     has_card,
+    named_in_card,
     without_paths,
 )
 from serve.api_keys import require_admin
@@ -34,7 +38,7 @@ class Source(enum.StrEnum):
     LOOKUP = "lookup"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FolderRecord:
     """A folder below --adapter-dir, and what became of it when it was last tried."""
 
@@ -47,6 +51,10 @@ class FolderRecord:
     """Reason why it could not be loaded; empty if it could. What was served before still is."""
     fingerprint: Fingerprint = ()
     """Its files then; empty lets the watch and the lookup try it again."""
+    adapter: str = ""
+    """Name in its card then; empty if it could not be read."""
+    is_blocked: bool = False
+    """It was not loaded since another adapter had that name."""
 
 
 @dataclass(kw_only=True)
@@ -56,10 +64,12 @@ class AdapterLoading:
     engine: Engine
     root: Path | None
     """None lets clients load and unload nothing."""
-    records: dict[str, FolderRecord] = field(default_factory=dict)
-    """Folders that have been tried, by their paths."""
-    turn: threading.RLock = field(default_factory=threading.RLock)
-    """Held while an adapter is loaded or unloaded."""
+    records: MutableMapping[str, FolderRecord] = field(default_factory=dict)
+    """Folders that have been tried, by their paths; the same for all processes of a server."""
+    turn: AbstractContextManager[Any] = field(default_factory=threading.RLock)
+    """Held while an adapter is loaded or unloaded, by one thread of all processes, which may take it again."""
+    started: Mapping[Path, str] = field(default_factory=dict)
+    """Names of adapters that are served for the sake of --adapter, by their folders."""
 
     async def load(self, name: str, path: str, *, replace: bool) -> ModelInfo:
         """Load the adapter `name` in the folder that a client names, beside the event loop.
@@ -103,17 +113,25 @@ class AdapterLoading:
                 folder = folder_below(self.root, path)
                 info = self.engine.load(folder, name=name, replace=replace)
             except ServeError as error:
-                record.error = without_paths(str(error), folder, path)
+                reason = without_paths(str(error), folder, path)
                 # A client's mistake, such as another name, is no reason for others not to try the folder.
-                record.fingerprint = () if source is Source.CLIENT else found
-                self.records[key] = record
-                raise InputError(record.error, error.field) from error
-            for other in self.served():
-                if other.name == info.name:
-                    other.name = ""
-            record.name, record.source, record.error, record.fingerprint = info.name, source or record.source, "", found
-            self.records[key] = record
+                self.note_failure(record, reason, files=() if source is Source.CLIENT else found)
+                raise InputError(reason, error.field) from error
+            self._clear_name(info.name)
+            self.records[key] = FolderRecord(
+                path=key, source=source or record.source, name=info.name, fingerprint=found, adapter=info.name
+            )
             return info
+
+    def note_failure(self, record: FolderRecord, reason: str, *, files: Fingerprint) -> None:
+        """Keep the reason why a folder with these files is not served; what was served from it before still is."""
+        assert self.root is not None
+        card = named_in_card(self.root / record.path)
+        adapter = "" if card is None else card.name
+        is_blocked = adapter not in ("", record.name) and self.engine.serves(adapter)
+        self.records[record.path] = dataclasses.replace(
+            record, error=reason, fingerprint=files, adapter=adapter, is_blocked=is_blocked
+        )
 
     def take_down(self, name: str) -> None:
         """Unload an adapter; its folder is not loaded again by the watch before it changes.
@@ -123,9 +141,7 @@ class AdapterLoading:
         """
         with self.turn:
             self.engine.unload(name)
-            for record in self.served():
-                if record.name == name:
-                    record.name = ""
+            self._clear_name(name)
 
     def look_up(self, name: str) -> bool:
         """Load an adapter that is not served from the folder of its name; return False if there is no such folder.
@@ -171,9 +187,19 @@ class AdapterLoading:
         info = self.bring_up(record.path, name=record.name, source=None, replace=True)
         return before is None or before.sha256 != info.sha256
 
+    def looked_up(self) -> set[str]:
+        """Return the names of the adapters that lookups have loaded, for whichever process."""
+        return {record.name for record in self.served() if record.source is Source.LOOKUP}
+
     def served(self) -> list[FolderRecord]:
         """Return the records of the adapters that are served."""
         return [record for record in list(self.records.values()) if record.name]
+
+    def _clear_name(self, name: str) -> None:
+        """Note that an adapter is not served from the folder that it was served from."""
+        for record in self.served():
+            if record.name == name:
+                self.records[record.path] = dataclasses.replace(record, name="")
 
     def allowed_root(self) -> Path:
         """Return the folder below which the client may load adapters; ask before anything of its request is read.

@@ -11,6 +11,7 @@ from serve.adapter_watch import AdapterWatch
 from serve.engine import Engine
 from serve.errors import AdapterFailed, ConfigurationError
 from serve.lookup import LookupEngine
+from serve.lookup_room import BoundedLookup, Siblings
 
 logger = logging.getLogger(__name__)
 NEED_FOLDER = ("adapter_watch", "adapter_lookup")
@@ -23,17 +24,14 @@ def check_adapter_settings(args: argparse.Namespace) -> None:
             raise ConfigurationError(f"--{name.replace('_', '-')} needs --adapter-dir, the folder of the adapters")
 
 
-def with_lookup(engine: Engine, loading: AdapterLoading, args: argparse.Namespace) -> Engine:
+def with_lookup(
+    engine: Engine, loading: AdapterLoading, args: argparse.Namespace, siblings: Siblings | None = None
+) -> Engine:
     """Return an engine that loads adapters on first use if the settings say so, or the engine itself."""
     if not args.adapter_lookup:
         return engine
-    return LookupEngine(
-        engine,
-        load=loading.look_up,
-        unload=loading.drop,
-        most=args.max_lookup_adapters,
-        pins=pinned_names(args.pin),
-    )
+    most, pins = args.max_lookup_adapters, pinned_names(args.pin)
+    return LookupEngine(engine, BoundedLookup(loading, most=most, pins=pins, siblings=siblings))
 
 
 @contextmanager

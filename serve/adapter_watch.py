@@ -1,10 +1,13 @@
 """The watch over --adapter-dir: adapters that appear, change and vanish there are loaded, replaced and unloaded."""
 
+import contextlib
 import logging
 import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from serve.adapter_folder import Fingerprint, adapter_folders, fingerprint, has_card, named_in_card
+from serve.adapter_folder import Fingerprint, Named, adapter_folders, fingerprint, has_card, named_in_card
 from serve.adapter_loading import AdapterLoading, FolderRecord, Source
 from serve.errors import InputError, UnknownAdapter
 
@@ -15,7 +18,8 @@ class AdapterWatch:
     """Looks at the folders below --adapter-dir every few seconds, in a thread.
 
     A folder is settled when two looks in a row find the same files. Only a settled one is loaded; one that fails is
-    told once, and tried again when its files have changed. One that two looks do not find is gone.
+    told once, and tried again when its files have changed, or when the name is free that another folder's adapter had.
+    One that two looks do not find is gone.
     """
 
     def __init__(self, loading: AdapterLoading, *, seconds: float, on_demand: bool = False) -> None:
@@ -55,11 +59,12 @@ class AdapterWatch:
         root, before = self.loading.root, self.before
         if root is None:
             return
-        for path, found in self._look(root).items():
-            if found and before.get(path) == found:
+        settled = {path: found for path, found in self._look(root).items() if before.get(path) == found}
+        for path in [one for one, found in settled.items() if not found]:
+            self._forget(path, settled)
+        for path, found in settled.items():
+            if found:
                 self._take_up(path, found)
-            elif not found and before.get(path) == ():
-                self._forget(path)
 
     def _look(self, root: Path) -> dict[str, Fingerprint]:
         """Return the files of all folders, also of those that were there; nothing if the folder cannot be listed."""
@@ -80,40 +85,98 @@ class AdapterWatch:
     def _take_up(self, path: str, found: Fingerprint, *, is_told: bool = True) -> bool:
         """Serve what a folder holds now, unless that has been tried; return False if it is refused."""
         loading = self.loading
-        record = loading.records.get(path)
-        if record is not None and record.fingerprint == found:
+        with loading.turn:
+            record = loading.records.get(path) or FolderRecord(path=path, source=Source.WATCH)
+            if record.fingerprint == found and not self._is_free(record):
+                return True
+            if not record.name and (self.on_demand or path not in self.listed):
+                return True
+            try:
+                self._serve(record, found)
+            except InputError as error:
+                if is_told:
+                    stays = f", and the {record.name} that was loaded before stays" if record.name else ""
+                    logger.error("adapter folder %s was not loaded%s: %s", path, stays, error)
+                return False
             return True
-        name_before = "" if record is None else record.name
-        if not name_before and (self.on_demand or path not in self.listed):
-            return True
-        named = None if loading.root is None else named_in_card(loading.root / path)
-        if named is not None and not name_before and self._is_served(named.name, named.sha256):
-            loading.records[path] = FolderRecord(path=path, source=Source.WATCH, fingerprint=found)
-            return True  # by --adapter, or from another folder
-        is_own = named is not None and named.name == name_before
-        try:
-            source = None if name_before else Source.WATCH
-            name = None if named is None else named.name
-            info = loading.bring_up(path, name=name, source=source, replace=is_own)
-        except InputError as error:
-            if is_told:
-                stays = f", and the {name_before} that was loaded before stays" if name_before else ""
-                logger.error("adapter folder %s was not loaded%s: %s", path, stays, error)
-            return False
-        logger.info("%s adapter %s", "replaced" if is_own else "loaded", info.name)
-        if name_before and not is_own:
-            self._unload(name_before)
-        return True
 
-    def _is_served(self, name: str, sha256: str) -> bool:
-        served = self.loading.engine.model(name)
-        return served is not None and not served.is_base and served.sha256 == sha256
+    def _serve(self, record: FolderRecord, found: Fingerprint) -> None:
+        """Load or replace the adapter of a folder.
 
-    def _forget(self, path: str) -> None:
-        """Unload the adapter of a folder that is gone."""
-        record = self.loading.records.pop(path, None)
-        if record is not None and record.name:
+        Raises:
+            InputError: It is refused.
+        """
+        assert self.loading.root is not None
+        folder = self.loading.root / record.path
+        named, before = named_in_card(folder), self.loading.engine.model(record.name) if record.name else None
+        if named is not None and not record.name and self._is_served(named):
+            self._note_twin(record, folder, named, found)
+            return
+        is_own = named is not None and named.name == record.name
+        source = None if record.name else Source.WATCH
+        name = None if named is None else named.name
+        info = self.loading.bring_up(record.path, name=name, source=source, replace=is_own)
+        if not is_own:
+            logger.info("loaded adapter %s", info.name)
+        elif before is None or before.sha256 != info.sha256:
+            logger.info("replaced adapter %s", info.name)
+        if record.name and not is_own:
             self._unload(record.name)
+
+    def _note_twin(self, record: FolderRecord, folder: Path, named: Named, found: Fingerprint) -> None:
+        """Keep that a folder holds the very adapter that is served.
+
+        Raises:
+            InputError: It is served from another folder.
+        """
+        started = {one.resolve() for one in list(self.loading.started)}
+        if folder.resolve() in started:
+            self.loading.records[record.path] = replace(
+                record, error="", fingerprint=found, adapter=named.name, is_blocked=True
+            )
+            return
+        others = (one.path for one in self.loading.served() if one.name == named.name)
+        place = next((f"the folder {path}" for path in others), "the bundle or --adapter")
+        reason = f"the adapter {named.name} with these very weights is served from {place}: remove one of the two"
+        self.loading.note_failure(record, reason, files=found)
+        raise InputError(reason)
+
+    def _is_free(self, record: FolderRecord) -> bool:
+        """Return whether the name that a folder was refused for has become free, and nobody wants it to be."""
+        return (
+            record.is_blocked
+            and not self.loading.engine.serves(record.adapter)
+            and not any(
+                one.adapter == record.adapter and not (one.name or one.error or one.is_blocked)  # a client unloaded it
+                for one in list(self.loading.records.values())
+            )
+        )
+
+    def _is_served(self, named: Named) -> bool:
+        served = self.loading.engine.model(named.name)
+        return served is not None and not served.is_base and served.sha256 == named.sha256
+
+    def _forget(self, path: str, settled: Mapping[str, Fingerprint]) -> None:
+        """Serve the adapter of a folder that is gone from another one that has its name, or unload it."""
+        with self.loading.turn:
+            record = self.loading.records.pop(path, None)
+            if record is None or not record.name:
+                return
+            for other in () if self.on_demand else self._folders_of(record.name, settled):
+                with contextlib.suppress(InputError):
+                    self.loading.bring_up(other, name=record.name, source=Source.WATCH, replace=True)
+                    logger.info("adapter %s is served from %s, since %s is gone", record.name, other, path)
+                    return
+            self._unload(record.name)
+
+    def _folders_of(self, name: str, settled: Mapping[str, Fingerprint]) -> Iterator[str]:
+        """Yield the folders that have an adapter of this name and serve none."""
+        serving = {one.path for one in self.loading.served()}
+        for path, found in settled.items():
+            if found and path in self.listed and path not in serving and self.loading.root is not None:
+                named = named_in_card(self.loading.root / path)
+                if named is not None and named.name == name:
+                    yield path
 
     def _unload(self, name: str) -> None:
         try:

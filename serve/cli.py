@@ -136,14 +136,14 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     bundles = _bundles(args)
     named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
     engine = process.share(make_engines(bundles, limits(args), **load_options(process.settings(args))), named)
-    loading = AdapterLoading(engine=engine, root=args.adapter_dir)
-    process.tell(loading)
-    engine = with_lookup(engine, loading, args)
+    started = {folder: named[folder] for folder in args.adapter}
+    loading = process.loading(engine, args.adapter_dir, started)
+    engine = with_lookup(engine, loading, args, process.siblings())
     load_pinned(loading, args)
     readiness = Readiness(engine, is_warm=False)
     app = _app(engine, readiness, api_keys, loading, args, process)
     process.attach(app)
-    running = _running(app, named, args, tls)
+    running = _running(app, started, tls)
     server = process.server(
         _uvicorn_config(app, args, tls),
         engine,
@@ -175,12 +175,12 @@ def _run_server(server: Server, listener: socket.socket) -> None:
             logger.info("stopped; every accepted request is answered")
 
 
-def _running(app: FastAPI, named: dict[Path, str], args: argparse.Namespace, tls: Tls | None) -> Running:
-    """Return the parts of a server that a reload changes; `named` has the names of its adapters by their folders."""
+def _running(app: FastAPI, started: dict[Path, str], tls: Tls | None) -> Running:
+    """Return the parts of a server that a reload changes; `started` are those of `Running.names`."""
     return Running(
         engine=app.state.engine,
         loading=app.state.adapter_loading,
-        names={folder: named[folder] for folder in args.adapter},
+        names=started,
         api_keys=app.state.api_keys,
         tls=tls,
     )

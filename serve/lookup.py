@@ -4,25 +4,15 @@ A protocol that has to know a model before it asks the engine for a result calls
 """
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
-from typing import cast
+from typing import Protocol
 
-from serve.adapter_place import AdapterPlace, HasAdapterPlaces
-from serve.engine import (
-    BundleEngine,
-    ClassificationEngine,
-    Codec,
-    Engine,
-    EngineStats,
-    GenerationEngine,
-    Listener,
-    ModelInfo,
-    ResidentAdapters,
-)
+from serve.engine import Engine
+from serve.engine_wrapper import EngineWrapper
 from serve.generated_text import GenerationResult, StreamEvent
+from serve.lookup_uses import LookupUses
 from serve.prediction import Prediction
 from serve.requests import ClassificationRequest, GenerationRequest
 
@@ -30,6 +20,25 @@ MOST_ADAPTERS = 64
 """Adapters that a lookup keeps."""
 ROUNDS = 3
 """Rounds of loading what a request names: meanwhile another request may have taken an adapter's room."""
+RETRY_SECONDS = 1.0
+"""Time after which adapters that another process uses are tried to be unloaded again."""
+
+
+class LookupRoom(Protocol):
+    """The adapters that lookups have loaded, whose number has a bound."""
+
+    uses: LookupUses
+    """Uses of adapters by requests of this process."""
+
+    def load(self, name: str) -> bool:
+        """Load an adapter, blocking, and return False if there is none; called one at a time.
+
+        Raises:
+            AdapterFailed: It is there and is refused.
+        """
+
+    def make(self) -> bool:
+        """Unload adapters beyond the bound, blocking; return False if they are in use."""
 
 
 async def look_up(engine: Engine, *names: str | None) -> None:
@@ -42,140 +51,57 @@ async def look_up(engine: Engine, *names: str | None) -> None:
         await engine.look_up(names)
 
 
-class LookupEngine:
+class LookupEngine(EngineWrapper):
     """An engine that loads adapters on first use, and unloads those of them that were not used for longest."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        load: Callable[[str], bool],
-        unload: Callable[[str], None],
-        most: int = MOST_ADAPTERS,
-        pins: Collection[str] = (),
-    ) -> None:
-        """Stand around an engine.
-
-        Args:
-            engine: The engine that answers.
-            load: Loads an adapter by name, blocking, and returns False if there is none; called one at a time.
-            unload: Unloads one that `load` loaded, if it is still there.
-            most: Adapters loaded by lookup that are kept, beside those that requests use at the moment.
-            pins: Names of those that are never unloaded.
-        """
-        self.engine, self.load_named, self.unload_named, self.most, self.pins = engine, load, unload, most, pins
-        self.capabilities = engine.capabilities
-        self.used: OrderedDict[str, None] = OrderedDict()
-        """Adapters loaded by lookup, those used least recently first."""
-        self.in_use: Counter[str] = Counter()
-        """Requests that name an adapter at the moment."""
+    def __init__(self, engine: Engine, room: LookupRoom) -> None:
+        """Stand around an engine, in which `room` loads and unloads."""
+        super().__init__(engine)
+        self.room, self.uses = room, room.uses
         self.turn = asyncio.Lock()
         """Held while an adapter is loaded: a thread for each would be taken from others."""
         self.loads: dict[str, asyncio.Task[bool]] = {}
         """Loads under way: many requests wait for one."""
         self.evicting: asyncio.Task[None] | None = None
+        self.may_be_full = True
+        """There may be more adapters than are kept, such as those of a worker that died."""
 
     async def look_up(self, names: Iterable[str | None]) -> None:
         """Load those of these names that are not served and lie in the folder of adapters."""
         wanted = [name for name in dict.fromkeys(names) if name is not None]
         for _ in range(ROUNDS):
-            missing = [name for name in wanted if not self.engine.serves(name)]
+            missing = [name for name in wanted if not self.engine.serves(name) or self.uses.is_leaving(name)]
             if not missing or not any([await self._load(name) for name in missing]):
                 break
-        for name in wanted:
-            if name in self.used:
-                self.used.move_to_end(name)
+        self.uses.note([name for name in wanted if self.engine.serves(name)])
         self._begin_to_evict()
 
     async def classify(self, request: ClassificationRequest) -> list[Prediction]:
         """Classify, as the engine does."""
         async with self._using(request.adapters):
-            return await cast(ClassificationEngine, self.engine).classify(request)
+            return await super().classify(request)
 
     async def generate(self, request: GenerationRequest) -> list[GenerationResult]:
         """Generate, as the engine does."""
         async with self._using(request.adapters):
-            return await cast(GenerationEngine, self.engine).generate(request)
+            return await super().generate(request)
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[StreamEvent, None]:
         """Stream, as the engine does."""
-        async with (
-            self._using(request.adapters),
-            aclosing(cast(GenerationEngine, self.engine).stream(request)) as events,
-        ):
+        async with self._using(request.adapters), aclosing(super().stream(request)) as events:
             async for event in events:
                 yield event
-
-    def adapter_places(self) -> Mapping[str, AdapterPlace]:
-        """Return the places of the engine's adapters, as far as it knows them."""
-        return self.engine.adapter_places() if isinstance(self.engine, HasAdapterPlaces) else {}
-
-    def models(self) -> list[ModelInfo]:
-        """Return the models of the engine, those that are loaded."""
-        return self.engine.models()
-
-    def model(self, name: str) -> ModelInfo | None:
-        """Return a model of the engine."""
-        return self.engine.model(name)
-
-    def codec(self, name: str | None) -> Codec:
-        """Return the tokenizer of a model that is loaded."""
-        return self.engine.codec(name)
-
-    def serves(self, name: str) -> bool:
-        """Return whether a model is loaded."""
-        return self.engine.serves(name)
-
-    def parts(self) -> Sequence[BundleEngine]:
-        """Return the engine's parts."""
-        return self.engine.parts()
-
-    def stats(self) -> EngineStats:
-        """Return the engine's counts."""
-        return self.engine.stats()
-
-    def resident_adapters(self) -> ResidentAdapters:
-        """Return the engine's adapters by where their weights are."""
-        return self.engine.resident_adapters()
-
-    def subscribe(self, listener: Listener) -> None:
-        """Call `listener` with the engine's events."""
-        self.engine.subscribe(listener)
-
-    def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:
-        """Load an adapter, as the engine does; the lookup does not unload it."""
-        return self.engine.load(folder, name=name, replace=replace)
-
-    def unload(self, name: str) -> None:
-        """Unload an adapter, as the engine does."""
-        self.engine.unload(name)
-
-    async def start(self) -> None:
-        """Start the engine."""
-        await self.engine.start()
-
-    async def warm_up(self) -> None:
-        """Warm the engine up."""
-        await self.engine.warm_up()
-
-    def prepare_to_drain(self) -> None:
-        """Prepare the engine."""
-        self.engine.prepare_to_drain()
-
-    async def drain(self) -> None:
-        """Drain the engine."""
-        await self.engine.drain()
 
     @asynccontextmanager
     async def _using(self, names: Sequence[str | None]) -> AsyncIterator[None]:
         """Look adapters up, and keep them until the block ends."""
         wanted = Counter({name for name in names if name is not None})
-        self.in_use += wanted
+        self.uses.begin(wanted)
         try:
             await self.look_up(names)
             yield
         finally:
-            self.in_use -= wanted
+            self.uses.end(wanted)
             self._begin_to_evict()
 
     async def _load(self, name: str) -> bool:
@@ -189,9 +115,9 @@ class LookupEngine:
 
     async def _load_alone(self, name: str) -> bool:
         async with self.turn:
-            if not await asyncio.to_thread(self.load_named, name):
+            if not await asyncio.to_thread(self.room.load, name):
                 return False
-        self.used[name] = None
+        self.may_be_full = True
         return True
 
     def _ended(self, name: str, task: "asyncio.Task[bool]") -> None:
@@ -200,14 +126,12 @@ class LookupEngine:
             task.exception()  # which those who wait for it raise; perhaps nobody does any more
 
     def _begin_to_evict(self) -> None:
-        if len(self.used) > self.most and (self.evicting is None or self.evicting.done()):
+        if self.may_be_full and (self.evicting is None or self.evicting.done()):
             self.evicting = asyncio.create_task(self._evict())
 
     async def _evict(self) -> None:
-        """Unload adapters, those used least recently first, until no more than `most` are left."""
-        for name in list(self.used):
-            if len(self.used) <= self.most:
-                break
-            if name not in self.in_use and name not in self.pins:
-                del self.used[name]
-                await asyncio.to_thread(self.unload_named, name)
+        """Unload adapters beyond the bound; those in use when they are not any more."""
+        self.may_be_full = False
+        if not await asyncio.to_thread(self.room.make):
+            self.may_be_full = True
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._begin_to_evict)

@@ -95,7 +95,7 @@ def _states(engine: Engine, loading: AdapterLoading, *, sees_all: bool) -> list[
         AdapterState(name=record.path, folder=record.path, status=Status.FAILED, served=False, error=record.error)
         for record in failed
     ]
-    tried = {record.path for record in records if record.name or record.error}
+    tried = {record.path for record in records if record.name or record.error or record.is_blocked}
     if sees_all:
         found += [
             AdapterState(name=path, folder=path, status=Status.AVAILABLE, served=False)

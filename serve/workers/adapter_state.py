@@ -24,8 +24,6 @@ class AdapterEntry:
     folder: str | None
     """Folder of the adapter; None if it was unloaded."""
     sha256: str = ""
-    source: str | None = None
-    """Folder that it was copied from; None if it was unloaded."""
 
 
 State = Mapping[str, AdapterEntry]

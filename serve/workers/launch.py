@@ -15,6 +15,7 @@ from serve.adapter_loading import AdapterLoading
 from serve.api_keys import ApiKey, ApiKeys
 from serve.engine import Engine
 from serve.errors import ConfigurationError
+from serve.lookup_room import NoSiblings, Siblings
 from serve.server import Server
 from serve.telemetry.outage import Outage
 from serve.workers.supervisor import Plan, Supervisor, exit_seconds
@@ -47,8 +48,17 @@ class ServingProcess(Protocol):
             named: Names of its adapters by their folders.
         """
 
-    def tell(self, loading: AdapterLoading) -> None:
-        """Keep records of folders that adapters are loaded from as they are in the whole server."""
+    def loading(self, engine: Engine, root: Path | None, started: Mapping[Path, str]) -> AdapterLoading:
+        """Return the adapters of folders, as the whole server knows them.
+
+        Args:
+            engine: The engine of `share`.
+            root: The folder below which they lie.
+            started: Names of adapters that are served for the sake of --adapter, by their folders.
+        """
+
+    def siblings(self) -> Siblings:
+        """Return the other processes of the server."""
 
     def attach(self, app: FastAPI) -> None:
         """Have an application speak for the whole server."""
@@ -78,8 +88,13 @@ class SingleProcess:
         """Return the engine."""
         return engine
 
-    def tell(self, loading: AdapterLoading) -> None:
-        """Leave the records as they are."""
+    def loading(self, engine: Engine, root: Path | None, started: Mapping[Path, str]) -> AdapterLoading:
+        """Return the adapters of folders."""
+        return AdapterLoading(engine=engine, root=root, started=started)
+
+    def siblings(self) -> Siblings:
+        """Return none."""
+        return NoSiblings()
 
     def attach(self, app: FastAPI) -> None:
         """Leave the application as it is."""

@@ -14,7 +14,7 @@ from prometheus_client import values
 from serve.workers.board import StatusBoard
 
 PR_SET_PDEATHSIG = 1
-LOCK, STATE, INTENT, SNAPSHOTS, METRICS, ALLOWANCES, OUTAGE = (
+LOCK, STATE, INTENT, SNAPSHOTS, METRICS, ALLOWANCES, OUTAGE, RECORDS, TURN = (
     "lock",
     "adapters.json",
     "unfinished",
@@ -22,6 +22,8 @@ LOCK, STATE, INTENT, SNAPSHOTS, METRICS, ALLOWANCES, OUTAGE = (
     "metrics",
     "allowances",
     "outage",
+    "records.json",
+    "turn",
 )
 """Files and folders of the private folder that the workers of a server share."""
 

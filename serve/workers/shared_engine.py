@@ -9,10 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from serve.adapter_folder import fingerprint
-from serve.adapter_loading import AdapterLoading, FolderRecord, Source
 from serve.bundle.adapter import read_adapter
 from serve.engine import Engine, ModelInfo
+from serve.engine_wrapper import EngineWrapper
 from serve.errors import BundleError, ServeError, UnknownAdapter
 from serve.workers.adapter_state import AdapterEntry, AdapterStateFile, State, format_state, parse_state
 from serve.workers.board import StatusBoard, WorkerState, WorkerStatus
@@ -82,7 +81,7 @@ class AdapterOverlay:
                 self.engine.load(Path(entry.folder), name=name)
 
 
-class SharedEngine:
+class SharedEngine(EngineWrapper):
     """An engine whose adapters are those of all workers; everything but a change is the worker's own engine's."""
 
     def __init__(
@@ -97,18 +96,9 @@ class SharedEngine:
             board: Says which workers there are.
             entry: This worker's entry of it.
         """
-        self.engine, self.file, self.board, self.entry = engine, file, board, entry
+        super().__init__(engine)
+        self.file, self.board, self.entry = file, board, entry
         self.overlay = AdapterOverlay(engine, folders)
-        self.loading: AdapterLoading | None = None
-        self.recorded: dict[str, AdapterEntry] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.engine, name)
-
-    def follow(self, loading: AdapterLoading) -> None:
-        """Record in `loading` what other workers load from folders, and what they have loaded."""
-        self.loading = loading
-        self._record(self.file.read())
 
     def join(self, listen: Callable[[], None]) -> None:
         """Bring the engine to the state of the others, and call `listen`; changes wait meanwhile."""
@@ -119,26 +109,19 @@ class SharedEngine:
 
     def answer(self, asked: Mapping[str, Any]) -> None:
         """Bring the engine to a state that a sibling sends."""
-        state = parse_state(asked["state"])
-        self.overlay.apply(state, back=asked["back"])
-        self._record(state)
+        self.overlay.apply(parse_state(asked["state"]), back=asked["back"])
 
     def load(self, folder: Path, *, name: str | None = None, replace: bool = False) -> ModelInfo:
-        """Load an adapter on all workers, or on none; see `Engine`.
-
-        Where several workers watch a folder or look an adapter up at the same time, one of them loads it for all.
-        """
-        is_new = name is not None and not self.engine.serves(name)
+        """Load an adapter on all workers, or on none; see `Engine`."""
         with self._changing() as state:
             copy = self.file.copy(folder)
             try:
                 card = read_adapter(copy).card
                 self.overlay.note(card.name)
-                entry = AdapterEntry(folder=str(copy), sha256=card.sha256, source=str(folder))
+                entry = AdapterEntry(folder=str(copy), sha256=card.sha256)
                 served = self.engine.model(card.name)
-                is_same = served is not None and served.sha256 == card.sha256 and name in (None, card.name)
-                if served is not None and is_same and (replace or (is_new and _source(state, card.name) == folder)):
-                    return served
+                if replace and served is not None and served.sha256 == card.sha256 and name in (None, card.name):
+                    return served  # such as one that another worker has replaced for all
                 info = self.engine.load(copy, name=name, replace=replace)
             except ServeError as error:
                 raise _with_folder(error, copy, folder) from error
@@ -169,25 +152,6 @@ class SharedEngine:
                     error = raised
             if error is not None:
                 raise error
-
-    def _record(self, state: State) -> None:
-        """Take over what the state says of folders; whoever loads one itself records it itself.
-
-        No lock is taken: its owner may wait for the worker that asks for this.
-        """
-        if self.loading is None or self.loading.root is None:
-            return
-        root, records = self.loading.root.resolve(), self.loading.records
-        changed = {name: entry for name, entry in state.items() if self.recorded.get(name) != entry}
-        self.recorded = dict(state)
-        for name, entry in changed.items():
-            for record in list(records.values()):
-                if record.name == name:
-                    record.name = ""
-            if entry.source is not None and Path(entry.source).is_relative_to(root):
-                path = str(Path(entry.source).relative_to(root))
-                known = fingerprint(root / path)
-                records[path] = FolderRecord(path=path, source=Source.CLIENT, name=name, fingerprint=known)
 
     def _share(self, state: State, target: State) -> None:
         """Bring the siblings to a new state and keep it; if one refuses, bring all back to the old one.
@@ -237,12 +201,6 @@ class SharedEngine:
             logger.error("worker %d does not follow a change of adapters and is restarted: %s", status.number, reason)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(status.pid, signal.SIGKILL)
-
-
-def _source(state: State, name: str) -> Path | None:
-    """Return the folder that an adapter was loaded from while the server ran."""
-    source = state[name].source if name in state else None
-    return None if source is None else Path(source)
 
 
 def _with_folder(error: ServeError, copy: Path, folder: Path) -> ServeError:

@@ -5,22 +5,26 @@ import signal
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fastapi import FastAPI
 
 from serve.adapter_loading import AdapterLoading
 from serve.api_keys import ApiKey, ApiKeys
 from serve.engine import Engine
+from serve.lookup import LookupEngine
+from serve.lookup_room import Siblings
 from serve.telemetry.outage import Outage
 from serve.workers.adapter_state import AdapterStateFile
 from serve.workers.allowances import SharedApiKeys
-from serve.workers.control import ControlServer
+from serve.workers.control import Answer, ControlServer
 from serve.workers.metrics import SERIES, ServerMetrics
 from serve.workers.outage import SharedOutage
-from serve.workers.place import ALLOWANCES, OUTAGE, WorkerPlace, settle
+from serve.workers.place import ALLOWANCES, OUTAGE, RECORDS, TURN, WorkerPlace, settle
 from serve.workers.server import WorkerServer
 from serve.workers.shared_engine import APPLY, SharedEngine
+from serve.workers.shared_records import SharedRecords, SharedTurn
+from serve.workers.siblings import SiblingWorkers, answers_of
 
 logger = logging.getLogger(__name__)
 RETIRE = signal.SIGUSR2
@@ -55,17 +59,26 @@ class Worker:
             engine, folders, AdapterStateFile(self.place.folder), self.place.board, self.place.entry
         )
         self.shared.join(self._listen_to_siblings)
-        return cast(Engine, self.shared)
+        return self.shared
 
-    def tell(self, loading: AdapterLoading) -> None:
-        """Keep the records of adapters that are loaded from folders as they are on all workers."""
-        self.shared.follow(loading)
+    def loading(self, engine: Engine, root: Path | None, started: Mapping[Path, str]) -> AdapterLoading:
+        """Return the adapters of folders, whose records the workers share."""
+        turn = SharedTurn(self.place.folder / TURN)
+        records = SharedRecords(self.place.folder / RECORDS, turn)
+        return AdapterLoading(engine=engine, root=root, started=started, records=records, turn=turn)
+
+    def siblings(self) -> Siblings:
+        """Return the other workers."""
+        return SiblingWorkers(self.place.board, self.place.folder, self.place.entry)
 
     def attach(self, app: FastAPI) -> None:
         """Answer the siblings, and give the metrics of all of them in the place of this worker's own."""
         metrics = ServerMetrics(app.state.metrics.registry, self.place.board, self.place.folder, self.place.entry)
         app.state.exposition = metrics.exposition
-        self.control.answers = {SERIES: metrics.series, APPLY: self.shared.answer}
+        answers: dict[str, Answer] = {SERIES: metrics.series, APPLY: self.shared.answer}
+        if isinstance(app.state.engine, LookupEngine):
+            answers |= answers_of(app.state.engine.uses)
+        self.control.answers = answers
 
     def server(self, *arguments: Any, **options: Any) -> WorkerServer:
         """Return a server as `Server` takes it, which retires for a successor."""

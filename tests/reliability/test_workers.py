@@ -21,6 +21,7 @@ from tests.reliability.worker_load import (
     children,
     metric,
     under_load,
+    wait_for,
     wait_for_workers,
 )
 from tests.serve.conftest import Reference, write_adapter
@@ -99,7 +100,7 @@ def test_a_rolling_restart_fails_no_request(count: int, workers: Server, figure:
         for _ in range(count):
             before = set(children(supervisor))
             workers.process.send_signal(signal.SIGUSR2)
-            _wait_for(lambda before=before: len(now := set(children(supervisor))) == 2 and not now & before)
+            wait_for(lambda before=before: len(now := set(children(supervisor))) == 2 and not now & before)
     figure(f"{count} rolling restarts: {dict(load.outcomes)}, the slowest after {max(load.seconds):.2f} s")
     assert set(load.outcomes) == {OK}
     assert metric(address, ANSWERED) - load.counted_before == load.sent, (
@@ -127,7 +128,7 @@ def test_workers_end_with_their_supervisor(classifier_folder: Path) -> None:
         folder = _private_folder(workers[0])
         server.process.kill()
         server.process.wait()
-        _wait_for(lambda: not any(_runs(worker) for worker in workers))
+        wait_for(lambda: not any(_runs(worker) for worker in workers))
     assert not folder.exists()
 
 
@@ -176,7 +177,7 @@ def test_a_watched_folder_is_that_of_all_workers(classifier_folder: Path, tmp_pa
 
         write_adapter(tmp_path / "new", reference, "grade")
         (tmp_path / "new").rename(adapters / "grade")
-        _wait_for(lambda: all("grade" in each for each in on_both()))
+        wait_for(lambda: all("grade" in each for each in on_both()))
         before = on_both()[0]["grade"]
         for worker in children(supervisor):
             os.kill(worker, signal.SIGKILL)
@@ -185,10 +186,10 @@ def test_a_watched_folder_is_that_of_all_workers(classifier_folder: Path, tmp_pa
         write_adapter(tmp_path / "new", Reference(reference.embeddings, {"grade": changed}), "grade")
         shutil.rmtree(adapters / "grade")
         (tmp_path / "new").rename(adapters / "grade")
-        _wait_for(lambda: all(each.get("grade", before) != before for each in on_both()))
+        wait_for(lambda: all(each.get("grade", before) != before for each in on_both()))
         assert on_both()[0] == on_both()[1]
         shutil.rmtree(adapters / "grade")
-        _wait_for(lambda: not any("grade" in each for each in on_both()))
+        wait_for(lambda: not any("grade" in each for each in on_both()))
         assert not [line for line in server.log if "was not loaded" in line or "does not follow" in line]
 
 
@@ -204,7 +205,7 @@ def test_a_hang_up_reads_the_configuration_on_all_workers(
             config.write_text("workers: 2\nslots: 4\n" + (f"adapter: {tmp_path / adapter}\n" if adapter else ""))
             told = sum(line.endswith("INFO reloaded") for line in server.log)
             server.process.send_signal(signal.SIGHUP)
-            _wait_for(lambda told=told: sum(line.endswith("INFO reloaded") for line in server.log) == told + 2)
+            wait_for(lambda told=told: sum(line.endswith("INFO reloaded") for line in server.log) == told + 2)
             with httpx.Client(base_url=server.address) as one, httpx.Client(base_url=server.address) as two:
                 assert _names(one) == _names(two) == names
         assert not any(" ERROR " in line for line in server.log)
@@ -237,7 +238,7 @@ def test_keys_have_one_allowance_for_all_workers(classifier_folder: Path, tmp_pa
     (tmp_path / "keys.toml").write_text(f'[some]\nsha256 = "{digest}"\nrequests_per_minute = 6\n')
     with serve(classifier_folder, "--workers", 2, "--api-keys", tmp_path / "keys.toml") as server:
         headers, body = {"x-api-key": "key"}, {"inputs": "good", "adapter": "tone"}
-        _wait_for(lambda: sum(line.endswith("is ready") for line in server.log) == 2)
+        wait_for(lambda: sum(line.endswith("is ready") for line in server.log) == 2)
         with (
             httpx.Client(base_url=server.address, headers=headers) as one,
             httpx.Client(base_url=server.address, headers=headers) as two,
@@ -250,13 +251,6 @@ def test_a_bundle_that_cannot_be_served_ends_the_server(tmp_path: Path) -> None:
     match = "the first worker ended with exit code 1 before it could serve"
     with pytest.raises(AssertionError, match=match), serve(tmp_path / "nowhere", "--workers", 2):
         pass
-
-
-def _wait_for(true: Callable[[], bool], *, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def _metrics(address: str) -> dict[str, float]:

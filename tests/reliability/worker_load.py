@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,3 +151,11 @@ def wait_for_workers(address: str, count: int, *, supervisor: int, without: int 
             pass
         time.sleep(0.05)
     raise AssertionError(f"there are not {count} workers after {seconds} s")
+
+
+def wait_for(true: Callable[[], bool], *, seconds: float = 60) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)

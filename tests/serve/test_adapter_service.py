@@ -16,6 +16,7 @@ from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.errors import ConfigurationError
 from serve.lookup import LookupEngine
+from serve.lookup_room import BoundedLookup
 from tests.serve.conftest import Reference, write_adapter, write_bundle
 
 
@@ -76,7 +77,8 @@ def test_the_lookup_has_its_bound_and_its_pins(
     loading = load(args)
     engine = with_lookup(loading.engine, loading, args)
     assert isinstance(engine, LookupEngine)
-    assert (engine.most, engine.pins) == (7, {"tone"})
+    assert isinstance(engine.room, BoundedLookup)
+    assert (engine.room.most, engine.room.pins) == (7, {"tone"})
     asyncio.run(engine.look_up(["intent"]))
     assert names(loading) == ["tone", "intent"]
 

@@ -173,8 +173,11 @@ def test_the_bundle_s_own_adapters_and_other_folders_are_not_taken_over(
 ) -> None:
     tone = sha256(watch, "tone")
     write_adapter(root / "same", reference, "tone")  # the weights that are served
-    look_twice(watch)
-    assert "was not loaded" not in caplog.text
+    for _ in range(4):
+        watch.look()
+    reason = "the adapter tone with these very weights is served from the bundle or --adapter: remove one of the two"
+    assert watch.loading.records["same"].error == reason
+    assert caplog.text.count(f"adapter folder same was not loaded: {reason}") == 1
     rewrite(root / "other", reference, like="match", name="tone")
     look_twice(watch)
     assert sha256(watch, "tone") == tone
@@ -300,3 +303,133 @@ def test_a_generator_s_adapters_are_watched_as_well(tmp_path: Path, root: Path) 
     look_twice(watch)
     assert "north" not in names(watch)
     assert np.isfinite(generator.greedy_logits([generator.prompt("good", "south")], max_new_tokens=1)[1][0]).all()
+
+
+def test_a_folder_that_is_renamed_keeps_its_adapter(
+    watch: AdapterWatch, root: Path, reference: Reference, caplog: pytest.LogCaptureFixture
+) -> None:
+    rewrite(root / "b", reference, like="tone", name="mood")
+    look_twice(watch)
+    for before, after in (("b", "c"), ("c", "a")):  # which is listed before it and after it
+        (root / before).rename(root / after)
+        unloaded = []
+        for _ in range(3):
+            watch.look()
+            unloaded.append("mood" not in names(watch))
+        assert unloaded == [False] * 3
+        assert {path: one.name for path, one in watch.loading.records.items()} == {after: "mood"}
+    assert "was not loaded" not in caplog.text
+    shutil.rmtree(root / "a")
+    look_twice(watch)
+    assert names(watch) == ["tone"]
+
+
+def test_of_two_folders_with_an_adapter_the_other_takes_over(
+    watch: AdapterWatch, root: Path, reference: Reference, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Blue and green: the second one is refused while the first is there."""
+    rewrite(root / "blue", reference, like="tone", name="mood")
+    look_twice(watch)
+    blue = sha256(watch, "mood")
+    rewrite(root / "green", reference, like="match", name="mood")
+    for _ in range(3):
+        watch.look()
+    assert "there are two adapters called mood" in watch.loading.records["green"].error
+    assert sha256(watch, "mood") == blue
+    shutil.rmtree(root / "blue")
+    watch.look()
+    assert sha256(watch, "mood") == blue
+    with caplog.at_level(logging.INFO):
+        watch.look()
+    assert sha256(watch, "mood") != blue
+    assert "adapter mood is served from green, since blue is gone" in caplog.text
+    assert "unloaded adapter mood" not in caplog.text
+    assert (watch.loading.records["green"].name, watch.loading.records["green"].error) == ("mood", "")
+
+
+def test_one_with_other_labels_takes_over_when_the_name_is_free(
+    watch: AdapterWatch, root: Path, reference: Reference
+) -> None:
+    rewrite(root / "blue", reference, like="tone", name="mood")
+    look_twice(watch)
+    write_adapter(root / "green", reference, "intent", name="mood")
+    look_twice(watch)
+    assert watch.loading.records["green"].error
+    shutil.rmtree(root / "blue")
+    look_twice(watch)
+    found = watch.loading.engine.model("mood")
+    assert found is not None and found.labels == LABELS["intent"]
+    assert watch.loading.records["green"].error == ""
+
+
+def test_a_name_that_a_card_gives_up_is_free_for_another_folder(
+    watch: AdapterWatch, root: Path, reference: Reference
+) -> None:
+    rewrite(root / "blue", reference, like="tone", name="mood")
+    look_twice(watch)
+    rewrite(root / "green", reference, like="match", name="mood")
+    look_twice(watch)
+    rewrite(root / "blue", reference, like="tone", name="temper")
+    look_twice(watch)
+    watch.look()
+    assert names(watch) == ["tone", "temper", "mood"]
+    assert {path: one.name for path, one in watch.loading.records.items()} == {"blue": "temper", "green": "mood"}
+
+
+def test_what_a_client_unloads_is_not_loaded_from_another_folder(
+    watch: AdapterWatch, root: Path, reference: Reference
+) -> None:
+    rewrite(root / "blue", reference, like="tone", name="mood")
+    look_twice(watch)
+    rewrite(root / "green", reference, like="match", name="mood")
+    look_twice(watch)
+    watch.loading.take_down("mood")
+    look_twice(watch)
+    assert names(watch) == ["tone"]
+    shutil.rmtree(root / "blue")
+    look_twice(watch)
+    watch.look()
+    assert names(watch) == ["tone", "mood"], "the folder that was unloaded is gone"
+
+
+def test_a_twin_is_refused_with_its_reason_and_serves_when_it_is_alone(
+    watch: AdapterWatch, root: Path, reference: Reference, caplog: pytest.LogCaptureFixture
+) -> None:
+    rewrite(root / "one", reference, like="tone", name="mood")
+    look_twice(watch)
+    shutil.copytree(root / "one", root / "two")
+    for _ in range(4):
+        watch.look()
+    reason = "the adapter mood with these very weights is served from the folder one: remove one of the two"
+    assert watch.loading.records["two"].error == reason
+    assert caplog.text.count(reason) == 1
+    shutil.rmtree(root / "one")
+    look_twice(watch)
+    assert (watch.loading.records["two"].name, watch.loading.records["two"].error) == ("mood", "")
+
+
+def test_a_folder_of_the_command_line_is_no_twin_of_itself(
+    watch: AdapterWatch, root: Path, reference: Reference, caplog: pytest.LogCaptureFixture
+) -> None:
+    rewrite(root / "mood", reference, like="tone", name="mood")
+    watch.loading.engine.load(root / "mood")
+    started = {root / "mood": "mood"}
+    watch.loading.started = started
+    look_twice(watch)
+    assert (watch.loading.records["mood"].error, watch.loading.records["mood"].name) == ("", "")
+    assert "was not loaded" not in caplog.text
+    watch.loading.engine.unload("mood")
+    started.clear()  # a reload, whose --adapter names it no more
+    look_twice(watch)
+    assert watch.loading.records["mood"].name == "mood"
+
+
+def test_files_that_change_without_their_weights_are_no_replacement(
+    watch: AdapterWatch, root: Path, reference: Reference, caplog: pytest.LogCaptureFixture
+) -> None:
+    rewrite(root / "mood", reference, like="tone", name="mood")
+    look_twice(watch)
+    with caplog.at_level(logging.INFO):
+        os.utime(root / "mood" / CARD)
+        look_twice(watch)
+    assert "replaced adapter" not in caplog.text

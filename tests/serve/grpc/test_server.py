@@ -18,6 +18,7 @@ from serve.errors import ServeError
 from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
 from serve.lookup import LookupEngine
+from serve.lookup_room import BoundedLookup
 from serve.readiness import Readiness
 from serve.sampling_params import SamplingParams
 from tests.fixtures.hand_computed_decoder import random_decoder, write_decoder_bundle
@@ -349,7 +350,7 @@ def test_an_adapter_is_loaded_when_a_request_names_it_first(classifier: Classifi
     async def on_demand() -> AsyncIterator[LookupEngine]:
         async with AsyncClassifier(classifier) as engine:
             loading = AdapterLoading(engine=engine, root=root)
-            yield LookupEngine(engine, load=loading.look_up, unload=loading.drop)
+            yield LookupEngine(engine, BoundedLookup(loading, most=2))
 
     async def use(call: Call) -> None:
         assert (await refusal(call("ModelInfer", asked("nowhere", text=["good"]))))[0] == "NOT_FOUND"

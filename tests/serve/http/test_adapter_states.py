@@ -21,6 +21,7 @@ from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
 from serve.http.app import make_app
 from serve.lookup import LookupEngine
+from serve.lookup_room import BoundedLookup
 from tests.fixtures.byte_decoder import write_byte_bundle
 from tests.fixtures.toy_engine import ToyEngine
 from tests.serve.conftest import Reference, live_app, write_adapter, write_bundle
@@ -124,7 +125,7 @@ def on_demand(tmp_path: Path, reference: Reference) -> Iterator[httpx.Client]:
     generator.unload("south")
     engine = CombinedEngine([classifier, generator])
     loading = AdapterLoading(engine=engine, root=root)
-    served = LookupEngine(engine, load=loading.look_up, unload=loading.drop, most=1)
+    served = LookupEngine(engine, BoundedLookup(loading, most=1))
     with live_app(make_app(served, loading=loading)) as client:
         yield client
 
