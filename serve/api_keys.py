@@ -68,6 +68,12 @@ class ApiKey:
     requests: Allowance | None = None
     tokens: Allowance | None = None
 
+    def entry(self) -> dict[str, Any]:
+        """Return the key's entry in the file of keys."""
+        limits = {"requests_per_minute": self.requests, "tokens_per_minute": self.tokens}
+        given = {name: limit.per_minute for name, limit in limits.items() if limit is not None}
+        return {"sha256": self.sha256, "admin": self.admin, **given}
+
 
 @dataclass
 class ApiKeys:
@@ -165,6 +171,11 @@ def read_api_keys(file: Path) -> dict[str, ApiKey]:
         content = tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+    return api_keys_from(content, file)
+
+
+def api_keys_from(content: Mapping[str, Any], file: Path) -> dict[str, ApiKey]:
+    """Return the keys of the entries of a file by their names, with full allowances; see `read_api_keys`."""
     if not content:
         raise ConfigurationError(f"{file} has no API key: nobody could ask anything")
     keys = {name: _key(file, name, entry) for name, entry in content.items()}

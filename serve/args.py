@@ -1,6 +1,8 @@
 """Flags of adamix-serve; those that open bundles are adamix-predict's too."""
 
 import argparse
+import contextlib
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,23 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if args.json and not args.check:
         raise ConfigurationError("--json is the form of what --check prints: give --check too")
     return args
+
+
+def read_args(argv: list[str] | None) -> argparse.Namespace:
+    """Return the settings as `parse_args` does, with an error for a command line that is wrong.
+
+    Raises:
+        ConfigurationError: The settings are wrong.
+    """
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return parse_args(argv)
+    except SystemExit as error:
+        if not error.code:  # help
+            raise
+        # argparse prints how the command is used, and in the last line what is wrong.
+        raise ConfigurationError(told.getvalue().splitlines()[-1].removeprefix("adamix-serve: error: ")) from error
 
 
 def idle_settings(args: argparse.Namespace) -> list[str]:

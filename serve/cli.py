@@ -1,8 +1,6 @@
 """The command adamix-serve."""
 
 import argparse
-import contextlib
-import io
 import logging
 import os
 import signal
@@ -25,11 +23,11 @@ try:
 
     from serve.adapter_loading import AdapterLoading
     from serve.adapter_service import check_adapter_settings, load_pinned, watched, with_lookup
-    from serve.api_keys import ApiKeys, read_api_keys
-    from serve.args import idle_settings, load_options, make_parser, parse_args
+    from serve.api_keys import ApiKeys
+    from serve.args import idle_settings, load_options, make_parser, parse_args, read_args
     from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
     from serve.check import as_json, as_text, check
-    from serve.connection_flags import connection_limits, tls_files
+    from serve.connection_flags import connection_limits
     from serve.engine import Engine
     from serve.engines import make_engines
     from serve.event_loop import ServerLoop
@@ -38,6 +36,7 @@ try:
     from serve.limit_flags import limits
     from serve.readiness import Readiness
     from serve.reload import Reloader, Running
+    from serve.served_settings import ServedSettings, read_files, served
     from serve.server import Server
     from serve.settings import unknown_variables
     from serve.telemetry.flags import request_observer, request_tracer
@@ -91,19 +90,12 @@ def _settings(argv: list[str] | None) -> argparse.Namespace:
     line = set(sys.argv[1:] if argv is None else argv)
     if "--check" not in line:
         return parse_args(argv)
-    told = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
-            return parse_args(argv)
-    except (ServeError, SystemExit) as error:
-        if isinstance(error, SystemExit) and not error.code:  # help
-            raise
-        # argparse prints how the command is used, and in the last line what is wrong.
-        lines = told.getvalue().splitlines() if isinstance(error, SystemExit) else [str(error)]
-        reason = lines[-1].removeprefix("adamix-serve: error: ")
+        return read_args(argv)
+    except ServeError as error:
         if "--json" in line:
-            print(as_json({"ok": False, "error": reason}))
-        raise ConfigurationError(reason) from error
+            print(as_json({"ok": False, "error": str(error)}))
+        raise
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -130,9 +122,11 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     process: ServingProcess = SingleProcess()
     if args.workers > 1:
         process = supervise(args, listener)  # from here on this is one of the workers
-        args = parse_args(argv)
-    api_keys = _api_keys(args, process)
-    tls = None if (files := tls_files(args)) is None else Tls(files)
+    kept = process.kept_settings()
+    if kept is None:
+        kept = read_files(args if process.is_alone else parse_args(argv))
+    args, tls = kept.settings, None if kept.tls is None else Tls(kept.tls)
+    api_keys = _api_keys(kept, process)
     bundles = _bundles(args)
     named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
     engine = process.share(make_engines(bundles, limits(args), **load_options(process.settings(args))), named)
@@ -144,6 +138,11 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     app = _app(engine, readiness, api_keys, loading, args, process)
     process.attach(app)
     running = _running(app, started, tls)
+
+    def keep(settings: argparse.Namespace) -> None:
+        process.keep(served(settings, api_keys, tls))
+
+    keep(args)
     server = process.server(
         _uvicorn_config(app, args, tls),
         engine,
@@ -151,7 +150,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
         grpc=_grpc_server(app, args, tls, process),
         drain_delay=args.drain_delay,
         exit_timeout=args.exit_timeout_secs,
-        on_reload=Reloader(running, args, partial(parse_args, argv)),
+        on_reload=Reloader(running, args, partial(read_args, argv), keep=keep),
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # while uvicorn starts, and when it is done
         signal.signal(number, server.handle_exit)
@@ -209,13 +208,12 @@ def _app(
     )
 
 
-def _api_keys(args: argparse.Namespace, process: ServingProcess) -> ApiKeys | None:
+def _api_keys(kept: ServedSettings, process: ServingProcess) -> ApiKeys | None:
     """Return the API keys; None, with a warning where other machines may reach the server, answers anybody."""
-    if args.api_keys is not None:
-        return process.api_keys(read_api_keys(args.api_keys))
-    if not is_loopback(args.host):
-        logger.warning("anybody who reaches %s is answered: see --api-keys", args.host)
-    return None
+    keys, host = kept.api_keys(), kept.settings.host
+    if keys is None and not is_loopback(host):
+        logger.warning("anybody who reaches %s is answered: see --api-keys", host)
+    return None if keys is None else process.api_keys(keys)
 
 
 def _bundles(args: argparse.Namespace) -> list[Bundle]:

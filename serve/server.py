@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from serve.grpc.server import GrpcServer
 
 logger = logging.getLogger(__name__)
+ResultT = TypeVar("ResultT")
 POLL_SECONDS = 0.05
 LAST_WORDS_SECONDS = 2.0
 """Time in which requests that are cut off send their last words."""
@@ -41,7 +42,7 @@ class Server(uvicorn.Server):
         grpc: "GrpcServer | None" = None,
         drain_delay: float = 0.0,
         exit_timeout: float = 30.0,
-        on_reload: Callable[[], None] = lambda: None,
+        on_reload: Callable[[], bool] = lambda: True,
     ) -> None:
         """Describe a server.
 
@@ -52,7 +53,7 @@ class Server(uvicorn.Server):
             grpc: The gRPC server beside it.
             drain_delay: Seconds between unready and the end of the listener.
             exit_timeout: Seconds to complete requests in flight.
-            on_reload: Called in a thread after SIGHUP, one call at a time.
+            on_reload: Called in a thread after SIGHUP, one call at a time; returns False if it changes nothing.
         """
         super().__init__(config)
         self.servers = []
@@ -61,15 +62,20 @@ class Server(uvicorn.Server):
         self.is_hurried = self.has_to_reload = False
         self.abandoned_before: int | None = None
         """Texts whose callers had gone away when requests were cut off; None if none were."""
-        self.background: set[asyncio.Task[None]] = set()
+        self.background: set[asyncio.Task[Any]] = set()
         """Warm-up and reload."""
         self.warming: asyncio.Task[None] | None = None
-        self.reloading: asyncio.Task[None] | None = None
+        self.reloading: asyncio.Task[bool] | None = None
 
     @property
     def unanswered(self) -> int:
         """Accepted texts that were cut off."""
         return 0 if self.abandoned_before is None else self.engine.stats().abandoned - self.abandoned_before
+
+    @property
+    def has_open_requests(self) -> bool:
+        """True while there are requests over HTTP that are not answered."""
+        return bool(self.server_state.tasks)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take note of SIGTERM or SIGINT.
@@ -106,7 +112,8 @@ class Server(uvicorn.Server):
             logger.info("unready; requests are taken for %g s more", self.drain_delay)
         await self._wait(self.drain_delay)
         self.readiness.is_closed = not self.readiness.is_retiring
-        self.engine.prepare_to_drain()
+        if self.readiness.is_closed:
+            self.engine.prepare_to_drain()
         cutting = asyncio.create_task(self._cut_off_late())
         # gRPC's own time is the longer one, so that all requests are cut off at the same time.
         stopping = [] if self.grpc is None else [self.grpc.stop(self.exit_timeout + LAST_WORDS_SECONDS)]
@@ -121,7 +128,7 @@ class Server(uvicorn.Server):
         """
         for server in self.servers:
             server.close()
-        while self.server_state.tasks and self.readiness.is_closed:
+        while self.has_open_requests and self.readiness.is_closed:
             await asyncio.sleep(POLL_SECONDS)
         await super().shutdown(sockets)
 
@@ -153,13 +160,13 @@ class Server(uvicorn.Server):
         while (left := end - time.monotonic()) > 0 and not self.is_hurried:
             await asyncio.sleep(min(left, POLL_SECONDS))
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _in_background(self, work: Coroutine[Any, Any, ResultT]) -> asyncio.Task[ResultT]:
         task = asyncio.create_task(work)
         self.background.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self.background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s", error, exc_info=error)

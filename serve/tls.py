@@ -1,7 +1,10 @@
 """TLS of a server: a certificate with its key, and perhaps the authority whose clients are answered."""
 
+import contextlib
+import os
 import ssl
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -33,34 +36,23 @@ class TlsContent:
 
 
 class Tls:
-    """The TLS of a running server; `reload` takes up a renewed certificate."""
+    """The TLS of a running server; `take_up` changes its certificate."""
 
-    def __init__(self, files: TlsFiles) -> None:
-        """Read the files.
-
-        Raises:
-            ConfigurationError: A file cannot be read, is something else, does not match or has expired.
-        """
-        self.files = files
-        self.content = read_tls(files)
-        self.context = _context(files)
+    def __init__(self, content: TlsContent) -> None:
+        """Serve with what `read_tls` returns, or returned when another process of the server read it."""
+        self.content = content
+        self.context = _server_context()
         """Context of HTTP; connections that are open keep the certificate that they began with."""
-        if files.client_ca is not None:
-            self.context.load_verify_locations(files.client_ca)
+        _load_content(self.context, content)
+        if content.client_ca is not None:
+            self.context.load_verify_locations(cadata=content.client_ca.decode("ascii", "ignore"))
             self.context.verify_mode = ssl.CERT_REQUIRED
 
-    def reload(self, cert: Path, key: Path) -> bool:
-        """Take up a certificate and its key, if they have changed; return whether they have.
-
-        Raises:
-            ConfigurationError: They are not to be used, and those before stay.
-        """
-        files = TlsFiles(cert=cert, key=key, client_ca=self.files.client_ca)
-        content = read_tls(files)
+    def take_up(self, content: TlsContent) -> bool:
+        """Take up another certificate and key, which `read_tls` has checked; return whether they have changed."""
         if (content.cert, content.key) == (self.content.cert, self.content.key):
             return False
-        _load(self.context, files)
-        self.files = files
+        _load_content(self.context, content)
         self.content = TlsContent(cert=content.cert, key=content.key, client_ca=self.content.client_ca)
         return True
 
@@ -94,11 +86,31 @@ def _read(flag: str, file: Path, mark: bytes, what: str) -> bytes:
     return content
 
 
-def _context(files: TlsFiles) -> ssl.SSLContext:
+def _server_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # TLS 1.2 and later
     context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _context(files: TlsFiles) -> ssl.SSLContext:
+    context = _server_context()
     _load(context, files)
     return context
+
+
+def _load_content(context: ssl.SSLContext, content: TlsContent) -> None:
+    """Load a certificate and its key from memory; OpenSSL takes them as files alone, which these are for a moment."""
+    with _in_memory(content.cert) as cert, _in_memory(content.key) as key:
+        _load(context, TlsFiles(cert=cert, key=key))
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[Path]:
+    """Yield the path of a file that only this process sees, in memory."""
+    with open(os.memfd_create("adamix-tls"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
 def _load(context: ssl.SSLContext, files: TlsFiles) -> None:

@@ -4,9 +4,9 @@ import enum
 import mmap
 from dataclasses import dataclass
 
-FIELDS = ("pid", "number", "state", "heartbeat", "connections", "reloads")
+FIELDS = ("pid", "number", "state", "heartbeat", "connections", "requests", "reloads", "failed_reloads")
 """Fields of an entry, numbers of eight bytes each, which are written at once."""
-HEADER = ("restarts",)
+HEADER = ("restarts", "is_stopping")
 
 
 class WorkerState(enum.IntEnum):
@@ -34,8 +34,12 @@ class WorkerStatus:
     heartbeat: float
     """Time of its last heartbeat, in seconds of the monotonic clock, which all processes of a machine share."""
     connections: int
+    requests: int
+    """Requests over HTTP that it has not answered."""
     reloads: int
     """Reloads that it has completed."""
+    failed_reloads: int
+    """Those of them that have changed nothing."""
 
 
 class StatusBoard:
@@ -74,7 +78,9 @@ class StatusBoard:
             state=WorkerState(int(found["state"])),
             heartbeat=found["heartbeat"],
             connections=int(found["connections"]),
+            requests=int(found["requests"]),
             reloads=int(found["reloads"]),
+            failed_reloads=int(found["failed_reloads"]),
         )
 
     def workers(self) -> list[WorkerStatus]:
@@ -86,6 +92,15 @@ class StatusBoard:
     def restarts(self) -> int:
         """Workers that were started in the place of one that died or hung."""
         return int(self.values[0])
+
+    @property
+    def is_stopping(self) -> bool:
+        """True once the server as a whole has been told to stop."""
+        return bool(self.values[1])
+
+    def stop(self) -> None:
+        """Note that it has."""
+        self.values[1] = 1
 
     def count_restart(self) -> None:
         """Count one such worker."""

@@ -16,6 +16,7 @@ from serve.api_keys import ApiKey, ApiKeys
 from serve.engine import Engine
 from serve.errors import ConfigurationError
 from serve.lookup_room import NoSiblings, Siblings
+from serve.served_settings import ServedSettings
 from serve.server import Server
 from serve.telemetry.outage import Outage
 from serve.workers.supervisor import Plan, Supervisor, exit_seconds
@@ -33,6 +34,12 @@ class ServingProcess(Protocol):
 
     def settings(self, args: Namespace) -> Namespace:
         """Return the settings with this process's share of the threads."""
+
+    def kept_settings(self) -> ServedSettings | None:
+        """Return the settings that the rest of the server runs with; None where they are to be read."""
+
+    def keep(self, settings: ServedSettings) -> None:
+        """Keep the settings of this process, once it serves, for one that is started again."""
 
     def api_keys(self, keys: dict[str, ApiKey]) -> ApiKeys:
         """Return API keys with allowances for the whole server."""
@@ -75,6 +82,13 @@ class SingleProcess:
     def settings(self, args: Namespace) -> Namespace:
         """Return the settings as they are."""
         return args
+
+    def kept_settings(self) -> ServedSettings | None:
+        """Return None."""
+        return None
+
+    def keep(self, settings: ServedSettings) -> None:
+        """Keep nothing."""
 
     def api_keys(self, keys: dict[str, ApiKey]) -> ApiKeys:
         """Return API keys with their allowances."""

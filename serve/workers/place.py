@@ -12,6 +12,7 @@ from pathlib import Path
 from prometheus_client import values
 
 from serve.workers.board import StatusBoard
+from serve.workers.kept_settings import KeptSettings
 
 PR_SET_PDEATHSIG = 1
 LOCK, STATE, INTENT, SNAPSHOTS, METRICS, ALLOWANCES, OUTAGE, RECORDS, TURN = (
@@ -44,6 +45,10 @@ class WorkerPlace:
     """Threads of a run on the CPU where `--threads` does not say."""
     supervisor: int
     """Process id of the supervisor."""
+    kept: KeptSettings
+    """The settings that the workers run with."""
+    is_anew: bool
+    """The worker reads its settings itself, also where others run with other ones."""
 
     @property
     def control_socket(self) -> Path:

@@ -38,6 +38,12 @@ class WorkerProcess:
         status = self.board.get(self.entry)
         return 0 if status is None else status.reloads
 
+    @property
+    def failed_reloads(self) -> int:
+        """Those of them that have changed nothing."""
+        status = self.board.get(self.entry)
+        return 0 if status is None else status.failed_reloads
+
     def look(self) -> None:
         """Take note of its state and of its heartbeat."""
         now, status = time.monotonic(), self.board.get(self.entry)

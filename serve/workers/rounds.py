@@ -65,15 +65,34 @@ class Replacement:
             self.waiting.clear()
 
 
+class Reloading:
+    """One worker's reload."""
+
+    def __init__(self, worker: WorkerProcess) -> None:
+        """Begin one."""
+        self.worker, self.before, self.failed_before = worker, worker.reloads, worker.failed_reloads
+        self.end = time.monotonic() + RELOAD_SECONDS
+
+    @property
+    def is_under_way(self) -> bool:
+        """True unless it is done, the worker has ended, or has no more time."""
+        return self.worker.exit_code is None and self.worker.reloads == self.before and time.monotonic() < self.end
+
+    @property
+    def has_failed(self) -> bool:
+        """True if it has changed nothing."""
+        return self.worker.failed_reloads > self.failed_before
+
+
 class Reload:
-    """Workers that read their settings again."""
+    """Workers that read their settings again; where one cannot, those behind it do not."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         """Describe it, for the places of the workers."""
         self.slots = slots
         self.waiting: deque[int] = deque()
-        self.current: tuple[WorkerProcess, int, float] | None = None
-        """A worker that reloads, its reloads before, and the time at which the next one does not wait any more."""
+        self.current: Reloading | None = None
+        """The worker that reloads."""
 
     def request(self) -> None:
         """Begin a round from the first worker on."""
@@ -83,16 +102,18 @@ class Reload:
     def step(self) -> None:
         """Go on, if the worker that reloads is done."""
         if self.current is not None:
-            worker, before, end = self.current
-            if worker.exit_code is None and worker.reloads == before and time.monotonic() < end:
+            if self.current.is_under_way:
                 return
+            if self.current.has_failed and self.waiting:
+                logger.error("worker %d keeps its settings, and so do those behind it", self.current.worker.number)
+                self.waiting.clear()
             self.current = None
         if not self.waiting:
             return
         next_one = self.slots[self.waiting[0]].worker
         if next_one is not None and next_one.state in HAS_HEARTBEAT:
             self.waiting.popleft()
-            self.current = (next_one, next_one.reloads, time.monotonic() + RELOAD_SECONDS)
+            self.current = Reloading(next_one)
             next_one.send(signal.SIGHUP)
 
 

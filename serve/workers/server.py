@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -22,19 +22,40 @@ logger = logging.getLogger(__name__)
 class WorkerServer(Server):
     """A server that is one of several."""
 
-    def __init__(self, *arguments: Any, place: WorkerPlace, **options: Any) -> None:
-        """Describe a server, as `Server` does, in a place; it tells the status board how it is."""
+    def __init__(self, *arguments: Any, place: WorkerPlace, on_ready: Callable[[], None], **options: Any) -> None:
+        """Describe a server, as `Server` does, in a place; it tells the status board how it is.
+
+        Args:
+            arguments: Those of `Server`, and so are `options`.
+            place: Its place among the workers.
+            on_ready: Called when it is ready for the first time.
+            options: Named arguments of `Server`.
+        """
         super().__init__(*arguments, **options)
-        self.place, self.board = place, place.board
-        self.is_retiring = False
-        self.reloads = 0
+        self.place, self.board, self.on_ready = place, place.board, on_ready
+        self.is_retiring = self.is_ready = False
+        self.reloads = self.failed_reloads = 0
         self.listeners: list[socket.socket] = []
         """Sockets that it does not accept from yet."""
         self.acceptors: list[Acceptor] = []
 
+    @property
+    def has_open_requests(self) -> bool:
+        """True while there are requests on any worker of a server that stops: clients find the same on all."""
+        self._count_requests()
+        others = self._siblings(*WorkerState) if self.board.is_stopping else ()
+        return super().has_open_requests or any(one.requests for one in others)
+
     def handle_retire(self, sig: int, frame: FrameType | None) -> None:
         """Take note that a successor is ready."""
         self.is_retiring = self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take note of SIGTERM or SIGINT; a worker that retires stops with the others, and refuses as they do."""
+        if self.is_retiring:
+            self.is_retiring = self.readiness.is_retiring = False
+            self.readiness.is_closed = self.readiness.is_stopping
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as any server, and accept the connections that are this worker's.
@@ -51,9 +72,16 @@ class WorkerServer(Server):
         reloading = self.reloading
         leaves = await super().on_tick(counter)
         self._accept_if_due()
-        self._tell(WorkerState.READY if self.readiness.is_warm else WorkerState.WARMING)
+        if self.readiness.is_warm and not self.is_ready:
+            self.is_ready = True
+            self.on_ready()
+        self._tell(WorkerState.READY if self.is_ready else WorkerState.WARMING)
         if reloading is not None and reloading.done() and reloading is self.reloading:
             self.reloading, self.reloads = None, self.reloads + 1
+            self.failed_reloads += int(
+                reloading.cancelled() or reloading.exception() is not None or not reloading.result()
+            )
+            self.board.set(self.place.entry, "failed_reloads", self.failed_reloads)
             self.board.set(self.place.entry, "reloads", self.reloads)
         return leaves
 
@@ -61,8 +89,9 @@ class WorkerServer(Server):
         """Stop as any server; one that retires first lets clients take their connections elsewhere."""
         self._tell(WorkerState.STOPPING)
         if self.is_retiring:
-            self.drain_delay = 0.0
             await self._retire()
+        if self.is_retiring:
+            self.drain_delay = 0.0
         await super().shutdown(self.listeners)
 
     async def _retire(self) -> None:
@@ -71,7 +100,7 @@ class WorkerServer(Server):
         for acceptor in self.acceptors:
             acceptor.close()
         end = time.monotonic() + RETIRE_SECONDS
-        while self.server_state.connections and time.monotonic() < end:
+        while self.is_retiring and self.server_state.connections and time.monotonic() < end:
             await asyncio.sleep(POLL_SECONDS)
 
     def _accept_if_due(self) -> None:
@@ -109,6 +138,10 @@ class WorkerServer(Server):
         connecting = sum(len(acceptor.connecting) for acceptor in self.acceptors)
         return len(self.server_state.connections) + connecting
 
+    def _count_requests(self) -> None:
+        self.board.set(self.place.entry, "requests", len(self.server_state.tasks))
+
     def _tell(self, state: WorkerState) -> None:
+        self._count_requests()
         for field, value in (("state", state), ("heartbeat", time.monotonic()), ("connections", self._count())):
             self.board.set(self.place.entry, field, value)

@@ -15,12 +15,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from serve.server import LAST_WORDS_SECONDS
 from serve.workers.board import StatusBoard
 from serve.workers.cores import shares_of
+from serve.workers.kept_settings import KeptSettings
 from serve.workers.place import ALLOWANCES, METRICS, WorkerPlace
 from serve.workers.process import WorkerProcess
 from serve.workers.rounds import Reload, Replacement, reason
@@ -79,7 +81,8 @@ class Supervisor:
         self.has_opened = self.is_stopping = False
         self.exit_code = 0
         retire_seconds = self.plan.exit_seconds + RETIRE_SECONDS
-        self.replacement = Replacement(self.slots, self._start, retire_seconds=retire_seconds)
+        self.replacement = Replacement(self.slots, partial(self._start, is_anew=True), retire_seconds=retire_seconds)
+        self.kept = KeptSettings()
         self.reload = Reload(self.slots)
 
     def run(self) -> "WorkerPlace | int":
@@ -138,6 +141,7 @@ class Supervisor:
         """Have all workers complete their requests and end."""
         if not self.is_stopping:
             self.is_stopping = True
+            self.board.stop()
             self.plan.listener.close()  # the workers close theirs, and then nothing listens any more
             for process in self._processes():
                 process.stop(signal.SIGTERM, seconds=self.plan.exit_seconds)
@@ -208,8 +212,11 @@ class Supervisor:
             if slot.worker is None and slot.successor is None and time.monotonic() >= slot.start_at:
                 slot.worker = self._start(slot)
 
-    def _start(self, slot: Slot) -> WorkerProcess:
-        """Fork a worker: it has every module already, and shares their memory."""
+    def _start(self, slot: Slot, *, is_anew: bool = False) -> WorkerProcess:
+        """Fork a worker: it has every module already, and shares their memory.
+
+        Unless it `is_anew`, it has the settings that the others run with.
+        """
         taken = {one.entry for one in self._processes()}
         entry = min(set(range(self.board.entries)) - taken)
         place = WorkerPlace(
@@ -220,6 +227,8 @@ class Supervisor:
             cores=slot.share.cores,
             threads=slot.share.threads,
             supervisor=self.process,
+            kept=self.kept,
+            is_anew=is_anew,
         )
         self.board.begin(entry, number=slot.number)
         pid = os.fork()

@@ -14,6 +14,7 @@ from serve.api_keys import ApiKey, ApiKeys
 from serve.engine import Engine
 from serve.lookup import LookupEngine
 from serve.lookup_room import Siblings
+from serve.served_settings import ServedSettings
 from serve.telemetry.outage import Outage
 from serve.workers.adapter_state import AdapterStateFile
 from serve.workers.allowances import SharedApiKeys
@@ -39,10 +40,22 @@ class Worker:
         """Take a place: pin the process to its cores, and end with the supervisor."""
         settle(place)
         self.place = place
+        self.made: WorkerServer | None = None
+        self.running_settings: ServedSettings | None = None
 
     def settings(self, args: Namespace) -> Namespace:
         """Return the settings with this worker's share of the threads."""
         return Namespace(**{**vars(args), "threads": args.threads or self.place.threads})
+
+    def kept_settings(self) -> ServedSettings | None:
+        """Return the settings of the other workers; None for the first one and for successors, which read their own."""
+        return None if self.place.is_anew else self.place.kept.read()
+
+    def keep(self, settings: ServedSettings) -> None:
+        """Keep the settings of this worker once it is ready."""
+        self.running_settings = settings
+        if self.made is not None and self.made.is_ready:
+            self.place.kept.write(settings)
 
     def api_keys(self, keys: dict[str, ApiKey]) -> ApiKeys:
         """Return API keys whose allowances all workers share."""
@@ -82,9 +95,13 @@ class Worker:
 
     def server(self, *arguments: Any, **options: Any) -> WorkerServer:
         """Return a server as `Server` takes it, which retires for a successor."""
-        made = WorkerServer(*arguments, place=self.place, **options)
-        signal.signal(RETIRE, made.handle_retire)
-        return made
+        self.made = WorkerServer(*arguments, place=self.place, on_ready=self._keep_first, **options)
+        signal.signal(RETIRE, self.made.handle_retire)
+        return self.made
+
+    def _keep_first(self) -> None:
+        assert self.running_settings is not None
+        self.place.kept.write(self.running_settings)
 
     def _listen_to_siblings(self) -> None:
         self.control = ControlServer(self.place.control_socket)

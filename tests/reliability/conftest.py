@@ -22,7 +22,7 @@ __all__ = ["reference"]
 
 CONFIG = {"model_type": "tiny", "vocab_size": 11, "max_position_embeddings": 48}
 START_SECONDS = 60
-ADDRESS = re.compile(r"on (http://\S+)")
+ADDRESS = re.compile(r"on (https?://\S+)")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from serve.adapter_loading import AdapterLoading
-from serve.args import parse_args
+from serve.api_keys import ApiKeys, read_api_keys
+from serve.args import parse_args, read_args
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.errors import ConfigurationError
@@ -80,18 +81,69 @@ def test_weights_that_have_changed_are_replaced_and_others_stay(
     assert "replaced adapter mood" in caplog.text
 
 
-def test_an_adapter_that_is_refused_leaves_the_one_there_was_and_the_others_are_loaded(
-    running: Running, root: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("harm", ["damaged", "nowhere"])
+def test_with_a_damaged_adapter_nothing_is_changed(
+    harm: str, running: Running, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     reload(running, "--adapter", root / "intent")
+    if harm == "damaged":
+        weights = root / "intent" / "adapter.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+    else:
+        shutil.rmtree(root / "intent")
     before = sha256(running, "intent")
-    weights = root / "intent" / "adapter.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1])
-    reload(running, "--adapter", root / "intent", "--adapter", root / "nowhere", "--adapter", root / "grade")
-    assert names(running) == ["tone", "intent", "grade"]
+    with caplog.at_level(logging.INFO):
+        reload(running, "--adapter", root / "grade", "--adapter", root / "intent")
+    assert names(running) == ["tone", "intent"]
     assert sha256(running, "intent") == before
-    assert "adapter.safetensors is damaged" in caplog.text
-    assert "nowhere was not reloaded, and what was served stays: " in caplog.text
+    (line,) = caplog.messages
+    assert line.startswith(f"nothing was reloaded, and the server runs on as it was: {root / 'intent'}")
+
+
+def test_an_adapter_that_differs_from_pytorch_is_refused_and_the_others_are_loaded(
+    running: Running, root: Path, reference: Reference, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is found out when it runs, and not before."""
+    wrong = root / "wrong"
+    write_adapter(wrong, reference, "match", canary_logits=[[9.0, 9.0], [9.0, 9.0]])
+    with caplog.at_level(logging.INFO):
+        reload(running, "--adapter", wrong, "--adapter", root / "grade")
+    assert names(running) == ["tone", "grade"]
+    assert f"adapter {wrong} is refused, and what was served stays: " in caplog.text
+    assert caplog.messages[-1] == "reloaded, but for 1 of the adapters"
+
+
+KEY = '[some]\nsha256 = "' + "0" * 64 + '"\n'
+
+
+def test_with_a_broken_file_of_keys_nothing_is_changed_and_that_is_told(
+    running: Running, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (file := tmp_path / "keys.toml").write_text(KEY)
+    running.api_keys = ApiKeys(read_api_keys(file))
+    kept: list[argparse.Namespace] = []
+    first = settings("--api-keys", file)
+    reloader = Reloader(
+        running, first, lambda: settings("--api-keys", file, "--adapter", root / "grade"), keep=kept.append
+    )
+    file.write_text(KEY + "nonsense")
+    with caplog.at_level(logging.INFO):
+        assert not reloader()
+    (line,) = caplog.messages
+    assert line.startswith(f"nothing was reloaded, and the server runs on as it was: {file}: ")
+    assert (names(running), list(running.api_keys.by_name), kept) == (["tone"], ["some"], [])
+    file.write_text(KEY + KEY.replace("some", "other").replace("0", "1"))
+    with caplog.at_level(logging.INFO):
+        assert reloader()
+    assert caplog.messages[-1] == "reloaded"
+    assert (names(running), list(running.api_keys.by_name)) == (["tone", "grade"], ["some", "other"])
+    assert [one.adapter for one in kept] == [[root / "grade"]]
+
+
+def test_settings_that_wait_are_not_kept(running: Running) -> None:
+    kept: list[argparse.Namespace] = []
+    Reloader(running, settings("--port", "1"), lambda: settings("--port", "2"), keep=kept.append)()
+    assert [one.port for one in kept] == [1]
 
 
 def test_an_adapter_that_clients_loaded_is_replaced_from_its_folder(
@@ -122,10 +174,11 @@ def test_settings_that_are_wrong_change_nothing(running: Running, root: Path, ca
         raise ConfigurationError("a.yaml: unknown key 'prot'")
 
     Reloader(running, settings(), wrong)()
-    Reloader(running, settings(), lambda: settings("--adapter-dir", root / "nowhere"))()
+    Reloader(running, settings(), lambda: read_args(["bundle", "--adapter-dir", str(root / "nowhere")]))()
     assert names(running) == ["tone", "intent"]
-    assert "nothing was reloaded: a.yaml: unknown key 'prot'" in caplog.text
-    assert "nothing was reloaded: a flag is wrong" in caplog.text
+    told = "nothing was reloaded, and the server runs on as it was: "
+    assert f"{told}a.yaml: unknown key 'prot'" in caplog.text
+    assert f"{told}argument --adapter-dir: there is no folder {root / 'nowhere'}" in caplog.text
 
 
 def test_settings_that_wait_for_the_next_start_are_named(running: Running, caplog: pytest.LogCaptureFixture) -> None:

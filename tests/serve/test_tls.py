@@ -99,12 +99,12 @@ def test_a_chain_is_sent_whole(authority: Authority) -> None:
 
 def test_a_renewed_certificate_is_taken_up_and_a_wrong_one_is_not(authority: Authority) -> None:
     first, second = authority.issue("first"), authority.issue("second")
-    tls = Tls(files(first))
-    assert not tls.reload(first.cert, first.key)
+    tls = Tls(read_tls(files(first)))
+    assert not tls.take_up(read_tls(files(first)))
     with pytest.raises(ConfigurationError, match="is not the key of"):
-        tls.reload(second.cert, first.key)
+        read_tls(TlsFiles(cert=second.cert, key=first.key))
     assert served_name(tls, authority) == "first"
-    assert tls.reload(second.cert, second.key)
+    assert tls.take_up(read_tls(files(second)))
     assert served_name(tls, authority) == "second"
     assert tls.content.cert == second.cert.read_bytes()
 
@@ -235,7 +235,7 @@ def test_a_client_that_does_not_shake_hands_is_cut_off(authority: Authority, mon
     from serve.event_loop import ServerLoop
 
     monkeypatch.setattr("serve.event_loop.HANDSHAKE_SECONDS", 0.3)
-    context = Tls(files(authority.issue("served"))).context
+    context = Tls(read_tls(files(authority.issue("served")))).context
 
     async def run() -> float:
         loop = asyncio.get_running_loop()
@@ -259,7 +259,7 @@ def test_grpc_over_tls_takes_up_a_renewed_certificate(authority: Authority) -> N
     from tests.fixtures.toy_engine import ToyEngine
 
     first, second, client = authority.issue("first"), authority.issue("second"), authority.issue("client")
-    tls = Tls(files(first, authority.cert))
+    tls = Tls(read_tls(files(first, authority.cert)))
 
     def live(port: int, pair: Pair | None) -> bool:
         key, cert = (None, None) if pair is None else (pair.key.read_bytes(), pair.cert.read_bytes())
@@ -285,7 +285,7 @@ def test_grpc_over_tls_takes_up_a_renewed_certificate(authority: Authority) -> N
         with pytest.raises(grpc.RpcError):
             await asyncio.to_thread(live, server.port, None)
         assert await asyncio.to_thread(name, server.port) == "first"
-        tls.reload(second.cert, second.key)
+        tls.take_up(read_tls(files(second)))
         assert await asyncio.to_thread(name, server.port) == "second"
         assert await asyncio.to_thread(live, server.port, client)
         await server.stop(0)
