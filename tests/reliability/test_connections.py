@@ -19,6 +19,7 @@ import pytest
 
 from serve.connection_limits import RESERVED
 from tests.reliability.conftest import Server, serve
+from tests.reliability.worker_load import wait_for_workers
 
 BODY = json.dumps({"inputs": "good", "adapter": "tone"}).encode()
 STREAM = {"model": "north", "prompt": "a", "max_tokens": 900, "ignore_eos": True, "stream": True}
@@ -283,8 +284,9 @@ def is_closed(server: Server) -> bool:
     return False
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_new_requests_get_503_while_those_before_sigterm_are_finished(
-    classifier_folder: Path, generator_folder: Path, figure: Callable[[str], None]
+    workers: int, classifier_folder: Path, generator_folder: Path, figure: Callable[[str], None]
 ) -> None:
     """On connections that are open; during --drain-delay they are still answered, which ends their connections."""
     texts: list[str] = []
@@ -292,8 +294,10 @@ def test_new_requests_get_503_while_those_before_sigterm_are_finished(
     def stream() -> None:
         texts.append(httpx.post(f"{server.address}/v1/completions", json=STREAM, timeout=60).text)
 
-    flags = ("--no-cache", "--drain-delay", 1, "--exit-timeout-secs", 60)
+    flags = ("--no-cache", "--drain-delay", 1, "--exit-timeout-secs", 60, "--workers", workers)
     with serve(classifier_folder, generator_folder, *flags) as server, contextlib.ExitStack() as stack:
+        if workers > 1:
+            wait_for_workers(server.address, workers, supervisor=server.process.pid)
         eventually(lambda: httpx.get(f"{server.address}/health/ready").status_code == 200)
         streams = [threading.Thread(target=stream) for _ in range(4)]
         for thread in streams:
@@ -306,7 +310,7 @@ def test_new_requests_get_503_while_those_before_sigterm_are_finished(
         half_body(half)
         eventually(lambda: gauge(server, "adamix_live_rows") == 4)
         server.process.send_signal(signal.SIGTERM)
-        eventually(lambda: any("unready" in line for line in server.log))
+        eventually(lambda: sum("unready" in line for line in server.log) == workers)
         open_ones[0].sendall(request("/predict", BODY))
         during = answer(open_ones[0])
         eventually(lambda: is_closed(server))
@@ -325,7 +329,10 @@ def test_new_requests_get_503_while_those_before_sigterm_are_finished(
         assert text.startswith("http/1.1 503 "), text
         assert "retry-after: 1" in text and "connection: close" in text
     assert len(texts) == 4 and all(text.rstrip().endswith("[DONE]") for text in texts)
-    figure(f"{len(refused)} requests after --drain-delay on open connections: 503 each; {len(texts)} streams finished")
+    figure(
+        f"{workers} processes, {len(refused)} requests after --drain-delay on open connections: 503 each; "
+        f"{len(texts)} streams finished"
+    )
 
 
 @pytest.mark.parametrize("path", ["/predict", "/v1/completions", "/v2/models/tone/infer"])

@@ -1,11 +1,13 @@
 """Several workers: one that dies or hangs is replaced, and a rolling restart fails no request."""
 
+import contextlib
 import os
 import random
 import re
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import httpx
 import pytest
 
 from tests.reliability.conftest import Server, serve
+from tests.reliability.test_connections import BODY, answer, connect, half_body, is_closed, request
 from tests.reliability.worker_load import (
     ANSWERED,
     CLOSED,
@@ -119,6 +122,40 @@ def test_a_stop_answers_what_was_taken(classifier_folder: Path, figure: Figure) 
     assert set(load.outcomes) <= {OK, REFUSED, CLOSED}
     assert sum("every accepted request is answered" in line for line in server.log) == 2
     assert not any("Traceback" in line for line in server.log)
+
+
+def test_a_stop_in_the_middle_of_a_rolling_restart_refuses_on_open_connections(
+    classifier_folder: Path, figure: Figure
+) -> None:
+    """Also the worker that retires, whose clients would find nobody if it closed their connections."""
+    with (
+        serve(classifier_folder, "--workers", 2, "--no-cache", "--exit-timeout-secs", 60) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        supervisor = server.process.pid
+        wait_for_workers(server.address, 2, supervisor=supervisor)
+        open_ones, halves = ([stack.enter_context(connect(server)) for _ in range(count)] for count in (6, 4))
+        for connection in open_ones:
+            connection.sendall(request("/predict", BODY))
+            assert "connection: close" not in answer(connection)
+        for connection in halves:
+            half_body(connection)
+        server.process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: sum(line.endswith("is ready") for line in server.log) == 3)  # so that the first one retires
+        assert len(children(supervisor)) == 3
+        server.process.terminate()
+        wait_for(lambda: is_closed(server))
+        outcomes: Counter[str] = Counter()
+        for connection in open_ones:
+            connection.sendall(request("/predict", BODY))
+            outcomes[answer(connection)[:13]] += 1
+        for connection in halves:
+            connection.sendall(BODY[-10:])
+            assert answer(connection).startswith("http/1.1 200 ")
+        assert server.process.wait(60) == 0
+    figure(f"SIGTERM while a worker retires: {dict(outcomes)} on open connections, {len(halves)} halves answered")
+    assert set(outcomes) == {"http/1.1 503 "}
+    assert sum("every accepted request is answered" in line for line in server.log) == 3
 
 
 def test_workers_end_with_their_supervisor(classifier_folder: Path) -> None:
