@@ -54,6 +54,8 @@ OPEN = frozenset({"ServerLive", "ServerReady"})
 """Methods of health checks, which need no API key."""
 MAX_MESSAGE = 1000
 """Characters of an error's message; clients take 16 KB, where a character may have twelve bytes."""
+HOLD_SECONDS, TOLD_SECONDS = 0.1, 0.05
+"""Time at the end of a server in which answers are held back, and that in which clients hear of the end."""
 OnRequest = Callable[[str, str, float], None]
 """Takes a method's name, the name of its status, and seconds."""
 logger = logging.getLogger(__name__)
@@ -103,6 +105,9 @@ class GrpcServer:
         self.tls, self.idle_seconds, self.shares_port = tls, idle_seconds, shares_port
         self.host, self.port, self.payload_limit = host, port, payload_limit
         self.server: Any = None
+        self.answers_are_sent = asyncio.Event()
+        """Not set while answers are held back."""
+        self.answers_are_sent.set()
 
     async def start(self) -> None:
         """Listen; `port` is then the one that was taken.
@@ -137,9 +142,21 @@ class GrpcServer:
         return port
 
     async def stop(self, seconds: float) -> None:
-        """Take no more requests, and give those in flight so many seconds."""
-        if self.server is not None:
-            await self.server.stop(seconds)
+        """Take no more requests, and give those in flight so many seconds.
+
+        gRPC cancels a call that comes before its client has heard of the end. So answers are held back first, while
+        their clients begin no other call, and sent when all have been told.
+        """
+        if self.server is None:
+            return
+        if seconds:
+            self.answers_are_sent.clear()
+            await asyncio.sleep(HOLD_SECONDS)
+        stopping = asyncio.ensure_future(self.server.stop(seconds))
+        if seconds:
+            await asyncio.sleep(TOLD_SECONDS)
+        self.answers_are_sent.set()
+        await stopping
 
     def _handler(self, name: str, request: str, method: Method) -> grpc.RpcMethodHandler:
         return grpc.unary_unary_rpc_method_handler(
@@ -163,11 +180,13 @@ class GrpcServer:
         try:
             self._authenticate(name, context)
             answer = await method(self.service, whole(request))
+            await self.answers_are_sent.wait()
         except (Exception, asyncio.CancelledError) as error:
             code, message = _status(error)
             self._end(call, code)
             if isinstance(error, asyncio.CancelledError):
                 raise
+            await self.answers_are_sent.wait()
             await context.abort(code, message, call.metadata())
         call.send(answer)
         self._end(call, grpc.StatusCode.OK)
@@ -208,6 +227,7 @@ class GrpcServer:
                 yield stream_error(request, message)
             finally:
                 call.finish(code)
+        await self.answers_are_sent.wait()
 
     def _authenticate(self, name: str, context: Any) -> None:
         """Take the key of a request for all that handles it; raise NotAuthenticated without one that is known."""

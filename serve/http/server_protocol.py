@@ -208,7 +208,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Begin to answer a request."""
-        super()._start_asgi_task(cycle, UnaskedBodyCloses(app, cycle) if cycle.waiting_for_100_continue else app)
+        if cycle.waiting_for_100_continue:
+            app = UnaskedBodyCloses(app, cycle)
+        super()._start_asgi_task(cycle, app)
 
     def _bound_rest(self) -> None:
         """Bound the time in which the rest of a body may arrive that nobody reads."""

@@ -4,7 +4,7 @@ import threading
 
 
 class Outage:
-    """Whether there is one, for all threads of a process."""
+    """State of a collector, for all threads of a process."""
 
     def __init__(self) -> None:
         self.turn, self.is_on = threading.Lock(), False

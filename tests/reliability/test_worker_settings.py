@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+pytest.importorskip("cryptography")
 from tests.fixtures.certificates import Authority
 from tests.reliability.conftest import Server, serve
 from tests.reliability.worker_load import children, wait_for

@@ -2,11 +2,12 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
+import pytest
+
 from serve.api_keys import Allowance, ApiKey, ApiKeys
 from serve.served_settings import ServedSettings, served
 from serve.tls import Tls, TlsFiles, read_tls
 from serve.workers.kept_settings import DIGEST, KeptSettings
-from tests.fixtures.certificates import Authority
 
 
 def test_a_process_that_is_forked_later_reads_what_another_one_has_written(tmp_path: Path) -> None:
@@ -29,6 +30,9 @@ def test_what_a_worker_has_written_in_part_is_none() -> None:
 
 
 def test_keys_and_certificates_are_kept_though_their_files_have_changed(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from tests.fixtures.certificates import Authority
+
     pair = Authority(tmp_path).issue("served")
     tls = Tls(read_tls(TlsFiles(cert=pair.cert, key=pair.key)))
     key = ApiKey(name="some", sha256="0" * 64, admin=True, requests=Allowance(3))
