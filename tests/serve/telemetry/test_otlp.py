@@ -1,6 +1,7 @@
 """Traces of a real server, in a real collector."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 from tests.fixtures.byte_decoder import write_byte_bundle
 from tests.fixtures.chat_templates import HERMES
 from tests.fixtures.served_process import ServedProcess, free_port, served_process
+from tests.reliability.worker_load import children, wait_for_workers
 from tests.serve.conftest import Reference, write_bundle
 
 pytest.importorskip("opentelemetry.sdk", exc_type=ImportError)
@@ -288,6 +290,34 @@ def test_a_collector_that_refuses_spans_is_logged_once_and_again_when_it_takes_t
     log = server.log.read_text()
     assert log.count(f"{collector.url}/v1/traces takes no spans, and they are dropped until it does: ") == 1
     assert log.count(f"{collector.url}/v1/traces takes spans again") == 1
+
+
+def test_workers_and_those_in_their_place_log_one_outage(bundles: list[Path], tmp_path: Path) -> None:
+    collector = Collector()
+    collector.status = 400
+    flags = ["--otlp-endpoint", collector.url, "--workers", "2"]
+    with served_process(tmp_path / "log", bundles[:1], *flags, **SOON) as server:
+        supervisor = server.process.pid
+        wait_for_workers(server.url, 2, supervisor=supervisor)
+
+        def ask_both(*, posts: int) -> None:
+            before = collector.posts
+            while collector.posts < before + posts:
+                with httpx.Client(base_url=server.url) as one, httpx.Client(base_url=server.url) as two:
+                    for client in (one, two):
+                        client.post("/predict", json={"inputs": "good", "adapter": "tone"})
+                time.sleep(0.1)
+
+        ask_both(posts=6)
+        for worker in children(supervisor):
+            os.kill(worker, signal.SIGKILL)
+            wait_for_workers(server.url, 2, supervisor=supervisor, without=worker)
+        ask_both(posts=6)
+        collector.status = 200
+        ask_both(posts=6)
+    collector.close()
+    log = server.log.read_text()
+    assert (log.count("takes no spans"), log.count("takes spans again")) == (1, 1)
 
 
 def test_without_the_flag_no_exporter_is_imported_and_nothing_is_sent(bundles: list[Path], tmp_path: Path) -> None:
