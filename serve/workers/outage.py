@@ -17,7 +17,7 @@ class SharedOutage(Outage):
         """Note that there is one; return True for the first worker that does."""
         try:
             self.file.touch(exist_ok=False)
-        except FileExistsError:
+        except OSError:  # it is there, or the folder is not any more
             return False
         return True
 
@@ -25,6 +25,6 @@ class SharedOutage(Outage):
         """Note that there is none; return True for the first worker that does."""
         try:
             self.file.unlink()
-        except FileNotFoundError:
+        except OSError:
             return False
         return True

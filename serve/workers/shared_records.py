@@ -4,8 +4,10 @@ A worker that loads an adapter, or fails to, writes what became of its folder; t
 that starts later.
 """
 
+import contextlib
 import fcntl
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator, MutableMapping
@@ -16,6 +18,7 @@ from typing import Any, Self
 
 from serve.adapter_loading import FolderRecord, Source
 
+logger = logging.getLogger(__name__)
 Version = tuple[int, int, int]
 """Inode, size and time of change in ns of the file."""
 NONE: Version = (0, 0, 0)
@@ -91,20 +94,22 @@ class SharedRecords(MutableMapping[str, FolderRecord]):
 
     def _read(self) -> dict[str, FolderRecord]:
         """Return the records, which nobody changes."""
-        try:
-            with self.file.open("rb") as file:
-                stat = os.fstat(file.fileno())
-                version = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-                if self.known[0] != version:
-                    self.known = (version, _parsed(file.read()))
-        except FileNotFoundError:
-            return {}
+        with contextlib.suppress(FileNotFoundError), self.file.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            version = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            if self.known[0] != version:
+                self.known = (version, _parsed(file.read()))
         return self.known[1]
 
     def _write(self, records: dict[str, FolderRecord]) -> None:
+        """Replace the file; on a full disk this worker alone knows of the change, until another one is written."""
         new = self.file.with_suffix(".new")
-        new.write_text(json.dumps([asdict(record) for record in records.values()]), "utf-8")
-        os.replace(new, self.file)
+        try:
+            new.write_text(json.dumps([asdict(record) for record in records.values()]), "utf-8")
+            os.replace(new, self.file)
+        except OSError as error:
+            logger.error("the other workers do not hear what became of an adapter's folder: %s", error)
+            self.known = (self.known[0], records)
 
 
 def _parsed(content: bytes) -> dict[str, FolderRecord]:

@@ -351,3 +351,20 @@ def test_json_without_end_of_depth_is_refused_at_once(
             assert len(answer.content) < 3000
             assert time.monotonic() - started < 2
         assert server.ask().status_code == 200
+
+
+@pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
+def test_a_body_that_is_announced_too_large_is_413_before_it_is_sent(
+    expect: str, classifier_folder: Path, generator_folder: Path
+) -> None:
+    with serve(classifier_folder, generator_folder, "--no-cache", "--payload-limit", 1000) as server:
+        for path in ("/predict", "/classify", "/v1/completions", "/v2/models/tone/infer", "/invocations"):
+            with connect(server) as connection:
+                started = time.monotonic()
+                head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000000\r\n{expect}\r\n"
+                connection.sendall(head.encode())
+                found = answer(connection)
+                assert time.monotonic() - started < 2
+                assert found.startswith("http/1.1 413 ") and "connection: close" in found
+                assert "the request has more than 1000 bytes: send less at once" in found
+        assert server.ask().status_code == 200

@@ -50,6 +50,24 @@ def test_changes_of_several_threads_and_workers_are_all_kept(tmp_path: Path) -> 
     assert len(workers[0]) == len(workers[1]) == 80
 
 
+def test_where_they_cannot_be_written_a_worker_goes_on_with_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = records(tmp_path), records(tmp_path)
+    one["first"] = FolderRecord(path="first", source=Source.WATCH)
+
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", fail)
+        one["second"] = FolderRecord(path="second", source=Source.WATCH)
+    assert (list(one), list(two)) == (["first", "second"], ["first"])
+    assert "No space left on device" in caplog.text
+    one["third"] = FolderRecord(path="third", source=Source.WATCH)
+    assert list(one) == list(two) == ["first", "second", "third"]
+
+
 def _hold(file: Path, is_held: "multiprocessing.synchronize.Event") -> None:
     with SharedTurn(file):
         is_held.set()
