@@ -19,6 +19,34 @@ grpc = pytest.importorskip("grpc")
 OK = "OK"
 
 
+def test_workers_share_grpcs_port_over_tls(classifier_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from serve.grpc.messages import MESSAGES
+    from serve.grpc.server import SERVICE
+    from tests.fixtures.certificates import Authority
+
+    authority, port = Authority(tmp_path), free_port()
+    pair = authority.issue("served")
+    files = ("--tls-cert", pair.cert, "--tls-key", pair.key)
+    credentials = grpc.ssl_channel_credentials(authority.cert.read_bytes())
+
+    def models() -> set[str]:
+        """Ask over a connection of its own."""
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.secure_channel(f"127.0.0.1:{port}", credentials, options) as channel:
+            index = channel.unary_unary(
+                f"/{SERVICE}/RepositoryIndex",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=MESSAGES["RepositoryIndexResponse"].FromString,
+            )
+            return {one.name for one in index(MESSAGES["RepositoryIndexRequest"](), timeout=20).models}
+
+    with serve(classifier_folder, "--workers", 2, "--grpc-port", port, "--no-cache", *files) as server:
+        wait_for(lambda: sum(line.endswith("is ready") for line in server.log) == 2)
+        for _ in range(10):
+            assert {"tone", "intent"} <= models()
+
+
 @pytest.mark.parametrize("count", [2, pytest.param(10, marks=pytest.mark.soak)])
 def test_a_rolling_restart_fails_no_call(count: int, classifier_folder: Path, figure: Callable[[str], None]) -> None:
     from serve.grpc.messages import MESSAGES
