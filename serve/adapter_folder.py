@@ -1,7 +1,10 @@
 """Folders of standalone adapters below the folder of --adapter-dir, as files: where they are, and how they change."""
 
+import errno
 import json
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +12,8 @@ from serve.errors import InputError, shortened
 
 FILES = ("adapter.json", "adapter.safetensors")
 """Files of an adapter: its card, and its weights."""
+MAX_CARD = 16_000_000
+"""Bytes of a card that are read to learn its name."""
 MAX_PATH = 128
 """Characters of a path that an error quotes."""
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:[^\s/:,;'\"]+/)+(?=[^\s/:,;'\"])")
@@ -30,10 +35,10 @@ def fingerprint(folder: Path) -> Fingerprint:
     found = []
     for name in FILES:
         try:
-            stat = (folder / name).stat()
+            facts = (folder / name).stat()
         except (OSError, ValueError):
             continue
-        found.append((name, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        found.append((name, facts.st_mtime_ns, facts.st_size, facts.st_ino))
     return tuple(found)
 
 
@@ -56,7 +61,7 @@ def adapter_folders(root: Path) -> dict[str, Fingerprint]:
 def named_in_card(folder: Path) -> Named | None:
     """Return the name and the hash in a card; None if it cannot be read, which loading it will tell."""
     try:
-        content = json.loads((folder / FILES[0]).read_bytes())
+        content = json.loads(_read_file(folder / FILES[0]))
         name, sha256 = content["name"], content["sha256"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -95,6 +100,22 @@ def without_paths(message: str, folder: Path | None = None, path: str = "") -> s
     if folder is not None:
         message = message.replace(str(folder), shortened(path.rstrip("/"), MAX_PATH))
     return ABSOLUTE.sub("", message)
+
+
+def _read_file(file: Path) -> bytes:
+    """Return the content of a file, without waiting for one that is a pipe.
+
+    Raises:
+        OSError: It cannot be read, or is something else.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        with open(descriptor, "rb", closefd=False) as opened:
+            return opened.read(MAX_CARD)
+    finally:
+        os.close(descriptor)
 
 
 def _is_below(root: Path, file: Path) -> bool:

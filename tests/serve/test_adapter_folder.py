@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.adapter_folder import FILES, adapter_folders, fingerprint, has_card, named_in_card, without_paths
+from serve.adapter_folder import FILES, Named, adapter_folders, fingerprint, has_card, named_in_card, without_paths
 from serve.bundle.adapter import CARD, WEIGHTS, read_adapter
 from tests.serve.conftest import Reference, write_adapter
 
@@ -62,3 +62,13 @@ def test_a_card_names_its_adapter_unless_it_cannot_be_read(folder: Path) -> None
 )
 def test_messages_tell_no_path_of_the_server(message: str, expected: str) -> None:
     assert without_paths(message, Path("/srv/adapters/tone"), "mood") == expected
+
+
+def test_a_card_that_is_a_pipe_or_a_folder_is_none_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "adapter.json")
+    assert named_in_card(tmp_path) is None
+    (tmp_path / "other" / "adapter.json").mkdir(parents=True)
+    assert named_in_card(tmp_path / "other") is None
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "adapter.json").write_text('{"name": "mood", "sha256": "0"}')
+    assert named_in_card(tmp_path / "whole") == Named("mood", "0")
