@@ -94,9 +94,9 @@ def _run_costs(opened: dict[int, Classifier], repeats: int) -> tuple[float, floa
                 timings.setdefault((rank, rows, tokens), []).append(seconds)
     keys = list(timings)
     system = np.array([[1.0, rows * tokens, rows * tokens * rank] for rank, rows, tokens in keys])
-    seconds = np.array([statistics.median(timings[key]) for key in keys])
-    weights = 1 / seconds  # errors count in proportion
-    run, token, token_rank = np.linalg.lstsq(system * weights[:, None], seconds * weights, rcond=None)[0]
+    found = np.array([statistics.median(timings[key]) for key in keys])
+    weights = 1 / found  # errors count in proportion
+    run, token, token_rank = np.linalg.lstsq(system * weights[:, None], found * weights, rcond=None)[0]
     return float(run), float(token), float(max(0.0, token_rank))
 
 

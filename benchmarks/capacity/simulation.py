@@ -73,7 +73,8 @@ class Replica:
 
     def _batch(self, costs: Costs) -> tuple[float, list[Request]]:
         """Take the oldest requests that fit a batch."""
-        batch, longest = [], 0
+        batch: list[Request] = []
+        longest = 0
         while self.waiting and len(batch) < LIMITS.max_batch_requests:
             longest = max(longest, self.waiting[0].tokens)
             if batch and longest * (len(batch) + 1) > LIMITS.max_batch_tokens:
