@@ -1,6 +1,5 @@
 """A Ray cluster of one node on this machine, with servers of tiny bundles."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,36 +7,26 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.support.processes import free_port
 from tests.fixtures.byte_decoder import write_byte_bundle
+from tests.fixtures.ray_node import ray_node
 from tests.serve.conftest import Reference, reference, write_adapter, write_bundle
 
-__all__ = ["reference"]
+__all__ = ["ray_node", "reference"]
 
 Deploy = Callable[..., httpx.Client]
 LOOKED_UP = [f"tenant{number}" for number in range(8)]
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[int]:
+def ray_cluster(ray_node: Any) -> Iterator[int]:
     """The port of the cluster's proxy."""
-    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
     from ray import serve as ray_serve
 
-    from benchmarks.support.processes import free_port
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     port = free_port()
-    ray.init(
-        num_cpus=8,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=100_000_000,
-        _system_config={"metrics_report_interval_ms": 1000},
-    )
     ray_serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     yield port
     ray_serve.shutdown()
-    ray.shutdown()
 
 
 @pytest.fixture
