@@ -37,8 +37,8 @@ from serve.readiness import Readiness
 from serve.telemetry.logs import configure_logging
 
 ROUTER = "serve.cluster.router:AdapterRouter"
-FRONT_CPUS = 0.25
-"""Share of a core that Ray counts for a front."""
+FRONT_CPUS = 0.0
+"""Cores that Ray keeps for a front: with any, replicas that fill the cluster would leave no place for it."""
 FRONT_REQUESTS = 4
 """Requests of a front, by those of a replica."""
 HEALTH_SECONDS = 5.0
