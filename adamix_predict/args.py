@@ -142,8 +142,9 @@ def _check_ray_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) 
     if not args.ray:
         if args.predictors:
             parser.error("--predictors is for a cluster: add --ray ADDRESS")
-        if found := next((one for one in (args.file, args.out) if one and "://" in one), None):
-            parser.error(f"{found} is read and written by Ray Data alone: add --ray ADDRESS")
+        for place in (args.file, args.out or ""):
+            if "://" in place:
+                parser.error(f"{place} is read and written by Ray Data alone: add --ray ADDRESS")
         return
     if args.out is None:
         parser.error("--ray writes a folder: add --out FOLDER")

@@ -122,7 +122,7 @@ class Outcome:
     """Share of the time that the busiest replica, and all on average, worked."""
     slot_writes: float
     loads: float
-    """Of adapters, for each request."""
+    """Slot writes and loads of adapters for each request."""
     widths: tuple[int, ...]
     """Width of each replica's bank at the end."""
 

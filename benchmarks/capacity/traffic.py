@@ -24,7 +24,7 @@ class Tenants:
 
     count: int
     exponent: float = 1.0
-    """Of Zipf: the popularity of the n-th tenant is n to the power of minus this."""
+    """Exponent of Zipf: the popularity of the n-th tenant is n to the power of minus this."""
     ranks: Sequence[int] = ()
     """Rank of each tenant's adapter."""
 
