@@ -116,7 +116,7 @@ def _findings(turns: dict[tuple[str, int], list[Turn]]) -> Findings:
     ratio = by_side["ray, body", 1]["processor_ms"] / by_side["one process", 1]["processor_ms"]  # type: ignore[operator]
     return Findings(
         goals=[],
-        rows=rows,  # type: ignore[arg-type]
+        rows=rows,
         versions=versions_of(("ray", "fastapi", "uvicorn", "onnxruntime")),
         worst=f"{ratio:.2f} of one process's processor time a request (ray, body, one client)",
     )

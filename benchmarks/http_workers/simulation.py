@@ -119,7 +119,12 @@ def simulate(kind: str, cores: int, tokens: int, clients: int, costs: Costs, *, 
         if left[0]:
             left[0] -= 1
             began = machine.now
-            send(lambda: (took.append(machine.now - began), ask()))  # type: ignore[func-returns-value]
+
+            def done() -> None:
+                took.append(machine.now - began)
+                ask()
+
+            send(done)
 
     draw = random.Random(SEED)
     for _ in range(clients):

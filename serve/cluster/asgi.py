@@ -22,19 +22,6 @@ def plain_scope(scope: Mapping[str, Any]) -> dict[str, Any]:
     return {key: scope[key] for key in PLAIN if key in scope}
 
 
-async def read_body(receive: Receive, *, limit: int) -> bytes | None:
-    """Return a request's body, cut after `limit` bytes; None if the client has gone."""
-    parts, size, more = [], 0, True
-    while more and size < limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        more = message.get("more_body", False)
-    return b"".join(parts)[:limit]
-
-
 async def answer(application: Asgi, scope: Mapping[str, Any], body: bytes) -> AsyncIterator[list[Message]]:
     """Yield the messages of an application's response, those together that are there together.
 

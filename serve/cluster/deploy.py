@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-from serve.cluster.settings import ROUTE_BY, ClusterSettings, as_settings, check_flags
+from serve.application import open_bundles
+from serve.args import parse_args
+from serve.cluster.settings import ROUTE_BY, ClusterSettings, as_settings, check_flags, command_line
 from serve.errors import ConfigurationError, ServeError
 from serve.flag_types import number, positive, seconds
 
@@ -60,6 +62,8 @@ def as_config(cluster: ClusterSettings, given: dict[str, Any]) -> str:
 
 def _deploy(cluster: ClusterSettings, given: dict[str, Any], address: str) -> None:
     """Deploy on a cluster; on a local one, serve until a signal."""
+    settings = as_settings(cluster, given)
+    open_bundles(parse_args(command_line(settings)[1]))  # replicas would try it again and again
     try:
         import ray
         from ray import serve as ray_serve
@@ -75,7 +79,7 @@ def _deploy(cluster: ClusterSettings, given: dict[str, Any], address: str) -> No
         ) from error
     http = {"host": given.get("host", "127.0.0.1"), "port": given.get("port", 8080)}
     ray_serve.start(proxy_location="EveryNode", http_options=http)
-    ray_serve.run(build(as_settings(cluster, given)), name=cluster.name, route_prefix=given.get("root_path") or "/")
+    ray_serve.run(build(settings), name=cluster.name, route_prefix=given.get("root_path") or "/")
     logger.info("%s is served on http://%s:%d%s", cluster.name, http["host"], http["port"], given.get("root_path", ""))
     if address == LOCAL:
         try:

@@ -25,13 +25,15 @@ from serve.cluster.asgi import (
     answer_lifespan,
     behind_ray,
     plain_scope,
-    read_body,
 )
 from serve.cluster.loading import ReplicaLoading
 from serve.cluster.ray_metrics import RayMetrics
 from serve.cluster.settings import ClusterSettings, command_line
 from serve.engines import make_engines
 from serve.errors import DeviceLost
+from serve.http.app import PROTOCOLS
+from serve.http.error_responses import ErrorResponder
+from serve.http.middleware import BodyLimitMiddleware
 from serve.limit_flags import limits
 from serve.readiness import Readiness
 from serve.telemetry.logs import configure_logging
@@ -96,31 +98,30 @@ class ForwardedReplica(Replica):
 class Front:
     """Sends each request to a replica that holds the adapter that it names."""
 
-    def __init__(self, replicas: DeploymentHandle, payload_limit: int) -> None:
+    def __init__(self, replicas: DeploymentHandle, limits: Mapping[str, Any]) -> None:
         """Stand before replicas.
 
         Args:
             replicas: The replicas' handle.
-            payload_limit: Bytes of a body that a replica reads; of a longer one no more than that is sent.
+            limits: Arguments of `BodyLimitMiddleware`: this is where bodies arrive.
         """
-        self.replicas, self.payload_limit = replicas.options(stream=True, method_name="forward"), payload_limit
+        self.replicas = replicas.options(stream=True, method_name="forward")
+        self.bounded = BodyLimitMiddleware(self.route, **limits, errors=ErrorResponder(PROTOCOLS.values()))
 
     def __serve_build_asgi_app__(self) -> Asgi:
-        """Return the application for Ray Serve, a function: of a method it cannot tell which ASGI it has."""
+        """Return the application for Ray Serve, a function: of an object it cannot tell which ASGI it has."""
 
         async def front(scope: Any, receive: Receive, send: Send) -> None:
-            await self.route(scope, receive, send)
+            if scope["type"] == "lifespan":
+                await answer_lifespan(receive, send)
+            else:
+                await self.bounded(scope, receive, send)
 
-        return front
+        return behind_ray(front)
 
     async def route(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer a request, or the start and the end of the application."""
-        if scope["type"] == "lifespan":
-            await answer_lifespan(receive, send)
-            return
-        body = await read_body(receive, limit=self.payload_limit + 1)
-        if body is None:
-            return
+        """Answer a request, whose body is there as a whole."""
+        body = (await receive()).get("body", b"")
         handle = self.replicas
         if adapter := adapter_of(scope["path"], body):
             handle = handle.options(multiplexed_model_id=adapter)
@@ -164,7 +165,9 @@ def application_of(cluster: ClusterSettings, argv: Sequence[str]) -> Application
         max_ongoing_requests=FRONT_REQUESTS * cluster.max_requests,
         ray_actor_options={"num_cpus": FRONT_CPUS},
         **shutdown,
-    ).bind(replicas, args.payload_limit)
+    ).bind(
+        replicas, {"limit": args.payload_limit, "total_limit": args.payloads_limit, "timeout": args.body_timeout_secs}
+    )
 
 
 def _autoscaling(cluster: ClusterSettings, times: int) -> AutoscalingConfig:

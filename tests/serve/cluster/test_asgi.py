@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from serve.cluster.asgi import answer, answer_lifespan, behind_ray, plain_scope, read_body
+from serve.cluster.asgi import answer, answer_lifespan, behind_ray, plain_scope
 
 SCOPE = {"type": "http", "path": "/predict", "root_path": "", "method": "POST", "headers": []}
 
@@ -80,21 +80,6 @@ def test_an_error_of_the_application_is_raised() -> None:
 
     with pytest.raises(OSError, match="the disk is gone"):
         asyncio.run(collect(broken))
-
-
-def test_a_body_is_read_up_to_a_limit() -> None:
-    async def read(limit: int, *messages: dict[str, Any]) -> bytes | None:
-        waiting = iter(messages)
-
-        async def receive() -> Any:
-            return next(waiting)
-
-        return await read_body(receive, limit=limit)
-
-    first, last = {"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.request", "body": b"de"}
-    assert asyncio.run(read(100, first, last)) == b"abcde"
-    assert asyncio.run(read(2, first, last)) == b"ab"
-    assert asyncio.run(read(100, first, {"type": "http.disconnect"})) is None
 
 
 def test_paths_are_read_without_the_prefix_and_ids_are_left_to_the_proxy() -> None:

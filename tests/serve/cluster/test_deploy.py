@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -7,6 +8,9 @@ import yaml
 from serve.cli import main
 from serve.cluster.deploy import IMPORT_PATH
 from serve.cluster.settings import command_line
+from tests.serve.conftest import bundle_folder, reference
+
+__all__ = ["bundle_folder", "reference"]
 
 
 def test_a_configuration_for_rays_own_command_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,6 +32,7 @@ def test_a_configuration_for_rays_own_command_is_printed(capsys: pytest.CaptureF
     [
         ([], "give a BUNDLE"),
         (["/b", "--workers", "2"], "--workers means nothing on a cluster: --max-replicas"),
+        (["/nowhere"], "there is no bundle folder /nowhere"),
         (["/b", "--slotz", "2"], "unknown setting --slotz"),
     ],
 )
@@ -36,8 +41,8 @@ def test_mistakes_end_with_one_line(flags: list[str], message: str) -> None:
         main(["deploy", *flags])
 
 
-def test_without_ray_the_extra_is_named() -> None:
-    code = "import sys; sys.modules['ray'] = None; from serve.cli import main; main(['deploy', '/b', '--ray', 'auto'])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_without_ray_the_extra_is_named(bundle_folder: Path) -> None:
+    code = "import sys; sys.modules['ray'] = None; from serve.cli import main; main(['deploy', sys.argv[1]])"
+    found = subprocess.run([sys.executable, "-c", code, str(bundle_folder)], capture_output=True, text=True)
     assert found.returncode == 1
     assert found.stderr.startswith("adamix-serve deploy: deploy needs the extra ray (")

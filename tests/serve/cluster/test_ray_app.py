@@ -68,6 +68,8 @@ def assert_errors_are_those_of_the_protocol(client: httpx.Client) -> None:
     refused = client.post("/v1/load_lora_adapter", json={"lora_name": "x", "lora_path": "x"})
     assert refused.status_code == 403
     assert "put its folder below --adapter-dir" in refused.json()["error"]["message"]
+    too_long = client.post("/predict", content=b'{"inputs": "' + b"x" * 3_000_000 + b'"}')
+    assert (too_long.status_code, too_long.json()["error_type"]) == (413, "payload_too_large")
     named = client.get("/health", headers={"x-request-id": "mine"})
     assert (named.status_code, named.headers.get_list("x-request-id")) == (200, ["mine"])
 
