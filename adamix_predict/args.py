@@ -33,23 +33,24 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by adamix-export")
-    parser.add_argument(
-        "file", type=Path, metavar="FILE", help="rows: .csv, .tsv, .txt (tabs), .jsonl or .parquet, of any length"
-    )
+    parser.add_argument("file", metavar="FILE", help="rows: .csv, .tsv, .txt (tabs), .jsonl or .parquet, of any length")
     _add_column_flags(parser)
     _add_output_flags(parser)
     _add_prediction_flags(parser)
+    _add_ray_flags(parser)
     add_model_flags(parser)
     add_completion(parser)
     args = parser.parse_args(argv)
     if args.json and args.out is None:
         parser.error("--json prints the summary where the rows go without a file: add --out FILE")
+    _check_ray_flags(parser, args)
     return args
 
 
 def job(args: argparse.Namespace) -> Job:
     """Return the job that the flags describe."""
     named = {name: value for name, value in vars(args).items() if name in Job.__dataclass_fields__}
+    named |= {"file": Path(args.file), "out": None if args.out is None or args.ray else Path(args.out)}
     return Job(**{**named, "keep_bad_rows": args.bad_rows == "keep", "ensemble": bool(args.ensemble)})
 
 
@@ -123,8 +124,37 @@ def _add_prediction_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _out(text: str) -> Path | None:
-    return None if text == STDOUT else Path(text)
+def _add_ray_flags(parser: argparse.ArgumentParser) -> None:
+    cluster = parser.add_argument_group("cluster")
+    cluster.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="predict by Ray Data on a cluster: auto (of this node), ray://HOST:10001, or local. FILE is a file or a "
+        "folder, --out a folder, both also as s3:// or gs:// (needs the extra ray)",
+    )
+    cluster.add_argument(
+        "--predictors", type=positive, metavar="N", help="with --ray: processes at most (default: as cores allow)"
+    )
+
+
+def _check_ray_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End the process where flags contradict --ray, or need it."""
+    if not args.ray:
+        if args.predictors:
+            parser.error("--predictors is for a cluster: add --ray ADDRESS")
+        for place in (args.file, args.out or ""):
+            if "://" in place:
+                parser.error(f"{place} is read and written by Ray Data alone: add --ray ADDRESS")
+        return
+    if args.out is None:
+        parser.error("--ray writes a folder: add --out FOLDER")
+    for name in ("resume", "label_column"):
+        if getattr(args, name):
+            parser.error(f"--{name.replace('_', '-')} means nothing with --ray: leave it out")
+
+
+def _out(text: str) -> str | None:
+    return None if text == STDOUT else text
 
 
 def _delimiter(text: str) -> str:

@@ -1,5 +1,6 @@
 """The command adamix-predict."""
 
+import argparse
 import json
 import logging
 import os
@@ -10,7 +11,8 @@ try:
     from adamix_predict.args import job, parse_args
     from adamix_predict.chunks import ERROR
     from adamix_predict.predict import predict
-    from adamix_train.errors import AdaMixError
+    from adamix_predict.summary import Summary
+    from adamix_train.errors import AdaMixError, DataError
     from serve.args import load_options
     from serve.errors import ServeError
 except ImportError as error:
@@ -29,8 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        asked = job(args)
-        summary = predict(asked, **load_options(args))
+        summary = _on_ray(args) if args.ray else predict(job(args), **load_options(args))
         if args.json:
             print(json.dumps({"bundle": str(args.bundle), "out": str(args.out), **summary.as_dict()}, indent=2))
     except BrokenPipeError:
@@ -45,6 +46,16 @@ def main(argv: list[str] | None = None) -> None:
     if not args.json:
         for line in summary.lines(str(args.out or "standard output"), args.prefix + ERROR):
             print(line, file=sys.stderr)
+
+
+def _on_ray(args: argparse.Namespace) -> Summary:
+    """Predict on a cluster."""
+    try:
+        from adamix_predict.ray_job import RayPlan, predict_on_ray
+    except ImportError as error:
+        raise DataError(f"--ray needs the extra ray ({error}): run pip install '.[cpu,ray]'") from error
+    plan = RayPlan(job=job(args), source=args.file, out=args.out, address=args.ray, predictors=args.predictors)
+    return predict_on_ray(plan, load_options(args))
 
 
 if __name__ == "__main__":

@@ -40,12 +40,12 @@ def predict(job: Job, **options: Unpack[LoadOptions]) -> Summary:
     first = next(rows)
     bundle = open_bundle(job.bundle)
     kind = kind_of(bundle, job)
-    columns = _columns(job, kind, {})
+    columns = columns_of(job, kind, {})
     columns.check(first)  # before the bundle takes its time to open
     predictor: Predictor = kind.open(bundle, job, **options)
-    cards = _cards(bundle, predictor, job)
+    cards = cards_of(bundle, predictor, job)
     added = predictor.types(list(cards.values())) | ({ERROR: str} if job.keep_bad_rows else {})
-    columns = _columns(job, kind, {name: card.pairs for name, card in cards.items()})
+    columns = columns_of(job, kind, {name: card.pairs for name, card in cards.items()})
     columns.check(first)
     summary = Summary()
     chunks = ChunkPredictor(job=job, predictor=predictor, columns=columns, added=tuple(added), summary=summary)
@@ -83,7 +83,7 @@ def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _cards(bundle: Bundle, predictor: Predictor, job: Job) -> dict[str | None, AdapterCard]:
+def cards_of(bundle: Bundle, predictor: Predictor, job: Job) -> dict[str | None, AdapterCard]:
     """Return the adapters that rows may go through, by the names that rows have for them."""
     if job.adapter_column is None:
         cards: dict[str | None, AdapterCard] = {job.adapter: predictor.card(job.adapter)}
@@ -94,7 +94,8 @@ def _cards(bundle: Bundle, predictor: Predictor, job: Job) -> dict[str | None, A
     return cards
 
 
-def _columns(job: Job, kind: Kind, pairs: dict[str | None, bool]) -> Columns:
+def columns_of(job: Job, kind: Kind, pairs: dict[str | None, bool]) -> Columns:
+    """Return the columns that are read of every row; `pairs` says of each adapter whether it takes pairs."""
     return Columns(
         source=job.file,
         text=job.text_column or kind.text_column,

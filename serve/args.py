@@ -31,6 +31,9 @@ examples:
   curl localhost:8080/v1/completions -H 'content-type: application/json' \\
        -d '{"model": "e2e", "prompt": "name[Alimentum], area[city centre]", "stream": true}'
 
+on a Ray cluster:
+  adamix-serve deploy --help
+
 routes:
   text-embeddings-inference  POST /predict, /rerank (classifiers)
   OpenAI                     POST /v1/completions, /v1/chat/completions (generators); GET /v1/models

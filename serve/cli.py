@@ -24,14 +24,13 @@ try:
     from serve.adapter_loading import AdapterLoading
     from serve.adapter_service import check_adapter_settings, load_pinned, watched, with_lookup
     from serve.api_keys import ApiKeys
+    from serve.application import application, open_bundles
     from serve.args import idle_settings, load_options, make_parser, parse_args, read_args
-    from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
     from serve.check import as_json, as_text, check
+    from serve.cluster import deploy
     from serve.connection_flags import connection_limits
-    from serve.engine import Engine
     from serve.engines import make_engines
     from serve.event_loop import ServerLoop
-    from serve.http.app import make_app
     from serve.http.server_protocol import Connections
     from serve.limit_flags import limits
     from serve.readiness import Readiness
@@ -39,9 +38,8 @@ try:
     from serve.served_settings import ServedSettings, read_files, served
     from serve.server import Server
     from serve.settings import unknown_variables
-    from serve.telemetry.flags import request_observer, request_tracer
+    from serve.telemetry.flags import request_tracer
     from serve.telemetry.logs import configure_logging
-    from serve.telemetry.metric_flags import metric_options
     from serve.tls import Tls
     from serve.workers.launch import ServingProcess, SingleProcess, supervise
 except ImportError as error:
@@ -51,10 +49,16 @@ except ImportError as error:
     )
 
 logger = logging.getLogger(__name__)
+DEPLOY = "deploy"
+"""First word of a command line that deploys on a cluster; a bundle of this name is ./deploy."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Serve bundles over HTTP until SIGTERM or SIGINT, or check that they can be served."""
+    """Serve bundles over HTTP until SIGTERM or SIGINT, check that they can be served, or deploy them on a cluster."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == [DEPLOY]:
+        deploy.main(words[1:])
+        return
     try:
         args = _settings(argv)
     except ServeError as error:
@@ -104,7 +108,7 @@ def _check(args: argparse.Namespace) -> None:
         if args.grpc_port is not None:
             _grpc_class()
         request_tracer(args)
-        engine = make_engines(_bundles(args), limits(args), **load_options(args))
+        engine = make_engines(open_bundles(args), limits(args), **load_options(args))
         load_pinned(AdapterLoading(engine=engine, root=args.adapter_dir), args)
         found = check(engine, args)
     except ServeError as error:
@@ -127,7 +131,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
         kept = read_files(args if process.is_alone else parse_args(argv))
     args, tls = kept.settings, None if kept.tls is None else Tls(kept.tls)
     api_keys = _api_keys(kept, process)
-    bundles = _bundles(args)
+    bundles = open_bundles(args)
     named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
     engine = process.share(make_engines(bundles, limits(args), **load_options(process.settings(args))), named)
     started = {folder: named[folder] for folder in args.adapter}
@@ -135,7 +139,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     engine = with_lookup(engine, loading, args, process.siblings())
     load_pinned(loading, args)
     readiness = Readiness(engine, is_warm=False)
-    app = _app(engine, readiness, api_keys, loading, args, process)
+    app = application(engine, readiness, api_keys, loading, args, process.outage())
     process.attach(app)
     running = _running(app, started, tls)
 
@@ -185,40 +189,12 @@ def _running(app: FastAPI, started: dict[Path, str], tls: Tls | None) -> Running
     )
 
 
-def _app(
-    engine: Engine,
-    readiness: Readiness,
-    api_keys: ApiKeys | None,
-    loading: AdapterLoading,
-    args: argparse.Namespace,
-    process: ServingProcess,
-) -> FastAPI:
-    return make_app(
-        engine,
-        max_client_batch_size=args.max_client_batch_size,
-        payload_limit=args.payload_limit,
-        payloads_limit=args.payloads_limit,
-        body_timeout=args.body_timeout_secs,
-        loading=loading,
-        cors_origins=args.cors_origin,
-        readiness=readiness,
-        api_keys=api_keys,
-        metrics=metric_options(args),
-        observer=request_observer(engine, args, process.outage()),
-    )
-
-
 def _api_keys(kept: ServedSettings, process: ServingProcess) -> ApiKeys | None:
     """Return the API keys; None, with a warning where other machines may reach the server, answers anybody."""
     keys, host = kept.api_keys(), kept.settings.host
     if keys is None and not is_loopback(host):
         logger.warning("anybody who reaches %s is answered: see --api-keys", host)
     return None if keys is None else process.api_keys(keys)
-
-
-def _bundles(args: argparse.Namespace) -> list[Bundle]:
-    """Return the bundles, each with the adapters of --adapter that are made for it."""
-    return with_adapters_of_each([open_bundle(folder) for folder in args.bundles], args.adapter)
 
 
 def _uvicorn_config(app: FastAPI, args: argparse.Namespace, tls: Tls | None) -> uvicorn.Config:

@@ -39,7 +39,7 @@ def read_settings(
     """
     parser = make_parser(exit_on_error=False)
     actions = _actions(parser)
-    given = _given(make_parser(), argv)
+    given = given_settings(make_parser(), argv)
     variables: dict[str, Any] = {}
     for key, action in actions.items():
         text = environment.get(variable := variable_of(key), "")
@@ -94,7 +94,7 @@ def read_file(file: Path) -> Values:
     return values
 
 
-def _given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
+def given_settings(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
     """Return the settings that a command line gives, without defaults."""
     nothing = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([]))))
     return {name: value for name, value in vars(parser.parse_args(argv, nothing)).items() if value not in (None, [])}
@@ -117,7 +117,7 @@ def _parsed(
     else:
         flags = [f"--{key}={value}" for value in values]
     try:
-        found = _given(parser, flags)
+        found = given_settings(parser, flags)
     except argparse.ArgumentError as error:
         raise ConfigurationError(f"{source}: {error.message}") from error
     return {action.dest: found.get(action.dest, action.default)}

@@ -46,10 +46,16 @@ RUN: dict[str, Any] = {
 }
 
 
-def trained(kind: str, out: Path) -> Checkpoint:
-    """Train a mixture on the demo's tone of voice, a moment long, and open it for export."""
+def trained(kind: str, out: Path, **settings: Any) -> Checkpoint:
+    """Train a mixture on the demo's tone of voice, a moment long, and open it for export.
+
+    Args:
+        kind: Kind of adapter, one of `KINDS`.
+        out: Folder of the run.
+        settings: Fields of the recipe in place of those here.
+    """
     files = {key: str(DATA / "tone" / f"{name}.csv") for key, name in (("train_file", "train"), ("test_file", "test"))}
-    train(Recipe(**{"base": str(sample_model(BASE)), "out": str(out), **files, **RUN, **KINDS[kind]}))
+    train(Recipe(**{"base": str(sample_model(BASE)), "out": str(out), **files, **RUN, **KINDS[kind], **settings}))
     return open_checkpoint(str(out))
 
 

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import last_line
@@ -41,15 +42,22 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], port: int, body: Any, *, path: str = "/predict") -> Iterator[Server]:
-    """Run a server until the block ends, and whatever it has started with it; it has answered `body` once."""
+def serving(
+    command: Sequence[str], port: int, body: Any, *, path: str = "/predict", startup: float | None = None
+) -> Iterator[Server]:
+    """Run a server until the block ends, and whatever it has started with it; it has answered `body` once.
+
+    It has `startup` seconds for that, None is `STARTUP`.
+    """
     url = f"http://127.0.0.1:{port}{path}"
     with tempfile.TemporaryFile("w+") as log:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             while not _answers(url, body):
-                if process.poll() is not None or time.perf_counter() - start > STARTUP:
+                if process.poll() is not None or time.perf_counter() - start > (
+                    STARTUP if startup is None else startup
+                ):
                     log.seek(0)
                     raise PeerError(f"{' '.join(command[:4])} … did not answer: {last_line(log.read())}")
                 time.sleep(0.005)
@@ -58,6 +66,19 @@ def serving(command: Sequence[str], port: int, body: Any, *, path: str = "/predi
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process and all that descend from it have taken, those that have ended too."""
+    found: dict[int, tuple[int, float]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            found[int(file.parent.name)] = int(fields[1]), sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    family = {pid}
+    while new := {one for one, (parent, _) in found.items() if parent in family} - family:
+        family |= new
+    return sum(seconds for one, (_, seconds) in found.items() if one in family)
 
 
 def free_port() -> int:

@@ -155,3 +155,20 @@ def test_a_closed_pipe_and_an_interrupt_are_quiet(bundle: Path, tmp_path: Path) 
     _, printed = process.communicate(timeout=300)
     assert process.returncode == 130 and printed == "adamix-predict: interrupted; no file was written\n"
     assert not out.exists() and not out.with_name("out.csv.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--predictors", "2"], "--predictors is for a cluster: add --ray ADDRESS"),
+        (["--ray", "local"], "--ray writes a folder: add --out FOLDER"),
+        (["--ray", "local", "--out", "x", "--resume"], "--resume means nothing with --ray"),
+        (["--out", "s3://bucket/x"], "s3://bucket/x is read and written by Ray Data alone: add --ray ADDRESS"),
+    ],
+)
+def test_flags_of_a_cluster_are_checked(
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), str(tmp_path / "in.csv"), *flags])
+    assert message in capsys.readouterr().err

@@ -7,6 +7,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from fastapi.testclient import TestClient
 
 from serve.api_keys import ApiKey, ApiKeys
 from serve.args import make_parser, parse_args
+from serve.cluster.deploy import IMPORT_PATH
+from serve.cluster.settings import command_line
 from serve.engine import EngineStats
 from serve.http.app import make_app
 from serve.limits import BatchLimits
@@ -32,7 +35,7 @@ __all__ = ["bundle", "bundle_folder", "classifier", "client", "reference"]
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 VERSION = "1.37"
-OTHERS = ("serving.kserve.io/", "inference.networking.k8s.io/", "gateway.networking.k8s.io/")
+OTHERS = ("serving.kserve.io/", "ray.io/", "inference.networking.k8s.io/", "gateway.networking.k8s.io/")
 """Beginnings of the API versions of custom resources, whose schemas kubernetes-validate does not have."""
 KSERVE = "kserve==0.21.0"
 """Package with the generated models of KServe's resources."""
@@ -270,3 +273,44 @@ def fields(models: zipfile.ZipFile, module: str) -> set[str]:
         and node.targets[0].id == "attribute_map"
     )
     return set(ast.literal_eval(table).values())
+
+
+def ray_pods() -> list[Manifest]:
+    """Return the specifications of the pods of the RayService: of its head and of its workers."""
+    cluster = of_kind("RayService")["spec"]["rayClusterConfig"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [group["template"]["spec"] for group in groups]
+
+
+@pytest.mark.parametrize("pod", ray_pods(), ids=["head", "workers"])
+def test_pods_of_ray_are_pods_and_run_as_the_image_does(pod: Manifest) -> None:
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, "spec": pod}
+    kubernetes_validate.validate(manifest, VERSION, strict=True)
+    test_a_pod_runs_as_the_image_does_with_a_read_only_root(pod)
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert pod["containers"][0]["image"] == f"adamix:{own}-ray"
+
+
+def test_the_ray_service_has_a_configuration_that_ray_and_the_server_take(
+    tmp_path: Path,
+) -> None:
+    schema = pytest.importorskip("ray.serve.schema", reason="the extra ray is not installed")
+    spec = of_kind("RayService")["spec"]
+    assert spec.keys() == {"serveConfigV2", "rayClusterConfig"}
+    config = schema.ServeDeploySchema(**yaml.safe_load(spec["serveConfigV2"]))
+    (application,) = config.applications
+    assert application.import_path == IMPORT_PATH
+    given = {**application.args, "adapter_dir": str(tmp_path)}
+    cluster, argv = command_line(given)
+    read = parse_args(argv)
+    pod = ray_pods()[1]
+    (container,) = pod["containers"]
+    assert read.threads == cluster.cpus_per_replica == int(container["resources"]["requests"]["cpu"])
+    mounts = {one["mountPath"] for one in container["volumeMounts"]}
+    assert {application.args["bundles"][0], application.args["adapter_dir"]} <= mounts
+    assert str(Path(application.args["api_keys"]).parent) in mounts
+    assert config.http_options.port in [one["containerPort"] for one in container["ports"]]
+    (workers,) = spec["rayClusterConfig"]["workerGroupSpecs"]
+    assert workers["maxReplicas"] >= cluster.max_replicas * cluster.cpus_per_replica / read.threads
+    assert spec["rayClusterConfig"]["rayVersion"] == version("ray")
+    assert pod["terminationGracePeriodSeconds"] > read.exit_timeout_secs + read.drain_delay + LAST_WORDS_SECONDS

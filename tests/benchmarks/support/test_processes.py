@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.support import processes
 from benchmarks.support.errors import PeerError
-from benchmarks.support.processes import Server, free_port, serving
+from benchmarks.support.processes import Server, free_port, processor_seconds, serving
 
 PROGRAM = """
 import json, subprocess, sys
@@ -107,3 +107,17 @@ def test_a_free_port_can_be_listened_on() -> None:
         port = free_port()
         listener.bind(("127.0.0.1", port))
         assert listener.getsockname()[1] == port != taken.getsockname()[1]
+
+
+def test_the_processor_time_of_a_process_has_that_of_its_children() -> None:
+    spin = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    child = f"subprocess.run([sys.executable, '-c', {spin!r}])"
+    code = f"import subprocess, sys, time; {child}; print(flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert processor_seconds(process.pid) >= 0.3
+    finally:
+        process.kill()
+        process.wait()

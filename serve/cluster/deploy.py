@@ -1,0 +1,167 @@
+"""The command adamix-serve deploy: a server as replicas on a Ray cluster."""
+
+import argparse
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from serve.application import open_bundles
+from serve.args import parse_args
+from serve.cluster.settings import ROUTE_BY, ClusterSettings, as_settings, check_flags, command_line
+from serve.errors import ConfigurationError, ServeError
+from serve.flag_types import number, positive, seconds
+
+logger = logging.getLogger(__name__)
+LOCAL = "local"
+IMPORT_PATH = "serve.cluster.ray_app:build"
+EXAMPLE = """\
+examples:
+  adamix-serve deploy bundles/tenants --adapter-dir adapters --adapter-lookup --ray auto --max-replicas 8
+  adamix-serve deploy bundles/tenants --print-config > serve.yaml && serve deploy serve.yaml
+
+All other flags are those of adamix-serve, and each replica has them; --host, --port and --root-path are those of
+Ray's proxies. Paths have to lead to the same files on every node. Run the command again to change a deployment:
+replicas are replaced one after another, and no request is lost.
+"""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Deploy bundles, or print the configuration that does; end the process on an error."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        args, rest = _parser().parse_known_args(argv)
+        cluster = ClusterSettings(**{name: getattr(args, name) for name in ClusterSettings.__dataclass_fields__})
+        given = check_flags(rest)
+        if not given.get("bundles"):
+            raise ConfigurationError("give a BUNDLE")
+        if args.print_config:
+            print(as_config(cluster, given), end="")  # noqa: T201
+        else:
+            _deploy(cluster, given, args.ray)
+    except ServeError as error:
+        sys.exit(f"adamix-serve deploy: {error}")
+
+
+def as_config(cluster: ClusterSettings, given: dict[str, Any]) -> str:
+    """Return the configuration for Ray's `serve deploy` and for a RayService, in YAML."""
+    settings = as_settings(cluster, given)
+    http = {"host": settings.pop("host", "0.0.0.0"), "port": settings.pop("port", 8000)}
+    application = {
+        "name": cluster.name,
+        "route_prefix": settings.get("root_path", "/"),
+        "import_path": IMPORT_PATH,
+        "args": settings,
+    }
+    document = {"proxy_location": "EveryNode", "http_options": http, "applications": [application]}
+    return str(yaml.safe_dump(document, sort_keys=False))
+
+
+def _deploy(cluster: ClusterSettings, given: dict[str, Any], address: str) -> None:
+    """Deploy on a cluster; on a local one, serve until a signal."""
+    settings = as_settings(cluster, given)
+    open_bundles(parse_args(command_line(settings)[1]))  # replicas would try it again and again
+    try:
+        import ray
+        from ray import serve as ray_serve
+
+        from serve.cluster.ray_app import build
+    except ImportError as error:
+        raise ConfigurationError(f"deploy needs the extra ray ({error}): run pip install '.[cpu,ray]'") from error
+    try:
+        ray.init(address=None if address == LOCAL else address, log_to_driver=address == LOCAL)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigurationError(
+            f"there is no Ray cluster at {address} ({error}): start one with ray start --head, or give --ray local"
+        ) from error
+    http = {"host": given.get("host", "127.0.0.1"), "port": given.get("port", 8080)}
+    ray_serve.start(proxy_location="EveryNode", http_options=http)
+    ray_serve.run(build(settings), name=cluster.name, route_prefix=given.get("root_path") or "/")
+    logger.info("%s is served on http://%s:%d%s", cluster.name, http["host"], http["port"], given.get("root_path", ""))
+    if address == LOCAL:
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            ray_serve.shutdown()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="adamix-serve deploy",
+        usage="adamix-serve deploy BUNDLE [BUNDLE ...] --ray ADDRESS [flags of adamix-serve]",
+        allow_abbrev=False,
+        description="Serve bundles by replicas on a Ray cluster, each adapter by the replicas that hold it.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    defaults = ClusterSettings()
+    parser.add_argument(
+        "--ray",
+        default="auto",
+        metavar="ADDRESS",
+        help="the cluster: auto (of this node), ray://HOST:10001, or local, one that lives as long as the command "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the configuration for Ray's serve deploy, and deploy nothing"
+    )
+    parser.add_argument("--name", default=defaults.name, help="name of the application (default: %(default)s)")
+    parser.add_argument(
+        "--route-by",
+        choices=ROUTE_BY,
+        default=defaults.route_by,
+        help="where the adapter of a request is read: in its body, which takes a front; or in the header "
+        "serve_multiplexed_model_id alone (default: %(default)s)",
+    )
+    _add_scale_flags(parser, defaults)
+    return parser
+
+
+def _add_scale_flags(parser: argparse.ArgumentParser, defaults: ClusterSettings) -> None:
+    parser.add_argument(
+        "--min-replicas", type=positive, default=defaults.min_replicas, help="replicas at least (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-replicas", type=positive, default=defaults.max_replicas, help="replicas at most (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--target-requests",
+        type=number,
+        default=defaults.target_requests,
+        help="requests for each replica, waiting or running, at which replicas are added (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--scale-up-secs",
+        type=seconds,
+        default=defaults.scale_up_secs,
+        metavar="SECONDS",
+        help="seconds of more requests than that before replicas are added (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--scale-down-secs",
+        type=seconds,
+        default=defaults.scale_down_secs,
+        metavar="SECONDS",
+        help="seconds of fewer before replicas are stopped (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--max-requests",
+        type=positive,
+        default=defaults.max_requests,
+        help="requests that a replica is sent at a time; others wait before it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cpus-per-replica",
+        type=number,
+        default=defaults.cpus_per_replica,
+        help="cores that Ray keeps for a replica; give --threads the same (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--gpus-per-replica",
+        type=number,
+        default=defaults.gpus_per_replica,
+        help="GPUs that Ray keeps for a replica (default: %(default)g)",
+    )
