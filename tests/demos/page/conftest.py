@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from demos.page.page import launch, make_page
 from demos.page.server_client import ServerClient
@@ -32,6 +32,8 @@ KEYS = {
 """Keys by their holder, each with what else its table says."""
 BALLAST = 500
 """Width of the matrices that slow the generator down."""
+PATIENCE_MS = 20_000
+"""Milliseconds in which the page has to show what a test expects; a machine with other work is slow."""
 PHONE = {"width": 375, "height": 812}
 
 
@@ -88,6 +90,7 @@ def browser() -> Iterator[Browser]:
     options = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=options)
+        expect.set_options(timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -96,7 +99,7 @@ def browser() -> Iterator[Browser]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A new profile of the browser."""
     context = browser.new_context()
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE_MS)
     yield context
     context.close()
 
