@@ -17,6 +17,8 @@ class BundleFacts:
 
     base: str
     """Name of the base model."""
+    base_sha256: str
+    """Hash of its weights."""
     model_type: str
     task: str
     shape: str
@@ -40,7 +42,7 @@ class AdapterFacts:
     max_length: int
     metrics: Mapping[str, float]
     parity: Mapping[str, Any] | None
-    """Comparison with PyTorch; None for an adapter that was loaded later."""
+    """Comparison with PyTorch; None for an adapter that has none."""
     rank: int | None = None
     num_modules: int | None = None
     """Modules of the mixture that it is the mean of; None if the server does not say."""
@@ -121,6 +123,7 @@ def _catalog(info: dict[str, Any], models: list[dict[str, Any]], states: list[di
 def _bundle(part: dict[str, Any]) -> BundleFacts:
     return BundleFacts(
         base=part["base"]["name"],
+        base_sha256=part["base"]["sha256"],
         model_type=part["base"]["model_type"],
         task=part["task"],
         shape=part["shape"],
