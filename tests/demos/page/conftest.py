@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from demos.page.page import launch, make_page
 from demos.page.server_client import ServerClient
+from demos.page.training_place import TrainingPlace
 from demos.server import free_port, running_server
 from docs.draw_screenshots import find_browser
 from serve.bundle.adapter import write_card
@@ -57,9 +58,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, reference: Reference) -> It
 
 
 @contextmanager
-def shown(client: ServerClient) -> Iterator[str]:
+def shown(client: ServerClient, *, training: TrainingPlace | None = None) -> Iterator[str]:
     """Serve a page for a server, and yield its address."""
-    page, port = make_page(client), free_port()
+    page, port = make_page(client, training=training), free_port()
     launch(page, port=port, wait=False)
     try:
         yield f"http://127.0.0.1:{port}"
