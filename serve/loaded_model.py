@@ -155,6 +155,8 @@ class LoadedModel:
             parity=self._parity(card),
             rank=None if is_base else card.r,
             num_modules=None if is_base else card.num_modules,
+            module_distances=tuple(card.module_distances),
+            record_fields=tuple(card.record_fields),
             is_base=is_base,
             member_of=card.member_of,
         )
