@@ -43,9 +43,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, reference: Reference) -> It
     """Address of a server with two classifiers, a generator with three adapters, keys, and an adapter to load."""
     folder = tmp_path_factory.mktemp("page")
     classifiers = write_bundle(folder / "labels", reference, ["tone", "intent"], spare_slots=2)
-    _measure(classifiers, "tone", test_accuracy=0.875)
+    _change_card(classifiers, "tone", metrics={"test_accuracy": 0.875}, module_distances=[0.25, 0.5, 0.125, 0.0625])
     write_adapter(folder / "adapters" / "grade", reference, "grade")
     generator = write_byte_bundle(folder / "writer", "{{ messages[0].content }}", context=4096)
+    _change_card(generator, "north", record_fields=["name", "price"])
     _slow_down(generator)
     tables = (
         f'[{holder}]\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"\n{more}\n'
@@ -129,10 +130,10 @@ def go_to(page: Page, title: str) -> None:
         page.locator(".overflow-dropdown").get_by_text(title, exact=True).click()
 
 
-def _measure(folder: Path, name: str, **metrics: float) -> None:
-    """Write metrics into the card of a bundle's adapter."""
+def _change_card(folder: Path, name: str, **fields: object) -> None:
+    """Write other values into the card of a bundle's adapter."""
     bundle = open_bundle(folder)
-    write_card(folder / "adapters" / name, replace(bundle.adapters[name].card, metrics=metrics))
+    write_card(folder / "adapters" / name, replace(bundle.adapters[name].card, **fields))
     write_manifest(folder, bundle.manifest)
 
 

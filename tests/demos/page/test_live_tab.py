@@ -64,6 +64,9 @@ def test_the_method_is_explained_with_the_numbers_of_an_adapter(tab: Page) -> No
         "While tone was trained, each place of the frozen base had 4 modules of rank 2"
     )
     expect(tab.locator("#how-one")).to_contain_text("Measured after the collapse: accuracy 0.875 (test file).")
+    expect(tab.locator("#how-one li")).to_have_text(
+        [re.compile(rf"module {number}\s*{share}") for number, share in enumerate(("25.0", "50.0", "12.5", "6.2"), 1)]
+    )
     expect(tab.get_by_role("img", name="The weights of 4 modules are averaged into one adapter")).to_be_visible()
     expect(tab.locator("#how-bank")).to_contain_text("2 adapters on tiny, 4 slots.")
     tab.get_by_label("Adapter", exact=True).click()
