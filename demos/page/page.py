@@ -104,14 +104,14 @@ def describe(catalog: Catalog, address: str) -> str:
     return f"{address} has {len(catalog.adapters)} adapters on {bundles}."
 
 
-def launch(page: gr.Blocks, *, port: int, wait: bool = True) -> None:
-    """Serve a page on this machine's own address, until interrupted unless it shall not wait.
+def launch(page: gr.Blocks, *, port: int, host: str = "127.0.0.1", wait: bool = True) -> None:
+    """Serve a page on an address, that of this machine alone by default, until interrupted unless it shall not wait.
 
     Raises:
         OSError: The port is taken.
     """
     page.queue(default_concurrency_limit=8).launch(
-        server_name="127.0.0.1",
+        server_name=host,
         server_port=port,
         theme=make_theme(),
         css=CSS,
