@@ -72,7 +72,7 @@ async def classify(client: ServerClient, catalog: Catalog | None, text: str, sec
 
 
 def _card(result: LabelScores, adapter: AdapterFacts | None, tokens: dict[str, int]) -> str:
-    notes = [f"weights {result.sha256[:12]}"]
+    notes = [f"sha256 of its weights {result.sha256[:12]}…"]
     if adapter is not None and tokens.get(adapter.name, 0) > adapter.max_length:
         notes.append(f"it read {adapter.max_length} of the text's {tokens[adapter.name]} tokens")
     if len(result.scores) == 1:

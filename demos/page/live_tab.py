@@ -78,7 +78,7 @@ PLOTS: dict[str, PlotSpec] = {
     "Bank": PlotSpec(
         unit="",
         lines={
-            "adapters": _now("adamix_adapters"),
+            "adapters and kept modules": _now("adamix_adapters"),
             "slots": _now("adamix_slots"),
             "slot writes a second": _rate("adamix_placed"),
         },
