@@ -53,16 +53,22 @@ def explain(adapter: AdapterFacts) -> str:
         markup.card("1. The mixture", mixture_picture(modules) + _paragraph(first)),
         markup.card("2. The collapse", collapse_picture(modules) + _paragraph(second), note=found),
     ]
-    return markup.cards(boxes) + _averaged(adapter)
+    return markup.cards([*boxes, *_averaged(adapter)])
 
 
-def _averaged(adapter: AdapterFacts) -> str:
+def _averaged(adapter: AdapterFacts) -> list[str]:
     """Return how far the modules were apart, and what each of them reaches beside their mean, as far as is known."""
     boxes = []
     if adapter.module_distances:
         bars = [(f"module {number}", share) for number, share in enumerate(adapter.module_distances, 1)]
         note = "‖module − mean‖ / ‖mean‖, over the weights in which the modules differ."
-        boxes.append(markup.card("How far the modules are from their mean", markup.bars(bars), note=note))
+        boxes.append(
+            markup.card(
+                "How far the modules are from their mean",
+                markup.bars(bars, top=max(1.0, *adapter.module_distances)),
+                note=note,
+            )
+        )
     if measured := metrics_of_modules(adapter):
         metric = (adapter.parity or {})["metric"]
         rows = [[markup.escape(name), f"{value:.4f}"] for name, value in measured.items()]
@@ -71,7 +77,7 @@ def _averaged(adapter: AdapterFacts) -> str:
         boxes.append(markup.card("What each module reaches", body, note=note))
     elif boxes:
         boxes.append(markup.hint("Exported with --keep-modules, a bank has the metric of each module, too."))
-    return markup.cards(boxes)
+    return boxes
 
 
 def metrics_of_modules(adapter: AdapterFacts) -> dict[str, float]:
@@ -91,15 +97,20 @@ def explain_bank(catalog: Catalog) -> str:
     for bundle in catalog.bundles:
         names = [adapter.name for adapter in catalog.adapters.values() if adapter.bundle is bundle]
         if bundle.shape == "bank":
-            text = (
-                f"{len(names)} adapters on {bundle.base}, {bundle.slots} slots. Their weights are inputs of one graph, "
-                "and each row of a batch names its own: one run serves them all."
+            counts = f"{_count(len(names), 'adapter')} on {bundle.base}, {_count(bundle.slots or 0, 'slot')}."
+            how = (
+                "Their weights are inputs of one graph, and each row of a batch names its own: one run serves them all."
             )
+            text = f"{counts} {how}"
         else:
             text = f"One adapter, merged into the weights of {bundle.base}."
         picture = bank_picture(names[:SHOWN_IN_BANK], more=max(len(names) - SHOWN_IN_BANK, 0))
         boxes.append(markup.card(f"3. The bank ({bundle.task})", picture + _paragraph(text)))
     return markup.cards(boxes)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _paragraph(text: str) -> str:

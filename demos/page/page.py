@@ -1,5 +1,7 @@
 """The page: its head, one tab a module, and what keeps them up to date with the server."""
 
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -126,10 +128,13 @@ def launch(page: gr.Blocks, *, port: int, host: str = "127.0.0.1", wait: bool = 
 
 
 def show(client: ServerClient, *, port: int, training: TrainingPlace | None = None) -> None:
-    """Serve the page until interrupted, and print where it is.
+    """Serve the page until interrupted or told to end (SIGTERM), and print where it is.
+
+    What it has started ends with it.
 
     Raises:
         OSError: The port is taken.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"\n   The page: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     launch(make_page(client, training=training), port=port)

@@ -65,7 +65,7 @@ CSS = """
 #adapters-table, #adapters-table > *, #batch-result, #batch-result > * { min-width: 0; }
 .adamix-scroll { overflow-x: auto; max-width: 100%; }
 .adamix-scroll:focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
-.adamix-scroll table { border-collapse: collapse; width: 100%; }
+.adamix-scroll table { border-collapse: collapse; width: 100%; border: 0 !important; }
 .adamix-scroll th, .adamix-scroll td { text-align: left; padding: .4rem .75rem; white-space: nowrap;
   border: 0; border-bottom: 1px solid var(--border-color-primary); }
 .adamix-progress progress { width: 100%; height: 1rem; accent-color: var(--bar); }

@@ -163,11 +163,11 @@ def _report(name: str, parity: Mapping[str, Any]) -> list[str]:
 
 
 def draw(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Return the losses and the metrics of a run so far as plots."""
-    drawn = [_plot(title, {"newest": _course(entries, name)}) for name, title in LOSSES.items()]
-    metrics = {name: None for entry in entries for name in entry if name.startswith("eval_")}
-    courses = {name.removeprefix("eval_"): _course(entries, name) for name in metrics if not name.endswith(SPEEDS)}
-    return plots([one for one in [*drawn, _plot("Metrics on held-out rows", courses)] if one])
+    """Return the losses and the first metric of a run so far, by which the best checkpoint is chosen, as plots."""
+    logged = [name for entry in entries for name in entry if name.startswith("eval_") and not name.endswith(SPEEDS)]
+    metrics = {name: f"{name.removeprefix('eval_').capitalize()} on held-out rows" for name in logged[:1]}
+    drawn = [_plot(title, _course(entries, name)) for name, title in (LOSSES | metrics).items()]
+    return plots([one for one in drawn if one])
 
 
 def _course(entries: Sequence[Mapping[str, Any]], name: str) -> list[float | None]:
@@ -179,8 +179,6 @@ def _course(entries: Sequence[Mapping[str, Any]], name: str) -> list[float | Non
     return list(first.values())
 
 
-def _plot(title: str, courses: Mapping[str, list[float | None]]) -> str:
+def _plot(title: str, course: list[float | None]) -> str:
     """Return a plot over evaluations; nothing before there is a value."""
-    lines = [Line(name=name, points=points) for name, points in courses.items() if points]
-    most = max((len(line.points) for line in lines), default=0)
-    return plot(title, lines, unit="", count=max(most, 2)) if lines else ""
+    return plot(title, [Line(name="newest", points=course)], unit="", count=max(len(course), 2)) if course else ""

@@ -5,7 +5,6 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -19,6 +18,7 @@ from demos.server import running_server
 from tests.adamix_export.conftest import run_export, trained
 from tests.adamix_train.conftest import NEGATIVE, POSITIVE, tiny_base, tiny_data
 from tests.demos.page.conftest import ADMIN, PHONE, READER, go_to, opened, shown
+from tests.fixtures.processes import children
 
 __all__ = ["tiny_base", "tiny_data"]
 pytestmark = pytest.mark.slow
@@ -101,7 +101,7 @@ def test_a_file_becomes_an_adapter_that_every_picker_has(
     expect(status).to_contain_text("verdict is served: choose it in the other tabs.", timeout=240_000)
     report = train_tab.get_by_role("region", name="The new adapter compared with PyTorch")
     expect(report.get_by_role("row").nth(1)).to_contain_text("100.0%")
-    for title in ("Loss in training: newest ", "Loss on held-out rows: newest ", "Metrics on held-out rows: accuracy "):
+    for title in ("Loss in training: newest ", "Loss on held-out rows: newest ", "Accuracy on held-out rows: newest "):
         plot = train_tab.get_by_role("img", name=re.compile(f"^{title}"))
         expect(plot.locator("path").first).to_have_attribute("d", re.compile("^M.* L"))
     served = adapters(bank)["verdict"]
@@ -142,13 +142,7 @@ def test_stopping_or_closing_the_tab_ends_the_training(
 
 def trainings() -> list[int]:
     """Return the ids of the processes that this one's page has started and that train."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"adamix_train.cli" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-    return found
+    return [number for number, command in children(os.getpid()).items() if "adamix_train.cli" in command]
 
 
 @pytest.mark.parametrize(

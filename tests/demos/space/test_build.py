@@ -16,6 +16,7 @@ import demos
 from demos.server import free_port
 from demos.space.build import build, main
 from tests.demos.page.conftest import browser, context, opened
+from tests.fixtures.processes import children
 from tests.serve.conftest import Reference, reference, write_bundle
 
 __all__ = ["browser", "context", "reference"]
@@ -82,16 +83,6 @@ def test_the_app_shows_its_own_bundles_and_ends_its_server_with_itself(
             app.terminate()
     assert app.returncode == 0
     assert not [number for number in server if Path(f"/proc/{number}").exists()]
-
-
-def children(parent: int) -> list[int]:
-    """Return the ids of the processes that a process has started."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(folder.name))
-    return found
 
 
 def test_what_is_no_wheel_or_bundle_is_told(wheel: Path, tmp_path: Path) -> None:
