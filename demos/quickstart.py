@@ -23,6 +23,7 @@ try:
     from demos.models import SampleError, sample_model
     from demos.page.catalog import read_catalog
     from demos.page.server_client import PageError, ServerClient
+    from demos.page.training_place import open_place
     from demos.records import read_records
     from demos.server import ServerError, running_server
     from demos.tasks import BUNDLES, DATA, GENERATION_TASKS, TASKS, data_file, recipe
@@ -50,6 +51,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="port of the server (default: a free one)")
     parser.add_argument("--server", metavar="URL", help="only open the page, for a server that runs already")
     parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="API key that the page sends to --server")
+    parser.add_argument(
+        "--allow-training", action="store_true", help="the page may train adapters on this machine, and load them"
+    )
+    parser.add_argument(
+        "--adapter-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="--allow-training: --adapter-dir of --server, on this machine",
+    )
+    parser.add_argument(
+        "--base",
+        action="append",
+        metavar="FOLDER",
+        help="--allow-training: base of a bank of --server, a folder or a hub id; can be given several times",
+    )
     parser.add_argument("--page-port", type=int, default=7860, help="port of the page (default: %(default)s)")
     parser.add_argument("--no-page", action="store_true", help="end after the table")
     parser.add_argument("--json", action="store_true", help="print the table as one JSON object (implies --no-page)")
@@ -57,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.api_key_file and not args.server:
         parser.error("--api-key-file goes with --server")
+    _check_training(parser, args)
     if args.decoder and not (args.decoder / "config.json").is_file():
         parser.error(f"--decoder: {args.decoder} holds no model: there is no config.json")
     try:
@@ -71,6 +88,17 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit("adamix-demo: stopped; finished steps are kept and will be reused")
 
 
+def _check_training(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End the command if its flags for training do not go together."""
+    folders = (args.adapter_dir, args.base)
+    if args.allow_training and args.server and not all(folders):
+        parser.error("--allow-training with --server needs --adapter-dir and --base, both on this machine")
+    if any(folders) and not (args.allow_training and args.server):
+        parser.error("--adapter-dir and --base go with --server and --allow-training")
+    if args.allow_training and (args.no_page or args.json):
+        parser.error("--allow-training is for the page: leave out --no-page and --json")
+
+
 def _open_page(args: argparse.Namespace) -> None:
     """Open the page for a server that runs, and see that it does."""
     key = args.api_key_file.read_text(encoding="utf-8").strip() if args.api_key_file else None
@@ -78,7 +106,7 @@ def _open_page(args: argparse.Namespace) -> None:
     asyncio.run(read_catalog(client))
     from demos.page.page import show
 
-    show(client, port=args.page_port)
+    show(client, port=args.page_port, training=open_place(args.base, args.adapter_dir) if args.allow_training else None)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -97,7 +125,11 @@ def _demo(args: argparse.Namespace) -> None:
     for bank in banks:
         _export(bank, [args.out / task for task in BUNDLES[bank.name].tasks])
     say("4. Serve both in one process: send it all test messages, mixed in one batch, and all test records")
-    with running_server(*banks, port=args.port, log=args.out / "server.log") as address:
+    adapter_dir, options = args.out / "adapters", []
+    if args.allow_training:
+        adapter_dir.mkdir(exist_ok=True)
+        options = ["--adapter-dir", str(adapter_dir)]
+    with running_server(*banks, port=args.port, log=args.out / "server.log", options=options) as address:
         tables = _measure(address, args.out, say)
         if args.json:
             print(json.dumps({"address": address, **tables}))
@@ -109,7 +141,8 @@ def _demo(args: argparse.Namespace) -> None:
             say(f"\n   {command} is running at {address}\n{_example(address)}")
             from demos.page.page import show
 
-            show(ServerClient(address), port=args.page_port)
+            training = open_place(list(bases.values()), adapter_dir) if args.allow_training else None
+            show(ServerClient(address), port=args.page_port, training=training)
 
 
 def _base(name: str, decoder: Path | None) -> Path:

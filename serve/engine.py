@@ -70,6 +70,10 @@ class ModelInfo:
     """Rank or bottleneck width; None for the base model."""
     num_modules: int | None = None
     """Modules of the mixture that was averaged into it; None for the base model."""
+    module_distances: Sequence[float] = ()
+    """Distance of each of these modules from their mean, as a share of its norm; empty if it was not measured."""
+    record_fields: Sequence[str] = ()
+    """Fields of the records that it writes texts from; empty for others."""
     is_base: bool = False
     """The base model rather than an adapter."""
     member_of: str = ""

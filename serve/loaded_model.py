@@ -153,12 +153,21 @@ class LoadedModel:
             regression=card.regression,
             max_length=card.max_length,
             metrics=card.metrics,
-            parity=self.bundle.manifest.parity.get(card.name),
+            parity=self._parity(card),
             rank=None if is_base else card.r,
             num_modules=None if is_base else card.num_modules,
+            module_distances=tuple(card.module_distances),
+            record_fields=tuple(card.record_fields),
             is_base=is_base,
             member_of=card.member_of,
         )
+
+    def _parity(self, card: AdapterCard) -> Mapping[str, Any] | None:
+        """Return the comparison with PyTorch: the bundle's, or that of an adapter that was exported by itself."""
+        own = self.bundle.adapters.get(card.name)
+        if own is None or own.card.sha256 == card.sha256:
+            return self.bundle.manifest.parity.get(card.name) or card.parity or None
+        return card.parity or None
 
     def stats(self, cards: Mapping[str, AdapterCard], **counts: Any) -> EngineStats:
         """Return an engine's own `counts` with those of the bank."""

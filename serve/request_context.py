@@ -26,6 +26,8 @@ class RequestContext:
     """It is one of the share that the access log has."""
     events: list[Any] | None = None
     """Events of engines that belong to it; None where nobody asks for them, and once it is answered."""
+    batches: list[Any] | None = None
+    """Batches that texts of it were in, as `BatchFinished`; None where its client does not ask for them."""
     trace: Any = None
     """State of the tracer for it; None if it is not traced."""
     own_trace_id: str = ""

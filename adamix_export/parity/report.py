@@ -42,6 +42,9 @@ class Parity:
     bounds: Bounds
     labelled: int = 0
     """Number of inputs that the metric is over; 0 stands for all, as in reports of earlier versions."""
+    ensemble: float | None = None
+    """The metric of the mean of the modules' probabilities (or values), in ONNX Runtime; None where the modules are not
+    kept beside their mean, or without labelled data."""
     spread: float | None = None
     """Standard deviation over the inputs of the logit that varies most, in PyTorch; None if it is not known."""
 

@@ -16,9 +16,11 @@ from tokenizers import Tokenizer
 from adamix_export.checkpoint.checkpoint import Checkpoint
 from adamix_export.checkpoint.collapse import AdapterTensors
 from adamix_export.checkpoint.heads import add_missing_heads
+from adamix_export.checkpoint.module_distances import module_distances
 from adamix_export.errors import BankError, ExportError
 from adamix_export.hub.model_card import base_name
 from adamix_export.hub.repository import write_gitattributes, write_tokenizer_config
+from adamix_export.pipeline.record_fields import record_fields
 from adamix_export.tasks.table import ExportTask
 from adamix_export.tracing.bank import make_bank
 from adamix_export.tracing.merged import weights_to
@@ -117,6 +119,8 @@ def _card(checkpoint: Checkpoint, folder: Path, tokenizer_sha256: str, canaries:
         metrics=checkpoint.metrics,
         shares=list(checkpoint.weights),
         member_of=checkpoint.member_of,
+        module_distances=module_distances(checkpoint),
+        record_fields=record_fields(checkpoint),
         **canaries,
     )
 

@@ -1,13 +1,14 @@
 """Export of models that predict a label or a score."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adamix_export.checkpoint.checkpoint import Checkpoint
@@ -47,6 +48,8 @@ class OutputKind:
     """Returns the targets (examples,) that the metric compares the outputs with."""
     equal: Callable[[Array, Array, float], Array]
     """Takes both sides' logits (inputs, labels) and the tolerance; returns which inputs have equal results."""
+    values: Callable[[Array], Array]
+    """Returns of logits (inputs, labels) what an ensemble averages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +122,8 @@ def compare(checkpoints: Sequence[Checkpoint], bundle: Bundle, check: Check) -> 
     found = {case.checkpoint.name: np.stack([next(predictions).logits for _ in case.inputs]) for case in cases}
     reports = {}
     for case in cases:
-        reports[case.checkpoint.name] = _report(case, found[case.checkpoint.name], classifier, check)
+        report = _report(case, found[case.checkpoint.name], classifier, check)
+        reports[case.checkpoint.name] = replace(report, ensemble=_ensemble(case, cases, found))
         case.checkpoint.forget_reference()  # each is a whole base
     return reports
 
@@ -185,6 +189,17 @@ def _report(case: Case, found: Array, classifier: Classifier, check: Check) -> P
     )
 
 
+def _ensemble(case: Case, cases: Sequence[Case], found: Mapping[str, Array]) -> float | None:
+    """Return the metric of the mean of the outputs of a mixture's modules; None where they are not compared as well."""
+    members = [found[one.checkpoint.name] for one in cases if one.checkpoint.member_of == case.checkpoint.name]
+    if not members or not case.examples:
+        return None
+    outputs = OUTPUT_KINDS[case.checkpoint.objective_name]
+    targets = outputs.targets(case.checkpoint, case.examples)
+    mean = np.mean([outputs.values(one[: len(targets)]) for one in members], axis=0)
+    return METRICS[case.checkpoint.card.metric](mean, targets)
+
+
 def _encode(checkpoint: Checkpoint, texts: TextTuples, **options: Any) -> Any:
     """Tokenize as in training."""
     columns = [list(column) for column in zip(*texts, strict=True)]
@@ -207,10 +222,12 @@ OUTPUT_KINDS: dict[str, OutputKind] = {
     "classification": OutputKind(
         targets=_label_indices,
         equal=lambda found, expected, tolerance: found.argmax(-1) == expected.argmax(-1),
+        values=lambda logits: softmax(logits, axis=-1),
     ),
     "regression": OutputKind(
         targets=_scores,
         equal=lambda found, expected, tolerance: np.abs(found - expected)[:, 0] <= tolerance,
+        values=lambda logits: logits,
     ),
 }
 """Output kinds by training objective."""

@@ -16,6 +16,7 @@ from adamix_train.metrics.table import METRICS
 from adamix_train.recipe.average import Average
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.interruption import Interruption
+from adamix_train.run.log_file import LogFile
 from adamix_train.run.prepare import PreparedRun
 from adamix_train.run.processes import is_first_process
 from adamix_train.run.progress import ProgressBar
@@ -90,6 +91,7 @@ def _trainer(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressBar(run.metric))
+    trainer.add_callback(LogFile())
     return trainer
 
 

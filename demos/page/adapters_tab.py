@@ -136,8 +136,8 @@ def _share(adapter: AdapterFacts) -> float | None:
 
 
 def metric_of(adapter: AdapterFacts) -> str | None:
-    """Return the metric that says most: one of the test file, if there is one; None if there is none."""
-    ordered = sorted(adapter.metrics.items(), key=lambda one: not one[0].startswith("test_"))
+    """Return the metric that says most: no loss, and one of the test file, if there are such; None if there is none."""
+    ordered = sorted(adapter.metrics.items(), key=lambda one: (one[0].endswith("loss"), not one[0].startswith("test_")))
     if not ordered:
         return None
     name, value = ordered[0]

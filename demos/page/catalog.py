@@ -1,7 +1,7 @@
 """Facts of the server's bundles and adapters, as its HTTP API tells them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ class BundleFacts:
 
     base: str
     """Name of the base model."""
+    base_sha256: str
+    """Hash of its weights."""
     model_type: str
     task: str
     shape: str
@@ -40,10 +42,16 @@ class AdapterFacts:
     max_length: int
     metrics: Mapping[str, float]
     parity: Mapping[str, Any] | None
-    """Comparison with PyTorch; None for an adapter that was loaded later."""
+    """Comparison with PyTorch; None for an adapter that has none."""
     rank: int | None = None
     num_modules: int | None = None
     """Modules of the mixture that it is the mean of; None if the server does not say."""
+    module_distances: Sequence[float] = ()
+    """Distance of each module from their mean, as a share of its norm; empty if it was not measured."""
+    record_fields: Sequence[str] = ()
+    """Fields of the records that it writes texts from; empty for others."""
+    member_parity: Sequence[Mapping[str, Any]] = ()
+    """Comparison with PyTorch of each of these modules, in order; empty where they are not in the bundle."""
     state: Mapping[str, Any] = field(default_factory=dict)
     """Entry of `/v1/adapters`; empty for a server without that route."""
 
@@ -107,7 +115,8 @@ def _catalog(info: dict[str, Any], models: list[dict[str, Any]], states: list[di
         bundle = _bundle(part)
         bundles.append(bundle)
         for name, facts in part["adapters"].items():
-            adapters[name] = _adapter(name, facts, bundle, by_name.get(name, {}))
+            members = [one for one in part.get("members", {}).values() if one["member_of"] == name]
+            adapters[name] = _adapter(name, facts, bundle, by_name.get(name, {}), members)
     generators = [one["id"] for one in models if one["prompt"] is not None and one["parent"] not in adapters]
     return Catalog(
         bundles=bundles,
@@ -121,6 +130,7 @@ def _catalog(info: dict[str, Any], models: list[dict[str, Any]], states: list[di
 def _bundle(part: dict[str, Any]) -> BundleFacts:
     return BundleFacts(
         base=part["base"]["name"],
+        base_sha256=part["base"]["sha256"],
         model_type=part["base"]["model_type"],
         task=part["task"],
         shape=part["shape"],
@@ -131,7 +141,9 @@ def _bundle(part: dict[str, Any]) -> BundleFacts:
     )
 
 
-def _adapter(name: str, facts: dict[str, Any], bundle: BundleFacts, state: dict[str, Any]) -> AdapterFacts:
+def _adapter(
+    name: str, facts: dict[str, Any], bundle: BundleFacts, state: dict[str, Any], members: Sequence[dict[str, Any]]
+) -> AdapterFacts:
     return AdapterFacts(
         name=name,
         bundle=bundle,
@@ -144,5 +156,8 @@ def _adapter(name: str, facts: dict[str, Any], bundle: BundleFacts, state: dict[
         parity=facts["parity"],
         rank=facts.get("rank"),
         num_modules=facts.get("num_modules"),
+        module_distances=facts.get("module_distances", ()),
+        record_fields=facts.get("record_fields", ()),
+        member_parity=[one["parity"] for one in members if one["parity"]],
         state=state,
     )

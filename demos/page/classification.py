@@ -25,6 +25,9 @@ class Answer:
     results: list[LabelScores]
     milliseconds: float
     """From sending the request until its response was here."""
+    batches: list[dict[str, int]]
+    """Batches that the texts were in: rows by adapter, `*` for those that the server does not name; empty if it does
+    not say."""
 
 
 Input = tuple[str, str]
@@ -42,9 +45,10 @@ async def predict(client: ServerClient, inputs: Sequence[Input | tuple[str, str,
         "adapter": [adapter for *_, adapter in inputs],
         "truncate": True,
         "return_adapter": True,
+        "return_batch": True,
     }
     started = time.perf_counter()
-    found = await client.post("/predict", body)
+    found, headers = await client.post_with_headers("/predict", body)
     milliseconds = 1000 * (time.perf_counter() - started)
     results = [
         LabelScores(
@@ -54,7 +58,13 @@ async def predict(client: ServerClient, inputs: Sequence[Input | tuple[str, str,
         )
         for scores in found
     ]
-    return Answer(results=results, milliseconds=milliseconds)
+    return Answer(results=results, milliseconds=milliseconds, batches=read_batches(headers.get("x-batch", "")))
+
+
+def read_batches(header: str) -> list[dict[str, int]]:
+    """Return the batches of the header X-Batch, `tone=4;intent=2, tone=1`."""
+    parts = [dict(row.partition("=")[::2] for row in batch.split(";")) for batch in header.split(", ") if batch]
+    return [{name: int(rows) for name, rows in part.items()} for part in parts]
 
 
 async def predict_each(

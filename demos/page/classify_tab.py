@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from demos.page import markup
+from demos.page.batch_picture import draw_batch
 from demos.page.catalog import AdapterFacts, Catalog, read_catalog
 from demos.page.classification import LabelScores, predict_each, token_counts
 from demos.page.server_client import PageError, ServerClient
@@ -65,11 +66,13 @@ async def classify(client: ServerClient, catalog: Catalog | None, text: str, sec
     requests = "one request" if len(answers) == 1 else f"{len(answers)} requests"
     count = f"{len(results)} adapter{'s' if len(results) != 1 else ''}"
     found = markup.cards(_card(one, catalog.adapters.get(one.adapter), tokens) for one in results)
-    return found + markup.hint(f"{count} in {requests}, {milliseconds:.0f} ms from the page to the server and back.")
+    batches = [batch for answer in answers for batch in answer.batches]
+    said = markup.hint(f"{count} in {requests}, {milliseconds:.0f} ms from the page to the server and back.")
+    return found + said + "".join(draw_batch(batch, set(names)) for batch in batches)
 
 
 def _card(result: LabelScores, adapter: AdapterFacts | None, tokens: dict[str, int]) -> str:
-    notes = [f"weights {result.sha256[:12]}"]
+    notes = [f"sha256 of its weights {result.sha256[:12]}…"]
     if adapter is not None and tokens.get(adapter.name, 0) > adapter.max_length:
         notes.append(f"it read {adapter.max_length} of the text's {tokens[adapter.name]} tokens")
     if len(result.scores) == 1:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from demos.page import markup
+from demos.page import markup, record_form
 from demos.page.generation import Draft, Settings, generate_side_by_side
 from demos.page.server_client import PageError, ServerClient
 from demos.page.tab import HIDDEN, Context, Parts, Picker
@@ -29,6 +29,7 @@ def add(context: Context) -> Parts:
                 yield step
 
     prompt = gr.Textbox(label="Prompt", lines=3, max_lines=12, elem_id="generate-prompt")
+    form = record_form.add(context, prompt)
     models = gr.CheckboxGroup(label="Models, side by side", choices=[], elem_id="generate-models")
     controls = _sampling_controls()
     with gr.Row():
@@ -46,7 +47,8 @@ def add(context: Context) -> Parts:
     )
     stop.click(lambda: markup.hint(STOPPED), None, status, cancels=[running], **HIDDEN)
     gr.on([prompt.input, models.input], lambda: (markup.hint(NOTHING_YET), ""), None, [status, texts], **HIDDEN)
-    return Parts(pickers=[Picker(component=models, names=lambda catalog: catalog.generators, count=2)])
+    picker = Picker(component=models, names=lambda catalog: catalog.generators, count=2)
+    return Parts(pickers=[picker, *form.pickers], shown=form.shown)
 
 
 def _sampling_controls() -> list[Any]:

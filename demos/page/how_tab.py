@@ -49,12 +49,46 @@ def explain(adapter: AdapterFacts) -> str:
         f"one module costs.{size}{base if adapter.bundle.graph_bytes else ''}"
     )
     found = f"Measured after the collapse: {measured}." if measured else ""
-    return markup.cards(
-        [
-            markup.card("1. The mixture", mixture_picture(modules) + _paragraph(first)),
-            markup.card("2. The collapse", collapse_picture(modules) + _paragraph(second), note=found),
-        ]
-    )
+    boxes = [
+        markup.card("1. The mixture", mixture_picture(modules) + _paragraph(first)),
+        markup.card("2. The collapse", collapse_picture(modules) + _paragraph(second), note=found),
+    ]
+    return markup.cards([*boxes, *_averaged(adapter)])
+
+
+def _averaged(adapter: AdapterFacts) -> list[str]:
+    """Return how far the modules were apart, and what each of them reaches beside their mean, as far as is known."""
+    boxes = []
+    if adapter.module_distances:
+        bars = [(f"module {number}", share) for number, share in enumerate(adapter.module_distances, 1)]
+        note = "‖module − mean‖ / ‖mean‖, over the weights in which the modules differ."
+        boxes.append(
+            markup.card(
+                "How far the modules are from their mean",
+                markup.bars(bars, top=max(1.0, *adapter.module_distances)),
+                note=note,
+            )
+        )
+    if measured := metrics_of_modules(adapter):
+        metric = (adapter.parity or {})["metric"]
+        rows = [[markup.escape(name), f"{value:.4f}"] for name, value in measured.items()]
+        body = markup.table(["", markup.escape(metric)], rows, label=f"{metric} of the modules and their mean")
+        note = "On the data that the export was compared on, in ONNX Runtime. The ensemble runs every module."
+        boxes.append(markup.card("What each module reaches", body, note=note))
+    elif boxes:
+        boxes.append(markup.hint("Exported with --keep-modules, a bank has the metric of each module, too."))
+    return boxes
+
+
+def metrics_of_modules(adapter: AdapterFacts) -> dict[str, float]:
+    """Return the metric of each module, of their ensemble and of their mean; empty where the bundle lacks a module."""
+    mean = adapter.parity or {}
+    found = [one.get("onnx") for one in adapter.member_parity]
+    if len(found) != adapter.num_modules or None in (*found, mean.get("onnx")):
+        return {}
+    modules = {f"module {number}": value for number, value in enumerate(found, 1)}
+    whole = {"their ensemble": mean.get("ensemble"), "their mean, which is served": mean["onnx"]}
+    return {name: value for name, value in (modules | whole).items() if value is not None}
 
 
 def explain_bank(catalog: Catalog) -> str:
@@ -63,15 +97,20 @@ def explain_bank(catalog: Catalog) -> str:
     for bundle in catalog.bundles:
         names = [adapter.name for adapter in catalog.adapters.values() if adapter.bundle is bundle]
         if bundle.shape == "bank":
-            text = (
-                f"{len(names)} adapters on {bundle.base}, {bundle.slots} slots. Their weights are inputs of one graph, "
-                "and each row of a batch names its own: one run serves them all."
+            counts = f"{_count(len(names), 'adapter')} on {bundle.base}, {_count(bundle.slots or 0, 'slot')}."
+            how = (
+                "Their weights are inputs of one graph, and each row of a batch names its own: one run serves them all."
             )
+            text = f"{counts} {how}"
         else:
             text = f"One adapter, merged into the weights of {bundle.base}."
         picture = bank_picture(names[:SHOWN_IN_BANK], more=max(len(names) - SHOWN_IN_BANK, 0))
         boxes.append(markup.card(f"3. The bank ({bundle.task})", picture + _paragraph(text)))
     return markup.cards(boxes)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _paragraph(text: str) -> str:

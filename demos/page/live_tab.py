@@ -1,6 +1,6 @@
 """Tab Live: what the server does at this moment, as plots that move."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import gradio as gr
@@ -17,7 +17,13 @@ KEPT = 120
 """Looks that the plots show."""
 NOTHING_YET = f"The plots begin with the second look; rates and percentiles are those of the last {WINDOW} s."
 
-Measure = Callable[[Interval], float | None]
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A number of an interval, from one metric of the server."""
+
+    metric: str
+    of: Callable[[Interval], float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +35,11 @@ class PlotSpec:
 
 
 def _rate(name: str) -> Measure:
-    return lambda interval: interval.rate(name)
+    return Measure(metric=name, of=lambda interval: interval.rate(name))
 
 
 def _mean(name: str) -> Measure:
-    return lambda interval: interval.mean(name)
+    return Measure(metric=name, of=lambda interval: interval.mean(name))
 
 
 def _now(name: str, factor: float = 1.0) -> Measure:
@@ -41,7 +47,7 @@ def _now(name: str, factor: float = 1.0) -> Measure:
         value = interval.last.value(name)
         return None if value is None else factor * value
 
-    return measure
+    return Measure(metric=name, of=measure)
 
 
 def _percentiles(name: str) -> dict[str, Measure]:
@@ -50,7 +56,7 @@ def _percentiles(name: str) -> dict[str, Measure]:
             value = interval.percentile(name, share)
             return None if value is None else 1000 * value
 
-        return at
+        return Measure(metric=name, of=at)
 
     return {f"p{100 * share:.0f}": measure(share) for share in (0.5, 0.95, 0.99)}
 
@@ -72,7 +78,7 @@ PLOTS: dict[str, PlotSpec] = {
     "Bank": PlotSpec(
         unit="",
         lines={
-            "adapters": _now("adamix_adapters"),
+            "adapters and kept modules": _now("adamix_adapters"),
             "slots": _now("adamix_slots"),
             "slot writes a second": _rate("adamix_placed"),
         },
@@ -99,7 +105,7 @@ class History:
         for title, spec in PLOTS.items():
             for name, measure in spec.lines.items():
                 points = self.points.setdefault((title, name), [])
-                points.append(measure(interval))
+                points.append(measure.of(interval))
                 del points[:-KEPT]
 
 
@@ -123,6 +129,11 @@ async def render_next(client: ServerClient, history: History) -> str:
         history.add(await read_snapshot(client))
     except PageError as error:
         return markup.error(error)
+    return render(history)
+
+
+def render(history: History) -> str:
+    """Return the plots of what was seen so far as HTML."""
     if not history.points:
         return markup.hint(NOTHING_YET)
     drawn = [_plot(title, spec, history) for title, spec in PLOTS.items()]
@@ -131,7 +142,11 @@ async def render_next(client: ServerClient, history: History) -> str:
 
 
 def _plot(title: str, spec: PlotSpec, history: History) -> str:
-    """Return a plot with the lines that the server has numbers for; nothing if it has none."""
-    lines = [Line(name=name, points=history.points[title, name]) for name in spec.lines]
-    known: Sequence[Line] = [line for line in lines if any(point is not None for point in line.points)]
-    return plot(title, known, unit=spec.unit, count=KEPT) if known else ""
+    """Return a plot with the lines whose metric the server has; nothing if it has none."""
+    server = history.snapshots[-1]
+    lines = [
+        Line(name=name, points=history.points[title, name])
+        for name, measure in spec.lines.items()
+        if server.has(measure.metric)
+    ]
+    return plot(title, lines, unit=spec.unit, count=KEPT) if lines else ""

@@ -42,11 +42,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, label: str) -> 
     )
 
 
-def bars(scores: Iterable[tuple[str, float]]) -> str:
-    """Return one bar for each label and its share, in [0, 1]."""
+def bars(scores: Iterable[tuple[str, float]], *, top: float = 1.0) -> str:
+    """Return one bar for each label and its share, of which `top` fills the bar."""
     items = "".join(
         f'<li><span class="adamix-label">{escape(label)}</span><span class="adamix-track" aria-hidden="true">'
-        f'<span style="width:{100 * min(max(share, 0), 1):.1f}%"></span></span>'
+        f'<span style="width:{100 * min(max(share / top, 0), 1):.1f}%"></span></span>'
         f'<span class="adamix-share">{100 * share:.1f}&nbsp;%</span></li>'
         for label, share in scores
     )

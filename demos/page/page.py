@@ -1,15 +1,18 @@
 """The page: its head, one tab a module, and what keeps them up to date with the server."""
 
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 
-from demos.page import adapters_tab, batch_tab, classify_tab, generate_tab, how_tab, live_tab, markup
+from demos.page import adapters_tab, batch_tab, classify_tab, generate_tab, how_tab, live_tab, markup, train_tab
 from demos.page.catalog import Catalog, read_catalog
 from demos.page.server_client import PageError, ServerClient
 from demos.page.tab import HIDDEN, Context, Parts
 from demos.page.theme import CSS, HEAD, make_theme
+from demos.page.training_place import TrainingPlace
 
 TABS: dict[str, Callable[[Context], Parts]] = {
     "Classify": classify_tab.add,
@@ -20,21 +23,23 @@ TABS: dict[str, Callable[[Context], Parts]] = {
     "How it works": how_tab.add,
 }
 """Tabs by title; a new one is a module beside this file and an entry here."""
+TRAINING_TABS: dict[str, Callable[[Context], Parts]] = {"Train": train_tab.add}
+"""Further tabs of a page that may train."""
 MAX_FILE_SIZE = "20mb"
 """Largest file that the page takes."""
 
 
-def make_page(client: ServerClient) -> gr.Blocks:
-    """Return the page for a server; it may be down."""
+def make_page(client: ServerClient, *, training: TrainingPlace | None = None) -> gr.Blocks:
+    """Return the page for a server; it may be down. With a place for training it may train."""
     with gr.Blocks(title="AdaMix", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.HTML("<h1>AdaMix</h1><p>One frozen base model, many small adapters, one batch.</p>", elem_id="head")
         with gr.Row(elem_id="server"):
             status = gr.HTML(markup.hint(f"Asking the server at {client.address} …"), elem_id="server-status")
             again = gr.Button("Look again", size="sm", scale=0, min_width=120, elem_id="refresh")
-        context = Context(client=client, catalog=gr.State(None))
+        context = Context(client=client, catalog=gr.State(None), training=training)
         triggers, parts, tabs = [page.load, again.click], [], []
         with gr.Tabs():
-            for title, add in TABS.items():
+            for title, add in (TABS | (TRAINING_TABS if training else {})).items():
                 with gr.Tab(title) as tab:
                     parts.append(add(context))
                 tabs.append(tab)
@@ -101,14 +106,14 @@ def describe(catalog: Catalog, address: str) -> str:
     return f"{address} has {len(catalog.adapters)} adapters on {bundles}."
 
 
-def launch(page: gr.Blocks, *, port: int, wait: bool = True) -> None:
-    """Serve a page on this machine's own address, until interrupted unless it shall not wait.
+def launch(page: gr.Blocks, *, port: int, host: str = "127.0.0.1", wait: bool = True) -> None:
+    """Serve a page on an address, that of this machine alone by default, until interrupted unless it shall not wait.
 
     Raises:
         OSError: The port is taken.
     """
     page.queue(default_concurrency_limit=8).launch(
-        server_name="127.0.0.1",
+        server_name=host,
         server_port=port,
         theme=make_theme(),
         css=CSS,
@@ -122,11 +127,14 @@ def launch(page: gr.Blocks, *, port: int, wait: bool = True) -> None:
     )
 
 
-def show(client: ServerClient, *, port: int) -> None:
-    """Serve the page until interrupted, and print where it is.
+def show(client: ServerClient, *, port: int, training: TrainingPlace | None = None) -> None:
+    """Serve the page until interrupted or told to end (SIGTERM), and print where it is.
+
+    What it has started ends with it.
 
     Raises:
         OSError: The port is taken.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"\n   The page: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    launch(make_page(client), port=port)
+    launch(make_page(client, training=training), port=port)

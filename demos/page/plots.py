@@ -8,6 +8,8 @@ from demos.page import markup
 WIDTH, HEIGHT, LEFT, BOTTOM = 360, 140, 44, 16
 DASHES = ("", "6 3", "2 3")
 """Patterns of the lines of a plot, which so differ by more than colour."""
+NOTHING_YET = "nothing yet"
+"""Stands for the values of a plot that has none."""
 Points = Sequence[float | None]
 
 
@@ -25,9 +27,9 @@ class Line:
 
 
 def plot(title: str, lines: Sequence[Line], *, unit: str, count: int) -> str:
-    """Return a plot of the last `count` values, the newest at the right."""
+    """Return a plot of the last `count` values, the newest at the right; without any, it says so."""
     top = _round_up(max((point for line in lines for point in line.points if point is not None), default=0.0))
-    summary = ", ".join(f"{line.name} {number(line.newest)}{unit if line.newest is not None else ''}" for line in lines)
+    summary = _summary(lines, unit)
     grid = "".join(_rule(share, number(top * share)) for share in (0, 0.5, 1))
     paths = "".join(
         f'<path d="{_path(line.points, top, count)}" fill="none" stroke="var(--bar)" stroke-width="2" '
@@ -53,6 +55,12 @@ def number(value: float | None) -> str:
     if value == 0 or value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def _summary(lines: Sequence[Line], unit: str) -> str:
+    if all(point is None for line in lines for point in line.points):
+        return NOTHING_YET
+    return ", ".join(f"{line.name} {number(line.newest)}{unit if line.newest is not None else ''}" for line in lines)
 
 
 def _rule(share: float, text: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -73,6 +73,11 @@ class ServerClient:
     async def post(self, path: str, body: dict[str, Any], *, api_key: str | None = None) -> Any:
         """Return the JSON of the response to a body; a key goes before the client's own. See `get`."""
         return self._json(await self._request("POST", path, body, api_key=api_key))
+
+    async def post_with_headers(self, path: str, body: dict[str, Any]) -> tuple[Any, Mapping[str, str]]:
+        """Return the JSON of the response to a body, and the response's headers. See `get`."""
+        response = await self._request("POST", path, body)
+        return self._json(response), response.headers
 
     async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the events of a streamed response; closing the iterator cancels the request.

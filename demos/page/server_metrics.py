@@ -11,6 +11,8 @@ from demos.page.server_client import PageError, ServerClient
 
 WINDOW = 10
 """Seconds over which rates and percentiles are computed."""
+ENDINGS: dict[str, str] = {"counter": "_total"}
+"""Ending that the parser takes off a metric's name, by kind."""
 Labels = frozenset[tuple[str, str]]
 
 
@@ -22,11 +24,20 @@ class Snapshot:
     """Time of a clock that only counts up."""
     values: Mapping[tuple[str, Labels], float]
     """Values by name and labels."""
+    kinds: Mapping[str, str]
+    """Metrics that the server has, with or without values, by name: `counter`, `gauge` or `histogram`."""
+
+    def has(self, name: str) -> bool:
+        """Return whether the server has a metric; it need not have a value yet."""
+        return name in self.kinds
 
     def value(self, name: str) -> float | None:
-        """Return a metric, summed over its labels; None if the server does not have it."""
+        """Return a metric, summed over its labels; None if the server does not have it.
+
+        A counter with labels has no line before it has counted for the first time: it is 0 until then.
+        """
         found = [value for (one, _), value in self.values.items() if one == name]
-        return sum(found) if found else None
+        return sum(found) if found or self.kinds.get(name) == "counter" else None
 
     def by_label(self, name: str, label: str) -> dict[str, float]:
         """Return a metric by the values of a label."""
@@ -45,11 +56,24 @@ async def read_snapshot(client: ServerClient) -> Snapshot:
     """
     text = await client.text("/metrics")
     try:
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return parse_snapshot(text, seconds=time.monotonic())
     except ValueError as error:
         raise PageError(f"What answers at {client.address} has no metrics of adamix-serve.") from error
-    values = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
-    return Snapshot(seconds=time.monotonic(), values=values)
+
+
+def parse_snapshot(text: str, *, seconds: float) -> Snapshot:
+    """Return the metrics of a response of /metrics.
+
+    Raises:
+        ValueError: The text is not in the format of Prometheus.
+    """
+    families = list(text_string_to_metric_families(text))
+    samples = [sample for family in families for sample in family.samples]
+    return Snapshot(
+        seconds=seconds,
+        values={(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples},
+        kinds={f"{family.name}{ENDINGS.get(family.type, '')}": family.type for family in families},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +134,6 @@ def last_interval(snapshots: Sequence[Snapshot], *, window: float = WINDOW) -> I
     if first is last:
         first = snapshots[-2]
     begun_anew = any(
-        value < first.values.get(key, 0.0) for key, value in last.values.items() if key[0].endswith("_total")
+        value > last.values.get(key, 0.0) for key, value in first.values.items() if key[0].endswith("_total")
     )
     return None if begun_anew else Interval(first=first, last=last)

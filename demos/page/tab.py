@@ -8,6 +8,7 @@ import gradio as gr
 
 from demos.page.catalog import Catalog
 from demos.page.server_client import ServerClient
+from demos.page.training_place import TrainingPlace
 
 MOST_CHOSEN = 8
 """Adapters that are chosen to begin with."""
@@ -24,6 +25,8 @@ class Context:
     client: ServerClient
     catalog: gr.State
     """A reader's last catalog; None before the server has answered."""
+    training: TrainingPlace | None = None
+    """Where the page trains; None where it may not."""
 
 
 @dataclass(frozen=True, kw_only=True)

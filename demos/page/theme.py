@@ -58,10 +58,14 @@ CSS = """
   .gradio-container .tab-container button { padding: 0 .4rem; font-size: .8rem; }
   #server { flex-direction: column; align-items: stretch; }
 }
+.adamix-batch { display: flex; flex-wrap: wrap; gap: .25rem .75rem; align-items: center; margin: .5rem 0; }
+.adamix-batch span { display: inline-flex; gap: 3px; align-items: center; flex-wrap: wrap; }
+.adamix-batch i { width: .8rem; height: .8rem; border: 2px solid var(--bar); border-radius: 2px; }
+.adamix-batch i.own { background: var(--bar); }
 #adapters-table, #adapters-table > *, #batch-result, #batch-result > * { min-width: 0; }
 .adamix-scroll { overflow-x: auto; max-width: 100%; }
 .adamix-scroll:focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
-.adamix-scroll table { border-collapse: collapse; width: 100%; }
+.adamix-scroll table { border-collapse: collapse; width: 100%; border: 0 !important; }
 .adamix-scroll th, .adamix-scroll td { text-align: left; padding: .4rem .75rem; white-space: nowrap;
   border: 0; border-bottom: 1px solid var(--border-color-primary); }
 .adamix-progress progress { width: 100%; height: 1rem; accent-color: var(--bar); }

@@ -24,6 +24,8 @@ CARD = "adapter.json"
 WEIGHTS = "adapter.safetensors"
 FORMAT_VERSION = 1
 MAX_NAME_LENGTH = 64
+OPTIONAL = ("module_distances", "record_fields")
+"""Keys that are left out where they are empty, so that versions which do not know them read the card."""
 Rows = Annotated[list[Ids], Bounds(0, 64)]
 """Token ids of rows."""
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
@@ -82,6 +84,10 @@ class AdapterCard:
     """Weight of each module in the collapse, if the export chose it; empty if the checkpoint did."""
     member_of: Name = ""
     """Name of the adapter that this one is a module of: the mean of a mixture. Empty for a mean itself."""
+    module_distances: Annotated[list[float], Bounds(0, 1024)] = field(default_factory=list)
+    """Distance of each module from the mean, as a share of the mean's norm; empty where nobody measured it."""
+    record_fields: Annotated[list[Name], Bounds(0, 64)] = field(default_factory=list)
+    """Fields of the records that an adapter writes texts from, `name[Lantern Walk], price[free]`; empty for others."""
     parity: dict[Name, Any] = field(default_factory=dict)
     """Comparison with PyTorch, for an adapter that was exported by itself; a bundle keeps it in its manifest."""
     format_version: int = FORMAT_VERSION
@@ -173,7 +179,8 @@ def check_adapter_name(name: str) -> str:
 
 def write_card(folder: Path, card: AdapterCard) -> None:
     """Write an adapter's card beside its weights."""
-    write_checked_json(folder / CARD, asdict(card))
+    content = {name: value for name, value in asdict(card).items() if value or name not in OPTIONAL}
+    write_checked_json(folder / CARD, content)
 
 
 def read_adapter(folder: Path) -> Adapter:

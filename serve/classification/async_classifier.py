@@ -160,4 +160,7 @@ class AsyncClassifier(AsyncEngine):
             queued_times=[item.since for item in batch],
             requests=[item.request for item in batch],
         )
+        for request in {item.request for item in batch}:
+            if request is not None and request.batches is not None:
+                request.batches.append(event)
         self.report(event)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 ADAPTER_HEADERS = ("X-Adapter", "X-Adapter-Sha256")
 REQUEST_ID, TRACERESPONSE = b"x-request-id", b"traceresponse"
-EXPOSED_HEADERS = (*ADAPTER_HEADERS, "X-Request-Id", "traceresponse")
+EXPOSED_HEADERS = (*ADAPTER_HEADERS, "X-Batch", "X-Request-Id", "traceresponse")
 """Headers that pages of other origins may read."""
 MOST = 16
 """Adapters that headers name: proxies take 4 KB of them, and a name with its hash may have 130 bytes."""

@@ -92,6 +92,8 @@ def _described(model: ModelInfo) -> dict[str, Any]:
         "kind": model.kind,
         "rank": model.rank,
         "num_modules": model.num_modules,
+        "module_distances": list(model.module_distances),
+        "record_fields": list(model.record_fields),
         "pairs": model.pairs,
         "regression": model.regression,
         "labels": model.labels,

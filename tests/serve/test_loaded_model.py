@@ -80,8 +80,12 @@ def test_an_adapter_is_described_by_its_card_and_the_parity_of_its_export(merged
     )
 
 
-def test_an_adapter_that_is_not_of_the_export_has_no_parity(merged: LoadedModel) -> None:
+def test_an_adapter_that_is_not_of_the_export_has_the_parity_of_its_own(merged: LoadedModel) -> None:
     assert merged.model_info(card("later")).parity is None
+    own = {"agreement": 0.5}
+    assert merged.model_info(card("later", parity=own)).parity == own
+    assert merged.model_info(card("tone")).parity is None
+    assert merged.model_info(card("tone", parity=own)).parity == own
 
 
 def test_a_graph_with_other_outputs_than_the_manifest_lists_is_refused(tmp_path: Path, reference: Reference) -> None:

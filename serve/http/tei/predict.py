@@ -9,12 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve.engine import ClassificationEngine
 from serve.errors import InputError
+from serve.events import BatchFinished
+from serve.http.batch_header import batch_header
 from serve.http.body import FirstError, Strings
 from serve.http.headers import adapter_headers
 from serve.http.nullable_body import NullableBody
 from serve.http.openapi import request_body
 from serve.http.protocol import ErrorKind
 from serve.prediction import Prediction
+from serve.request_context import current_request
 from serve.requests import ClassificationRequest, Text, adapter_names
 
 router = APIRouter()
@@ -52,6 +55,9 @@ class PredictRequest(NullableBody):
     return_adapter: Annotated[
         bool, Field(description="return with each label the adapter's name and the sha256 of its weights")
     ] = False
+    return_batch: Annotated[
+        bool, Field(description="say in the header X-Batch which adapters were in the batches of the texts")
+    ] = False
     members: Annotated[
         bool,
         Field(
@@ -85,6 +91,9 @@ async def predict(request: Request) -> Response:
     limit = request.app.state.max_client_batch_size
     texts = _texts(body.inputs, limit=limit)
     engine: ClassificationEngine = request.app.state.engine
+    batches: list[BatchFinished] = []
+    if body.return_batch and (context := current_request.get()) is not None:
+        context.batches = batches
     predictions = await engine.classify(
         ClassificationRequest(
             texts=texts,
@@ -97,7 +106,8 @@ async def predict(request: Request) -> Response:
         )
     )
     results = [_scores(prediction, body) for prediction in predictions]
-    return JSONResponse(results if _is_batch(body.inputs) else results[0], headers=adapter_headers(predictions))
+    headers = adapter_headers(predictions) | batch_header(batches, {one.adapter for one in predictions})
+    return JSONResponse(results if _is_batch(body.inputs) else results[0], headers=headers)
 
 
 def error_body(message: str, kind: ErrorKind, param: str | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from serve.bundle.reader import open_bundle
 from serve.classification.classifier import Classifier
 from serve.errors import BundleError
 from serve.generation.generator import Generator
-from tests.adamix_train.conftest import make_writer
+from tests.adamix_train.conftest import NEGATIVE, POSITIVE, make_writer
 from tests.fixtures.generation_banks import generative_checkpoint
 from tests.fixtures.random_checkpoints import make_encoder, mixture
 
@@ -76,6 +76,30 @@ def test_a_bank_gives_what_each_module_gives_in_pytorch(kind: str, share: str, b
     probabilities = powers / powers.sum(-1, keepdims=True)
     for row, prediction in zip(probabilities, classifier(TEXTS, adapter="tone", members=True), strict=True):
         np.testing.assert_allclose(prediction.members, row, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_report_has_the_metric_of_the_ensemble_and_the_card_the_distances_of_its_modules(
+    base: Path, tmp_path: Path
+) -> None:
+    labels = ["negative", "positive"]
+    texts = [
+        f"{start} {word}" for start in ("the shop was", "my parcel is", "it was a") for word in POSITIVE + NEGATIVE
+    ]
+    targets = [number % 2 for number in range(len(texts))]
+    data = tmp_path / "data.csv"
+    rows = [f"{text},{labels[target]}" for text, target in zip(texts, targets, strict=True)]
+    data.write_text("\n".join(["text,label", *rows]) + "\n")
+    run = mixture(tmp_path / "tone", base, kind="houlsby", test_file=str(data), train_file=str(data))
+    export(open_checkpoint(str(run)), out=tmp_path / "bank")
+    bundle = open_bundle(tmp_path / "bank")
+    found = Classifier(bundle, provider="cpu")(texts, adapter="tone", members=True)
+    right = [one.ensemble.argmax() == target for one, target in zip(found, targets, strict=True)]
+    assert bundle.manifest.parity["tone"]["ensemble"] == pytest.approx(np.mean(right))
+    assert bundle.manifest.parity["tone.0"]["ensemble"] is None
+    assert len(bundle.adapters["tone"].card.module_distances) == 3
+    assert min(bundle.adapters["tone"].card.module_distances) > 0
+    assert "module_distances" not in (tmp_path / "bank" / "adapters" / "tone.0" / "adapter.json").read_text()
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from demos.page.adapters_tab import render
+from demos.page.adapters_tab import metric_of, render
 from demos.page.catalog import Catalog, read_catalog
+from demos.page.how_tab import explain, metrics_of_modules
 from demos.page.server_client import PageError, ServerClient
 
 TONE = {
@@ -86,6 +87,34 @@ def test_of_several_bundles_each_adapter_knows_its_own_and_members_are_no_models
     assert catalog.generators == ["base", "north"]
     assert catalog.classifiers == ["tone"]
     assert catalog.adapters["north"].bundle.task == "text-generation"
+
+
+def test_a_metric_is_shown_before_a_loss_and_that_of_the_test_file_first() -> None:
+    def shown(**metrics: float) -> str | None:
+        found = catalog_of(info={**INFO, "adapters": {"tone": {**TONE, "metrics": metrics}}}, models=MODELS)
+        return metric_of(found.adapters["tone"])
+
+    assert shown(loss=0.4, accuracy=0.5, test_loss=0.3, test_accuracy=0.6) == "accuracy 0.600 (test file)"
+    assert shown(loss=0.4, accuracy=0.5, test_loss=0.3) == "accuracy 0.500"
+    assert shown(test_loss=0.3) == "loss 0.300 (test file)"
+    assert shown() is None
+
+
+def test_the_metric_of_each_module_is_shown_where_the_bundle_has_them_all() -> None:
+    parity = {"metric": "accuracy", "onnx": 0.75, "ensemble": 0.8}
+    tone = {**TONE, "num_modules": 2, "module_distances": [0.5, 0.25], "parity": parity}
+    members = {
+        f"tone.{number}": {**TONE, "member_of": "tone", "parity": {"onnx": 0.7 + number / 100}} for number in (0, 1)
+    }
+    adapter = catalog_of(info={**INFO, "adapters": {"tone": tone}, "members": members}, models=MODELS).adapters["tone"]
+    assert metrics_of_modules(adapter) == {
+        "module 1": 0.7, "module 2": 0.71, "their ensemble": 0.8, "their mean, which is served": 0.75,
+    }  # fmt: skip
+    shown = explain(adapter)
+    assert "50.0&nbsp;%" in shown and ">0.7100<" in shown and "accuracy of the modules and their mean" in shown
+    alone = catalog_of(info={**INFO, "adapters": {"tone": tone}}, models=MODELS).adapters["tone"]
+    assert metrics_of_modules(alone) == {}
+    assert "Exported with --keep-modules" in explain(alone)
 
 
 def test_another_program_is_no_server() -> None:

@@ -48,3 +48,24 @@ def test_the_page_opens_with_the_key_and_a_port_that_is_taken_ends_it(server: st
         port = str(taken.getsockname()[1])
         with pytest.raises(SystemExit, match=rf"^adamix-demo: .*{port}"):
             main(["--server", server, "--api-key-file", str(key_file), "--page-port", port])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--allow-training"], "--allow-training with --server needs --adapter-dir and --base, both on this machine"),
+        (["--adapter-dir", "a", "--base", "b"], "--adapter-dir and --base go with --server and --allow-training"),
+    ],
+)
+def test_training_needs_its_folders(flags: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--server", "http://127.0.0.1:1", *flags])
+    assert said in capsys.readouterr().err
+
+
+def test_folders_that_are_not_there_end_it(server: str, key_file: Path, tmp_path: Path) -> None:
+    ask = ["--server", server, "--api-key-file", str(key_file), "--allow-training", "--base", str(tmp_path)]
+    with pytest.raises(SystemExit, match=r"^adamix-demo: --adapter-dir: there is no folder nowhere"):
+        main([*ask, "--adapter-dir", "nowhere"])
+    with pytest.raises(SystemExit, match=r"^adamix-demo: --base: .* is not a model folder: it has no config\.json"):
+        main([*ask, "--adapter-dir", str(tmp_path)])

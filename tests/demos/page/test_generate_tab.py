@@ -52,6 +52,23 @@ def test_base_and_adapter_write_side_by_side_what_the_server_writes(tab: Page, s
     expect(tab.locator("#generate-texts")).to_contain_text(re.compile(r"\d+ tokens, first after \d+ ms"))
 
 
+def test_a_record_is_filled_in_and_becomes_the_prompt(tab: Page, server: str) -> None:
+    go_to(tab, "Generate")
+    form = tab.locator("#generate-record")
+    expect(form.get_by_label("Fields of")).to_have_value("north")
+    form.get_by_label("price", exact=True).fill("£2 [adults]")
+    prompt = tab.get_by_label("Prompt", exact=True)
+    expect(prompt).to_have_value("price[£2 (adults)]")
+    form.get_by_label("name", exact=True).fill("Quiz")
+    expect(prompt).to_have_value("name[Quiz], price[£2 (adults)]")
+    expect(form.get_by_role("textbox")).to_have_count(2)
+    tab.get_by_role("button", name="Generate", exact=True).click()
+    expect(tab.locator("#generate-status")).to_have_text("Done.")
+    body = {"model": "north", "prompt": "name[Quiz], price[£2 (adults)]", "max_tokens": 64}
+    found = httpx.post(f"{server}/v1/completions", json=body, headers={"X-API-Key": READER}).json()
+    assert text_of(tab, "north").text_content() == found["choices"][0]["text"]
+
+
 def test_a_json_schema_is_followed(tab: Page) -> None:
     go_to(tab, "Generate")
     tab.get_by_role("button", name="Sampling and JSON").click()

@@ -2,10 +2,10 @@
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
+from demos.page.live_tab import PLOTS, History, render
 from demos.page.plots import Line, plot
-from demos.page.server_metrics import Interval, Snapshot, last_interval, percentile
+from demos.page.server_metrics import Interval, Snapshot, last_interval, parse_snapshot, percentile
 
 
 class Server:
@@ -17,10 +17,7 @@ class Server:
         self.seconds = Histogram("adamix_request_seconds", "", buckets=(0.1, 0.2, 0.4), registry=self.registry)
 
     def look(self, seconds: float) -> Snapshot:
-        text = generate_latest(self.registry).decode()
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        values = {(one.name, frozenset(one.labels.items())): one.value for one in samples}
-        return Snapshot(seconds=seconds, values=values)
+        return parse_snapshot(generate_latest(self.registry).decode(), seconds=seconds)
 
 
 def test_rates_means_and_percentiles_are_of_what_happened_in_between() -> None:
@@ -53,7 +50,8 @@ def test_the_interval_is_that_of_the_last_seconds_and_none_after_the_server_bega
     assert found is not None and (found.first.seconds, found.last.seconds) == (14.0, 19.0)
     assert last_interval(looks[:1]) is None
     server.rows.labels("tone").inc()
-    assert last_interval([server.look(0.0), Server().look(1.0)]) is not None
+    assert last_interval([server.look(0.0), server.look(1.0)]) is not None
+    assert last_interval([server.look(0.0), Server().look(1.0)]) is None
     fallen = Server()
     fallen.rows.labels("tone").inc(0)
     assert last_interval([server.look(0.0), fallen.look(1.0)]) is None
@@ -64,3 +62,24 @@ def test_a_plot_says_its_newest_values_and_leaves_gaps() -> None:
     assert 'aria-label="Latency: p50 4 ms"' in drawn
     (path,) = [part for part in drawn.split('"') if part.startswith("M")]
     assert (path.count("M"), path.count("L")) == (2, 1)
+
+
+def test_a_server_that_has_done_nothing_has_a_rate_of_0_and_no_latency_yet() -> None:
+    server = Server()
+    interval = Interval(first=server.look(0.0), last=server.look(1.0))
+    assert interval.rate("adamix_rows_total") == 0
+    assert interval.rate("adamix_requests_total") is None
+    history = History()
+    history.add(interval.first)
+    history.add(interval.last)
+    shown = render(history)
+    assert 'aria-label="Throughput: texts 0/s"' in shown
+    assert 'aria-label="Latency of requests: nothing yet"' in shown
+    absent = set(PLOTS) - {"Throughput", "Latency of requests"}
+    assert not [title for title in absent if title in shown]
+    server.rows.labels("tone").inc(3)
+    server.seconds.observe(0.15)
+    history.add(server.look(2.0))
+    shown = render(history)
+    assert 'aria-label="Throughput: texts 1.5/s"' in shown
+    assert 'aria-label="Latency of requests: p50 150 ms, p95 195 ms, p99 199 ms"' in shown

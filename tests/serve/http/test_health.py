@@ -24,6 +24,7 @@ def test_health_and_info(client: httpx.Client, classifier: Classifier) -> None:
     assert info["graph"] == "model.onnx"
     assert info["graph_bytes"] == (classifier.model.bundle.folder / "model.onnx").stat().st_size
     assert (info["adapters"]["tone"]["rank"], info["adapters"]["tone"]["num_modules"]) == (2, 4)
+    assert (info["adapters"]["tone"]["module_distances"], info["adapters"]["tone"]["record_fields"]) == ([], [])
     assert info["ensemble"] is False
 
 

@@ -34,6 +34,12 @@ def test_labels_name_the_adapter_where_that_is_asked_for(client: httpx.Client, c
         assert {(one["adapter"], one["sha256"]) for one in scores} == {(name, classifier.cards[name].sha256)}
 
 
+def test_the_batch_of_a_text_is_named_where_that_is_asked_for(client: httpx.Client) -> None:
+    body = {"inputs": [["good"], ["bad"], ["good"]], "adapter": ["tone", "intent", "tone"]}
+    assert "x-batch" not in client.post("/predict", json=body).headers
+    assert client.post("/predict", json={**body, "return_batch": True}).headers["x-batch"] == "tone=2;intent=1"
+
+
 def test_raw_scores_are_logits(client: httpx.Client, classifier: Classifier) -> None:
     response = client.post("/predict", json={"inputs": "good", "adapter": "tone", "raw_scores": True})
     expected = dict(zip(["negative", "positive"], classifier("good", adapter="tone")[0].logits.tolist(), strict=True))

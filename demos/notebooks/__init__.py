@@ -1,0 +1,1 @@
+"""Notebooks, and the runner that tests and draws them up without a Jupyter kernel."""

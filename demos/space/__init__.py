@@ -1,0 +1,1 @@
+"""A Space of the Hugging Face Hub: the page over bundles of its own."""
