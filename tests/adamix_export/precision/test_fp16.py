@@ -27,9 +27,7 @@ pytestmark = pytest.mark.slow
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "the " * 30]
 
 
-def test_fp16_says_what_it_is_for(
-    runs: dict[str, Path], export: Export, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_fp16_says_what_it_is_for(runs: dict[str, Path], export: Export, caplog: pytest.LogCaptureFixture) -> None:
     export("merged", runs["classification"], precision="fp16", again=True)
     assert "fp16: intended for GPUs; on a CPU" in caplog.text
 
