@@ -7,7 +7,7 @@ search has a row for each beam.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -28,6 +28,8 @@ from serve.loaded_model import LoadedModel
 logger = logging.getLogger(__name__)
 OVERTAKINGS = 64
 """Sequences that begin before one that came earlier and has no room."""
+DRAWN_TOGETHER = 4
+"""Least rows that are drawn in one go: fewer take longer so (0.17 ms, against 0.05 a row; 64 take 0.6)."""
 
 
 class ContinuousBatchScheduler:
@@ -186,9 +188,9 @@ class ContinuousBatchScheduler:
     def _choose_tokens(self, rows: Sequence[CacheRow], logits: StepLogits) -> None:
         """Choose the next token of every sequence."""
         places = {row: index for index, row in enumerate(rows)}
-        for sequence in sequences_of(rows):
-            if sequence.finish_reason is not None:
-                continue
+        sequences = [one for one in sequences_of(rows) if one.finish_reason is None]
+        drawn = _draw_together(sequences, places, logits)
+        for sequence in sequences:
             own = [places[row] for row in sequence.rows]
             try:
                 if not logits.is_finite[own].all():
@@ -198,8 +200,11 @@ class ContinuousBatchScheduler:
                     self._advance_beams(sequence, sequence.beam_search, logits.read(own))
                 elif sequence.max_new_tokens == 0 and not sequence.is_reading:
                     sequence.finish_if_read()
+                elif sequence in drawn and (token := drawn[sequence][1]) is not None:
+                    sequence.append(token)
                 elif sequence.reads_logits:
-                    sequence.choose_token(logits.known(own[0]), int(logits.likeliest[own[0]]))
+                    draw, _ = drawn.get(sequence, (None, None))
+                    sequence.choose_token(logits.known(own[0]), int(logits.likeliest[own[0]]), draw=draw)
                 else:
                     sequence.append(int(logits.likeliest[own[0]]))
             except Exception as error:  # a fault of one sequence leaves the others alone
@@ -213,6 +218,22 @@ class ContinuousBatchScheduler:
             return
         for token in search.finished[0].tokens:
             sequence.append(token)
+
+
+def _draw_together(
+    sequences: Sequence[SequenceState], places: Mapping[CacheRow, int], logits: StepLogits
+) -> dict[SequenceState, tuple[float, int | None]]:
+    """Return the numbers and the tokens that rows draw in one go, from the candidates that a device has found.
+
+    A token is None where the row's candidates do not decide it.
+    """
+    plain = [one for one in sequences if one.only_draws and logits.is_finite[places[one.rows[0]]]]
+    if logits.candidates is None or len(plain) < DRAWN_TOGETHER:
+        return {}
+    draws = [one.next_draw() for one in plain]
+    rows = [places[one.rows[0]] for one in plain]
+    tokens = logits.candidates().draw(rows, [one.sampling for one in plain], draws)
+    return dict(zip(plain, zip(draws, tokens, strict=True), strict=True))
 
 
 def _fail(sequence: SequenceState, error: Exception) -> None:

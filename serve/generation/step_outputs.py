@@ -25,7 +25,8 @@ from serve.bundle.graph_io import (
     NEXT_TOKENS,
 )
 from serve.bundle.manifest import Edge
-from serve.generation.sampling.choice import Candidates, KnownRow, WholeRow
+from serve.generation.sampling.batch_draw import CandidateTable
+from serve.generation.sampling.choice import KnownRow, WholeRow
 from serve.generation.sampling.logits import Logits
 from serve.runtime.buffers import TYPES
 from serve.runtime.device_memory import CUDA_DEVICE, HOST, Blocks, allocate, memory_of
@@ -46,8 +47,8 @@ class StepLogits:
     """The largest logit of a row is a finite number: (rows,)."""
     read: Callable[[Sequence[int]], Logits]
     """Returns a copy of the logits of some rows, (given rows, vocabulary)."""
-    candidates: Callable[[int], Candidates] | None = None
-    """Returns the largest logits of a row; None where a row is as near as they are, or the graph does not give them."""
+    candidates: Callable[[], CandidateTable] | None = None
+    """Returns the largest logits of each row; None where all are as near, or the graph does not give them."""
 
     def __len__(self) -> int:
         return len(self.likeliest)
@@ -59,7 +60,7 @@ class StepLogits:
     def known(self, row: int) -> Iterator[KnownRow]:
         """Yield what there is of a row's logits: its candidates, and then the whole row."""
         if self.candidates is not None:
-            yield self.candidates(row)
+            yield self.candidates().row(row)
         yield WholeRow(self.read([row])[0])
 
 
@@ -125,19 +126,15 @@ class DeviceOutputs:
     def _gives(self, names: Sequence[str]) -> bool:
         return all(name in self.values for name in names)
 
-    def _candidates(self, count: int) -> Callable[[int], Candidates]:
-        """Return the candidates by row; those of all rows are copied when the first is asked for."""
+    def _candidates(self, count: int) -> Callable[[], CandidateTable]:
+        """Return the candidates of the first rows, which are copied when they are asked for first."""
 
         @cache
-        def read() -> list[NDArray[Any]]:
-            return [self._read(name, range(count))[:, 0] for name in CANDIDATES]
+        def read() -> CandidateTable:
+            tokens, logits, log_sum_exp = (self._read(name, range(count))[:, 0] for name in CANDIDATES)
+            return CandidateTable(tokens, logits, log_sum_exp, self._vocabulary - tokens.shape[-1])
 
-        def candidates(row: int) -> Candidates:
-            tokens, logits, log_sum_exp = (array[row] for array in read())
-            order = tokens.argsort()
-            return Candidates(tokens[order], logits[order], float(log_sum_exp), self._vocabulary - len(tokens))
-
-        return candidates
+        return read
 
     @property
     def _vocabulary(self) -> int:

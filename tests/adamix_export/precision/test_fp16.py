@@ -14,7 +14,9 @@ from adamix_export.passes import candidates
 from serve.bundle.reader import open_bundle
 from serve.classification.classifier import Classifier
 from serve.generated_text import GenerationResult
+from serve.generation import scheduler
 from serve.generation.generator import Generator
+from serve.generation.sampling.batch_draw import CandidateTable
 from serve.generation.step_outputs import DeviceOutputs
 from serve.limits import GenerationLimits
 from serve.runtime import session
@@ -205,6 +207,27 @@ def test_rows_are_sampled_from_their_candidates_and_copied_only_where_these_do_n
     else:
         assert sent["logits"] > 0 and sent["logits"] % (96 * 4) == 0
     assert bool(sent["candidate_tokens"]) == (asked != "beams")
+
+
+@pytest.mark.parametrize("asked", ["top-k", "top-k and top-p", "top-p", "min-p", "all", "many"])
+def test_rows_that_draw_together_draw_what_each_draws_by_itself(
+    asked: str, few_candidates: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    sampling = (SAMPLED | UNDECIDED)[asked]
+    expected = results(Generator(few_candidates, provider="cpu"), sampling)
+    request.getfixturevalue("device_paths")
+    monkeypatch.setattr(scheduler, "DRAWN_TOGETHER", 2)
+    draws: list[int | None] = []
+    draw = CandidateTable.draw
+
+    def noted(self: CandidateTable, *args: Any) -> list[int | None]:
+        draws.extend(found := draw(self, *args))
+        return found
+
+    monkeypatch.setattr(CandidateTable, "draw", noted)
+    assert_equal(results(Generator(few_candidates, provider="cpu"), sampling), expected)
+    assert len(draws) > 12
+    assert (None in draws) == (asked in UNDECIDED)
 
 
 @pytest.mark.gpu
