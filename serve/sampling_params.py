@@ -218,6 +218,11 @@ class SamplingParams:
         )
 
     @property
+    def only_draws(self) -> bool:
+        """Tokens are drawn from logits as they are, and nothing else is asked of these."""
+        return self.is_sampling and not (self.changes_logits or self.reports_any)
+
+    @property
     def raises_logits(self) -> bool:
         """A logit may be changed to a higher one."""
         return (

@@ -139,13 +139,6 @@ class SequenceState:
         """More than the likeliest token is needed to choose the next one, or to report it."""
         return not self.sampling.is_greedy or self.sampling.reports_any
 
-    @property
-    def only_draws(self) -> bool:
-        """The next token is drawn from logits that nothing changes, and nothing more is asked of them."""
-        sampling = self.sampling
-        changed = sampling.changes_logits or sampling.reports_any or self.mask is not None
-        return sampling.is_sampling and not (changed or self.is_reading or self.beam_search or not self.max_new_tokens)
-
     def choose_token(self, rows: Iterable[KnownRow], likeliest: int, *, draw: float | None = None) -> None:
         """Choose and append the next token, or take it from the prompt while this is being read.
 
@@ -167,7 +160,7 @@ class SequenceState:
             sampling=sampling,
             likeliest=likeliest,
             allowed=self._allowed(),
-            draw=self.next_draw() if draw is None and sampling.is_sampling else draw or 0.0,
+            draw=self.random.random() if draw is None and sampling.is_sampling else draw or 0.0,
         )
         token, logprobs = choose(rows, choice)
         if self.grammar:
@@ -175,10 +168,6 @@ class SequenceState:
         if logprobs is not None:
             self.logprobs.append(logprobs)
         self.append(token)
-
-    def next_draw(self) -> float:
-        """Return the next number of the request's seed, from 0 to 1, 1 excluded."""
-        return float(self.random.random())
 
     def append(self, token: int) -> None:
         """Append a token, and end the sequence if that token, a stop string or `max_new_tokens` ends it."""

@@ -227,10 +227,16 @@ def _draw_together(
 
     A token is None where the row's candidates do not decide it.
     """
-    plain = [one for one in sequences if one.only_draws and logits.is_finite[places[one.rows[0]]]]
+    plain = [
+        one
+        for one in sequences
+        if one.sampling.only_draws
+        and not (one.mask or one.is_reading or one.beam_search or one.max_new_tokens == 0)
+        and logits.is_finite[places[one.rows[0]]]
+    ]
     if logits.candidates is None or len(plain) < DRAWN_TOGETHER:
         return {}
-    draws = [one.next_draw() for one in plain]
+    draws = [one.random.random() for one in plain]
     rows = [places[one.rows[0]] for one in plain]
     tokens = logits.candidates().draw(rows, [one.sampling for one in plain], draws)
     return dict(zip(plain, zip(draws, tokens, strict=True), strict=True))

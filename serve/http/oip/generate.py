@@ -79,9 +79,18 @@ STREAM_ROUTE: dict[str, Any] = {
 
 
 @router.post("/v2/models/{name}/generate", **ROUTE)
-@router.post("/v2/models/{name}/versions/{version}/generate", **ROUTE)
-async def generate(request: Request, name: str, version: str | None = None) -> Response:
+async def generate(request: Request, name: str) -> Response:
     """Generate a text, as Triton's generate extension has it."""
+    return await _generate(request, name, None)
+
+
+@router.post("/v2/models/{name}/versions/{version}/generate", **ROUTE)
+async def generate_version(request: Request, name: str, version: str) -> Response:
+    """Do the same with one version of a model."""
+    return await _generate(request, name, version)
+
+
+async def _generate(request: Request, name: str, version: str | None) -> Response:
     engine: GenerationEngine = request.app.state.engine
     model, body, asked, streams = await _asked(request, name, version)
     if streams:
@@ -93,12 +102,21 @@ async def generate(request: Request, name: str, version: str | None = None) -> R
 
 
 @router.post("/v2/models/{name}/generate_stream", **STREAM_ROUTE)
-@router.post("/v2/models/{name}/versions/{version}/generate_stream", **STREAM_ROUTE)
-async def generate_stream(request: Request, name: str, version: str | None = None) -> Response:
+async def generate_stream(request: Request, name: str) -> Response:
     """Generate a text in pieces, as server-sent events; with `stream` false in one.
 
     An error before the first piece is an ordinary error response; a later one is an event with its body.
     """
+    return await _stream(request, name, None)
+
+
+@router.post("/v2/models/{name}/versions/{version}/generate_stream", **STREAM_ROUTE)
+async def generate_stream_version(request: Request, name: str, version: str) -> Response:
+    """Do the same with one version of a model."""
+    return await _stream(request, name, version)
+
+
+async def _stream(request: Request, name: str, version: str | None) -> Response:
     engine: GenerationEngine = request.app.state.engine
     model, body, asked, streams = await _asked(request, name, version)
     events = stream_text(engine, model, asked, version=version)

@@ -35,13 +35,22 @@ router = APIRouter()
 
 
 @router.post("/v2/models/{name}/infer", **ROUTE)
-@router.post("/v2/models/{name}/versions/{version}/infer", **ROUTE)
-async def infer(request: Request, name: str, version: str | None = None) -> Response:
+async def infer(request: Request, name: str) -> Response:
     """Classify texts, or pairs of texts, through one adapter, or generate a text for each prompt.
 
     Inputs are BYTES with shape (rows,): `text` and `text_pair`; for the model `adamix`, which is all classifiers, also
     the `adapter` of each row; for a model that generates `text_input`. The model's metadata lists its outputs.
     """
+    return await _infer(request, name, None)
+
+
+@router.post("/v2/models/{name}/versions/{version}/infer", **ROUTE)
+async def infer_version(request: Request, name: str, version: str) -> Response:
+    """Do the same with one version of a model."""
+    return await _infer(request, name, version)
+
+
+async def _infer(request: Request, name: str, version: str | None) -> Response:
     engine: Engine = request.app.state.engine
     model = await find_model(engine, name, version)
     asked, binary = _parsed(await request.body(), request.headers.get(HEADER))

@@ -1,7 +1,10 @@
+import re
 import threading
 import time
 
 import httpx
+from fastapi.routing import APIRoute
+from starlette.routing import Match
 from starlette.testclient import TestClient
 
 from serve.classification.async_classifier import AsyncClassifier
@@ -65,5 +68,17 @@ def test_a_path_belongs_to_the_protocol_of_its_whole_prefix() -> None:
 
 def test_functions_that_take_a_request_and_return_a_response_have_routes_past_fastapi() -> None:
     paths = {route.path for route in direct_routes(router for one in PROTOCOLS.values() for router in one.routers)}
-    assert {"/predict", "/classify", "/v1/completions", "/v1/chat/completions"} < paths
-    assert not paths & {"/health", "/v1/models", "/models/{name}"}, "FastAPI reads their paths or writes their bodies"
+    infer = "/v2/models/{name}/versions/{version}/infer"
+    assert {"/predict", "/classify", "/v1/completions", "/v1/chat/completions", "/models/{name:path}", infer} < paths
+    assert not paths & {"/health", "/v1/models"}, "FastAPI writes their bodies"
+
+
+def test_no_route_hides_another() -> None:
+    routers = [router for one in PROTOCOLS.values() for router in one.routers]
+    direct = direct_routes(routers)
+    for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
+        path = re.sub(r"{\w+(:path)?}", "some-name", route.path)
+        scope = {"type": "http", "path": path, "root_path": ""}
+        for method in route.methods:
+            found = [one.path for one in direct if one.matches({**scope, "method": method})[0] is Match.FULL]
+            assert found in ([], [route.path]), "a route before FastAPI's takes its requests"
