@@ -152,7 +152,7 @@ def test_pages_of_other_origins_ask_where_they_may() -> None:
             answer = client.post("/v1/completions", json={"prompt": "a"}, headers={"origin": "https://page.example"})
             assert answer.headers.get("access-control-allow-origin") == allowed
             assert answer.headers.get("access-control-expose-headers") == (
-                "X-Adapter, X-Adapter-Sha256, X-Request-Id, traceresponse" if allowed else None
+                "X-Adapter, X-Adapter-Sha256, X-Batch, X-Request-Id, traceresponse" if allowed else None
             )
 
 
