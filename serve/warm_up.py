@@ -7,6 +7,7 @@ tokenizer, queue and batches.
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import cast
 
 from serve.engine import BundleEngine, Capability, ClassificationEngine, GenerationEngine, ModelInfo
@@ -20,7 +21,10 @@ LENGTHS = (16, 32, 64, 128)
 MAX_TOKENS = 1024
 """Padded tokens of a batch of several rows."""
 CPU_SHAPES = ((1, 16), (1, 64), (8, 16), (64, 16))
-"""Shapes as (rows, tokens of a row). The last one is more than a batch holds: batches run side by side."""
+"""Shapes of a classifier on the CPU as (rows, tokens of a row). The last one is more than a batch holds: batches run side by side."""
+GENERATING_SHAPES = ((1, 16), (8, 16), (1, 128))
+"""Shapes of a decoder on the CPU. More of them took ten seconds of a core until SmolLM2 was ready, and spared the first
+request of a new shape half of one."""
 DEVICE_SHAPES = tuple((rows, tokens) for tokens in LENGTHS for rows in ROWS if rows * tokens <= MAX_TOKENS)
 """Shapes on a device, those of the runs that CUDA captures."""
 MAX_LENGTH = 512
@@ -43,13 +47,20 @@ async def warm_up(engine: BundleEngine) -> None:
     model = next((model for model in engine.models() if not model.member_of), None)
     if model is None:
         return
-    shapes = CPU_SHAPES if engine.info().device is None else DEVICE_SHAPES
     ran: set[tuple[int, int]] = set()
-    for shape in (*shapes, (1, min(model.max_length, MAX_LENGTH))):
+    for shape in _shapes(engine, model):
         if time.monotonic() - started > LIMIT_SECONDS:
             break
         await _run(engine, model, *shape, ran)
     logger.info("warmed up in %.1f s", time.monotonic() - started)
+
+
+def _shapes(engine: BundleEngine, model: ModelInfo) -> Sequence[tuple[int, int]]:
+    """Return the shapes of an engine's traffic."""
+    on_host = engine.info().device is None
+    if on_host and Capability.GENERATE in engine.capabilities:
+        return GENERATING_SHAPES
+    return (*(CPU_SHAPES if on_host else DEVICE_SHAPES), (1, min(model.max_length, MAX_LENGTH)))
 
 
 async def _run(engine: BundleEngine, model: ModelInfo, rows: int, tokens: int, ran: set[tuple[int, int]]) -> None:

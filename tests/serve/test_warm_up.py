@@ -15,7 +15,7 @@ from serve.generation.async_text_generator import AsyncTextGenerator
 from serve.generation.generator import Generator
 from serve.limits import BatchLimits, GenerationLimits
 from serve.prediction import Prediction
-from serve.warm_up import CPU_SHAPES, DEVICE_SHAPES, MAX_TOKENS
+from serve.warm_up import CPU_SHAPES, DEVICE_SHAPES, GENERATING_SHAPES, MAX_TOKENS
 from tests.fixtures.byte_decoder import write_byte_bundle
 from tests.fixtures.chat_templates import HERMES
 from tests.serve.conftest import Reference, write_bundle
@@ -113,7 +113,7 @@ def test_a_shape_that_fails_is_named(
 def test_a_generator_generates_with_few_rows_and_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     engine = AsyncTextGenerator(Generator(write_byte_bundle(tmp_path / "bytes", HERMES), provider="cpu", threads=1))
     assert warmed(engine) == []
-    assert engine.scheduler.buckets.runner.cache.rows == engine.scheduler.limits.max_batch_requests
+    assert engine.scheduler.buckets.runner.cache.rows == max(rows for rows, _ in GENERATING_SHAPES)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
