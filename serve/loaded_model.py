@@ -1,6 +1,7 @@
 """A bundle opened on a device: its sessions and its bank, which every engine stands on."""
 
 import itertools
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from serve.runtime.gpu_fit import choose_device
 from serve.runtime.graph_check import check_edges, check_logits
 from serve.runtime.providers import CUDA, ProviderChoice
 from serve.runtime.session import captures_graphs, open_session
+
+logger = logging.getLogger(__name__)
 
 CONFIGURATION: tuple[Callable[[Bundle], object], ...] = (
     context_length,
@@ -75,6 +78,8 @@ class LoadedModel:
         """
         self.bundle = _opened(bundle)
         self.graph_bytes, self.threads, self.cache, self.pins = self.bundle.graph_bytes(), threads, cache, pins
+        self.may_capture = True
+        """Sessions on CUDA capture their runs as CUDA graphs where the graph allows it."""
         chosen = choose_device(self.bundle, provider, slots=slots)
         self.choice, manifest = chosen.choice, self.bundle.manifest
         packed = self.bundle.packed if self.choice.provider == CUDA else None
@@ -121,6 +126,13 @@ class LoadedModel:
                 raise  # CUDA runs, so that the packed graph itself is at fault
             self.graph = self.bundle.model
             return session
+
+    def stop_capturing(self, reason: str) -> None:
+        """Open the graph's session again, without captured runs, and log the reason."""
+        logger.warning("the runs of %s are not captured in CUDA graphs: %s", self.graph.name, reason)
+        self.may_capture = self.captures = False
+        del self.session  # its memory on the device is needed for the next one
+        self.session = self.open_session()
 
     def registry(self, check_canaries: Callable[[Sequence[Adapter]], None]) -> Registry:
         """Return the registry of the bundle's adapters, each checked by `check_canaries`."""
@@ -197,7 +209,8 @@ class LoadedModel:
     def _session(self, graph: Path, *, threads: int | None, reason: str | None = None) -> ort.InferenceSession:
         choice = self.choice if reason is None else replace(self.choice, reason=reason)
         hashes = self.bundle.hashes(graph)
-        capture, exact = graph == self.bundle.model, self.bundle.manifest.precision == FP32
+        capture = self.may_capture and graph == self.bundle.model
+        exact = self.bundle.manifest.precision == FP32
         return open_session(
             graph, choice, threads=threads, cache=self.cache, hashes=hashes, capture=capture, exact=exact
         )

@@ -21,7 +21,9 @@ LENGTHS = (16, 32, 64, 128)
 MAX_TOKENS = 1024
 """Padded tokens of a batch of several rows."""
 CPU_SHAPES = ((1, 16), (1, 64), (8, 16), (64, 16))
-"""Shapes of a classifier on the CPU as (rows, tokens of a row). The last one is more than a batch holds: batches run side by side."""
+"""Shapes of a classifier on the CPU as (rows, tokens of a row).
+
+The last one is more than a batch holds: batches run side by side."""
 GENERATING_SHAPES = ((1, 16), (8, 16), (1, 128))
 """Shapes of a decoder on the CPU. More of them took ten seconds of a core until SmolLM2 was ready, and spared the first
 request of a new shape half of one."""
