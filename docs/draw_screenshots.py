@@ -4,7 +4,7 @@ import argparse
 import io
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -38,11 +38,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, description="Draw pictures of the page into docs/images.")
     parser.add_argument("address", help="address of an open page, such as http://127.0.0.1:7860")
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures (default: %(default)s)")
+    parser.add_argument("--tab", action="append", choices=TABS, help="tab to draw; repeatable (default: all)")
     args = parser.parse_args()
     program = find_browser()
     if program is None:
         sys.exit("draw_screenshots: no Chromium on this machine: install the package chromium")
-    draw(args.address, program=program, out=args.out)
+    draw(args.address, program=program, out=args.out, tabs=args.tab or list(TABS))
 
 
 def find_browser() -> str | None:
@@ -50,8 +51,8 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def draw(address: str, *, program: str, out: Path) -> None:
-    """Write the pictures of the tabs in both colour schemes, as `page-TAB-SCHEME.png` in a folder.
+def draw(address: str, *, program: str, out: Path, tabs: Sequence[str]) -> None:
+    """Write the pictures of some tabs in both colour schemes, as `page-TAB-SCHEME.png` in a folder.
 
     A tab that the page does not have is left out. The page is used: texts are classified and generated, and with the
     tab Train an adapter is trained, `tone-SCHEME`.
@@ -64,12 +65,12 @@ def draw(address: str, *, program: str, out: Path) -> None:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         for scheme in SCHEMES:
             page = _opened(browser, address, scheme)
-            for tab, use in TABS.items():
+            for tab in tabs:
                 link = page.get_by_role("tab", name=tab, exact=True)
                 if not link.count():
                     continue
                 link.click()
-                use(page, scheme)
+                TABS[tab](page, scheme)
                 page.wait_for_timeout(SETTLED_MS)
                 name = f"page-{tab.lower().replace(' ', '-')}-{scheme}.png"
                 (out / name).write_bytes(_small(page.screenshot(full_page=True)))

@@ -53,7 +53,7 @@ def explain(adapter: AdapterFacts) -> str:
         markup.card("1. The mixture", mixture_picture(modules) + _paragraph(first)),
         markup.card("2. The collapse", collapse_picture(modules) + _paragraph(second), note=found),
     ]
-    return markup.cards([*boxes, *_averaged(adapter)])
+    return markup.cards(boxes) + markup.cards(_averaged(adapter))
 
 
 def _averaged(adapter: AdapterFacts) -> list[str]:

@@ -39,6 +39,7 @@ CSS = """
 .adamix-hint, .adamix-note { color: var(--body-text-color-subdued); margin: .25rem 0; overflow-wrap: anywhere; }
 .adamix-note { font-size: .85rem; }
 .adamix-cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: .75rem; }
+.adamix-cards + .adamix-cards { margin-top: .75rem; }
 .adamix-card { border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .75rem 1rem; min-width: 0;
   background: var(--background-fill-primary); }
 .adamix-card h3 { margin: 0 0 .5rem; font-size: 1rem; overflow-wrap: anywhere; }
@@ -65,7 +66,8 @@ CSS = """
 #adapters-table, #adapters-table > *, #batch-result, #batch-result > * { min-width: 0; }
 .adamix-scroll { overflow-x: auto; max-width: 100%; }
 .adamix-scroll:focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
-.adamix-scroll table { border-collapse: collapse; width: 100%; border: 0 !important; }
+.adamix-scroll table { border-collapse: collapse; width: 100%; }
+.adamix-scroll :is(table, thead, tbody, tr) { border: 0 !important; }
 .adamix-scroll th, .adamix-scroll td { text-align: left; padding: .4rem .75rem; white-space: nowrap;
   border: 0; border-bottom: 1px solid var(--border-color-primary); }
 .adamix-progress progress { width: 100%; height: 1rem; accent-color: var(--bar); }
