@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ray",
         default="auto",
         metavar="ADDRESS",
-        help="the cluster: auto (of this node), ray://HOST:10001, or local, one that lives as long as the command "
+        help="the cluster: auto (of this node), HOST:6379, or local, one that lives as long as the command "
         "(default: %(default)s)",
     )
     parser.add_argument(
