@@ -129,7 +129,7 @@ def _add_ray_flags(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="predict by Ray Data on a cluster: auto (of this node), ray://HOST:10001, or local. FILE is a file or a "
+        help="predict by Ray Data on a cluster: auto (of this node), HOST:6379, or local. FILE is a file or a "
         "folder, --out a folder, both also as s3:// or gs:// (needs the extra ray)",
     )
     cluster.add_argument(

@@ -29,7 +29,6 @@ from serve.bundle.reader import open_bundle
 from serve.errors import InputError, ServeError, UnknownAdapter, shortened
 from serve.loaded_model import LoadOptions
 
-LOCAL = "local"
 TYPES: Mapping[type, pa.DataType] = {str: pa.string(), float: pa.float64()}
 SHOWN_CHARACTERS = 80
 """Characters of a row that an error quotes: rows have no numbers where files are read in parts."""
@@ -154,7 +153,7 @@ def _connected(address: str) -> Iterator[None]:
         yield
         return
     try:
-        ray.init(address=None if address == LOCAL else address, log_to_driver=False, include_dashboard=False)
+        ray.init(address=address, log_to_driver=False)
     except (ConnectionError, ValueError) as error:
         raise DataError(
             f"there is no Ray cluster at {address} ({error}): start one with ray start --head, or give --ray local"

@@ -26,6 +26,8 @@ SLOTS, MOST = 16, 48
 LOADS = (0.3, 0.5, 0.7)
 """Rates, as shares of what the simulation says that one core completes."""
 SECONDS, WARM_UP = 6.0, 2.0
+PATIENCE = 600
+"""Seconds for which the server may let requests wait: it refuses none, as the simulation."""
 SEQUENTIAL = 60
 """Requests one after another that tell what HTTP adds to a run."""
 END = b"\r\n\r\n"
@@ -50,6 +52,7 @@ def one_core_server(bank: Bundle, folder: Path, cache: Path) -> AbstractContextM
         "threads": 1,
         "slots": SLOTS,
         "max-lookup-adapters": MOST,
+        "max-queue-secs": PATIENCE,
         "adapter-dir": folder,
         "cache": cache,
         "port": port,

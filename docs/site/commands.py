@@ -10,7 +10,7 @@ from unittest.mock import patch
 COMMANDS: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
     "adamix-train": ("adamix_train.cli", ((), ("sweep",))),
     "adamix-export": ("adamix_export.cli", ((), ("inspect",), ("verify",), ("convert",))),
-    "adamix-serve": ("serve.cli", ((),)),
+    "adamix-serve": ("serve.cli", ((), ("deploy",))),
     "adamix-predict": ("adamix_predict.cli", ((),)),
     "adamix-demo": ("demos.quickstart", ((),)),
 }

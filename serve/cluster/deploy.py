@@ -72,10 +72,11 @@ def _deploy(cluster: ClusterSettings, given: dict[str, Any], address: str) -> No
     except ImportError as error:
         raise ConfigurationError(f"deploy needs the extra ray ({error}): run pip install '.[cpu,ray]'") from error
     try:
-        ray.init(address=None if address == LOCAL else address, log_to_driver=address == LOCAL)
+        ray.init(address=address, log_to_driver=address == LOCAL)
     except (ConnectionError, ValueError) as error:
         raise ConfigurationError(
-            f"there is no Ray cluster at {address} ({error}): start one with ray start --head, or give --ray local"
+            f"there is no Ray cluster at {address} ({error}): start one with ray start --head, or give --ray local; "
+            "one that asks for a token needs RAY_AUTH_MODE=token and the token in the environment"
         ) from error
     http = {"host": given.get("host", "127.0.0.1"), "port": given.get("port", 8080)}
     ray_serve.start(proxy_location="EveryNode", http_options=http)
@@ -102,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ray",
         default="auto",
         metavar="ADDRESS",
-        help="the cluster: auto (of this node), ray://HOST:10001, or local, one that lives as long as the command "
+        help="the cluster: auto (of this node), HOST:6379, or local, one that lives as long as the command "
         "(default: %(default)s)",
     )
     parser.add_argument(

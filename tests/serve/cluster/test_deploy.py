@@ -1,10 +1,14 @@
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
+from benchmarks.support.processes import free_port
 from serve.cli import main
 from serve.cluster.deploy import IMPORT_PATH
 from serve.cluster.settings import command_line
@@ -46,3 +50,29 @@ def test_without_ray_the_extra_is_named(bundle_folder: Path) -> None:
     found = subprocess.run([sys.executable, "-c", code, str(bundle_folder)], capture_output=True, text=True)
     assert found.returncode == 1
     assert found.stderr.startswith("adamix-serve deploy: deploy needs the extra ray (")
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_it_is_interrupted(bundle_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    port, log = free_port(), tmp_path / "log"
+    command = [sys.executable, "-m", "serve.cli", "deploy", str(bundle_folder), "--port", str(port), "--ray", "local"]
+    options = ["--provider", "cpu", "--threads", "1", "--no-cache", "--root-path", "/nlp", "--cpus-per-replica", "0.5"]
+    with log.open("w") as stream:
+        process = subprocess.Popen([*command, *options], stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        end = time.monotonic() + 120
+        while "is served on" not in log.read_text():
+            assert process.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < end
+            time.sleep(0.5)
+        assert f"adamix is served on http://127.0.0.1:{port}/nlp" in log.read_text()
+        found = httpx.post(
+            f"http://127.0.0.1:{port}/nlp/predict", json={"inputs": "good", "adapter": "tone"}, timeout=60
+        )
+        assert (found.status_code, found.headers["x-adapter"]) == (200, "tone")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()

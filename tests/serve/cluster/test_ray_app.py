@@ -1,5 +1,6 @@
 import asyncio
 import hashlib
+import re
 import threading
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from serve.classification.classifier import Classifier
+from tests.fixtures.byte_decoder import write_byte_bundle
 from tests.serve.cluster.conftest import LOOKED_UP, Deploy
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -166,3 +168,20 @@ def test_a_servers_metrics_are_among_those_of_ray(deploy: Deploy, classifiers: P
             pytest.fail("the metrics did not come")
         assert any(one.startswith("ray_adamix_queue_rows{") for one in lines)
         assert any(one.startswith("ray_adamix_queue_seconds_bucket_total{") for one in lines)
+
+
+@ROUTES
+def test_a_client_that_hangs_up_ends_its_generation(route_by: str, deploy: Deploy, tmp_path: Path) -> None:
+    bundle = write_byte_bundle(tmp_path / "bundle", "{{ messages[0].content }}", context=8192)
+    with deploy("hangup", bundle, route_by=route_by) as client:
+        (model, *_) = (one["id"] for one in client.get("/v1/models").json()["data"])
+        body = {"model": model, "prompt": "abc", "max_tokens": 8000, "ignore_eos": True, "stream": True}
+        with client.stream("POST", "/v1/completions", json=body) as response:
+            next(response.iter_lines())
+        end = time.monotonic() + 20
+        while not re.search(r"^adamix_running_rows 0", client.get("/metrics").text, re.MULTILINE):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert 'adamix_ended_total{reason="length"}' not in client.get("/metrics").text
+        assert client.post("/v1/completions", json={**body, "max_tokens": 2, "stream": False}).status_code == 200
+        assert 'adamix_ended_total{reason="length"}' in client.get("/metrics").text
