@@ -13,6 +13,7 @@ BUSY_FACTOR = 3
 """The test may run beside others."""
 
 
+@pytest.mark.soak
 def test_a_node_that_is_killed_loses_no_request_that_is_sent_once_more(classifiers: Path) -> None:
     command = [sys.executable, "-m", "tests.serve.cluster.two_nodes", str(classifiers)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
