@@ -76,8 +76,8 @@ def test_a_batch_of_few_rows_has_its_least_share_of_the_time(
             steps[place] += 1
             now += 3.0 if place else 1.0
     assert steps[0] == 30, "the batch with the most rows decodes in every step"
-    assert LEAST_SHARE == 0.2, "of 30 s of theirs and x of the long row's: x = 7.5 s, and at most a step more"
-    assert steps[1] == 3
+    assert LEAST_SHARE == 1 / 7, "of 30 s of theirs and x of the long row's: x = 5 s, and at most a step more"
+    assert steps[1] == 2
     run(scheduler)
     assert len(long.tokens) == 45
 
