@@ -18,6 +18,7 @@ from serve.engine import Capability, Engine
 from serve.http import adapter_states, adapters, health, rerank, sagemaker
 from serve.http.api_key_middleware import ApiKeyMiddleware
 from serve.http.body_limit import BodyLimitMiddleware
+from serve.http.docs_page import add_docs_page
 from serve.http.error_responses import ErrorResponder
 from serve.http.headers import EXPOSED_HEADERS
 from serve.http.huggingface import models as huggingface
@@ -105,13 +106,11 @@ def make_app(
     app = _empty_app()
     app.state.engine, app.state.metrics = engine, Metrics(engine, metrics)
     app.state.observer = observer or RequestObserver(engine)
-    app.state.exposition = app.state.metrics.exposition
-    app.state.api_keys = api_keys
+    app.state.exposition, app.state.api_keys = app.state.metrics.exposition, api_keys
     app.state.readiness = readiness or Readiness(engine)
     app.state.max_client_batch_size = max_client_batch_size
     app.state.adapter_loading = loading or AdapterLoading(engine=engine, root=None)
-    routers = _routers(engine, protocols)
-    app.router.routes += direct_routes(routers)
+    app.router.routes += direct_routes(routers := _routers(engine, protocols))
     for router in routers:
         app.include_router(router)
     errors = ErrorResponder(protocols.values())
@@ -124,13 +123,17 @@ def make_app(
 
 
 def _empty_app() -> FastAPI:
-    return FastAPI(
+    app = FastAPI(
         title="AdaMix",
         description="Many adapters on one base, in one batch.",
         lifespan=_lifespan,
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
+        docs_url=None,
+        redoc_url=None,
     )
+    add_docs_page(app)
+    return app
 
 
 def _routers(engine: Engine, protocols: Mapping[str, HttpProtocol]) -> list[APIRouter]:
@@ -183,7 +186,11 @@ def _with_path(route: APIRoute) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _add_middleware(
-    app: FastAPI, errors: ErrorResponder, *, cors_origins: Sequence[str], routers: Sequence[APIRouter]
+    app: FastAPI,
+    errors: ErrorResponder,
+    *,
+    cors_origins: Sequence[str],
+    routers: Sequence[APIRouter],
 ) -> None:
     """Add the middleware around that of bodies, the innermost first."""
     app.state.error_responder, first_segments = errors, _first_segments(routers)

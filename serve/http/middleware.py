@@ -14,7 +14,7 @@ from serve.queue_wait import client_deadline
 from serve.readiness import Readiness
 from serve.telemetry.prometheus import Metrics
 
-PAGES = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+PAGES = frozenset({"/docs", "/openapi.json"})
 """Paths whose answers hold the path that a proxy has the server under."""
 TIMEOUT_HEADER = b"x-request-timeout"
 
