@@ -5,6 +5,7 @@ import argparse
 from fastapi import FastAPI
 
 from serve.adapter_loading import AdapterLoading
+from serve.address import is_loopback
 from serve.api_keys import ApiKeys
 from serve.bundle.reader import Bundle, open_bundle, with_adapters_of_each
 from serve.engine import Engine
@@ -27,10 +28,13 @@ def application(
     loading: AdapterLoading,
     args: argparse.Namespace,
     outage: Outage | None = None,
+    *,
+    on_loopback: bool | None = None,
 ) -> FastAPI:
     """Return the application of an engine, with the limits and the telemetry of the settings.
 
-    `outage` is what the workers of a server know of a collector that is down.
+    `outage` is what the workers of a server know of a collector that is down. `on_loopback` is whether it is reached
+    from its own machine alone; None is as --host says.
     """
     return make_app(
         engine,
@@ -40,6 +44,7 @@ def application(
         body_timeout=args.body_timeout_secs,
         loading=loading,
         cors_origins=args.cors_origin,
+        on_loopback=is_loopback(args.host) if on_loopback is None else on_loopback,
         readiness=readiness,
         api_keys=api_keys,
         metrics=metric_options(args),

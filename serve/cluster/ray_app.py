@@ -61,7 +61,8 @@ class Replica:
         load_pinned(loading, args)
         api_keys = None if args.api_keys is None else ApiKeys(read_api_keys(args.api_keys))
         self.readiness = Readiness(engine, is_warm=False)
-        self.application = application(engine, self.readiness, api_keys, loading, args)
+        # Not args.host, but the settings of Ray's proxies say where it is reached.
+        self.application = application(engine, self.readiness, api_keys, loading, args, on_loopback=False)
         ending = ExitStack()
         ending.enter_context(closing(self.application.state.observer))
         ending.enter_context(watched(loading, args))

@@ -32,6 +32,7 @@ from serve.http.middleware import (
 from serve.http.oip import generate, infer, messages, repository
 from serve.http.openai import chat, completions, models, protocol
 from serve.http.openapi import complete_document
+from serve.http.origin_middleware import OriginMiddleware
 from serve.http.protocol import HttpProtocol
 from serve.http.request_middleware import RequestMiddleware, route_templates
 from serve.http.tei import predict
@@ -81,6 +82,7 @@ def make_app(
     body_timeout: float = 30.0,
     loading: AdapterLoading | None = None,
     cors_origins: Sequence[str] = (),
+    on_loopback: bool = False,
     protocols: Mapping[str, HttpProtocol] = PROTOCOLS,
     readiness: Readiness | None = None,
     api_keys: ApiKeys | None = None,
@@ -96,6 +98,7 @@ def make_app(
         payloads_limit: Most bytes of the bodies of all requests at a time.
         body_timeout: Seconds in which a request's body has to arrive.
         cors_origins: Origins whose pages may call it from a browser; `*` is any.
+        on_loopback: The server listens on loopback alone.
         loading: Adapters that are loaded while serving; None lets clients load none.
         protocols: Protocols to offer, by name.
         readiness: State that health checks report; None is ready until the engine drains.
@@ -118,7 +121,7 @@ def make_app(
     errors.install(app)
     bodies: dict[str, Any] = {"limit": payload_limit, "total_limit": payloads_limit, "timeout": body_timeout}
     app.add_middleware(BodyLimitMiddleware, **bodies, errors=errors)
-    _add_middleware(app, errors, cors_origins=cors_origins, routers=routers)
+    _add_middleware(app, errors, cors_origins=cors_origins, on_loopback=on_loopback, routers=routers)
     return app
 
 
@@ -190,6 +193,7 @@ def _add_middleware(
     errors: ErrorResponder,
     *,
     cors_origins: Sequence[str],
+    on_loopback: bool,
     routers: Sequence[APIRouter],
 ) -> None:
     """Add the middleware around that of bodies, the innermost first."""
@@ -199,6 +203,7 @@ def _add_middleware(
     if app.state.api_keys is not None:
         open_paths = frozenset({"/metrics"} if app.state.metrics.options.are_open else ())
         app.add_middleware(ApiKeyMiddleware, keys=app.state.api_keys, errors=errors, open_paths=open_paths)
+    app.add_middleware(OriginMiddleware, errors=errors, origins=cors_origins, on_loopback=on_loopback)
     app.add_middleware(PlainRequestMiddleware, errors=errors, first_segments=first_segments)
     app.add_middleware(RequestMetricsMiddleware, metrics=app.state.metrics)
     if cors_origins:

@@ -62,7 +62,11 @@ KINDS: dict[type[Exception], ErrorKind] = {
 STATUSES: dict[int, tuple[ErrorKind, str]] = {
     400: (NOT_JSON, "the body is not JSON"),
     401: (KINDS[NotAuthenticated], "the server answers API keys, and the request has none that is known"),
-    403: (KINDS[NotAllowed], "the server was started without --adapter-dir, or the key is not an administrator's"),
+    403: (
+        KINDS[NotAllowed],
+        "a page of an origin asks that --cors-origin does not name; or, of adapters: the server was started without "
+        "--adapter-dir, or the key is not an administrator's",
+    ),
     404: (KINDS[UnknownAdapter], "no adapter has that name"),
     408: (REQUEST_TIMEOUT, "the headers or the body have not arrived in time"),
     413: (PAYLOAD_TOO_LARGE, "the body is too large"),
@@ -81,10 +85,11 @@ STATUSES: dict[int, tuple[ErrorKind, str]] = {
     504: (KINDS[DeadlineExceeded], "the request waited too long in the queue"),
 }
 """Statuses of errors, each with its kind and what it says to clients."""
-OF_POST = (400, 422, 504)
-"""Those that need a body, or a queue that it goes to."""
-OF_SOME = (403,)
-"""Those of routes that say so; any route may answer with the others."""
+OF_POST = (400, 403, 422, 504)
+"""Those that need a body, or a queue that it goes to, or are of pages of other origins.
+
+Another route answers with them only where it says so; any route may answer with the others.
+"""
 RETRY_AFTER = {429: 1.0, 503: 1.0}
 """Seconds after which a client may try again, by status, unless the error knows better."""
 REASONS = {"extra_forbidden": "unknown field, leave it out"}

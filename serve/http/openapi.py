@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from serve.http.error_responses import OF_POST, OF_SOME, STATUSES, ErrorResponder
+from serve.http.error_responses import OF_POST, STATUSES, ErrorResponder
 
 DEFINITIONS = "$defs"
 """Part of a JSON schema that holds the schemas it refers to; the document has them among its components."""
@@ -47,7 +47,7 @@ def _completed(document: Callable[[], dict[str, Any]], errors: ErrorResponder) -
 
 def _error_responses(path: str, method: str, told: Mapping[str, Any], errors: ErrorResponder) -> dict[str, Any]:
     """Return the error responses of an operation by status, each with a body in the form of its protocol."""
-    left_out = (*OF_SOME, *(() if method == "post" else OF_POST))
+    left_out = () if method == "post" else OF_POST
     statuses = {status: one for status, one in STATUSES.items() if status not in left_out or str(status) in told}
     return {
         str(status): {
