@@ -85,7 +85,9 @@ def _check_adapter_folder(engine: Engine, root: Path | None) -> list[str]:
 
 def _check_address(host: str, port: int) -> str:
     try:
-        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.bind((place[0], 0, *place[2:]))  # any free port: a server may run on the one that is given
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"{host} is no address to listen on: {getattr(error, 'strerror', error)}") from error
     return address(host, port)
