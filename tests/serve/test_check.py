@@ -1,4 +1,5 @@
 import json
+import resource
 import socket
 from pathlib import Path
 
@@ -63,3 +64,14 @@ def test_a_port_that_is_in_use_is_no_error(bundle_folder: Path, classifier: Clas
         port = listener.getsockname()[1]
         found = check(AsyncClassifier(classifier), parse_args([str(bundle_folder), "--port", str(port)]))
     assert found["http"] == f"127.0.0.1:{port}"
+
+
+def test_more_connections_than_files_are_told(
+    bundle_folder: Path, classifier: Classifier, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (500, 1000))
+    told = "--max-connections 500 needs as many open files, and ulimit -n allows 500"
+    for connections, lines in ((499, []), (500, [told])):
+        flags = ["--max-connections", str(connections)]
+        check(AsyncClassifier(classifier), parse_args([str(bundle_folder), *flags]))
+        assert caplog.messages == lines
