@@ -183,8 +183,7 @@ class Bank:
     def _write_new(self, adapter: Adapter, *, kept: Set[str]) -> None:
         """Write an adapter into a free slot, or replace the least recently used adapter outside `kept`."""
         self._widen(_widths(self.edges, [adapter], self.widths))
-        taken = set(self.slots.values())
-        free = next((slot for slot in range(1, self.widths[SLOTS]) if slot not in taken), None)
+        free = _free_slot(self.widths[SLOTS], set(self.slots.values()))
         slot = self.slots.pop(self._least_used(kept)) if free is None else free
         _fill(self.stacks, slot, adapter.tensors)
         self.inputs.update(slot)
@@ -226,6 +225,11 @@ class Bank:
             return arrays, STACKS[self.device](arrays, self.device)
         except MemoryError as error:
             raise BundleError(f"there is not enough memory for {widths[SLOTS] - 1} slots: take fewer") from error
+
+
+def _free_slot(count: int, taken: Set[int]) -> int | None:
+    """Return the first of `count` slots, behind the base's, that is not taken."""
+    return next((slot for slot in range(1, count) if slot not in taken), None)
 
 
 def _fill(stacks: Arrays, slot: int, tensors: Tensors) -> None:

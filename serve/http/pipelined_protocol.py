@@ -24,9 +24,13 @@ class PipelinedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse bytes that are no HTTP; a request whose body they are has been answered with that."""
+        self.note_bad_body()
+        super().send_400_response(msg)
+
+    def note_bad_body(self) -> None:
+        """Count the request whose body is arriving, if any, as 400: the connection ends because of its bytes."""
         if self.cycle is not None and self.cycle.more_body:
             self.cycle.scope[CONNECTION_STATUS] = 400  # type: ignore[literal-required]
-        super().send_400_response(msg)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Begin to answer a request."""

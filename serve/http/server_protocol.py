@@ -120,6 +120,7 @@ class BoundedProtocol(PipelinedProtocol):
         elif self.cycle is None or self.cycle.response_complete:
             self._check_head()
         elif self.trailing_bytes > self.limits.header_limit + READ_BYTES:
+            self.note_bad_body()
             self.end()
 
     def on_message_begin(self) -> None:

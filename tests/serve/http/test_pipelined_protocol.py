@@ -94,6 +94,15 @@ def test_a_body_that_is_no_http_is_a_400_and_one_that_breaks_off_a_499(
     assert [one for one in logged(caplog) if one != 200] == ([status] if share else [])
 
 
+def test_headers_without_end_behind_a_body_are_a_400() -> None:
+    with serving(make_app(ToyEngine())) as place:
+        with socket.create_connection(place, timeout=10) as connection, contextlib.suppress(ConnectionError):
+            connection.sendall(CHUNKED + b"f\r\n" + BODY + b"\r\n0\r\na: ")
+            for _ in range(200):
+                connection.sendall(b"x" * 10_000)
+        assert counted(place, 1) == {"400": 1.0}
+
+
 def test_a_client_that_leaves_between_pipelined_requests_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), serving(make_app(SlowEngine())) as place:
         for _ in range(3):
