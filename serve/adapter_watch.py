@@ -7,9 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from serve.adapter_folder import Fingerprint, Named, adapter_folders, fingerprint, has_card, named_in_card
+from serve.adapter_folder import (
+    Fingerprint,
+    Named,
+    adapter_folders,
+    fingerprint,
+    has_card,
+    named_in_card,
+    without_paths,
+)
 from serve.adapter_loading import AdapterLoading, FolderRecord, Source
-from serve.errors import InputError, UnknownAdapter
+from serve.bundle.adapter import read_adapter
+from serve.errors import BundleError, InputError, UnknownAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +136,7 @@ class AdapterWatch:
         """Keep that a folder holds the very adapter that is served.
 
         Raises:
-            InputError: It is served from another folder.
+            InputError: It is served from another folder, or the weights are not those that the card has the hash of.
         """
         started = {one.resolve() for one in list(self.loading.started)}
         if folder.resolve() in started:
@@ -135,6 +144,12 @@ class AdapterWatch:
                 record, error="", fingerprint=found, adapter=named.name, is_blocked=True
             )
             return
+        try:
+            read_adapter(folder)
+        except BundleError as error:
+            reason = without_paths(str(error), folder, record.path)
+            self.loading.note_failure(record, reason, files=found)
+            raise InputError(reason) from error
         others = (one.path for one in self.loading.served() if one.name == named.name)
         place = next((f"the folder {path}" for path in others), "the bundle or --adapter")
         reason = f"the adapter {named.name} with these very weights is served from {place}: remove one of the two"

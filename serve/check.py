@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import logging
+import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from serve.errors import BundleError, ConfigurationError, ServeError
 from serve.http.health import describe_bundle
 from serve.tls import read_tls
 
+logger = logging.getLogger(__name__)
 ASKED = ("check", "json")
 SECRETS: dict[str, Callable[[str], str]] = {"otlp_endpoint": without_password}
 """Settings that may hold a secret, and how they are shown."""
@@ -32,6 +35,7 @@ def check(engine: Engine, settings: argparse.Namespace) -> dict[str, Any]:
     tls = tls_files(settings)
     if tls is not None:
         read_tls(tls)
+    _warn_of_open_files(settings.max_connections)
     keys = None if settings.api_keys is None else list(read_api_keys(settings.api_keys))
     bundles = [
         {"folder": str(folder), **describe_bundle(part)}
@@ -85,10 +89,18 @@ def _check_adapter_folder(engine: Engine, root: Path | None) -> list[str]:
 
 def _check_address(host: str, port: int) -> str:
     try:
-        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.bind((place[0], 0, *place[2:]))  # any free port: a server may run on the one that is given
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"{host} is no address to listen on: {getattr(error, 'strerror', error)}") from error
     return address(host, port)
+
+
+def _warn_of_open_files(connections: int) -> None:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and connections >= files:
+        logger.warning("--max-connections %d needs as many open files, and ulimit -n allows %d", connections, files)
 
 
 def _shown(name: str, value: Any) -> Any:

@@ -15,6 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serve.adapters.host_memory import HostMemory
+from serve.adapters.stack_memory import check_fits
 from serve.adapters.stacks import STACKS, Arrays, Stacks
 from serve.bundle.adapter import Adapter, Tensors
 from serve.bundle.graph_io import BANK, SLOTS
@@ -182,8 +183,8 @@ class Bank:
     def _write_new(self, adapter: Adapter, *, kept: Set[str]) -> None:
         """Write an adapter into a free slot, or replace the least recently used adapter outside `kept`."""
         self._widen(_widths(self.edges, [adapter], self.widths))
-        free = set(range(1, self.widths[SLOTS])) - set(self.slots.values())
-        slot = min(free) if free else self.slots.pop(self._least_used(kept))
+        free = _free_slot(self.widths[SLOTS], set(self.slots.values()))
+        slot = self.slots.pop(self._least_used(kept)) if free is None else free
         _fill(self.stacks, slot, adapter.tensors)
         self.inputs.update(slot)
         self.slots[adapter.card.sha256] = slot
@@ -215,13 +216,20 @@ class Bank:
         self, widths: dict[str, int], before: Arrays = MappingProxyType({})
     ) -> tuple[dict[str, NDArray[np.float32]], Stacks]:
         """Return stacks with the content of `before`, and zeros elsewhere, in host memory and on the device."""
+        shapes = {name: _shape(edge, widths) for name, edge in self.edges.items()}
+        check_fits(shapes.values(), slots=widths[SLOTS] - 1)
         try:
-            arrays = {name: np.zeros(_shape(edge, widths), np.float32) for name, edge in self.edges.items()}
+            arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
             for name, stack in before.items():
                 arrays[name][tuple(slice(size) for size in stack.shape)] = stack
             return arrays, STACKS[self.device](arrays, self.device)
         except MemoryError as error:
             raise BundleError(f"there is not enough memory for {widths[SLOTS] - 1} slots: take fewer") from error
+
+
+def _free_slot(count: int, taken: Set[int]) -> int | None:
+    """Return the first of `count` slots, behind the base's, that is not taken."""
+    return next((slot for slot in range(1, count) if slot not in taken), None)
 
 
 def _fill(stacks: Arrays, slot: int, tensors: Tensors) -> None:

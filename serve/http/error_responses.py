@@ -40,6 +40,7 @@ REQUEST_TIMEOUT = ErrorKind(408, "timeout", "invalid_request_error", "request_ti
 PAYLOAD_TOO_LARGE = ErrorKind(413, "payload_too_large", "invalid_request_error", "payload_too_large")
 UNSUPPORTED_ENCODING = ErrorKind(415, "unsupported_encoding", "invalid_request_error", "unsupported_encoding")
 HEADERS_TOO_LARGE = ErrorKind(431, "headers_too_large", "invalid_request_error", "headers_too_large")
+UNSUPPORTED_CODING = ErrorKind(501, "unsupported_encoding", "invalid_request_error", "unsupported_encoding")
 OUT_OF_CONNECTIONS = ErrorKind(503, "overloaded", "server_error", "out_of_connections")
 OUT_OF_MEMORY = ErrorKind(503, "overloaded", "server_error", "out_of_memory")
 INTERNAL = ErrorKind(500, "internal", "server_error", "internal")
@@ -78,6 +79,7 @@ STATUSES: dict[int, tuple[ErrorKind, str]] = {
         "the queue is too long, or the key has used up its minute: try again after the seconds of Retry-After",
     ),
     500: (INTERNAL, "the server failed, and its log says why"),
+    501: (UNSUPPORTED_CODING, "the body has a transfer coding other than chunked"),
     503: (
         KINDS[ShuttingDown],
         "the server is stopping, its device is lost, or it has all the connections and bodies that it takes",
@@ -85,7 +87,7 @@ STATUSES: dict[int, tuple[ErrorKind, str]] = {
     504: (KINDS[DeadlineExceeded], "the request waited too long in the queue"),
 }
 """Statuses of errors, each with its kind and what it says to clients."""
-OF_POST = (400, 403, 422, 504)
+OF_POST = (400, 403, 422, 501, 504)
 """Those that need a body, or a queue that it goes to, or are of pages of other origins.
 
 Another route answers with them only where it says so; any route may answer with the others.

@@ -8,19 +8,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.errors import DeadlineExceeded, ShuttingDown, shortened
 from serve.http.body_limit import closing, refuse
-from serve.http.error_responses import INTERNAL, INVALID, UNSUPPORTED_ENCODING, ErrorResponder, kind_of
-from serve.http.sse import CUT
+from serve.http.error_responses import (
+    INTERNAL,
+    INVALID,
+    UNSUPPORTED_CODING,
+    UNSUPPORTED_ENCODING,
+    ErrorResponder,
+    kind_of,
+)
+from serve.http.sse import CLIENT_CLOSED_REQUEST, CUT
 from serve.queue_wait import client_deadline
 from serve.readiness import Readiness
 from serve.telemetry.prometheus import Metrics
 
 PAGES = frozenset({"/docs", "/openapi.json"})
 """Paths whose answers hold the path that a proxy has the server under."""
+ENCODINGS = {
+    b"content-encoding": ("identity", UNSUPPORTED_ENCODING),
+    b"transfer-encoding": ("chunked", UNSUPPORTED_CODING),
+}
+"""Headers that name what was done to a body, each with the only value that is taken and the error of others."""
 TIMEOUT_HEADER = b"x-request-timeout"
+CONNECTION_STATUS = "adamix.connection_status"
+"""Key of a request's scope: the status that its connection sent in the application's place."""
 
 
 class PlainRequestMiddleware:
-    """Treat HEAD as GET and a slash at the end of a path as none, and return 415 for a compressed body.
+    """Treat HEAD as GET and a slash at the end of a path as none, and refuse a compressed body.
 
     The path that a proxy has the server under is taken away, so that paths are those of the routes.
     """
@@ -37,11 +51,12 @@ class PlainRequestMiddleware:
             scope = {**scope, "method": method, "path": path}
             if prefix:  # else Starlette would take it away from paths that begin as it does; pages have links below it
                 scope |= {"path": prefix + path} if path in PAGES else {"root_path": ""}
-            encodings = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
-            if other := [encoding for encoding in encodings if encoding.lower() != "identity"]:
-                text = f"the body has the encoding {other[0]}: send it without"
-                await refuse(self.errors.response(path, text, UNSUPPORTED_ENCODING), scope, receive, send)
-                return
+            for name, (plain, kind) in ENCODINGS.items():
+                given = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+                if other := [encoding for encoding in given if encoding.strip().lower() != plain]:
+                    text = f"the body has the encoding {shortened(other[0], 64)}: send it without"
+                    await refuse(self.errors.response(path, text, kind), scope, receive, send)
+                    return
         await self.app(scope, receive, send)
 
 
@@ -132,6 +147,12 @@ class ClientDeadlineMiddleware:
             await closing(self.errors.response(scope["path"], str(error), kind_of(error)))(scope, receive, send)
 
 
+def unanswered_status(scope: Scope) -> int:
+    """Return the status of a request that ended without a response: the one that its connection sent, or else 499."""
+    status: int = scope.get(CONNECTION_STATUS, CLIENT_CLOSED_REQUEST)
+    return status
+
+
 def _seconds(text: bytes) -> float | None:
     try:
         seconds = float(text)
@@ -152,23 +173,24 @@ class RequestMetricsMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.monotonic()
-        status, counted = INTERNAL.status, False  # of a bug, whose response comes from beyond all middleware
+        status, counted = 0, False
 
-        def count() -> None:
+        def count(code: int) -> None:
             nonlocal counted
             if not counted:
                 counted = True
-                self.metrics.request_finished(scope["method"], str(status), time.monotonic() - started)
+                self.metrics.request_finished(scope["method"], str(code), time.monotonic() - started)
 
         async def note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif not message.get("more_body", False):
-                count()
+                count(status)
             await send(message)
 
         try:
             await self.app(scope, receive, note)
+            count(status or unanswered_status(scope))
         finally:
-            count()
+            count(status or INTERNAL.status)  # of a bug, whose response comes from beyond all middleware

@@ -11,7 +11,7 @@ from serve.http.api_key_middleware import OPEN
 from serve.http.body_limit import announced_bytes
 from serve.http.error_responses import INTERNAL
 from serve.http.headers import REQUEST_ID, TRACERESPONSE
-from serve.http.middleware import plain_path
+from serve.http.middleware import plain_path, unanswered_status
 from serve.request_context import RequestContext
 from serve.telemetry.exchange import Exchange
 from serve.telemetry.request_observer import RequestObserver
@@ -49,7 +49,9 @@ class RequestMiddleware:
             answer.headers.append((TRACERESPONSE, trace.encode()))
         try:
             await self.app(scope, receive, answer.send_on)
+            answer.status = answer.status or unanswered_status(scope)
         finally:
+            answer.status = answer.status or INTERNAL.status  # of a bug, whose answer comes from beyond all middleware
             if self.observer.wants(request, failed=answer.status >= FAILED):
                 self.observer.finish(request, self._exchange(scope, request, answer))
 
@@ -77,8 +79,8 @@ class _Answer:
 
     def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self.send, self.headers = send, headers
-        self.status = INTERNAL.status
-        """Status; that of a bug, whose answer comes from beyond all middleware, unless there is another."""
+        self.status = 0
+        """Status; 0 before the answer has begun."""
         self.size = 0
         self.stream_time: float | None = None
         self.end_time: float | None = None

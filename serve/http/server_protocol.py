@@ -9,11 +9,12 @@ from typing import Any, NoReturn
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from serve.connection_limits import RESERVED, ConnectionLimits
 from serve.http.api_key_middleware import OPEN
 from serve.http.error_responses import HEADERS_TOO_LARGE, OUT_OF_CONNECTIONS, REQUEST_TIMEOUT
+from serve.http.pipelined_protocol import PipelinedProtocol
 from serve.http.protocol import ErrorKind
 
 HEADER = re.compile(rb"(?<=\r\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
@@ -54,7 +55,7 @@ class Connections:
             logger.warning("all %d connections are in use: see --max-connections", self.limits.max_connections)
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(PipelinedProtocol):
     """The protocol of uvicorn, to which offers to upgrade (RFC 9110, 7.8) are no header, with limits.
 
     Its parser takes what comes behind the head of a request with such an offer for another protocol's and leaves out
@@ -119,6 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self.cycle is None or self.cycle.response_complete:
             self._check_head()
         elif self.trailing_bytes > self.limits.header_limit + READ_BYTES:
+            self.note_bad_body()
             self.end()
 
     def on_message_begin(self) -> None:

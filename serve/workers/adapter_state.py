@@ -8,7 +8,9 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,10 +73,9 @@ class AdapterStateFile:
         numbers = [int(one.name) for one in (self.folder / SNAPSHOTS).iterdir()]
         target = self.folder / SNAPSHOTS / str(max(numbers, default=0) + 1)
         try:
-            shutil.copytree(folder, target)
+            shutil.copytree(folder, target, copy_function=_copy_file)
         except (OSError, shutil.Error) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise BundleError(f"{folder} cannot be copied for all workers: {reason}") from error
+            raise BundleError(f"{folder} cannot be copied for all workers: {_reason(error)}") from error
         return target
 
     @contextlib.contextmanager
@@ -99,3 +100,23 @@ def format_state(state: State) -> str:
 def parse_state(text: str) -> dict[str, AdapterEntry]:
     """Return the state in a text of JSON."""
     return {name: AdapterEntry(**entry) for name, entry in json.loads(text).items()}
+
+
+def _copy_file(source: str, target: str) -> None:
+    """Copy a file.
+
+    Raises:
+        OSError: It cannot be read, or is something else, such as a named pipe.
+    """
+    if not stat.S_ISREG(os.stat(source).st_mode):
+        raise OSError("it is no file")
+    shutil.copy2(source, target)
+
+
+def _reason(error: OSError) -> str:
+    """Return why a folder cannot be copied; of several files that cannot, the first one's reason."""
+    if error.args and isinstance(error.args[0], list):  # as copytree collects them: source, target, message
+        source, _, message = error.args[0][0]
+        reason = re.sub(r"^\[Errno \d+\] |: '.*$", "", str(message), flags=re.DOTALL)
+        return f"{Path(source).name}: {reason}"
+    return error.strerror or str(error)

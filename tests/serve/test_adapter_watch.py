@@ -408,6 +408,20 @@ def test_a_twin_is_refused_with_its_reason_and_serves_when_it_is_alone(
     assert (watch.loading.records["two"].name, watch.loading.records["two"].error) == ("mood", "")
 
 
+def test_a_copy_whose_weights_are_damaged_is_refused_for_that(
+    watch: AdapterWatch, root: Path, reference: Reference
+) -> None:
+    rewrite(root / "one", reference, like="tone", name="mood")
+    look_twice(watch)
+    shutil.copytree(root / "one", root / "two")
+    weights = root / "two" / "adapter.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    look_twice(watch)
+    reason = "two/adapter.safetensors is damaged: its sha256 does not match; export or copy it again"
+    assert watch.loading.records["two"].error == reason
+    assert names(watch) == ["tone", "mood"]
+
+
 def test_a_folder_of_the_command_line_is_no_twin_of_itself(
     watch: AdapterWatch, root: Path, reference: Reference, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,4 +1,6 @@
 import json
+import resource
+import socket
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,28 @@ def test_a_host_that_is_none_is_an_error(bundle_folder: Path, classifier: Classi
     args = parse_args([str(bundle_folder), "--host", "no.such.host.invalid"])
     with pytest.raises(ConfigurationError, match=r"no\.such\.host\.invalid is no address to listen on"):
         check(AsyncClassifier(classifier), args)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])  # addresses of documentation, which no machine has
+def test_an_address_of_another_machine_is_an_error(bundle_folder: Path, classifier: Classifier, host: str) -> None:
+    args = parse_args([str(bundle_folder), "--host", host])
+    with pytest.raises(ConfigurationError, match=f"{host} is no address to listen on: "):
+        check(AsyncClassifier(classifier), args)
+
+
+def test_a_port_that_is_in_use_is_no_error(bundle_folder: Path, classifier: Classifier) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        found = check(AsyncClassifier(classifier), parse_args([str(bundle_folder), "--port", str(port)]))
+    assert found["http"] == f"127.0.0.1:{port}"
+
+
+def test_more_connections_than_files_are_told(
+    bundle_folder: Path, classifier: Classifier, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (500, 1000))
+    told = "--max-connections 500 needs as many open files, and ulimit -n allows 500"
+    for connections, lines in ((499, []), (500, [told])):
+        flags = ["--max-connections", str(connections)]
+        check(AsyncClassifier(classifier), parse_args([str(bundle_folder), *flags]))
+        assert caplog.messages == lines

@@ -125,6 +125,17 @@ def test_a_compressed_body_is_415(encoding: str) -> None:
     assert f"the body has the encoding {encoding}: send it without" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("coding", ["gzip, chunked", "chunked, gzip", "deflate"])
+def test_a_transfer_coding_other_than_chunked_is_501(coding: str) -> None:
+    with TestClient(make_app(ToyEngine())) as client:
+        answer, plain = (
+            client.post("/v1/completions", content=iter([b'{"prompt": "a"}']), headers={"transfer-encoding": one})
+            for one in (coding, "Chunked")
+        )
+    assert (answer.status_code, plain.status_code) == (501, 200)
+    assert f"the body has the encoding {coding}: send it without" in answer.json()["error"]["message"]
+
+
 def test_a_bug_is_counted_as_a_500() -> None:
     with TestClient(make_app(ToyEngine(RuntimeError("a bug"))), raise_server_exceptions=False) as client:
         assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 500

@@ -32,6 +32,19 @@ def test_a_folder_that_cannot_be_copied_is_one_error(tmp_path: Path) -> None:
         AdapterStateFile(tmp_path).copy(tmp_path / "nowhere")
 
 
+def test_a_file_that_cannot_be_copied_is_named_in_a_sentence(tmp_path: Path) -> None:
+    (source := tmp_path / "source").mkdir()
+    os.mkfifo(source / "weights")
+    with pytest.raises(BundleError) as told:
+        AdapterStateFile(tmp_path).copy(source)
+    assert str(told.value) == f"{source} cannot be copied for all workers: weights: it is no file"
+    (source / "weights").unlink()
+    (source / "weights").symlink_to("gone")
+    with pytest.raises(BundleError) as told:
+        AdapterStateFile(tmp_path).copy(source)
+    assert str(told.value) == f"{source} cannot be copied for all workers: weights: No such file or directory"
+
+
 def test_only_a_process_that_dies_leaves_the_mark(tmp_path: Path) -> None:
     file = AdapterStateFile(tmp_path)
     with file.unfinished():
