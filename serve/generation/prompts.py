@@ -19,6 +19,7 @@ from serve.runtime.tokenization import (
     check_vocabulary,
     decode,
     encode,
+    is_empty,
 )
 
 
@@ -117,7 +118,7 @@ class PromptEncoder:
         if isinstance(prompt, Chat):
             prompt = _only_message(prompt, card)
         if isinstance(prompt, str):
-            if not prompt.strip():
+            if is_empty(prompt):
                 raise InputError("the text is empty", "prompts")
             text = card.prompt.replace("{input}", prompt)
             return text, encode(self.tokenizer, text).ids

@@ -1,6 +1,7 @@
 """Tokenize texts of clients: bounded in characters, and without holding up other threads."""
 
 import asyncio
+import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -20,7 +21,18 @@ MIN_CHARACTER_LIMIT = 262_144
 """Characters of a text that a server tokenizes however little of it the model reads; about 150 pages."""
 THREADS = 2
 """Threads of an engine that tokenize long texts; more of them would take cores from the model."""
+INVISIBLE = frozenset(("Cc", "Cf"))
+"""Unicode's categories of control and format characters, such as NUL, the zero-width space and the byte order mark."""
 Result = TypeVar("Result")
+
+
+def is_empty(text: str) -> bool:
+    """Return whether a text holds nothing but white space, control and format characters."""
+    return not any(map(_is_visible, text[:64])) and not any(map(_is_visible, set(text)))
+
+
+def _is_visible(character: str) -> bool:
+    return not character.isspace() and unicodedata.category(character) not in INVISIBLE
 
 
 def encode(tokenizer: Tokenizer, text: str, second: str | None = None, *, add_special_tokens: bool = True) -> Encoding:
@@ -29,9 +41,9 @@ def encode(tokenizer: Tokenizer, text: str, second: str | None = None, *, add_sp
     A long text is tokenized without Python's global lock, so that other threads go on.
 
     Raises:
-        InputError: A text is empty or has a lone surrogate.
+        InputError: A text is empty, as `is_empty` says, or has a lone surrogate.
     """
-    if not text.strip() or (second is not None and not second.strip()):
+    if is_empty(text) or (second is not None and is_empty(second)):
         raise InputError("the text is empty", "prompts")
     return tokenize(tokenizer, text, second, add_special_tokens=add_special_tokens)
 

@@ -11,6 +11,8 @@ import contextlib
 import json
 import signal
 import sys
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 JSON_LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -22,6 +24,8 @@ PARSER_LIMITS: dict[str, Any] = {
     "step_max_items": 20_000,
 }
 """Limits of a schema, of its first token, and of llguidance's work between two tokens, which all rows wait for."""
+TRIED_BYTES, TRIED_SECONDS = 32, 0.2
+"""Bytes of a text that a trial writes at most, and CPU time after which it writes no more."""
 OUT_OF_MEMORY = 3
 """Exit status of a process in which Python, and not llguidance's allocator, ran out of memory."""
 MAX_REASON_LENGTH = 200
@@ -58,6 +62,40 @@ def compile_schema(schema: str, tokenizer: Any) -> Any:
     return matcher
 
 
+def try_texts(schema: str, tokenizer: Any) -> None:
+    """Compile a schema and write the beginnings of two of its texts.
+
+    A schema may compile, allow its first token, and fail at the next one. It passes if either text goes on, since
+    others may then too: one of the least byte that may come next each time, one of the largest.
+
+    Args:
+        schema: A schema or grammar.
+        tokenizer: An `LLTokenizer` of bytes.
+
+    Raises:
+        ValueError: llguidance cannot follow the schema or grammar, or none of the texts.
+    """
+    faults = []
+    for choose in (min, max):  # each anew, since what failed once fails in all copies
+        fault = _fault_of_text(compile_schema(schema, tokenizer), choose, tokenizer.eos_token)
+        if not fault:
+            return
+        faults.append(fault)
+    raise ValueError(f"cannot be followed: {first_line(faults[0])}")
+
+
+def _fault_of_text(matcher: Any, choose: Callable[[Sequence[int]], int], end: int) -> str:
+    """Return llguidance's message about the beginning of a text, or an empty string."""
+    until = time.process_time() + TRIED_SECONDS
+    for _ in range(TRIED_BYTES):
+        bits = matcher.compute_bitmask()
+        allowed = [token for token in range(end) if bits[token // 8] >> token % 8 & 1]
+        if matcher.is_error() or not allowed or time.process_time() > until:
+            break
+        matcher.consume_token(choose(allowed))
+    return str(matcher.get_error()) if matcher.is_error() else ""
+
+
 def first_line(text: str) -> str:
     """Return the first line of a message, shortened; the script cannot import `serve.errors`."""
     return (text.strip() or "no reason given").splitlines()[0][:MAX_REASON_LENGTH]
@@ -86,7 +124,7 @@ def _main(path: str, seconds: str, megabytes: str) -> None:
     for schema in iter(sys.stdin.readline, ""):
         _limit_time(float(seconds))
         try:
-            compile_schema(schema, tokenizer)
+            try_texts(schema, tokenizer)
             fault = ""
         except ValueError as error:
             fault = str(error)

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from serve.errors import InputError, Overloaded
 from serve.generation.sampling.embedded_schemas import explained_grammar, prepared_grammar
+from serve.generation.sampling.refused_schemas import RefusedSchemas, return_memory
 from serve.generation.sampling.schema_preparation import explained, prepared
 from serve.generation.sampling.schema_trials import CompileBudget, SchemaTrials, Trial
 from serve.generation.sampling.schema_worker import compile_schema, first_line, name_of
@@ -96,6 +97,7 @@ class GrammarCache:
         self.conversion = threading.Lock()
         self.grammars: OrderedDict[tuple[str, EosTokens], Grammar] = OrderedDict()
         """Grammars by schema and end-of-sequence tokens, least recently used first."""
+        self.refused = RefusedSchemas()
         self.lock = threading.Lock()
         self.trials = SchemaTrials(self.budget)
         self.compiling: set[Trial] = set()
@@ -140,6 +142,7 @@ class GrammarCache:
             done: Future[Grammar] = Future()
             done.set_result(cached)
             return done, trial
+        self.refused.check(*key)
         with self.lock:
             if len(self.compiling) >= self.budget.processes + self.budget.queued:
                 raise Overloaded(f"{len(self.compiling)} schemas are being compiled or wait: try again later")
@@ -154,22 +157,36 @@ class GrammarCache:
 
     def _cached(self, key: tuple[str, EosTokens]) -> Grammar | None:
         with self.lock:
-            if key in self.grammars and self.grammars[key].failed:
-                del self.grammars[key]
-            if key in self.grammars:
-                self.grammars.move_to_end(key)
-            return self.grammars.get(key)
+            if key not in self.grammars or self.grammars[key].failed:
+                return None
+            self.grammars.move_to_end(key)
+            return self.grammars[key]
 
     def _compile(self, schema: str, eos: EosTokens, trial: Trial) -> Grammar:
         try:
             if (cached := self._cached((schema, eos))) is not None:
                 return cached
-            self.trials.run(schema, trial)
-            return self._add(schema, eos)
-        except InputError as error:
-            raise InputError(_explained(str(error), json.loads(schema)), error.field) from error
+            self.refused.check(schema, eos)
+            self._forget_failed()
+            try:
+                self.trials.run(schema, trial)
+                return self._add(schema, eos)
+            except InputError as error:
+                refusal = InputError(_explained(str(error), json.loads(schema)), error.field)
+                if not trial.late:  # the machine may have been busy with other work
+                    self.refused.add(schema, eos, refusal)
+                raise refusal from error
         finally:
             self._done(trial)
+
+    def _forget_failed(self) -> None:
+        """Forget the grammars that failed in a text: each holds megabytes, which return to the system."""
+        with self.lock:
+            failed = [key for key, grammar in self.grammars.items() if grammar.failed]
+            for key in failed:
+                del self.grammars[key]
+        if failed:
+            return_memory()
 
     def _add(self, schema: str, eos: EosTokens) -> Grammar:
         """Compile and keep a schema whose trial succeeded."""

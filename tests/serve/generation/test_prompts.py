@@ -57,8 +57,9 @@ def test_the_tokenizers_own_truncation_and_padding_are_off(tokenizer: Tokenizer,
 
 
 def test_an_empty_text_and_a_lone_surrogate_are_refused(tokenizer: Tokenizer, adapter: Adapter) -> None:
-    with pytest.raises(InputError, match="the text is empty"):
-        encoder(tokenizer).encode(" \n", adapter)
+    for empty in (" \n", "\u200b\u200b", "\0\0"):
+        with pytest.raises(InputError, match="the text is empty"):
+            encoder(tokenizer).encode(empty, adapter)
     with pytest.raises(InputError, match="lone surrogate"):
         encoder(tokenizer).encode("good \ud800", adapter)
 

@@ -220,6 +220,7 @@ def not_utf8() -> Any:
     [
         (asked("mood", text=["a"]), "NOT_FOUND", "there is no model 'mood'"),
         (asked("tone"), "INVALID_ARGUMENT", "there is no text"),
+        (asked("tone", text=["\u200b\0"]), "INVALID_ARGUMENT", "the text is empty"),
         (asked("tone", txt=["a"]), "INVALID_ARGUMENT", "has no input 'txt'"),
         (asked("tone", text=["a"] * 65), "INVALID_ARGUMENT", "at most 64 go into one request"),
         (not_utf8(), "INVALID_ARGUMENT", "not UTF-8"),

@@ -16,6 +16,7 @@ from serve.runtime.tokenization import (
     check_vocabulary,
     decode,
     encode,
+    is_empty,
 )
 from tests.serve.conftest import WORDS, write_tokenizer
 
@@ -40,6 +41,35 @@ def test_a_text_is_the_same_tokens_however_long_it_is(tokenizer: Tokenizer, pair
     assert encode(tokenizer, " ".join([short] * count), second).ids == expected
     with pytest.raises(InputError, match="lone surrogate"):
         encode(tokenizer, "\ud800" + short * count, second)
+
+
+EMPTY = [
+    "",
+    " \n\u3000",
+    "\u200b\u200b",
+    "\0\0",
+    "\ufeff \u2060",
+    "\u00ad",
+    "\x7f\x9f",
+    "\u200e\U000e0041",
+    "\u200b" * 9_000,
+]
+
+
+@pytest.mark.parametrize("text", EMPTY)
+def test_a_text_without_a_visible_character_is_empty(tokenizer: Tokenizer, text: str) -> None:
+    assert is_empty(text)
+    for texts in ((text,), ("good", text), (text, "good")):
+        with pytest.raises(InputError, match=r"^the text is empty$"):
+            encode(tokenizer, *texts)
+
+
+@pytest.mark.parametrize(
+    "text", ["good", "\u200bgood", "\0" * 5_000 + "a", ".", "\U0001f469\u200d\U0001f4bb", "\u0301"]
+)
+def test_invisible_characters_beside_others_are_text(tokenizer: Tokenizer, text: str) -> None:
+    assert not is_empty(text)
+    assert encode(tokenizer, text).ids == tokenizer.encode(text).ids
 
 
 def test_other_threads_go_on_while_a_long_text_is_tokenized(tokenizer: Tokenizer) -> None:

@@ -78,6 +78,23 @@ def test_a_process_replies_to_each_line_with_the_fault_of_its_schema_and_ends_wi
     assert broken.startswith("is no JSON schema: ")
 
 
+@pytest.mark.parametrize(
+    ("grammar", "fault"),
+    [
+        ("start: /(((a{1000}){1000}){1000})/", "too many expressions constructed"),
+        ("start: /[xy](((a{1000}){1000}){1000})/", "too many expressions constructed"),
+        ("start: /yes+|(((a{1000}){1000}){1000})/", ""),
+        ("start: /a+|(((y{1000}){1000}){1000})/", ""),
+        ('start: "yes" | "no"', ""),
+        ("start: /a{100}/", ""),
+        ('start: ""', ""),
+    ],
+)
+def test_the_beginnings_of_texts_are_tried(grammar: str, fault: str) -> None:
+    (reply,) = map(json.loads, worker([json.dumps(grammar)]).stdout.splitlines())
+    assert reply == (fault and f"cannot be followed: lexer error: {fault}")
+
+
 def test_a_schema_beyond_its_time_ends_the_process_after_the_replies_before() -> None:
     result = worker([json.dumps(CHEAP), json.dumps(ENDLESS), json.dumps(CHEAP)], seconds="0.3")
     assert result.returncode == -signal.SIGPROF

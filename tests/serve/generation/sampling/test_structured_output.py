@@ -4,12 +4,14 @@ import contextlib
 import json
 import time
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from serve.errors import InputError
+from serve.generation.sampling import structured_output
 from serve.generation.sampling.structured_output import GrammarCache, GrammarState
 
 SCHEMA: dict[str, Any] = {
@@ -73,8 +75,8 @@ def test_a_schema_that_cannot_be_followed_is_refused(
         GrammarCache(tokenizer, tokenizer.get_vocab_size()).compile(schema, [0]).start()
 
 
-COSTLY = {"type": "string", "pattern": "^[xy]((a{1000}){1000}){1000}$"}
-"""Its third token costs too much."""
+COSTLY = {"type": "string", "pattern": "^([xy]((a{1000}){1000}){1000}|z)$"}
+"""The third token of most texts costs too much, but not of all."""
 
 
 def follow(state: GrammarState, count: int) -> None:
@@ -99,7 +101,30 @@ def test_a_text_that_becomes_too_much_leaves_the_schema_to_later_ones(tokenizer:
         follow(first.start(), 3)
     later = made.compile(COSTLY, [0])
     assert later is not first
+    assert len(made.grammars) == 1
     follow(later.start(), 2)
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        "start: /(((a{1000}){1000}){1000})/",
+        "start: /[xy](((a{1000}){1000}){1000})/",
+        {"type": "string", "pattern": "^[xy]((a{1000}){1000}){1000}$"},
+    ],
+)
+def test_what_no_text_can_follow_is_compiled_in_the_other_process_alone_and_once(
+    constraint: str | dict[str, Any], tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = GrammarCache(tokenizer, tokenizer.get_vocab_size())
+    tried = Mock(wraps=made.trials.run)
+    monkeypatch.setattr(made.trials, "run", tried)
+    monkeypatch.setattr(structured_output, "compile_schema", lambda *_: pytest.fail("compiled in the server"))
+    for _ in range(3):
+        with pytest.raises(InputError, match=r"cannot be followed: .*too many expressions constructed$") as refused:
+            made.compile(constraint, [0])
+        assert refused.value.field == ("grammar" if isinstance(constraint, str) else "json_schema")
+    assert tried.call_count == 1 and not made.compiling
 
 
 @pytest.mark.parametrize("pattern", ["^a{100000}$", "^((a{1000}){1000}){1000}$", COSTLY["pattern"], "^(ab|c){9000}$"])

@@ -188,6 +188,7 @@ def test_a_generator_is_described(server: httpx.Client, generator: Generator) ->
         ({"text_input": None}, 422, "text_input"),
         ({"text_input": ["a"]}, 422, "text_input: Input should be a valid string"),
         ({"text_input": " "}, 422, "the text is empty"),
+        ({"text_input": "\u200b\0"}, 422, "the text is empty"),
         ({"text_input": "a " * 40}, 422, "the prompt has 42 tokens, north reads 32 at most"),
         ({"parameters": {"max_tokens": 99}}, 422, "99 more never fit: the model's context has 48"),
         ({"parameters": {"max_tokens": 4, "min_tokens": 5}}, 422, "min_tokens is 5: it must be 0 to max_tokens"),

@@ -166,6 +166,7 @@ def test_the_results_of_a_search_are_its_best_ones(generator: Generator) -> None
         ({"prompt": [4, 99]}, "the prompt has token 99: there are 0 to 10", "prompt"),
         ({"prompt": []}, "0 prompts with n 1: ask for 1 to 64 texts", "prompt"),
         ({"prompt": " "}, "the text is empty", "prompt"),
+        ({"prompt": "\u200b\0"}, "the text is empty", "prompt"),
         ({"prompt": "good " * 40}, "the prompt has 42 tokens, north reads 32 at most", "prompt"),
         ({"prompt": "good", "max_tokens": 99}, "and 99 more never fit", "max_tokens"),
         (

@@ -99,6 +99,8 @@ def test_long_texts_are_read_in_windows_when_asked(client: httpx.Client, classif
         ({"inputs": "good", "adapter": "mood"}, 404, "there is no adapter 'mood' here; there are tone, intent"),
         ({"inputs": "good"}, 422, "name an adapter: tone, intent"),
         ({"inputs": "", "adapter": "tone"}, 422, "the text is empty"),
+        ({"inputs": "\u200b\u200b", "adapter": "tone"}, 422, "the text is empty"),
+        ({"inputs": "\0\0", "adapter": "tone"}, 422, "the text is empty"),
         ({"inputs": [["good"], [" "]], "adapter": "tone"}, 422, "the text is empty"),
         ({"inputs": [], "adapter": "tone"}, 422, "inputs is empty"),
         ({"inputs": [[]], "adapter": "tone"}, 422, "a batch is a list of one-text lists"),
