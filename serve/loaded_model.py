@@ -90,10 +90,8 @@ class LoadedModel:
             self.choice = ProviderChoice(self.provider, "as for the first graph")
         self.gpu = chosen.gpu if self.provider == CUDA else None
         """The GPU that runs the graph; None on the CPU."""
-        self.captures = captures_graphs(self.session)
-        """The session captures its runs as CUDA graphs…"""
         self.capture_numbers = itertools.count()
-        """…which are told apart by these numbers."""
+        """Numbers of captured runs."""
         check_edges(self.session, self.graph, manifest.inputs, manifest.outputs)
         check_logits(self.graph, manifest.outputs)
         self.encoder: ort.InferenceSession | None = None
@@ -107,6 +105,11 @@ class LoadedModel:
     def provider(self) -> str:
         """The execution provider that runs the graph."""
         return self.session.get_providers()[0]
+
+    @property
+    def captures(self) -> bool:
+        """The session captures its runs as CUDA graphs."""
+        return self.may_capture and captures_graphs(self.session)
 
     @property
     def device(self) -> str:
@@ -130,7 +133,7 @@ class LoadedModel:
     def stop_capturing(self, reason: str) -> None:
         """Open the graph's session again, without captured runs, and log the reason."""
         logger.warning("the runs of %s are not captured in CUDA graphs: %s", self.graph.name, reason)
-        self.may_capture = self.captures = False
+        self.may_capture = False
         del self.session  # its memory on the device is needed for the next one
         self.session = self.open_session()
 

@@ -13,17 +13,21 @@ TOLERANCE = 0.02
 """Largest difference of a logit between a replayed step and one that is not captured, as a share of the largest."""
 
 
-def check_capture(model: LoadedModel) -> None:
-    """Leave a model's steps captured if a replayed one gives the logits of one that is not; log why they are not."""
+def checked(model: LoadedModel) -> LoadedModel:
+    """Return a model whose steps are captured only if a replayed one gives the logits of one that is not.
+
+    Where they are not, the reason is logged.
+    """
     if not model.captures:
-        return
+        return model
     try:
         difference = _difference(model)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         model.stop_capturing(first_line(error))
-        return
+        return model
     if not difference <= TOLERANCE:
         model.stop_capturing(f"logits of a replayed step differ by {difference:.3f} of the largest")
+    return model
 
 
 def _difference(model: LoadedModel) -> float:

@@ -23,7 +23,7 @@ from serve.bundle.tokenizer import read_tokenizer
 from serve.errors import Overloaded
 from serve.generated_text import GenerationResult
 from serve.generation import static_batch
-from serve.generation.capture_check import check_capture
+from serve.generation.capture_check import checked
 from serve.generation.chat_template import chat_template
 from serve.generation.detokenizer import TokenTexts
 from serve.generation.prompts import Prompt, PromptEncoder, PromptLimits
@@ -66,8 +66,7 @@ class Generator:
             BundleError: The bundle is damaged, or an adapter does not give PyTorch's logits.
             ProviderError: The requested provider cannot run.
         """
-        self.model = LoadedModel(bundle, **options)
-        check_capture(self.model)
+        self.model = checked(LoadedModel(bundle, **options))
         self.bundle, self.bank = self.model.bundle, self.model.bank
         self.tokenizer = read_tokenizer(self.bundle.tokenizer)
         self.is_encoder_decoder = self.model.encoder is not None

@@ -127,7 +127,7 @@ TYPES: dict[str, Callable[[Any], _Html]] = {
     "items": _array,
     "type": lambda name: _Html(escape(str(name))),
 }
-"""What tells a schema's type, by keyword; the first that a schema has decides."""
+"""Types of schemas by a keyword that tells them; the first that a schema has decides."""
 
 
 def _default(schema: Mapping[str, Any]) -> str:
