@@ -184,14 +184,25 @@ def write_card(folder: Path, card: AdapterCard) -> None:
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Return the adapter in `folder`.
+    """Return the adapter in `folder`, the new one if the folder is replaced meanwhile.
 
     Raises:
         BundleError: A file is missing, changed, or of another version.
     """
+    card = _read_card(folder)
+    while True:
+        try:
+            return Adapter(card, _read_weights(folder, card), folder)
+        except BundleError:
+            before, card = card, _read_card(folder)
+            if card == before:
+                raise
+
+
+def _read_card(folder: Path) -> AdapterCard:
     card = read_fields(AdapterCard, read_checked_json(folder / CARD), str(folder / CARD))
     _check_canaries(card)
-    return Adapter(card, _read_weights(folder, card), folder)
+    return card
 
 
 def _check_canaries(card: AdapterCard) -> None:

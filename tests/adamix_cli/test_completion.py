@@ -95,7 +95,7 @@ def test_help_in_a_pipe_has_no_colour_and_names_the_habits(command: str) -> None
     for arguments in COMMANDS[command][1]:
         shown = subprocess.run([*run, *arguments, "--help"], capture_output=True, text=True, cwd=ROOT).stdout
         assert "\x1b" not in shown
-        assert "--json" in shown
+        assert "--json" in shown or "deploy" in arguments  # which prints no table
 
 
 def test_listings_are_tables_and_json() -> None:

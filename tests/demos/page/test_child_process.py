@@ -64,7 +64,9 @@ def test_a_process_ends_with_the_page(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", PAGE], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as page:
         assert page.stdout is not None
         assert page.stdout.readline() == b"runs\n"
-        started = children(page.pid)
+        deadline = time.monotonic() + 10
+        while not (started := children(page.pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
         assert started
         page.terminate()
     deadline = time.monotonic() + 10

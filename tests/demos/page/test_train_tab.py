@@ -125,7 +125,7 @@ def test_stopping_or_closing_the_tab_ends_the_training(
 ) -> None:
     ask(train_tab, reversed_tone(tmp_path / "long.csv", copies=20), name=leave, epochs=500)
     start(train_tab)
-    expect(train_tab.locator("#train-status")).to_contain_text(re.compile(r"Training: step \d+ of "), timeout=60_000)
+    expect(train_tab.locator("#train-status")).to_contain_text(re.compile(r"Training: step \d+ of "), timeout=240_000)
     assert len(trainings()) == 1
     if leave == "stop":
         train_tab.get_by_role("button", name="Stop", exact=True).click()
@@ -181,7 +181,7 @@ def test_what_cannot_be_trained_is_told_in_one_sentence(
     ask(train_tab, file, name=name, key=key)
     expect(train_tab.locator("#train-status")).to_have_text("24 rows.")
     start(train_tab)
-    expect(train_tab.locator("#train-status")).to_contain_text(said, timeout=60_000)
+    expect(train_tab.locator("#train-status")).to_contain_text(said, timeout=240_000)
     assert "Traceback" not in train_tab.content()
     assert not (adapter_dir / "new").exists()
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.bundle.adapter import CARD, check_adapter_name, read_adapter
+from serve.bundle import adapter
+from serve.bundle.adapter import CARD, AdapterCard, Tensors, check_adapter_name, read_adapter
 from serve.bundle.checked_json import read_checked_json, write_checked_json
 from serve.errors import BundleError
 from tests.serve.conftest import Reference, write_adapter
@@ -44,3 +45,20 @@ def test_missing_weights_are_named(tmp_path: Path, reference: Reference) -> None
 def test_a_name_fits_a_path_a_header_and_a_label(name: str) -> None:
     with pytest.raises(BundleError, match="is no name for an adapter"):
         check_adapter_name(name)
+
+
+def test_a_folder_that_is_replaced_while_it_is_read_gives_the_new_adapter(
+    tmp_path: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_adapter(tmp_path / "tone", reference, "tone")
+    write_adapter(tmp_path / "intent", reference, "intent")
+    read, places = adapter._read_weights, [tmp_path / "intent"]
+
+    def replaced_before(folder: Path, card: AdapterCard) -> Tensors:
+        if places:
+            (tmp_path / "tone").rename(tmp_path / "old")
+            places.pop().rename(tmp_path / "tone")
+        return read(folder, card)
+
+    monkeypatch.setattr(adapter, "_read_weights", replaced_before)
+    assert read_adapter(tmp_path / "tone").card.name == "intent"

@@ -59,9 +59,14 @@ def test_the_command_serves_until_it_is_interrupted(bundle_folder: Path, tmp_pat
     command = [sys.executable, "-m", "serve.cli", "deploy", str(bundle_folder), "--port", str(port), "--ray", "local"]
     options = ["--provider", "cpu", "--threads", "1", "--no-cache", "--root-path", "/nlp", "--cpus-per-replica", "0.5"]
     with log.open("w") as stream:
-        process = subprocess.Popen([*command, *options], stdout=stream, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*command, *options],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        )
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while "is served on" not in log.read_text():
             assert process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < end

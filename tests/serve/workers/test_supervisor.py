@@ -1,5 +1,6 @@
 """The supervisor with workers that are a few lines long; with real ones in tests/reliability/test_workers.py."""
 
+import re
 import subprocess
 import sys
 
@@ -85,7 +86,7 @@ while True:
 """,
         exit_after=0.5,
     )
-    assert found.stderr.count("hangs and is killed") == 1
+    assert re.search(r"worker 1 \(process \d+\) hangs and is killed", found.stderr)  # others too on a busy machine
     assert found.stderr.count("is not done in time and is killed") == 2
     assert found.returncode == 1
 
