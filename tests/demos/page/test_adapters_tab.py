@@ -77,7 +77,7 @@ def test_an_administrator_loads_and_unloads_and_the_pickers_follow(adapters: Pag
     ("folder", "key", "said"),
     [
         ("grade", "", "The server does not allow this to the key that was given"),
-        ("grade", "wrong", "The server wants an API key, and the one that was given is none of its keys."),
+        ("grade", "wrong", "The server wants an API key, and this key is none of its keys"),
         ("nowhere", ADMIN, "The server does not accept this request. It says: "),
         ("", ADMIN, "Give the adapter's folder first."),
     ],
