@@ -124,7 +124,8 @@ def _ended(drafts: Sequence[Draft]) -> str:
 
 
 def _card(draft: Draft) -> str:
-    body = f'<p class="adamix-text">{markup.escape(draft.text)}</p>'
+    text = draft.text.lstrip("\r\n")
+    body = f'<p class="adamix-text">{markup.escape(text)}</p>'
     if draft.error is not None:
         body += markup.error(draft.error)
     return markup.card(draft.model, body, note=draft.describe())
