@@ -63,7 +63,7 @@ def test_a_server_that_was_stopped_is_told_on_every_tab_and_the_page_recovers(
         assert "Traceback" not in page.content()
         with running_server(bundle, port=port, options=options):
             page.get_by_role("button", name="Look again").click()
-            expect(page.locator("#server-status")).to_contain_text("has 1 adapters")
+            expect(page.locator("#server-status")).to_contain_text("has 1 adapter: 1 on ")
 
 
 def test_a_wrong_key_is_told(context: BrowserContext, pages: Pages) -> None:
