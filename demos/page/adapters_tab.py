@@ -10,9 +10,9 @@ from demos.page.catalog import AdapterFacts, Catalog
 from demos.page.server_client import PageError, ServerClient
 from demos.page.tab import HIDDEN, Context, Parts, Picker, View
 
-HEAD = ["adapter", "where", "base", "kind", "size", "of its base", "metric", "as in PyTorch", "weights"]
+HEAD = ["adapter", "size", "of its base", "as in PyTorch", "metric", "where", "kind", "base", "weights"]
 PLACES: dict[str, str] = {
-    "slot": "in a slot",
+    "slot": "slot",
     "host": "in host memory",
     "disk": "on disk",
     "graph": "in the graph",
@@ -39,7 +39,7 @@ def add(context: Context) -> Parts:
         return await unload_adapter(context.client, name, key=key)
 
     table = gr.HTML(markup.hint("The adapters of the server appear here."), elem_id="adapters-table")
-    result = gr.HTML(elem_id="adapters-result")
+    result = gr.HTML(elem_id="adapters-result", render=False)
     with gr.Accordion("Load and unload", open=False, elem_id="adapters-controls"):
         gr.Markdown(LOADING)
         key = gr.Textbox(label="Administrator's key", type="password", elem_id="adapters-key")
@@ -54,6 +54,7 @@ def add(context: Context) -> Parts:
         unloaded = gr.Button("Unload", elem_id="adapters-unload").click(
             unload, [gone, key], result, api_visibility="private", show_progress="minimal"
         )
+        result.render()
     folder.input(lambda: "", None, result, **HIDDEN)
     return Parts(
         pickers=[Picker(component=gone, names=lambda catalog: list(catalog.adapters), count=0)],
@@ -106,20 +107,21 @@ def _row(adapter: AdapterFacts) -> list[str]:
     kind = adapter.kind if adapter.rank is None else f"{adapter.kind}, r {adapter.rank}"
     return [
         markup.escape(adapter.name),
-        _place(adapter.state or {"status": "registered"}),
-        markup.escape(f"{adapter.bundle.base}, {adapter.bundle.precision}"),
-        markup.escape(kind),
         markup.byte_size(adapter.size_bytes),
         UNTOLD if share is None else f"{share:.2%}",
-        markup.escape(metric_of(adapter) or UNTOLD),
         markup.escape(_parity(adapter.parity)),
+        markup.escape(metric_of(adapter) or UNTOLD),
+        _place(adapter.state or {"status": "registered"}),
+        markup.escape(kind),
+        markup.escape(f"{adapter.bundle.base}, {adapter.bundle.precision}"),
         f"<code>{markup.escape(adapter.sha256[:12])}</code>",
     ]
 
 
 def _other(state: Mapping[str, Any]) -> list[str]:
     """Return the row of a folder that is not served."""
-    return [markup.escape(state["name"]), _place(state), *([UNTOLD] * (len(HEAD) - 2))]
+    cells = {"adapter": markup.escape(state["name"]), "where": _place(state)}
+    return [cells.get(column, UNTOLD) for column in HEAD]
 
 
 def _place(state: Mapping[str, Any]) -> str:

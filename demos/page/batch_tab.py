@@ -9,12 +9,14 @@ import gradio as gr
 
 from demos.page import markup
 from demos.page.catalog import Catalog, read_catalog
+from demos.page.choosing import ask_to_choose
 from demos.page.classification import LabelScores
 from demos.page.csv_batch import label_rows, read_csv, write_csv
 from demos.page.server_client import PageError, ServerClient
 from demos.page.tab import HIDDEN, Context, Parts, Picker
 
 NOTHING_YET = "Give a CSV file (UTF-8) with one text a row; its first line names the columns."
+NO_ADAPTER = "The server has no adapter that classifies one text."
 SHOWN_ROWS = 5
 
 
@@ -54,7 +56,7 @@ def look(file: str | None) -> tuple[Any, str, Any]:
     except PageError as error:
         return gr.update(choices=[], value=None), markup.error(error), gr.update(visible=False)
     column = gr.update(choices=content.columns, value=content.text_column)
-    return column, markup.hint(f"{len(content.rows):,} rows."), gr.update(visible=False)
+    return column, markup.hint(content.describe()), gr.update(visible=False)
 
 
 async def label_file(
@@ -62,8 +64,7 @@ async def label_file(
 ) -> AsyncGenerator[tuple[str, Any], None]:
     """Yield what is shown of the work on a file, and at its end the file with labels; closing the iterator ends it."""
     if file is None or not names or column is None:
-        missing = "Give a CSV file first." if file is None else "Choose the column with the texts, and an adapter."
-        yield markup.hint(missing), gr.update(visible=False)
+        yield await _missing(client, catalog, file, column), gr.update(visible=False)
         return
     results: list[LabelScores] = []
     path = Path(file)
@@ -89,12 +90,25 @@ async def label_file(
     yield _summary(texts, names, results), gr.update(value=str(out), visible=True)
 
 
+async def _missing(client: ServerClient, catalog: Catalog | None, file: str | None, column: str | None) -> str:
+    """Return what a reader has yet to give, or what is wrong with the file or the server, as HTML."""
+    if file is None:
+        return markup.hint("Give a CSV file first.")
+    try:
+        read_csv(Path(file))
+    except PageError as error:
+        return markup.error(error)
+    if column is None:
+        return markup.hint("Choose the column with the texts.")
+    return await ask_to_choose(client, catalog, _names, what="an adapter", none=NO_ADAPTER)
+
+
 def _summary(texts: Sequence[str], names: Sequence[str], results: Sequence[LabelScores]) -> str:
     rows = [
         [markup.escape(text), *(markup.escape(one.scores[0][0]) for one in results[place : place + len(names)])]
         for text, place in zip(texts[:SHOWN_ROWS], range(0, len(results), len(names)), strict=False)
     ]
-    count = f"{len(texts):,} rows are done. The first {len(rows)}:"
+    count = f"Done: {markup.count(len(texts), 'row')}. The first {len(rows)}:"
     return markup.hint(count) + markup.table(["text", *names], rows, label="First rows with labels")
 
 

@@ -7,6 +7,7 @@ import gradio as gr
 from demos.page import markup
 from demos.page.batch_picture import draw_batch
 from demos.page.catalog import AdapterFacts, Catalog, read_catalog
+from demos.page.choosing import ask_to_choose
 from demos.page.classification import LabelScores, predict_each, token_counts
 from demos.page.server_client import PageError, ServerClient
 from demos.page.tab import HIDDEN, Context, Parts, Picker
@@ -18,6 +19,7 @@ EXAMPLES = [
     "Your app closes by itself whenever I open the basket.",
 ]
 NOTHING_YET = "The labels of each adapter appear here."
+NO_ADAPTER = "The server has no adapter that classifies."
 CHANGED = "The text has changed: classify it again."
 
 
@@ -53,7 +55,7 @@ async def classify(client: ServerClient, catalog: Catalog | None, text: str, sec
     if not text.strip():
         return markup.hint("Write a text first.")
     if not names:
-        return markup.hint("Choose an adapter first. If there is none, the server has no adapter that classifies.")
+        return await ask_to_choose(client, catalog, lambda one: one.classifiers, what="an adapter", none=NO_ADAPTER)
     try:
         catalog = catalog or await read_catalog(client)
         chosen = [catalog.adapters[name] for name in names if name in catalog.adapters]
@@ -64,7 +66,7 @@ async def classify(client: ServerClient, catalog: Catalog | None, text: str, sec
     results = [result for answer in answers for result in answer.results]
     milliseconds = sum(answer.milliseconds for answer in answers)
     requests = "one request" if len(answers) == 1 else f"{len(answers)} requests"
-    count = f"{len(results)} adapter{'s' if len(results) != 1 else ''}"
+    count = markup.count(len(results), "adapter")
     found = markup.cards(_card(one, catalog.adapters.get(one.adapter), tokens) for one in results)
     batches = [batch for answer in answers for batch in answer.batches]
     said = markup.hint(f"{count} in {requests}, {milliseconds:.0f} ms from the page to the server and back.")

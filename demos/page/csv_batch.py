@@ -6,11 +6,14 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from demos.page import markup
 from demos.page.classification import LabelScores, predict
 from demos.page.server_client import PageError, ServerClient
 
 TEXT_COLUMNS = ("text", "sentence", "input", "message")
 """Names of columns that hold the texts, the likeliest first."""
+OTHER_SEPARATORS: dict[str, str] = {";": "semicolons", "\t": "tabs"}
+"""Signs that some programs put between columns, by what they are called."""
 MAX_TRIES = 6
 MAX_WAIT = 30.0
 """Times that a request is sent while the server is busy, and the most seconds between two of them."""
@@ -28,6 +31,14 @@ class CsvFile:
         """The column that holds the texts, as far as its name says."""
         named = [column for name in TEXT_COLUMNS for column in self.columns if column.lower() == name]
         return (named or self.columns)[0]
+
+    def describe(self) -> str:
+        """Return how many rows there are, and whether the file seems to be separated by something else than commas."""
+        rows = f"{markup.count(len(self.rows), 'row')}."
+        (first, *others) = self.columns
+        kinds = [name for sign, name in OTHER_SEPARATORS.items() if sign in first and not others]
+        asked = [f" One column, {first!r}: is the file separated by {name}? Save it with commas." for name in kinds[:1]]
+        return rows + "".join(asked)
 
 
 def read_csv(file: Path) -> CsvFile:

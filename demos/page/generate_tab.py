@@ -7,11 +7,14 @@ from typing import Any
 import gradio as gr
 
 from demos.page import markup, record_form
+from demos.page.catalog import Catalog
+from demos.page.choosing import ask_to_choose
 from demos.page.generation import Draft, Settings, generate_side_by_side
 from demos.page.server_client import PageError, ServerClient
 from demos.page.tab import HIDDEN, Context, Parts, Picker
 
 NOTHING_YET = "The texts appear here, side by side."
+NO_MODEL = "The server has no bundle that generates."
 STOPPED = "Stopped: the server was told to generate no more."
 SCHEMA = """{
   "type": "object",
@@ -23,8 +26,10 @@ SCHEMA = """{
 def add(context: Context) -> Parts:
     """Add the tab to the page that is being made."""
 
-    async def run(prompt: str, models: list[str], *values: Any) -> AsyncGenerator[tuple[Any, str], None]:
-        async with aclosing(generate(context.client, prompt, models, _settings(*values))) as steps:
+    async def run(
+        catalog: Catalog | None, prompt: str, models: list[str], *values: Any
+    ) -> AsyncGenerator[tuple[Any, str], None]:
+        async with aclosing(generate(context.client, catalog, prompt, models, _settings(*values))) as steps:
             async for step in steps:
                 yield step
 
@@ -40,7 +45,7 @@ def add(context: Context) -> Parts:
     running = gr.on(
         [button.click, prompt.submit],
         run,
-        [prompt, models, *controls],
+        [context.catalog, prompt, models, *controls],
         [status, texts],
         api_visibility="private",
         show_progress="hidden",
@@ -90,7 +95,7 @@ def _settings(
 
 
 async def generate(
-    client: ServerClient, prompt: str, models: Sequence[str], settings: Settings
+    client: ServerClient, catalog: Catalog | None, prompt: str, models: Sequence[str], settings: Settings
 ) -> AsyncGenerator[tuple[Any, str], None]:
     """Yield the state of the work and the texts as HTML; closing the iterator cancels the requests.
 
@@ -100,20 +105,27 @@ async def generate(
         yield markup.hint("Write a prompt first."), ""
         return
     if not models:
-        yield markup.hint("Choose a model first. If there is none, the server has no bundle that generates."), ""
+        yield await ask_to_choose(client, catalog, lambda one: one.generators, what="a model", none=NO_MODEL), ""
         return
     try:
         async with aclosing(generate_side_by_side(client, prompt, models, settings)) as steps:
             yield markup.hint("Generating …"), ""
             async for drafts in steps:
                 done = all(draft.is_done for draft in drafts)
-                yield markup.hint("Done.") if done else gr.skip(), markup.cards(map(_card, drafts))
+                yield markup.hint(_ended(drafts)) if done else gr.skip(), markup.cards(map(_card, drafts))
     except PageError as error:
         yield markup.error(error), ""
 
 
+def _ended(drafts: Sequence[Draft]) -> str:
+    """Return what is said of drafts at their end."""
+    failed = [draft.model for draft in drafts if draft.error is not None]
+    return f"Not all is done: {', '.join(failed)} ended with an error." if failed else "Done."
+
+
 def _card(draft: Draft) -> str:
-    body = f'<p class="adamix-text">{markup.escape(draft.text)}</p>'
+    text = draft.text.lstrip("\r\n")
+    body = f'<p class="adamix-text">{markup.escape(text)}</p>'
     if draft.error is not None:
         body += markup.error(draft.error)
     return markup.card(draft.model, body, note=draft.describe())

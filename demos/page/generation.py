@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from demos.page import markup
 from demos.page.server_client import PageError, ServerClient
 
 PAUSE = 0.05
@@ -87,7 +88,7 @@ class Draft:
         """Return what happened so far as one line."""
         if self.first is None:
             return "nothing was generated" if self.is_done else "waiting …"
-        parts = [f"{self.tokens} tokens", f"first after {1000 * (self.first - self.started):.0f} ms"]
+        parts = [markup.count(self.tokens, "token"), f"first after {1000 * (self.first - self.started):.0f} ms"]
         if self.speed is not None:
             parts.append(f"{self.speed:.0f} tokens/s")
         if self.finish_reason is not None:

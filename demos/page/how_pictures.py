@@ -18,7 +18,10 @@ def mixture_picture(modules: int) -> str:
         parts.append(_line(100, 85, 190, y + 10, strong=number == 1 % drawn))
     if modules > drawn:
         parts.append(_text(250, HEIGHT - 4, f"and {modules - drawn} more"))
-    return _svg(parts, f"A frozen layer with {modules} modules beside it; a training step goes through one of them")
+    return _svg(
+        parts,
+        f"A frozen layer with {markup.count(modules, 'module')} beside it; a training step goes through one of them",
+    )
 
 
 def collapse_picture(modules: int) -> str:
@@ -28,17 +31,19 @@ def collapse_picture(modules: int) -> str:
     for number, y in enumerate(_rows(drawn)):
         parts.append(_box(10, y, 100, 20, f"module {number + 1}"))
         parts.append(_line(110, y + 10, 230, 85))
-    parts += [_text(172, 60, "mean"), _box(230, 65, 120, 40, "one adapter", strong=True)]
+    parts += [_text(290, 56, "mean" if modules > 1 else "the same"), _box(230, 65, 120, 40, "one adapter", strong=True)]
+    if modules < 2:
+        return _svg(parts, "One module is the one adapter")
     return _svg(parts, f"The weights of {modules} modules are averaged into one adapter")
 
 
 def bank_picture(names: Sequence[str], *, more: int) -> str:
     """Return rows of a batch, each of which goes through its own adapter on one base."""
-    parts = [_box(130, 30, 90, 110, "one base")]
+    parts = [_box(120, 5, 235, HEIGHT - 25, ""), _text(180, HEIGHT / 2, "one base")]
     for name, y in zip(names, _rows(len(names)), strict=True):
         short = name if len(name) <= 14 else f"{name[:13]}…"
-        parts += [_box(10, y, 60, 20, "a row"), _line(70, y + 10, 130, y + 10), _line(220, y + 10, 250, y + 10)]
-        parts.append(_box(250, y, 100, 20, short, strong=True))
+        parts += [_box(10, y, 60, 20, "a row"), _line(70, y + 10, 120, y + 10)]
+        parts.append(_box(245, y, 100, 20, short, strong=True))
     if more:
         parts.append(_text(300, HEIGHT - 4, f"and {more} more"))
     return _svg(parts, f"Rows of one batch go through one base, each through its own adapter: {', '.join(names)}")

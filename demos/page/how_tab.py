@@ -38,16 +38,18 @@ def explain(adapter: AdapterFacts) -> str:
     else:
         first = (
             f"While {adapter.name} was trained, each place of the frozen base had {modules} modules of {rank} "
-            "instead of one. Each step draws one of them for its whole batch, and a second view of the same batch "
-            "another: the two predictions are pulled together, so that the modules stay close enough to be averaged."
+            "instead of one. Each step draws one of them for its whole batch. A run with a consistency weight draws "
+            "another for a second view of the batch, and pulls the two predictions together."
         )
     size = f" It has {markup.byte_size(adapter.size_bytes)}." if adapter.size_bytes is not None else ""
     base = f" The base has {markup.byte_size(adapter.bundle.graph_bytes)} and is there once."
     measured = metric_of(adapter)
-    second = (
+    averaged = (
         f"At the end the {modules} modules are averaged, weight by weight, into one adapter. What is served costs what "
-        f"one module costs.{size}{base if adapter.bundle.graph_bytes else ''}"
+        "one module costs."
     )
+    begun = averaged if modules > 1 else "There is nothing to average: what was trained is what is served."
+    second = f"{begun}{size}{base if adapter.bundle.graph_bytes else ''}"
     found = f"Measured after the collapse: {measured}." if measured else ""
     boxes = [
         markup.card("1. The mixture", mixture_picture(modules) + _paragraph(first)),
@@ -105,7 +107,7 @@ def explain_bank(catalog: Catalog) -> str:
         else:
             text = f"One adapter, merged into the weights of {bundle.base}."
         picture = bank_picture(names[:SHOWN_IN_BANK], more=max(len(names) - SHOWN_IN_BANK, 0))
-        boxes.append(markup.card(f"3. The bank ({bundle.task})", picture + _paragraph(text)))
+        boxes.append(markup.card(f"3. The bank on {bundle.base}", picture + _paragraph(text)))
     return markup.cards(boxes)
 
 

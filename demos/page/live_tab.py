@@ -16,6 +16,11 @@ EVERY = 1.0
 KEPT = 120
 """Looks that the plots show."""
 NOTHING_YET = f"The plots begin with the second look; rates and percentiles are those of the last {WINDOW} s."
+NOTE = (
+    f"Drawn since you opened this tab, at most {KEPT * EVERY:g} s; rates and percentiles are those of {WINDOW} s. "
+    "Requests and their latency are those of every POST that reached the server, this page's own among them, also "
+    "where it only counts the tokens of a long text."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +142,7 @@ def render(history: History) -> str:
     if not history.points:
         return markup.hint(NOTHING_YET)
     drawn = [_plot(title, spec, history) for title, spec in PLOTS.items()]
-    note = f"The last {KEPT * EVERY:g} s; rates and percentiles are those of {WINDOW} s."
-    return plots([one for one in drawn if one]) + f'<p class="adamix-note">{markup.escape(note)}</p>'
+    return plots([one for one in drawn if one]) + f'<p class="adamix-note">{markup.escape(NOTE)}</p>'
 
 
 def _plot(title: str, spec: PlotSpec, history: History) -> str:

@@ -64,11 +64,16 @@ def cards(items: Iterable[str]) -> str:
     return f'<div class="adamix-cards">{"".join(items)}</div>'
 
 
-def byte_size(count: int | None) -> str:
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is one."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def byte_size(number: int | None) -> str:
     """Return a number of bytes for people; a dash if it is not known."""
-    if count is None:
+    if number is None:
         return "–"
-    size = float(count)
+    size = float(number)
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"

@@ -100,10 +100,12 @@ def _keep_up_to_date(context: Context, triggers: Sequence[Any], status: gr.HTML,
 
 def describe(catalog: Catalog, address: str) -> str:
     """Return one sentence on what a server has."""
-    bundles = "; ".join(
-        f"{bundle.base} ({bundle.task}, {bundle.precision} on {bundle.provider})" for bundle in catalog.bundles
-    )
-    return f"{address} has {len(catalog.adapters)} adapters on {bundles}."
+    parts = []
+    for bundle in catalog.bundles:
+        mine = [adapter for adapter in catalog.adapters.values() if adapter.bundle is bundle]
+        what = f"{bundle.task}, {bundle.precision} on {bundle.provider}"
+        parts.append(f"{len(mine)} on {bundle.base} ({what})")
+    return f"{address} has {markup.count(len(catalog.adapters), 'adapter')}: {'; '.join(parts)}."
 
 
 def launch(page: gr.Blocks, *, port: int, host: str = "127.0.0.1", wait: bool = True) -> None:

@@ -27,9 +27,13 @@ class Line:
 
 
 def plot(title: str, lines: Sequence[Line], *, unit: str, count: int) -> str:
-    """Return a plot of the last `count` values, the newest at the right; without any, it says so."""
+    """Return a plot of the last `count` values, the newest at the right; without any, it says so.
+
+    The unit stands beside the title, for the numbers of the axis, and behind each newest value.
+    """
     top = _round_up(max((point for line in lines for point in line.points if point is not None), default=0.0))
     summary = _summary(lines, unit)
+    heading = f"{title}, {unit.strip()}" if unit else title
     grid = "".join(_rule(share, number(top * share)) for share in (0, 0.5, 1))
     paths = "".join(
         f'<path d="{_path(line.points, top, count)}" fill="none" stroke="var(--bar)" stroke-width="2" '
@@ -37,7 +41,7 @@ def plot(title: str, lines: Sequence[Line], *, unit: str, count: int) -> str:
         for line, dash in zip(lines, DASHES, strict=False)
     )
     return (
-        f"<figure><figcaption>{markup.escape(title)}</figcaption>"
+        f"<figure><figcaption>{markup.escape(heading)}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{markup.escape(f"{title}: {summary}")}">'
         f'{grid}{paths}</svg><p class="adamix-note">{markup.escape(summary)}</p></figure>'
     )

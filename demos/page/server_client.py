@@ -5,13 +5,16 @@ import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 
 STREAM_END = "[DONE]"
+KEY_HEADER = "X-API-Key"
 ADVICE: dict[int, str] = {
-    401: "The server wants an API key, and the one that was given is none of its keys.",
+    401: "The server wants an API key, and this key is none of its keys: check the file of --api-key-file, or what was "
+    "typed.",
     403: "The server does not allow this to the key that was given, or was started without --adapter-dir.",
     404: "The server does not have that adapter: it may have been unloaded meanwhile.",
     408: "The request did not arrive in time.",
@@ -23,6 +26,8 @@ ADVICE: dict[int, str] = {
     504: "The request waited too long in the server's queue.",
 }
 """Meaning of the server's errors to a reader, by status."""
+NO_KEY = "The server wants an API key: give --api-key-file."
+"""Stands for 401 where the request had no key."""
 
 
 class PageError(Exception):
@@ -116,7 +121,7 @@ class ServerClient:
         return httpx.AsyncClient(
             base_url=self.address,
             timeout=self.timeout,
-            headers={"X-API-Key": key} if key else {},
+            headers={KEY_HEADER: key} if key else {},
             transport=self.transport,
             verify=_ssl_context(),
         )
@@ -155,6 +160,8 @@ def error_of(response: httpx.Response) -> PageError:
     """Return the error of a response that is one, in the form of any of the server's protocols."""
     status, said = response.status_code, _message(response)
     advice = ADVICE.get(status, f"The server answered with status {status}.")
+    if status == HTTPStatus.UNAUTHORIZED and KEY_HEADER not in response.request.headers:
+        advice = NO_KEY
     retry_after = _seconds(response.headers.get("retry-after"))
     wait = f" Try again in {retry_after:g} s." if retry_after is not None and status in (429, 503) else ""
     return PageError(f"{advice}{wait}{f' It says: {said}' if said else ''}", status=status, retry_after=retry_after)

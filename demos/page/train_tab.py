@@ -84,7 +84,7 @@ def look(file: str | None) -> tuple[Any, Any, str]:
     return (
         gr.update(choices=content.columns, value=text),
         gr.update(choices=content.columns, value=(named or others[::-1])[0]),
-        markup.hint(f"{len(content.rows):,} rows."),
+        markup.hint(content.describe()),
     )
 
 

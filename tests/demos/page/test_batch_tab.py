@@ -33,7 +33,7 @@ def test_a_file_comes_back_with_the_label_of_each_adapter(tab: Page, reference: 
     expect(tab.locator("#batch-result")).to_have_text(f"{ROWS} rows.")
     expect(tab.get_by_label("Column with the texts")).to_have_value("text")
     tab.get_by_role("button", name="Classify the file").click()
-    expect(tab.locator("#batch-result")).to_contain_text(f"{ROWS} rows are done")
+    expect(tab.locator("#batch-result")).to_contain_text(f"Done: {ROWS} rows.")
     with tab.expect_download() as download:
         tab.locator("#batch-out a[download]").first.click()
     assert download.value.suggested_filename == "messages-labels.csv"
@@ -53,7 +53,7 @@ def test_what_is_no_csv_file_is_told_and_nothing_is_sent(tab: Page, tmp_path: Pa
     give(tab, wrong)
     expect(tab.get_by_role("alert")).to_contain_text("wrong.csv is not in UTF-8: save it as CSV UTF-8.")
     tab.get_by_role("button", name="Classify the file").click()
-    expect(tab.locator("#batch-result")).to_contain_text("Choose the column with the texts")
+    expect(tab.locator("#batch-result")).to_contain_text("wrong.csv is not in UTF-8: save it as CSV UTF-8.")
 
 
 def test_without_a_file_it_asks_for_one(tab: Page) -> None:

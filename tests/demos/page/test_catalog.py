@@ -9,6 +9,7 @@ import pytest
 from demos.page.adapters_tab import metric_of, render
 from demos.page.catalog import Catalog, read_catalog
 from demos.page.how_tab import explain, metrics_of_modules
+from demos.page.page import describe
 from demos.page.server_client import PageError, ServerClient
 
 TONE = {
@@ -62,7 +63,7 @@ def catalog_of(**routes: Any) -> Catalog:
 
 def test_where_an_adapter_is_and_its_share_of_the_base_are_shown() -> None:
     shown = render(catalog_of(info=INFO, models=MODELS, adapters=STATES))
-    for cell in ("in a slot 1, pinned", "24 KiB", "2.50%", "accuracy 0.500", "within 2.0e-06, 100.0% equal"):
+    for cell in ("slot 1, pinned", "24 KiB", "2.50%", "accuracy 0.500", "within 2.0e-06, 100.0% equal"):
         assert f">{cell}<" in shown
     assert ">refused<" in shown and ">not loaded<" in shown
     assert "bad: bad/adapter.safetensors is damaged" in shown
@@ -87,6 +88,9 @@ def test_of_several_bundles_each_adapter_knows_its_own_and_members_are_no_models
     assert catalog.generators == ["base", "north"]
     assert catalog.classifiers == ["tone"]
     assert catalog.adapters["north"].bundle.task == "text-generation"
+    assert describe(catalog, "here") == (
+        "here has 2 adapters: 1 on tiny (text-classification, fp32 on CPU); 1 on tiny (text-generation, fp32 on CPU)."
+    )
 
 
 def test_a_metric_is_shown_before_a_loss_and_that_of_the_test_file_first() -> None:
@@ -115,6 +119,12 @@ def test_the_metric_of_each_module_is_shown_where_the_bundle_has_them_all() -> N
     alone = catalog_of(info={**INFO, "adapters": {"tone": tone}}, models=MODELS).adapters["tone"]
     assert metrics_of_modules(alone) == {}
     assert "Exported with --keep-modules" in explain(alone)
+
+
+def test_one_module_is_not_said_to_be_averaged() -> None:
+    found = catalog_of(info={**INFO, "adapters": {"tone": {**TONE, "num_modules": 1}}}, models=MODELS)
+    shown = explain(found.adapters["tone"])
+    assert "There is nothing to average" in shown and "modules" not in shown
 
 
 def test_another_program_is_no_server() -> None:

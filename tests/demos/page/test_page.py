@@ -63,7 +63,7 @@ def test_a_server_that_was_stopped_is_told_on_every_tab_and_the_page_recovers(
         assert "Traceback" not in page.content()
         with running_server(bundle, port=port, options=options):
             page.get_by_role("button", name="Look again").click()
-            expect(page.locator("#server-status")).to_contain_text("has 1 adapters")
+            expect(page.locator("#server-status")).to_contain_text("has 1 adapter: 1 on ")
 
 
 def test_a_wrong_key_is_told(context: BrowserContext, pages: Pages) -> None:
@@ -91,7 +91,7 @@ def test_texts_are_shown_as_they_are_and_run_nothing(tab: Page) -> None:
     text = "<img src=x onerror=document.title='run'> {{1}} ${1+1} `x`"
     file = {"name": "a.csv", "mimeType": "text/csv", "buffer": f'text\n"{text}"\n'.encode()}
     tab.locator("#batch-file input[type=file]").set_input_files([file])
-    expect(tab.locator("#batch-result")).to_have_text("1 rows.")
+    expect(tab.locator("#batch-result")).to_have_text("1 row.")
     tab.get_by_role("button", name="Classify the file").click()
     expect(tab.get_by_role("region", name="First rows with labels").get_by_role("row").nth(1)).to_contain_text(text)
     assert tab.title() == "AdaMix"

@@ -26,12 +26,7 @@ def refused(client: ServerClient, path: str = "/info") -> str:
 @pytest.mark.parametrize(
     ("status", "body", "headers", "message"),
     [
-        (
-            401,
-            {"error": {"message": "no key"}},
-            {},
-            "wants an API key, and the one that was given is none of its keys. ",
-        ),
+        (401, {"error": {"message": "no key"}}, {}, "wants an API key: give --api-key-file. It says: no key"),
         (404, {"error": "there is no 'x'"}, {}, "may have been unloaded meanwhile. It says: there is no 'x'"),
         (429, {"error": "full"}, {"retry-after": "7"}, "is busy, or the key has used up its minute. Try again in 7 s."),
         (503, {"error": "draining"}, {}, "The server is stopping, or its device is lost. It says: draining"),
@@ -43,6 +38,13 @@ def test_an_error_is_a_sentence_and_what_the_server_says(
 ) -> None:
     client = answering(lambda _: httpx.Response(status, json=body, headers=headers))
     assert message in refused(client)
+
+
+def test_a_key_that_was_given_and_is_wrong_is_told_apart_from_none() -> None:
+    client = answering(lambda _: httpx.Response(401, json={}), api_key="wrong")
+    assert refused(client).startswith(
+        "The server wants an API key, and this key is none of its keys: check the file of "
+    )
 
 
 def test_a_server_that_is_down_is_a_sentence_that_says_what_to_do() -> None:

@@ -83,3 +83,5 @@ def test_a_server_that_has_done_nothing_has_a_rate_of_0_and_no_latency_yet() -> 
     shown = render(history)
     assert 'aria-label="Throughput: texts 1.5/s"' in shown
     assert 'aria-label="Latency of requests: p50 150 ms, p95 195 ms, p99 199 ms"' in shown
+    assert "<figcaption>Latency of requests, ms</figcaption>" in shown
+    assert "Drawn since you opened this tab, at most 120 s" in shown

@@ -165,7 +165,7 @@ def test_a_file_that_is_no_table_is_told_at_once(train_tab: Page, content: bytes
         ("tone", ADMIN, None, "There is an adapter called tone already: give another name."),
         ("a b", ADMIN, None, "'a b' is no name for an adapter"),
         ("new", READER, None, "The server does not allow this to the key that was given"),
-        ("new", "wrong", None, "The server wants an API key, and the one that was given is none of its keys."),
+        ("new", "wrong", None, "The server wants an API key, and this key is none of its keys"),
         ("new", ADMIN, "one", "the data has one label only, 'one'; a classifier needs two"),
         ("new", ADMIN, "", "many.csv: the label of line 2 is empty"),
         ("", ADMIN, None, "Give the new adapter a name."),
