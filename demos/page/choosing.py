@@ -1,4 +1,4 @@
-"""What is said to a reader who has chosen no adapter."""
+"""Words for a reader who has chosen no adapter."""
 
 from collections.abc import Callable, Sequence
 
