@@ -1,5 +1,6 @@
 """Facts of the base model's configuration, `config.json`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from serve.bundle.checked_json import read_json
@@ -21,9 +22,7 @@ def context_length(bundle: Bundle) -> int | None:
     Raises:
         BundleError: It says something else than a number of tokens; so do the other functions.
     """
-    config = _config(bundle)
-    key = next((key for key in CONTEXT_KEYS if config.get(key)), None)
-    return None if key is None else read_value(Positions, config[key], f"{bundle.folder / CONFIG}: {key}")
+    return _first_of(bundle, CONTEXT_KEYS, Positions)
 
 
 def eos_token_ids(bundle: Bundle) -> list[int]:
@@ -43,9 +42,14 @@ def vocab_size(bundle: Bundle) -> int | None:
 
 def hidden_width(bundle: Bundle) -> int | None:
     """Return the width of a token's state, or None if the configuration does not say."""
+    return _first_of(bundle, WIDTH_KEYS, Count)
+
+
+def _first_of(bundle: Bundle, keys: Sequence[str], kind: Any) -> int | None:
+    """Return the value of the first of some keys that the configuration has, or None if it has none."""
     config = _config(bundle)
-    key = next((key for key in WIDTH_KEYS if config.get(key)), None)
-    return None if key is None else read_value(Count, config[key], f"{bundle.folder / CONFIG}: {key}")
+    key = next((key for key in keys if config.get(key)), None)
+    return None if key is None else read_value(kind, config[key], f"{bundle.folder / CONFIG}: {key}")
 
 
 def _config(bundle: Bundle, name: str = CONFIG) -> dict[str, Any]:

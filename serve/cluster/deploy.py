@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
@@ -18,6 +18,17 @@ from serve.flag_types import number, positive, seconds
 logger = logging.getLogger(__name__)
 LOCAL = "local"
 IMPORT_PATH = "serve.cluster.ray_app:build"
+SCALE: dict[str, tuple[Callable[[str], float], str | None, str]] = {
+    "min_replicas": (positive, None, "replicas at least"),
+    "max_replicas": (positive, None, "replicas at most"),
+    "target_requests": (number, None, "requests for each replica, waiting or running, at which replicas are added"),
+    "scale_up_secs": (seconds, "SECONDS", "seconds of more requests than that before replicas are added"),
+    "scale_down_secs": (seconds, "SECONDS", "seconds of fewer before replicas are stopped"),
+    "max_requests": (positive, None, "requests that a replica is sent at a time; others wait before it"),
+    "cpus_per_replica": (number, None, "cores that Ray keeps for a replica; give --threads the same"),
+    "gpus_per_replica": (number, None, "GPUs that Ray keeps for a replica"),
+}
+"""Flags of numbers: fields of `ClusterSettings`, with their types, what stands for a value, and what they are."""
 EXAMPLE = """\
 examples:
   adamix-serve deploy bundles/tenants --adapter-dir adapters --adapter-lookup --ray auto --max-replicas 8
@@ -117,52 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where the adapter of a request is read: in its body, which takes a front; or in the header "
         "serve_multiplexed_model_id alone (default: %(default)s)",
     )
-    _add_scale_flags(parser, defaults)
+    for name, (kind, metavar, text) in SCALE.items():
+        flag, default = f"--{name.replace('_', '-')}", getattr(defaults, name)
+        parser.add_argument(flag, type=kind, default=default, metavar=metavar, help=f"{text} (default: %(default)g)")
     return parser
-
-
-def _add_scale_flags(parser: argparse.ArgumentParser, defaults: ClusterSettings) -> None:
-    parser.add_argument(
-        "--min-replicas", type=positive, default=defaults.min_replicas, help="replicas at least (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--max-replicas", type=positive, default=defaults.max_replicas, help="replicas at most (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--target-requests",
-        type=number,
-        default=defaults.target_requests,
-        help="requests for each replica, waiting or running, at which replicas are added (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--scale-up-secs",
-        type=seconds,
-        default=defaults.scale_up_secs,
-        metavar="SECONDS",
-        help="seconds of more requests than that before replicas are added (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--scale-down-secs",
-        type=seconds,
-        default=defaults.scale_down_secs,
-        metavar="SECONDS",
-        help="seconds of fewer before replicas are stopped (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--max-requests",
-        type=positive,
-        default=defaults.max_requests,
-        help="requests that a replica is sent at a time; others wait before it (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--cpus-per-replica",
-        type=number,
-        default=defaults.cpus_per_replica,
-        help="cores that Ray keeps for a replica; give --threads the same (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--gpus-per-replica",
-        type=number,
-        default=defaults.gpus_per_replica,
-        help="GPUs that Ray keeps for a replica (default: %(default)g)",
-    )

@@ -150,17 +150,18 @@ class SequenceState:
         Raises:
             InputError: The request excludes every token, or its grammar cannot be followed.
         """
-        sampling = self.sampling
         if self.is_reading:
             self._read_token(rows)
             return
+        if draw is None:
+            draw = self.random.random() if self.sampling.is_sampling else 0.0
         choice = Choice(
             prompt=self.whole_prompt,
             tokens=self.tokens,
-            sampling=sampling,
+            sampling=self.sampling,
             likeliest=likeliest,
             allowed=self._allowed(),
-            draw=self.random.random() if draw is None and sampling.is_sampling else draw or 0.0,
+            draw=draw,
         )
         token, logprobs = choose(rows, choice)
         if self.grammar:

@@ -192,6 +192,7 @@ class ContinuousBatchScheduler:
         drawn = _draw_together(sequences, places, logits)
         for sequence in sequences:
             own = [places[row] for row in sequence.rows]
+            draw, token = drawn.get(sequence, (None, None))
             try:
                 if not logits.is_finite[own].all():
                     name = sequence.adapter.card.name
@@ -200,10 +201,9 @@ class ContinuousBatchScheduler:
                     self._advance_beams(sequence, sequence.beam_search, logits.read(own))
                 elif sequence.max_new_tokens == 0 and not sequence.is_reading:
                     sequence.finish_if_read()
-                elif sequence in drawn and (token := drawn[sequence][1]) is not None:
+                elif token is not None:
                     sequence.append(token)
                 elif sequence.reads_logits:
-                    draw, _ = drawn.get(sequence, (None, None))
                     sequence.choose_token(logits.known(own[0]), int(logits.likeliest[own[0]]), draw=draw)
                 else:
                     sequence.append(int(logits.likeliest[own[0]]))
@@ -227,6 +227,8 @@ def _draw_together(
 
     A token is None where the row's candidates do not decide it.
     """
+    if logits.candidates is None:
+        return {}
     plain = [
         one
         for one in sequences
@@ -234,7 +236,7 @@ def _draw_together(
         and not (one.mask or one.is_reading or one.beam_search or one.max_new_tokens == 0)
         and logits.is_finite[places[one.rows[0]]]
     ]
-    if logits.candidates is None or len(plain) < DRAWN_TOGETHER:
+    if len(plain) < DRAWN_TOGETHER:
         return {}
     draws = [one.random.random() for one in plain]
     rows = [places[one.rows[0]] for one in plain]

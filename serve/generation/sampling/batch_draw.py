@@ -48,9 +48,7 @@ class CandidateTable:
         """
         index = list(rows)
         ranked = _Ranked(self, index, np.array([one.temperature for one in samplings]))
-        top_k, top_p, min_p = (
-            np.array([getattr(one, name) for one in samplings]) for name in ("top_k", "top_p", "min_p")
-        )
+        top_k, top_p, min_p = (np.array([getattr(one, name) for one in samplings]) for name in WARPERS)
         least, most, is_known = ranked.kept(top_k, top_p, min_p.astype(np.float32))
         numbers = np.array(draws)
         first, last = ranked.places(least, numbers), ranked.places(most, numbers)
