@@ -169,7 +169,7 @@ def test_captured_steps_of_a_device_give_what_the_host_does(
     for on_device in (False, True):
         if on_device:
             request.getfixturevalue("device_paths")
-            monkeypatch.setattr(generator.model, "captures", True)
+            monkeypatch.setattr("serve.loaded_model.captures_graphs", lambda session: True)
         made = ContinuousBatchScheduler(generator.model, GenerationLimits(max_batch_requests=8))
         rows = [
             *(

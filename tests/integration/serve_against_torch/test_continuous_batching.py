@@ -173,7 +173,7 @@ def test_the_paths_of_a_device_give_what_those_of_the_host_do(
     (other := new_scheduler(generator)).submit(again)
     run(other)
     request.getfixturevalue("device_paths")
-    monkeypatch.setattr(generator.model, "captures", captures)
+    monkeypatch.setattr("serve.loaded_model.captures_graphs", lambda session: captures)
     made = new_scheduler(generator, max_batch_requests=3, prefill_chunk=16, max_tokens_in_flight=200)
     shared = [3 + index % 11 for index in range(MIN_PREFIX + 2)]
     prompts = [[4, 5], [7] * 30, [*shared, 6], [8, 9, 3], [*shared, 9, 9], [5]]
