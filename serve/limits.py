@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BATCH_TOKENS = {"CPUExecutionProvider": 512, "CUDAExecutionProvider": 8192}
-"""Default padded tokens of a batch by provider: on the CPU as many as its caches hold; for a GPU not yet measured."""
+BATCH_TOKENS = {"CPUExecutionProvider": 512, "CUDAExecutionProvider": 8192, "OpenVINOExecutionProvider": 512}
+"""Default padded tokens of a batch by provider: on the CPU as many as its caches hold; elsewhere not yet measured."""
 DEFAULT_MAX_NEW_TOKENS = 64
 """Most tokens that are generated for a prompt whose request does not say how many."""
 DEFAULT_CHAT_TOKENS = 512

@@ -48,7 +48,7 @@ def choose_device(
     if bundle.manifest.precision not in GPU_ONLY:
         return chosen
     if chosen.choice.provider != CUDA:
-        reason = "" if requested == "cpu" else f" (no GPU is used: {chosen.choice.reason})"
+        reason = "" if requested in ("cpu", "openvino") else f" (no GPU is used: {chosen.choice.reason})"
         raise ProviderError(
             f"the bundle is {bundle.manifest.precision}, which ONNX Runtime computes on CUDA alone: serve it on a GPU, "
             f"or export it again with --precision fp32 or int8{reason}"

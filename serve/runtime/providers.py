@@ -8,10 +8,11 @@ import onnxruntime as ort
 from serve.errors import ProviderError
 from serve.runtime.cuda_driver import CudaDriver, find_driver
 from serve.runtime.cuda_libraries import NO_CUDA, built_for, missing_cuda_package
+from serve.runtime.openvino import OPENVINO, obstacle_of_openvino
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-PROVIDERS = {"auto": None, "cpu": CPU, "cuda": CUDA}
+PROVIDERS = {"auto": None, "cpu": CPU, "cuda": CUDA, "openvino": OPENVINO}
 """Execution providers by the value of `--provider`; None takes CUDA if it can run."""
 LEAST_DRIVERS = {12: "525", 13: "580"}
 """Oldest branch of NVIDIA's driver that runs programs for a version of CUDA, its minor versions included."""
@@ -51,17 +52,21 @@ def find_cuda() -> CudaInstallation:
 
 
 def choose_provider(requested: str = "auto", cuda: CudaInstallation | None = None) -> ProviderChoice:
-    """Return CUDA if it can run, and otherwise the CPU.
+    """Return the provider that is requested; for "auto" CUDA if it can run, and otherwise the CPU.
 
     Args:
         requested: A key of PROVIDERS.
         cuda: The parts that CUDA needs; None looks for them on this machine.
 
     Raises:
-        ProviderError: CUDA is requested and cannot run.
+        ProviderError: CUDA or OpenVINO is requested and cannot run.
     """
     if requested == "cpu":
         return ProviderChoice(CPU, "as requested")
+    if requested == "openvino":
+        if obstacle := obstacle_of_openvino():
+            raise ProviderError(f"OpenVINO was requested, but {obstacle}")
+        return ProviderChoice(OPENVINO, "as requested", required=True)
     is_required = requested == "cuda"
     choice = ProviderChoice(CUDA, "as requested" if is_required else "a GPU was found", required=is_required)
     found = cuda or find_cuda()

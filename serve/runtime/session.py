@@ -8,10 +8,11 @@ from typing import Any
 
 import onnxruntime as ort
 
-from serve.errors import BundleError, first_line
+from serve.errors import BundleError, ProviderError, first_line
 from serve.runtime.cuda_graphs import CAPTURING
 from serve.runtime.cuda_libraries import built_for, missing_libraries, preload, start_failure
 from serve.runtime.graph_cache import cache_key, cached_session
+from serve.runtime.openvino import OPENVINO, open_on_openvino
 from serve.runtime.providers import CPU, CUDA, ProviderChoice, usable_cores, without_cuda
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def open_session(
         cache: Folder for optimised graphs of the CPU provider; None keeps none.
         hashes: sha256 of the model's files, which name its entry in the cache.
         capture: Capture runs on CUDA as CUDA graphs, if the model allows it; their options say which.
-        exact: Compute products of fp32 in fp32 on CUDA too.
+        exact: Compute products of fp32 in fp32 on CUDA and OpenVINO too.
 
     Raises:
         BundleError: ONNX Runtime cannot load the model.
@@ -60,15 +61,17 @@ def open_session(
     if choice.provider == CUDA:
         preload()
     try:
-        cuda_options = EXACT if exact else {}
-        open_graph = partial(_open_graph, choice, cuda_options, capture)
+        open_graph = partial(OPENERS[choice.provider], exact, capture)
         session = _open(model, choice, open_graph, threads=threads, cache=cache, hashes=hashes)
+    except ProviderError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         obstacle = obstacle_of(choice, error)
         if obstacle is None:
             raise BundleError(f"ONNX Runtime does not take {model}: {first_line(error)}") from error
     else:
-        obstacle = None if session.get_providers()[0] == choice.provider else start_failure()
+        has_started = choice.provider != CUDA or session.get_providers()[0] == CUDA
+        obstacle = None if has_started else start_failure()
     if obstacle is not None:
         return open_session(model, without_cuda(choice, obstacle), threads=threads, cache=cache, hashes=hashes)
     level = logging.WARNING if choice.is_fallback else logging.INFO
@@ -100,7 +103,7 @@ def _open(
 
 def obstacle_of(choice: ProviderChoice, error: Exception) -> str | None:
     """Return the reason why a device, and not the model, kept a session from opening; None if it did not."""
-    if choice.provider == CPU:
+    if choice.provider != CUDA:
         return None
     if any(part in str(error) for part in NO_MEMORY):
         return f"the GPU has too little memory: {first_line(error)}; take fewer --slots, or a smaller --precision"
@@ -118,17 +121,26 @@ def _options(threads: int | None) -> ort.SessionOptions:
     return options
 
 
-def _open_graph(
-    choice: ProviderChoice, cuda_options: dict[str, str], capture: bool, graph: Path, options: ort.SessionOptions
-) -> ort.InferenceSession:
-    if choice.provider == CPU:
-        return _session(graph, options, [CPU])
+def _open_on_cpu(exact: bool, capture: bool, graph: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    return _session(graph, options, [CPU])
+
+
+def _open_on_cuda(exact: bool, capture: bool, graph: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    cuda_options = EXACT if exact else {}
     if capture:
         try:
-            return _session(graph, options, [(choice.provider, cuda_options | CAPTURING), CPU])
+            return _session(graph, options, [(CUDA, cuda_options | CAPTURING), CPU])
         except Exception as error:  # such as for a node that does not run on the device
             logger.warning("the runs of %s are not captured in CUDA graphs: %s", graph.name, first_line(error))
-    return _session(graph, options, [(choice.provider, cuda_options), CPU])
+    return _session(graph, options, [(CUDA, cuda_options), CPU])
+
+
+def _open_on_openvino(exact: bool, capture: bool, graph: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    return open_on_openvino(graph, options, exact=exact)
+
+
+OPENERS = {CPU: _open_on_cpu, CUDA: _open_on_cuda, OPENVINO: _open_on_openvino}
+"""Functions that open a graph, by provider: (exact, capture, graph, options) -> session."""
 
 
 def _session(graph: Path, options: ort.SessionOptions, providers: list[Any]) -> ort.InferenceSession:
