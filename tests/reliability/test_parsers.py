@@ -210,12 +210,12 @@ def fuzz(parse: Callable[[bytes], object], contents: st.SearchStrategy[bytes], e
 
     def check(content: bytes) -> None:
         seen.append(content)
-        started = time.monotonic()
+        started = time.thread_time()  # other work on the machine is no fault of the parser
         try:
             parse(content)
         except errors as error:
             assert isinstance(error, SystemExit) or "\n" not in str(error), str(error)
-        assert time.monotonic() - started < MOST_SECONDS
+        assert time.thread_time() - started < MOST_SECONDS
 
     run = settings(
         max_examples=examples,
