@@ -81,6 +81,14 @@ def processor_seconds(pid: int) -> float:
     return sum(seconds for one, (_, seconds) in found.items() if one in family)
 
 
+def memory_of(pid: int) -> tuple[int, int]:
+    """Return the most bytes of memory that a process has held, and those that it holds; mapped files count."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    facts = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    peak, held = (1024 * int(facts[name].split()[0]) for name in ("VmHWM", "VmRSS"))
+    return peak, held
+
+
 def free_port() -> int:
     """Return a free port."""
     with socket.socket() as listener:
