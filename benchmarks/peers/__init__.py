@@ -105,6 +105,9 @@ PEERS: dict[str, Peer] = {
     "lm_eval": Peer(name="lm_eval", packages=("lm-eval", "transformers", "torch")),
     "openai": Peer(name="openai", packages=("openai", "litellm", "huggingface-hub")),
     "openvino": Peer(name="openvino", packages=("openvino", "nncf")),
+    "openvino_genai": Peer(
+        name="openvino_genai", packages=("openvino-genai", "openvino", "optimum-intel"), removed=("torchvision",)
+    ),
     "optimum": Peer(name="optimum", packages=("optimum-onnx", "transformers", "torch", "onnxruntime")),
     "schemathesis": Peer(name="schemathesis", packages=("schemathesis",)),
     "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),

@@ -2,7 +2,7 @@
 
 A job `write` has `rows`, prompts of one length as lists of token ids, and `new`: read the prompts, which gives the
 first token of each, and then generate `new` more; no token ends a text. The result has the seconds of both parts,
-`prefill` and `decode`, and the `tokens` (rows, 1 + new).
+`prefill` and `decode`, or of the `whole` where a side does not tell them apart, and the `tokens` (rows, 1 + new).
 
 The model is SmolLM2-135M-Instruct with a LoRA of a moment's training merged in, the same weights for all sides but
 llama.cpp, which gets the GGUF file that the base came in.
@@ -45,7 +45,7 @@ from serve.limits import GenerationLimits
 from serve.sampling_params import SamplingParams
 
 BASE = "smollm2"
-ROWS = 16
+ROWS = 32
 """Most rows of a job."""
 RUN: dict[str, Any] = {
     "task": "generation",
@@ -174,6 +174,21 @@ def genai_on(stack: ExitStack, folder: Path) -> Write:
     """Return onnxruntime-genai on a folder that it opens."""
     PEERS["genai"].require()
     return stack.enter_context(working(PEERS["genai"].python, "genai_decode.py", folder)).ask
+
+
+def openvino(stack: ExitStack, found: Models, precision: str, hint: str | None = None) -> Write:
+    """Return openvino-genai on weights in a precision, computing as it is told to; None leaves that to OpenVINO."""
+    peer = PEERS["openvino_genai"]
+    folder = peer.convert("openvino_genai_export.py", found.merged, precision)
+    hints = [] if hint is None else [hint]
+    return stack.enter_context(working(peer.python, "openvino_genai_decode.py", folder, *hints)).ask
+
+
+def vllm(stack: ExitStack, found: Models) -> Write:
+    """Return vLLM's build for CPUs, which times the whole of a job alone."""
+    peer = PEERS["vllm"]
+    peer.require()
+    return stack.enter_context(working(peer.python, "vllm_decode.py", found.merged)).ask
 
 
 def llama(stack: ExitStack) -> Write:

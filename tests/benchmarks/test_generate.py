@@ -6,13 +6,16 @@ from benchmarks.generate import (
     GOALS,
     LLAMA,
     NEW,
+    OPENVINO_INT4,
     OURS,
     OURS_INT4,
     TRANSFORMERS,
-    case_of,
+    VLLM,
+    WHOLE_NEW,
     disagreeing,
     findings_of,
     ratio,
+    seconds_of,
     timed,
     tokens_of,
 )
@@ -24,12 +27,19 @@ pytestmark = pytest.mark.usefixtures("peer_versions")
 
 
 def test_figures_are_tokens_a_second() -> None:
-    assert (tokens_of(case_of(4)), tokens_of("read 128")) == (4 * NEW, 128)
-    timings = {case_of(4): {"ours": Timing([1.0]), "theirs": Timing([3.0])}}
-    assert ratio(timings, "ours", "theirs", 4) == 3.0
-    assert ratio(timings, "ours", "absent", 4) is None
+    counts = (tokens_of("write 4 rows"), tokens_of("read 128"), tokens_of("whole 4 rows"))
+    assert counts == (4 * NEW, 128, 4 * (1 + WHOLE_NEW))
+    timings = {"write 4 rows": {"ours": Timing([1.0]), "theirs": Timing([3.0])}}
+    assert ratio(timings, "ours", "theirs", "write 4 rows") == 3.0
+    assert ratio(timings, "ours", "absent", "write 4 rows") is None
     call = timed(lambda job: {"decode": len(job["rows"])}, [[1], [2]], 5, "decode")
     assert call() == Reported(2)
+
+
+def test_a_whole_call_is_its_parts_unless_a_side_times_it_itself() -> None:
+    assert seconds_of({"prefill": 1.0, "decode": 2.0}, "whole") == 3.0
+    assert seconds_of({"whole": 4.0}, "whole") == 4.0
+    assert seconds_of({"prefill": 1.0, "decode": 2.0}, "prefill") == 1.0
 
 
 def test_sides_that_write_other_tokens_are_named() -> None:
@@ -42,31 +52,48 @@ def test_sides_that_write_other_tokens_are_named() -> None:
 
 def test_the_worst_ratio_is_the_one_furthest_below_its_goal() -> None:
     timings = {
-        case_of(1): {
+        "write 1 rows": {
             OURS: Timing([1.0]),
             OURS_INT4: Timing([2.0]),
             GENAI: Timing([1.25]),
             GENAI_INT4: Timing([2.0]),
             LLAMA: Timing([3.0]),
         },
-        case_of(8): {OURS: Timing([1.0]), OURS_INT4: Timing([2.0]), GENAI: Timing([1.5]), GENAI_INT4: Timing([2.5])},
+        "write 8 rows": {
+            OURS: Timing([1.0]),
+            OURS_INT4: Timing([2.0]),
+            GENAI: Timing([1.5]),
+            GENAI_INT4: Timing([2.5]),
+        },
+        "whole 32 rows": {
+            OURS: Timing([7.0]),
+            OURS_INT4: Timing([4.0]),
+            OPENVINO_INT4: Timing([3.2]),
+            VLLM: Timing([10.5]),
+        },
     }
-    findings = findings_of(timings, [GENAI, GENAI_INT4, LLAMA, TRANSFORMERS], [])
-    assert [(goal.value, goal.met) for goal in findings.goals] == [
+    findings = findings_of(timings, [GENAI, GENAI_INT4, LLAMA, OPENVINO_INT4, VLLM, TRANSFORMERS], [])
+    assert [(goal.value, goal.met) for goal in findings.goals[:5]] == [
         (1.0, True),
         (1.5, True),
         (1.25, False),
         (1.25, True),
         (1.5, True),
     ]
-    assert findings.worst == "1.250 of genai int4, adamix int4 with 8 rows"
-    assert findings.rows[-2] == {"case": "write 8 rows", "side": GENAI, "tokens_per_second": 128.0, "noise": 0.0}
-    assert {name for name in findings.versions if "/" in name} == {"genai/package", "llama/package"}
+    assert {goal.what: (goal.value, goal.met) for goal in findings.goals[5:] if goal.value is not None} == {
+        "adamix int4 by openvino_genai int4, tokens a second, whole 32 rows": (0.8, False),
+        "adamix fp32 by vllm fp32, tokens a second, whole 32 rows": (1.5, True),
+    }
+    assert findings.worst == "0.800 of openvino_genai int4, adamix int4, whole 32 rows"
+    assert findings.rows[-1] == {"case": "whole 32 rows", "side": VLLM, "tokens_per_second": 32 * 49 / 10.5, "noise": 0}
+    assert {name.split("/")[0] for name in findings.versions if "/" in name} == {
+        "genai", "llama", "openvino_genai", "vllm",
+    }  # fmt: skip
 
 
 def test_without_peers_no_goal_is_met() -> None:
     ours = {OURS: Timing([1.0]), OURS_INT4: Timing([1.0])}
     missing = [Absent(peer=LLAMA, reason="not installed: make peers")]
-    findings = findings_of({case_of(1): ours, case_of(8): ours}, [], missing)
+    findings = findings_of({"write 1 rows": ours, "write 8 rows": ours}, [], missing)
     assert [(goal.value, goal.met) for goal in findings.goals] == [(None, False)] * len(GOALS)
     assert (findings.worst, findings.absent) == ("no peer was there", missing)

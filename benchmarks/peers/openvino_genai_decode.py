@@ -1,0 +1,64 @@
+"""Generate with openvino-genai: `openvino_genai_decode.py FOLDER [PRECISION]`, with its continuous batching.
+
+Jobs are as `benchmarks.support.generation_sides` has them. PRECISION is a hint of OpenVINO, such as f32; without one it
+computes in the precision that it takes by itself. Run by the interpreter of the openvino_genai peer, which has none of
+this project.
+"""
+
+import os
+import sys
+import time
+from importlib import import_module
+from typing import Any
+
+answer = import_module("answering").answer
+MOST_ROWS = 64
+MOST_TOKENS = 2048
+"""Tokens of a step: all prompts are read in the first."""
+CACHE_GIB = 1
+
+
+class Writer:
+    """A model behind a pipeline with continuous batching, in as many threads as there are usable cores."""
+
+    def __init__(self, folder: str, precision: str | None = None) -> None:
+        self.genai = import_module("openvino_genai")
+        scheduling = self.genai.SchedulerConfig()
+        scheduling.max_num_batched_tokens, scheduling.max_num_seqs = MOST_TOKENS, MOST_ROWS
+        scheduling.cache_size, scheduling.enable_prefix_caching = CACHE_GIB, False
+        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0))}
+        if precision is not None:
+            settings["INFERENCE_PRECISION_HINT"] = precision
+        self.pipeline = self.genai.ContinuousBatchingPipeline(
+            folder, scheduler_config=scheduling, device="CPU", properties=settings
+        )
+
+    def write(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Read prompts of one length, then generate `new` tokens more; return the seconds of both and the tokens."""
+        numpy, openvino = import_module("numpy"), import_module("openvino")
+        asked = self.asked(job["new"] + 1)
+        start = time.perf_counter()
+        handles = [
+            self.pipeline.add_request(number, openvino.Tensor(numpy.array([row], numpy.int64)), asked)
+            for number, row in enumerate(job["rows"])
+        ]
+        while not all(handle.can_read() for handle in handles):
+            self.pipeline.step()
+        first = time.perf_counter()
+        while self.pipeline.has_non_finished_requests():
+            self.pipeline.step()
+        end = time.perf_counter()
+        tokens = [[int(token) for token in handle.read_all()[0].generated_ids] for handle in handles]
+        return {"prefill": first - start, "decode": end - first, "tokens": tokens}
+
+    def asked(self, count: int) -> Any:
+        """Return the settings of a greedy text of exactly `count` tokens."""
+        config = self.genai.GenerationConfig()
+        config.max_new_tokens = config.min_new_tokens = count
+        config.do_sample, config.ignore_eos = False, True
+        return config
+
+
+if __name__ == "__main__":
+    writer = Writer(*sys.argv[1:])
+    answer(lambda job: getattr(writer, job["do"])(job))

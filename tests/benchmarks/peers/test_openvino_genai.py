@@ -1,0 +1,100 @@
+"""The programs of openvino-genai and optimum-intel, over a model that counts."""
+
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.peers.programs import load_program
+
+
+def made(name: str, **content: Any) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(content)
+    return module
+
+
+class Handle:
+    """A text that goes on with the next number, one a step; the pipeline reads two prompts a step."""
+
+    def __init__(self, prompt: list[int], count: int) -> None:
+        self.next, self.left, self.tokens = prompt[-1] + 1, count, list[int]()
+
+    def step(self) -> None:
+        self.tokens.append(self.next)
+        self.next, self.left = self.next + 1, self.left - 1
+
+    def can_read(self) -> bool:
+        return bool(self.tokens)
+
+    def read_all(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(generated_ids=self.tokens)]
+
+
+class Pipeline:
+    opened: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+
+    def __init__(self, folder: str, *, scheduler_config: Any, device: str, properties: dict[str, Any]) -> None:
+        assert (device, scheduler_config.enable_prefix_caching) == ("CPU", False)
+        self.opened.append((folder, properties))
+        self.handles: list[Handle] = []
+
+    def add_request(self, number: int, ids: Any, config: Any) -> Handle:
+        assert config.min_new_tokens == config.max_new_tokens and config.ignore_eos and not config.do_sample
+        self.handles.append(Handle(ids.array[0].tolist(), config.max_new_tokens))
+        return self.handles[-1]
+
+    def step(self) -> None:
+        waiting = [handle for handle in self.handles if not handle.tokens]
+        for handle in waiting[:2] or [one for one in self.handles if one.left]:
+            handle.step()
+
+    def has_non_finished_requests(self) -> bool:
+        return any(handle.left for handle in self.handles)
+
+
+@pytest.mark.parametrize("hint", [None, "f32"])
+def test_a_job_is_answered_with_the_tokens_after_the_prompts(hint: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    Pipeline.opened = []
+    program = load_program(
+        "openvino_genai_decode",
+        monkeypatch,
+        openvino=made("openvino", Tensor=lambda array: SimpleNamespace(array=array)),
+        openvino_genai=made(
+            "openvino_genai",
+            ContinuousBatchingPipeline=Pipeline,
+            GenerationConfig=SimpleNamespace,
+            SchedulerConfig=SimpleNamespace,
+        ),
+        numpy=np,
+    )
+    found = program.Writer("folder", *([] if hint is None else [hint])).write(
+        {"do": "write", "rows": [[4, 5], [7, 8], [1, 2]], "new": 2}
+    )
+    assert found["tokens"] == [[6, 7, 8], [9, 10, 11], [3, 4, 5]]
+    assert found["prefill"] > 0 and found["decode"] > 0
+    ((folder, settings),) = Pipeline.opened
+    assert folder == "folder" and settings["INFERENCE_NUM_THREADS"] > 0
+    assert settings.get("INFERENCE_PRECISION_HINT") == hint
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("fp32", None), ("int4", 4)])
+def test_a_decoder_is_converted(
+    precision: str, bits: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    class Model:
+        @staticmethod
+        def from_pretrained(folder: str, **options: Any) -> SimpleNamespace:
+            asked.update(options, folder=folder)
+            return SimpleNamespace(save_pretrained=lambda out: Path(out).mkdir())
+
+    intel = made("optimum.intel", OVModelForCausalLM=Model, OVWeightQuantizationConfig=SimpleNamespace)
+    program = load_program("openvino_genai_export", monkeypatch, **{"optimum.intel": intel})
+    program.export("model", str(tmp_path / "made"), precision)
+    assert (tmp_path / "made").is_dir()
+    assert asked["folder"] == "model" and asked["export"] and not asked["load_in_8bit"]
+    assert getattr(asked["quantization_config"], "bits", None) == bits

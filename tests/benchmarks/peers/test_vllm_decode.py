@@ -1,0 +1,28 @@
+"""The program of vLLM, over a model that counts."""
+
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.peers.programs import load_program
+
+
+def test_a_job_is_answered_with_the_tokens_after_the_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Model:
+        def __init__(self, folder: str, **options: Any) -> None:
+            assert (folder, options["dtype"], options["enable_prefix_caching"]) == ("folder", "float32", False)
+
+        def generate(self, prompts: list[dict[str, list[int]]], asked: Any, *, use_tqdm: bool) -> list[Any]:
+            assert asked.ignore_eos and asked.temperature == 0
+            last = [prompt["prompt_token_ids"][-1] for prompt in prompts]
+            texts = [tuple(range(token + 1, token + 1 + asked.max_tokens)) for token in last]
+            return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=text)]) for text in texts]
+
+    vllm = ModuleType("vllm")
+    vars(vllm).update(LLM=Model, SamplingParams=SimpleNamespace)
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "2")
+    program = load_program("vllm_decode", monkeypatch, vllm=vllm)
+    found = program.Writer("folder").write({"do": "write", "rows": [[4, 5], [7, 8]], "new": 2})
+    assert found["tokens"] == [[6, 7, 8], [9, 10, 11]]
+    assert found["whole"] >= 0
