@@ -9,8 +9,14 @@ from typing import Any
 
 def answer(do: Callable[[dict[str, Any]], Any]) -> None:
     """Say that the peer is ready, and then what `do` returns for each job."""
+    answer_once_made(lambda: do)
+
+
+def answer_once_made(make: Callable[[], Callable[[dict[str, Any]], Any]]) -> None:
+    """Make what does the jobs, whose library may write while it opens a model; then answer with it."""
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)
+        do = make()
         print(json.dumps("ready"), file=out, flush=True)
         for line in sys.stdin:
             print(json.dumps(do(json.loads(line))), file=out, flush=True)

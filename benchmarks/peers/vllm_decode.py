@@ -7,10 +7,11 @@ the vllm peer, which has none of this project.
 import os
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-answer = import_module("answering").answer
+answer_once_made = import_module("answering").answer_once_made
 MOST_ROWS, LONGEST = 32, 640
 CACHE_GIB = "1"
 
@@ -40,6 +41,11 @@ class Writer:
         return {"whole": seconds, "tokens": [list(one.outputs[0].token_ids) for one in found]}
 
 
+def writer_of(folder: str) -> Callable[[dict[str, Any]], Any]:
+    """Return what does a job with the model in a folder."""
+    writer = Writer(folder)
+    return lambda job: getattr(writer, job["do"])(job)
+
+
 if __name__ == "__main__":
-    writer = Writer(sys.argv[1])
-    answer(lambda job: getattr(writer, job["do"])(job))
+    answer_once_made(lambda: writer_of(sys.argv[1]))
