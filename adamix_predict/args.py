@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def job(args: argparse.Namespace) -> Job:
     """Return the job that the flags describe."""
     named = {name: value for name, value in vars(args).items() if name in Job.__dataclass_fields__}
-    named |= {"file": Path(args.file), "out": None if args.out is None or args.ray else Path(args.out)}
+    named |= {"file": Path(args.file), "out": None if args.out is None or args.ray is not None else Path(args.out)}
     return Job(**{**named, "keep_bad_rows": args.bad_rows == "keep", "ensemble": bool(args.ensemble)})
 
 
@@ -139,7 +139,7 @@ def _add_ray_flags(parser: argparse.ArgumentParser) -> None:
 
 def _check_ray_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """End the process where flags contradict --ray, or need it."""
-    if not args.ray:
+    if args.ray is None:
         if args.predictors:
             parser.error("--predictors is for a cluster: add --ray ADDRESS")
         for place in (args.file, args.out or ""):

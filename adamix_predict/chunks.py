@@ -56,6 +56,9 @@ class ChunkPredictor:
         inputs: dict[int, Input] = {}
         for index, row in enumerate(rows):
             self._check_names(row)
+            if row.fault is not None:
+                values[index] = self._without_prediction(row, DataError(f"{self.job.file}: {row.fault}"))
+                continue
             try:
                 inputs[index] = self._input(row)
             except (DataError, *OF_A_ROW) as error:

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        summary = _on_ray(args) if args.ray else predict(job(args), **load_options(args))
+        summary = _on_ray(args) if args.ray is not None else predict(job(args), **load_options(args))
         if args.json:
             print(json.dumps({"bundle": str(args.bundle), "out": str(args.out), **summary.as_dict()}, indent=2))
     except BrokenPipeError:

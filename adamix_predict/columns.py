@@ -37,7 +37,9 @@ class Columns:
     """Adapter → it takes pairs."""
 
     def check(self, row: Row) -> None:
-        """Raise a DataError if a row lacks a column that every row needs."""
+        """Raise a DataError if a row, unless it is malformed, lacks a column that every row needs."""
+        if row.fault is not None:
+            return
         names = [self.text, self.label, self.adapter]
         if self.adapter is None and self.pairs.get(self.adapter_name):
             names.append(self.pair)

@@ -59,6 +59,8 @@ class Job:
             )
         if self.resume and self.out is None:
             raise RecipeError("--resume goes on with a file: add --out FILE")
+        if self.out is not None and self.out.resolve().is_relative_to(self.bundle.resolve()):
+            raise RecipeError(f"--out {self.out} lies in {self.bundle}, which would not open again: write elsewhere")
         if self.out is not None and self.out.exists() and self.out.samefile(self.file):
             raise RecipeError(f"--out is {self.file} itself, which is read: write another file")
         if self.out is not None and self.out.exists() and not self.force:

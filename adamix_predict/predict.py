@@ -14,6 +14,7 @@ from adamix_predict.journal import Journal, identity_of, open_journal
 from adamix_predict.predictors import Kind, Predictor, kind_of
 from adamix_predict.progress import Progress, count_rows
 from adamix_predict.summary import Summary
+from adamix_predict.turn import only_job_of
 from adamix_predict.writers import check_suffix, open_writer
 from adamix_train.errors import RecipeError
 from adamix_train.readers.files import READERS, stream_rows
@@ -36,7 +37,8 @@ def predict(job: Job, **options: Unpack[LoadOptions]) -> Summary:
     """
     if job.out is not None:
         check_suffix(job.out)
-    rows = stream_rows(job.file, readers=READERS, form=FileFormat(delimiter=job.delimiter))
+    form = FileFormat(delimiter=job.delimiter, keep_malformed=job.keep_bad_rows)
+    rows = stream_rows(job.file, readers=READERS, form=form)
     first = next(rows)
     bundle = open_bundle(job.bundle)
     kind = kind_of(bundle, job)
@@ -53,7 +55,11 @@ def predict(job: Job, **options: Unpack[LoadOptions]) -> Summary:
     progress = Progress(sys.stderr, lambda: count_rows(job.file, job.limit))
     began = time.perf_counter()
     try:
-        with _journal(job, bundle, predictor) as journal, open_writer(job.out, job.file, types) as write:
+        with (
+            only_job_of(job.out),
+            _journal(job, bundle, predictor) as journal,
+            open_writer(job.out, job.file, types) as write,
+        ):
             known = iter(journal.known if journal else ())
             for chunk in _chunks(itertools.islice(itertools.chain([first], rows), job.limit), predictor.chunk_rows):
                 values = next(known, None)

@@ -10,22 +10,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray
 from pyarrow import csv
-from pyarrow.fs import FileSelector, FileSystem, FileType
+from ray.data.datasource import FilenameProvider
 
 from adamix_predict.chunks import ERROR, ChunkPredictor
 from adamix_predict.job import Job
 from adamix_predict.predict import cards_of, columns_of
 from adamix_predict.predictors import Kind, kind_of
+from adamix_predict.ray_places import check_apart, files_of, form_of, located, make_room, remove, suffix_of
 from adamix_predict.summary import Summary
 from adamix_train.errors import AdaMixError, DataError
 from adamix_train.readers.reader import Row
 from serve.bundle.reader import open_bundle
+from serve.cluster.connection import connect
 from serve.errors import InputError, ServeError, UnknownAdapter, shortened
 from serve.loaded_model import LoadOptions
 
@@ -102,12 +103,16 @@ def predict_on_ray(plan: RayPlan, options: LoadOptions) -> Summary:
         AdaMixError: The files are missing or malformed, the folder exists, or a row cannot be predicted.
         ServeError: The bundle cannot be opened, or has no such adapter.
     """
-    form = _form(plan)
+    form = form_of(plan.source, READERS)
+    written = suffix_of(plan.out) or form
+    if written not in WRITERS:
+        raise DataError(f"--out {plan.out} ends in {written}; folders are written as {', '.join(WRITERS)}")
+    check_apart(plan.out, (plan.source, str(plan.job.bundle)))
     with redirect_stdout(sys.stderr), _connected(plan.address):  # Ray's own lines are no part of the output
-        return _predict(plan, options, form)
+        return _predict(plan, options, form, written)
 
 
-def _predict(plan: RayPlan, options: LoadOptions, form: str) -> Summary:
+def _predict(plan: RayPlan, options: LoadOptions, form: str, written: str) -> Summary:
     job = replace(plan.job, bundle=plan.job.bundle.absolute(), out=None, resume=False)
     counts = ray.remote(num_cpus=0)(Counts).remote()
     cores = options.get("threads") or 1
@@ -115,7 +120,7 @@ def _predict(plan: RayPlan, options: LoadOptions, form: str) -> Summary:
     chunk_rows = _checked_kind(job).open.chunk_rows
     ray.data.DataContext.get_current().raise_original_map_exception = True
     began = time.perf_counter()
-    _make_room(plan)
+    make_room(plan.out, force=plan.job.force, suffixes=READERS)
     try:
         rows = READERS[form](plan)
         predicted = (rows if job.limit is None else rows.limit(job.limit)).map_batches(
@@ -126,9 +131,9 @@ def _predict(plan: RayPlan, options: LoadOptions, form: str) -> Summary:
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
             num_cpus=cores,
         )
-        WRITERS[_suffix(plan.out) or form](predicted, plan.out)
+        WRITERS[written](predicted, plan.out)
     except Exception as error:
-        _remove(plan.out)
+        remove(plan.out)
         raise _own(error) from error
     summary: Summary = ray.get(counts.summary.remote())
     summary.seconds = time.perf_counter() - began
@@ -152,53 +157,11 @@ def _connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    try:
-        ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
-        raise DataError(
-            f"there is no Ray cluster at {address} ({error}): start one with ray start --head, or give --ray local"
-        ) from error
+    connect(address, log_to_driver=False)
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _form(plan: RayPlan) -> str:
-    """Return the suffix of the files that are read: that of the file, or of the first one in the folder."""
-    system, path = FileSystem.from_uri(_uri(plan.source))
-    info = system.get_file_info(path)
-    if info.type == FileType.NotFound:
-        raise DataError(f"there is no file or folder {plan.source}")
-    suffixes = (
-        [_suffix(path)]
-        if info.is_file
-        else [_suffix(one.path) for one in system.get_file_info(FileSelector(path, recursive=True))]
-    )
-    found = sorted({one for one in suffixes if one in READERS})
-    if len(found) != 1:
-        listed = ", ".join(found) or "none"
-        raise DataError(f"{plan.source} has files of the forms {listed}: give files of one of {', '.join(READERS)}")
-    return found[0]
-
-
-def _make_room(plan: RayPlan) -> None:
-    """Remove the folder that is replaced, or refuse to."""
-    system, path = FileSystem.from_uri(_uri(plan.out))
-    if system.get_file_info(path).type == FileType.NotFound:
-        return
-    if not plan.job.force:
-        raise DataError(f"{plan.out} exists: give another folder, or --force to replace it")
-    _remove(plan.out)
-
-
-def _remove(place: str) -> None:
-    system, path = FileSystem.from_uri(_uri(place))
-    info = system.get_file_info(path)
-    if info.type == FileType.Directory:
-        system.delete_dir(path)
-    elif info.is_file:
-        system.delete_file(path)
 
 
 def _own(error: BaseException) -> BaseException:
@@ -209,36 +172,31 @@ def _own(error: BaseException) -> BaseException:
         for one in (cause, found):
             if type(one).__module__.startswith(("adamix", "serve.")) and isinstance(one, AdaMixError | ServeError):
                 return one
+            if isinstance(one, pa.ArrowException):  # such as a row with too few fields
+                return DataError(f"the rows could not be read or written: {' '.join(str(one).split())}")
         found = cause or found.__cause__
     return error
 
 
-def _read_csv(plan: RayPlan, *, delimiter: str) -> Any:
+def _read_csv(plan: RayPlan, *, suffix: str, delimiter: str) -> Any:
     """Read all values as they are written: no number loses its zeros."""
     parse = csv.ParseOptions(delimiter=plan.job.delimiter or delimiter, newlines_in_values=True)
     return ray.data.read_csv(
         plan.source,
-        file_extensions=None,
+        file_extensions=[suffix.removeprefix(".")],
         parse_options=parse,
-        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(_header(plan, parse), pa.string())),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(_header(plan.source, suffix, parse), pa.string())
+        ),
     )
 
 
-def _header(plan: RayPlan, parse: csv.ParseOptions) -> Sequence[str]:
-    system, path = FileSystem.from_uri(_uri(plan.source))
-    if not system.get_file_info(path).is_file:
-        path = min(one.path for one in system.get_file_info(FileSelector(path, recursive=True)) if one.is_file)
-    with system.open_input_stream(path) as stream, csv.open_csv(stream, parse_options=parse) as reader:
+def _header(source: str, suffix: str, parse: csv.ParseOptions) -> Sequence[str]:
+    system, _ = located(source)
+    first = min(one for one in files_of(source) if suffix_of(one) == suffix)
+    with system.open_input_stream(first) as stream, csv.open_csv(stream, parse_options=parse) as reader:
         names: Sequence[str] = reader.schema.names
     return names
-
-
-def _uri(place: str) -> str:
-    return place if "://" in place else str(Path(place).absolute())
-
-
-def _suffix(place: str) -> str:
-    return Path(place.rstrip("/")).suffix.lower()
 
 
 def _place(values: Mapping[str, Any]) -> str:
@@ -248,13 +206,18 @@ def _place(values: Mapping[str, Any]) -> str:
 READERS: dict[str, Callable[[RayPlan], Any]] = {
     ".parquet": lambda plan: ray.data.read_parquet(plan.source),
     ".jsonl": lambda plan: ray.data.read_json(plan.source, file_extensions=["jsonl"]),
-    ".csv": partial(_read_csv, delimiter=","),
-    ".tsv": partial(_read_csv, delimiter="\t"),
+    ".csv": partial(_read_csv, suffix=".csv", delimiter=","),
+    ".tsv": partial(_read_csv, suffix=".tsv", delimiter="\t"),
 }
 """Readers by suffix."""
 WRITERS: dict[str, Callable[[Any, str], None]] = {
     ".parquet": lambda rows, out: rows.write_parquet(out),
-    ".jsonl": lambda rows, out: rows.write_json(out),
+    ".jsonl": lambda rows, out: rows.write_json(out, filename_provider=FilenameProvider(file_format="jsonl")),
     ".csv": lambda rows, out: rows.write_csv(out),
+    ".tsv": lambda rows, out: rows.write_csv(
+        out,
+        filename_provider=FilenameProvider(file_format="tsv"),
+        arrow_csv_args_fn=lambda: {"write_options": csv.WriteOptions(delimiter="\t")},
+    ),
 }
 """Writers by suffix of the folder, or of the files that are read."""

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
+def partial_of(file: Path) -> Path:
+    """Return the temporary path beside a file."""
+    return file.with_name(file.name + ".partial")
+
+
 @contextmanager
 def atomic_file(file: Path) -> Iterator[Path]:
     """Yield a temporary path beside `file`, and rename it to `file` when the block ends without an error."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
+    partial = partial_of(file)
     try:
         yield partial
     except BaseException:

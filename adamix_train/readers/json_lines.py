@@ -15,9 +15,19 @@ def read_json_lines(file: Path, form: FileFormat) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                values: Any = json.loads(line)
+                row = Row(_object(line, number), f"line {number}")
             except ValueError as error:
-                raise ValueError(f"line {number} is not JSON: {error}") from error
-            if not isinstance(values, dict):
-                raise ValueError(f"line {number} is not a JSON object")
-            yield Row(values, f"line {number}")
+                if not form.keep_malformed:
+                    raise
+                row = Row({}, f"line {number}", fault=str(error))
+            yield row
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        values: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {number} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"line {number} is not a JSON object")
+    return values

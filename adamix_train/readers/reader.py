@@ -19,6 +19,8 @@ class Row:
     """Column → value as the file has it: a text, or what JSON and Parquet know besides; None where there is none."""
     place: str
     """Place in the file, for errors, such as `line 7`."""
+    fault: str | None = None
+    """Reason why it is malformed, with its place; None for a whole row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ class FileFormat:
     may lack its last fields, which are None."""
     delimiter: str | None = None
     """Character between two fields; None decides from the first line."""
+    keep_malformed: bool = False
+    """Yield a line that is malformed by itself as a row with a `fault`, rather than raise an error."""
 
 
 Reader = Callable[[Path, FileFormat], Iterator[Row]]

@@ -62,14 +62,17 @@ def _rows(numbered: Iterator[tuple[int, list[str]]], form: FileFormat, delimiter
             continue
         if tuple(fields) == columns:
             continue
+        fault = None
         if len(fields) != len(columns) and form.quoted:
             name = DELIMITERS.get(delimiter, repr(delimiter))
-            raise ValueError(
+            fault = (
                 f"line {number} has {len(fields)} fields, not {len(columns)} (separated by {name}: name another "
                 "character with --delimiter; a text with such a character in it is quoted in CSV)"
             )
+            if not form.keep_malformed:
+                raise ValueError(fault)
         missing = [None] * (len(columns) - len(fields))
-        yield Row(dict(zip(columns, [*fields, *missing], strict=False)), f"line {number}")
+        yield Row(dict(zip(columns, [*fields, *missing], strict=False)), f"line {number}", fault)
 
 
 def _tab_separated(file: Path, start: int, *, quoted: bool) -> Iterator[tuple[int, list[str]]]:

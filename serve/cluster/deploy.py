@@ -16,7 +16,6 @@ from serve.errors import ConfigurationError, ServeError
 from serve.flag_types import number, positive, seconds
 
 logger = logging.getLogger(__name__)
-LOCAL = "local"
 IMPORT_PATH = "serve.cluster.ray_app:build"
 SCALE: dict[str, tuple[Callable[[str], float], str | None, str]] = {
     "min_replicas": (positive, None, "replicas at least"),
@@ -76,19 +75,13 @@ def _deploy(cluster: ClusterSettings, given: dict[str, Any], address: str) -> No
     settings = as_settings(cluster, given)
     open_bundles(parse_args(command_line(settings)[1]))  # replicas would try it again and again
     try:
-        import ray
         from ray import serve as ray_serve
 
+        from serve.cluster.connection import LOCAL, connect
         from serve.cluster.ray_app import build
     except ImportError as error:
         raise ConfigurationError(f"deploy needs the extra ray ({error}): run pip install '.[cpu,ray]'") from error
-    try:
-        ray.init(address=address, log_to_driver=address == LOCAL)
-    except (ConnectionError, ValueError) as error:
-        raise ConfigurationError(
-            f"there is no Ray cluster at {address} ({error}): start one with ray start --head, or give --ray local; "
-            "one that asks for a token needs RAY_AUTH_MODE=token and the token in the environment"
-        ) from error
+    connect(address, log_to_driver=address == LOCAL)
     http = {"host": given.get("host", "127.0.0.1"), "port": given.get("port", 8080)}
     ray_serve.start(proxy_location="EveryNode", http_options=http)
     ray_serve.run(build(settings), name=cluster.name, route_prefix=given.get("root_path") or "/")

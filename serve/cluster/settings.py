@@ -21,6 +21,15 @@ MEANINGLESS: dict[str, str] = {
     "config": "give the flags themselves, which --print-config writes down",
 }
 """Flags of adamix-serve that a cluster has no use for, with what to do."""
+COUNTS = ("min_replicas", "max_replicas", "max_requests")
+AMOUNTS: dict[str, float] = {
+    "target_requests": 0.001,
+    "scale_up_secs": 0.0,
+    "scale_down_secs": 0.0,
+    "cpus_per_replica": 0.0,
+    "gpus_per_replica": 0.0,
+}
+"""Least values of settings that are finite numbers; `COUNTS` are whole ones from 1 on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +54,16 @@ class ClusterSettings:
     gpus_per_replica: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.name or not isinstance(self.name, str):
+            raise ConfigurationError(f"--name is {self.name!r}: give the application a name")
+        for field in COUNTS:
+            value = getattr(self, field)
+            if type(value) is not int or value < 1:
+                raise ConfigurationError(f"{_flag(field)} is {value!r}; it takes a whole number from 1 on")
+        for field, least in AMOUNTS.items():
+            value = getattr(self, field)
+            if type(value) not in (int, float) or not least <= value < float("inf"):
+                raise ConfigurationError(f"{_flag(field)} is {value!r}; it takes a number from {least:g} on")
         if self.route_by not in ROUTE_BY:
             raise ConfigurationError(f"--route-by is {self.route_by!r}; it takes {' or '.join(ROUTE_BY)}")
         if self.min_replicas > self.max_replicas:
@@ -85,13 +104,17 @@ def check_flags(argv: Sequence[str]) -> dict[str, Any]:
         raise ConfigurationError(f"unknown setting {unknown[0]}: adamix-serve --help lists those of the servers")
     given = given_settings(parser, argv)
     for name in sorted(given.keys() & MEANINGLESS.keys()):
-        raise ConfigurationError(f"--{name.replace('_', '-')} means nothing on a cluster: {MEANINGLESS[name]}")
+        raise ConfigurationError(f"{_flag(name)} means nothing on a cluster: {MEANINGLESS[name]}")
     return given
 
 
 def as_settings(cluster: ClusterSettings, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings as `command_line` takes them, in values of YAML; paths are absolute."""
     return {**asdict(cluster), **{name: _plain(value) for name, value in given.items()}}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _plain(value: Any) -> Any:
@@ -107,7 +130,7 @@ def _words(settings: Mapping[str, Any]) -> Iterator[str]:
     for name, value in settings.items():
         if name == "bundles":
             continue
-        flag = f"--{name.replace('_', '-')}"
+        flag = _flag(name)
         if value is True:
             yield flag
         elif value is not False and value is not None:

@@ -131,6 +131,44 @@ def test_bad_rows_are_kept_with_their_reason(bundle: Path, tmp_path: Path, capsy
     assert "line 3: there is no adapter 'mood'" in rows[1]["predicted_error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "lines", "reason"),
+    [
+        ("in.csv", ["text,id", "good,1", "bad", "late,3"], "line 3 has 1 fields, not 2"),
+        ("in.csv", ["text,id", "good,1", "bad,2,3", "late,3"], "line 3 has 3 fields, not 2"),
+        ("in.jsonl", ['{"text": "good", "id": "1"}', '{"text":', '{"text": "late", "id": "3"}'], "line 2 is not JSON"),
+        ("in.jsonl", ['{"text": "good", "id": "1"}', '["bad"]', '{"text": "late"}'], "line 2 is not a JSON object"),
+    ],
+)
+def test_a_line_that_is_malformed_is_kept_with_its_number_and_the_others_go_on(
+    name: str, lines: list[str], reason: str, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / name, lines)
+    assert reason in failing(bundle, file, "--adapter", "tone")
+    capsys.readouterr()
+    predict(bundle, file, "--adapter", "tone", "--bad-rows", "keep")
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = Classifier(bundle, provider="cpu", threads=1)(["good", "late"], adapter="tone")
+    assert [row["predicted_label"] for row in rows] == [expected[0].label, None, expected[1].label]
+    assert reason in rows[1]["predicted_error"] and str(file) in rows[1]["predicted_error"]
+
+
+def test_a_file_whose_first_line_is_malformed_is_predicted(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "in.jsonl", ["{", '{"text": "good"}'])
+    predict(bundle, file, "--adapter", "tone", "--bad-rows", "keep")
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["predicted_error"] is None for row in rows] == [False, True]
+
+
+def test_nothing_is_written_into_the_bundle(bundle: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "in.csv", ["text", "good"])
+    inside = bundle / "adapters" / "out.csv"
+    assert "lies in" in failing(bundle, file, "--adapter", "tone", "--out", str(inside))
+    predict(bundle, file, "--adapter", "tone", "--out", str(tmp_path / "out.csv"))  # it still opens
+
+
 def heed_interrupts() -> None:
     """Undo what a process inherits from tests that a shell runs in the background: it ignores interrupts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -161,6 +199,7 @@ def test_a_closed_pipe_and_an_interrupt_are_quiet(bundle: Path, tmp_path: Path) 
     ("flags", "message"),
     [
         (["--predictors", "2"], "--predictors is for a cluster: add --ray ADDRESS"),
+        (["--ray", ""], "--ray writes a folder: add --out FOLDER"),
         (["--ray", "local"], "--ray writes a folder: add --out FOLDER"),
         (["--ray", "local", "--out", "x", "--resume"], "--resume means nothing with --ray"),
         (["--out", "s3://bucket/x"], "s3://bucket/x is read and written by Ray Data alone: add --ray ADDRESS"),

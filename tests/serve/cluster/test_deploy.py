@@ -38,6 +38,11 @@ def test_a_configuration_for_rays_own_command_is_printed(capsys: pytest.CaptureF
         (["/b", "--workers", "2"], "--workers means nothing on a cluster: --max-replicas"),
         (["/nowhere"], "there is no bundle folder /nowhere"),
         (["/b", "--slotz", "2"], "unknown setting --slotz"),
+        (["/b", "--cpus-per-replica=-1"], "--cpus-per-replica is -1.0; it takes a number from 0 on"),
+        (["/b", "--cpus-per-replica", "nan"], "--cpus-per-replica is nan; it takes"),
+        (["/b", "--gpus-per-replica", "inf"], "--gpus-per-replica is inf; it takes"),
+        (["/b", "--target-requests", "0"], "--target-requests is 0.0; it takes a number from 0.001 on"),
+        (["/b", "--name", ""], "--name is '': give the application a name"),
     ],
 )
 def test_mistakes_end_with_one_line(flags: list[str], message: str) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from serve import cli
 from serve.api_keys import ApiKeys
+from serve.args import parse_args
+from serve.errors import ConfigurationError
 from serve.server import Server
 from serve.workers.launch import SingleProcess
 from tests.reliability.conftest import serve
@@ -62,6 +64,8 @@ def test_the_workers_share_grpcs_port(bundle_folder: Path) -> None:
     [
         (["--workers", "2", "--grpc-port", "0"], "--grpc-port 0 would give each of the --workers a port of its own"),
         (["--workers", "0"], "--workers: 0 is not positive"),
+        (["--workers", "100000"], "--workers 100000 is more than the "),
+        (["--workers", "100000", "--check"], "--workers 100000 is more than the "),
         (["--worker-timeout-secs", "0"], "--worker-timeout-secs: 0 is not positive"),
     ],
 )
@@ -69,6 +73,15 @@ def test_what_cannot_be_is_refused(flags: list[str], message: str, tmp_path: Pat
     found = subprocess.run([sys.executable, "-m", "serve.cli", str(tmp_path), *flags], capture_output=True, text=True)
     assert found.returncode in (1, 2)
     assert message in found.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("cores", "most"), [(1, 8), (2, 8), (3, 12), (64, 256)])
+def test_the_bound_of_workers_follows_the_cores(cores: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    assert parse_args(["bundle", "--workers", str(most)]).workers == most
+    message = f"--workers {most + 1} is more than the {most} that a server with {cores} cores may have"
+    with pytest.raises(ConfigurationError, match=message):
+        parse_args(["bundle", "--workers", str(most + 1)])
 
 
 def test_a_port_in_use_is_reported_once(bundle_folder: Path) -> None:
