@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import os
 import socket
 from typing import Any
 
+import grpc
 import ray
 from ray._private.services import canonicalize_bootstrap_address_or_die
 
@@ -53,7 +55,19 @@ def _answering(address: str) -> str:
     if not port.isdecimal():
         raise ValueError("an address is auto, local or HOST:PORT")
     with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS):
-        return found
+        pass
+    if os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
+        _check_protocol(found)
+    return found
+
+
+def _check_protocol(place: str) -> None:
+    """Raise an OSError if what listens there does not speak gRPC, as a head does."""
+    with grpc.insecure_channel(place, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(ANSWER_SECONDS)
+        except grpc.FutureTimeoutError as error:
+            raise OSError("what listens there is no head of a Ray cluster") from error
 
 
 def _sentence(error: Exception) -> str:

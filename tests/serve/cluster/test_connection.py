@@ -1,5 +1,7 @@
 import socket
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -48,3 +50,12 @@ def test_what_is_no_address_is_one_line(address: str, reason: str, capfd: pytest
     with pytest.raises(ConfigurationError) as told:
         connect(address)
     assert reason in str(told.value) and "\n" not in str(told.value)
+
+
+def test_another_server_is_told_from_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.cluster.connection.ANSWER_SECONDS", 1.0)
+    with HTTPServer(("", 0), BaseHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        with pytest.raises(ConfigurationError, match="what listens there is no head of a Ray cluster"):
+            connect(f"127.0.0.1:{other.server_port}")
+        other.shutdown()
