@@ -78,14 +78,14 @@ def _deploy(cluster: ClusterSettings, given: dict[str, Any], address: str) -> No
         from ray import serve as ray_serve
 
         from serve.cluster.connection import LOCAL, connect
+        from serve.cluster.proxies import start_proxies
         from serve.cluster.ray_app import build
     except ImportError as error:
         raise ConfigurationError(f"deploy needs the extra ray ({error}): run pip install '.[cpu,ray]'") from error
     connect(address, log_to_driver=address == LOCAL)
-    http = {"host": given.get("host", "127.0.0.1"), "port": given.get("port", 8080)}
-    ray_serve.start(proxy_location="EveryNode", http_options=http)
+    host, port = start_proxies(given.get("host"), given.get("port"))
     ray_serve.run(build(settings), name=cluster.name, route_prefix=given.get("root_path") or "/")
-    logger.info("%s is served on http://%s:%d%s", cluster.name, http["host"], http["port"], given.get("root_path", ""))
+    logger.info("%s is served on http://%s:%d%s", cluster.name, host, port, given.get("root_path", ""))
     if address == LOCAL:
         try:
             threading.Event().wait()

@@ -113,6 +113,19 @@ def test_a_rolling_restart_fails_no_request(count: int, workers: Server, figure:
     assert metric(address, RESTARTS) == restarts
 
 
+@times(short=2, soak=10)
+def test_a_reload_fails_no_request(count: int, workers: Server, figure: Figure) -> None:
+    told = sum(line.endswith("INFO reloaded") for line in workers.log)
+    before = set(children(workers.process.pid))
+    with under_load(workers.address) as load:
+        for number in range(1, count + 1):
+            workers.process.send_signal(signal.SIGHUP)
+            wait_for(lambda n=number: sum(one.endswith("INFO reloaded") for one in workers.log) >= told + 2 * n)
+    figure(f"{count} reloads: {dict(load.outcomes)}, the slowest after {max(load.seconds):.2f} s")
+    assert set(load.outcomes) == {OK}
+    assert set(children(workers.process.pid)) == before, "no worker was replaced"
+
+
 def test_a_stop_answers_what_was_taken(classifier_folder: Path, figure: Figure) -> None:
     with serve(classifier_folder, "--workers", 2) as server:
         wait_for_workers(server.address, 2, supervisor=server.process.pid)
