@@ -16,12 +16,13 @@ import pyarrow as pa
 import ray
 from pyarrow import csv
 from ray.data.datasource import FilenameProvider
+from ray.exceptions import RayError
 
 from adamix_predict.chunks import ERROR, ChunkPredictor
 from adamix_predict.job import Job
 from adamix_predict.predict import cards_of, columns_of
 from adamix_predict.predictors import Kind, kind_of
-from adamix_predict.ray_places import check_apart, files_of, form_of, located, make_room, remove, suffix_of
+from adamix_predict.ray_places import absolute, check_apart, files_of, form_of, located, make_room, remove, suffix_of
 from adamix_predict.summary import Summary
 from adamix_train.errors import AdaMixError, DataError
 from adamix_train.readers.reader import Row
@@ -103,6 +104,7 @@ def predict_on_ray(plan: RayPlan, options: LoadOptions) -> Summary:
         AdaMixError: The files are missing or malformed, the folder exists, or a row cannot be predicted.
         ServeError: The bundle cannot be opened, or has no such adapter.
     """
+    plan = replace(plan, source=absolute(plan.source), out=absolute(plan.out))  # predictors run in other folders
     form = form_of(plan.source, READERS)
     written = suffix_of(plan.out) or form
     if written not in WRITERS:
@@ -172,7 +174,7 @@ def _own(error: BaseException) -> BaseException:
         for one in (cause, found):
             if type(one).__module__.startswith(("adamix", "serve.")) and isinstance(one, AdaMixError | ServeError):
                 return one
-            if isinstance(one, pa.ArrowException):  # such as a row with too few fields
+            if isinstance(one, pa.ArrowException | OSError) and not isinstance(one, RayError):  # such as a short row
                 return DataError(f"the rows could not be read or written: {' '.join(str(one).split())}")
         found = cause or found.__cause__
     return error

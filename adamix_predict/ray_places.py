@@ -8,6 +8,11 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from adamix_train.errors import DataError
 
 
+def absolute(place: str) -> str:
+    """Return a path that leads to the same place from any folder; a URI as it is."""
+    return place if "://" in place else str(Path(place).resolve())
+
+
 def located(place: str) -> tuple[FileSystem, str]:
     """Return the file system of a path or URI, and the path there.
 
@@ -15,7 +20,7 @@ def located(place: str) -> tuple[FileSystem, str]:
         DataError: pyarrow does not know such a URI.
     """
     try:
-        system, path = FileSystem.from_uri(place if "://" in place else str(Path(place).resolve()))
+        system, path = FileSystem.from_uri(absolute(place))
     except ValueError as error:
         raise DataError(f"{place} is no path, and no URI that pyarrow knows ({error})") from error
     return system, path

@@ -43,8 +43,8 @@ FRONT_CPUS = 0.0
 """Cores that Ray keeps for a front: with any, replicas that fill the cluster would leave no place for it."""
 FRONT_REQUESTS = 4
 """Requests of a front, by those of a replica."""
-HEALTH_SECONDS = 5.0
-"""Seconds between two health checks of a replica."""
+HEALTH_SECONDS, HUNG_SECONDS = 5.0, 10.0
+"""Seconds between two health checks of a replica, and after which one that has no answer has failed."""
 
 
 class Replica:
@@ -153,6 +153,7 @@ def application_of(cluster: ClusterSettings, argv: Sequence[str]) -> Application
         autoscaling_config=_autoscaling(cluster, 1),
         max_ongoing_requests=cluster.max_requests,
         health_check_period_s=HEALTH_SECONDS,
+        health_check_timeout_s=HUNG_SECONDS,
         ray_actor_options={"num_cpus": cluster.cpus_per_replica, "num_gpus": cluster.gpus_per_replica},
         request_router_config=RequestRouterConfig(request_router_class=ROUTER),
         **shutdown,

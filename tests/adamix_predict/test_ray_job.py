@@ -105,6 +105,45 @@ def test_a_row_that_cannot_be_predicted_is_kept_with_the_reason_and_the_others_g
     assert summary_of(capsys.readouterr().out)["bad_rows"] == 1
 
 
+def test_paths_are_those_of_the_folder_that_the_command_runs_in(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of those that a cluster's processes run in."""
+    write(tmp_path / "in.jsonl", [{"id": "1", "text": "good"}])
+    monkeypatch.chdir(tmp_path)
+    predict(bundle, Path("in.jsonl"), Path("out.tsv"), "--adapter", "tone")
+    (written,) = (tmp_path / "out.tsv").iterdir()
+    assert written.suffix == ".tsv"
+    rows = list(csv.DictReader(written.read_text().splitlines(), delimiter="\t"))
+    expected = Classifier(bundle, provider="cpu", threads=1)(["good"], adapter="tone")
+    assert [(row["text"], row["predicted_label"]) for row in rows] == [("good", expected[0].label)]
+
+
+def test_json_lines_that_were_written_are_read_again(bundle: Path, tmp_path: Path) -> None:
+    write(tmp_path / "in" / "part.jsonl", [{"id": "1", "text": "good"}])
+    predict(bundle, tmp_path / "in", tmp_path / "out", "--adapter", "tone")
+    (tmp_path / "out" / "_SUCCESS").touch()
+    predict(bundle, tmp_path / "out", tmp_path / "again.csv", "--adapter", "tone", "--prefix", "second_")
+    (row,) = rows_of(tmp_path / "again.csv")
+    assert row["second_label"] == row["predicted_label"]
+
+
+def test_a_malformed_file_is_one_line(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,text\n1,good\n2\n")
+    with pytest.raises(SystemExit) as ended:
+        predict(bundle, tmp_path / "in.csv", tmp_path / "out", "--adapter", "tone")
+    assert "the rows could not be read or written: CSV parse error" in str(ended.value.code)
+    assert "\n" not in str(ended.value.code)
+
+
+def test_the_folder_that_is_read_is_not_replaced(bundle: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "in" / "part.csv", [{"id": "1", "text": "good"}])
+    for out in (tmp_path / "in", tmp_path / "in" / "out", bundle):
+        with pytest.raises(SystemExit, match="which is read, lie one in the other"):
+            predict(bundle, tmp_path / "in", out, "--adapter", "tone", "--force")
+    assert file.exists() and (bundle / "bundle.json").exists()
+
+
 def test_without_that_it_ends_the_job_with_one_line_and_nothing_is_left(bundle: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "in.jsonl", [{"id": "1", "text": "good"}, {"id": "2", "text": " "}])
     with pytest.raises(SystemExit, match=r"^adamix-predict: .*the text of the row .* is empty; correct or remove"):
