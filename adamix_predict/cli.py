@@ -14,6 +14,7 @@ try:
     from adamix_predict.summary import Summary
     from adamix_train.errors import AdaMixError, DataError
     from serve.args import load_options
+    from serve.cluster.token import use_token
     from serve.errors import ServeError
 except ImportError as error:
     sys.exit(
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _on_ray(args: argparse.Namespace) -> Summary:
     """Predict on a cluster."""
+    use_token(args.ray)
     try:
         from adamix_predict.ray_job import RayPlan, predict_on_ray
     except ImportError as error:

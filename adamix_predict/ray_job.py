@@ -174,7 +174,7 @@ def _own(error: BaseException) -> BaseException:
         for one in (cause, found):
             if type(one).__module__.startswith(("adamix", "serve.")) and isinstance(one, AdaMixError | ServeError):
                 return one
-            if isinstance(one, pa.ArrowException | OSError) and not isinstance(one, RayError):  # such as a short row
+            if isinstance(one, ValueError | OSError) and not isinstance(one, RayError):  # such as of a short row
                 return DataError(f"the rows could not be read or written: {' '.join(str(one).split())}")
         found = cause or found.__cause__
     return error

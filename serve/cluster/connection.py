@@ -10,10 +10,9 @@ import grpc
 import ray
 from ray._private.services import canonicalize_bootstrap_address_or_die
 
+from serve.cluster.token import LOCAL
 from serve.errors import ConfigurationError
 
-LOCAL = "local"
-"""Address of a cluster of this machine that ends with the process."""
 ANSWER_SECONDS = 5.0
 """Time in which a cluster's head has to take a connection. Ray itself tries for minutes, and tells nobody."""
 

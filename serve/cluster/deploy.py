@@ -12,6 +12,7 @@ import yaml
 from serve.application import open_bundles
 from serve.args import parse_args
 from serve.cluster.settings import ROUTE_BY, ClusterSettings, as_settings, check_flags, command_line
+from serve.cluster.token import LOCAL, use_token
 from serve.errors import ConfigurationError, ServeError
 from serve.flag_types import number, positive, seconds
 
@@ -74,10 +75,11 @@ def _deploy(cluster: ClusterSettings, given: dict[str, Any], address: str) -> No
     """Deploy on a cluster; on a local one, serve until a signal."""
     settings = as_settings(cluster, given)
     open_bundles(parse_args(command_line(settings)[1]))  # replicas would try it again and again
+    use_token(address)
     try:
         from ray import serve as ray_serve
 
-        from serve.cluster.connection import LOCAL, connect
+        from serve.cluster.connection import connect
         from serve.cluster.proxies import start_proxies
         from serve.cluster.ray_app import build
     except ImportError as error:
