@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -77,6 +77,7 @@ def _deploy(cluster: ClusterSettings, given: dict[str, Any], address: str) -> No
     open_bundles(parse_args(command_line(settings)[1]))  # replicas would try it again and again
     use_token(address)
     try:
+        import ray
         from ray import serve as ray_serve
 
         from serve.cluster.connection import connect
@@ -85,6 +86,8 @@ def _deploy(cluster: ClusterSettings, given: dict[str, Any], address: str) -> No
     except ImportError as error:
         raise ConfigurationError(f"deploy needs the extra ray ({error}): run pip install '.[cpu,ray]'") from error
     connect(address, log_to_driver=address == LOCAL)
+    for line in missing_room(cluster, ray.nodes()):
+        logger.warning("%s", line)
     host, port = start_proxies(given.get("host"), given.get("port"))
     ray_serve.run(build(settings), name=cluster.name, route_prefix=given.get("root_path") or "/")
     logger.info("%s is served on http://%s:%d%s", cluster.name, host, port, given.get("root_path", ""))
@@ -93,6 +96,25 @@ def _deploy(cluster: ClusterSettings, given: dict[str, Any], address: str) -> No
             threading.Event().wait()
         except KeyboardInterrupt:
             ray_serve.shutdown()
+
+
+def missing_room(cluster: ClusterSettings, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each resource of which a replica needs more than any node has: it waits, and so does Ray.
+
+    Args:
+        cluster: Settings of the deployment.
+        nodes: Nodes of the cluster, as `ray.nodes` describes them.
+    """
+    needs = {
+        "CPU": ("cpus-per-replica", cluster.cpus_per_replica),
+        "GPU": ("gpus-per-replica", cluster.gpus_per_replica),
+    }
+    found = []
+    for name, (flag, amount) in needs.items():
+        most = max((one["Resources"].get(name, 0.0) for one in nodes if one["Alive"]), default=0.0)
+        if amount > most:
+            found.append(f"--{flag} {amount:g} is more than any node has ({most:g}): no replica starts until one joins")
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,8 +10,8 @@ import yaml
 
 from benchmarks.support.processes import free_port
 from serve.cli import main
-from serve.cluster.deploy import IMPORT_PATH
-from serve.cluster.settings import command_line
+from serve.cluster.deploy import IMPORT_PATH, missing_room
+from serve.cluster.settings import ClusterSettings, command_line
 from tests.serve.conftest import bundle_folder, reference
 
 __all__ = ["bundle_folder", "reference"]
@@ -55,6 +55,19 @@ def test_without_ray_the_extra_is_named(bundle_folder: Path) -> None:
     found = subprocess.run([sys.executable, "-c", code, str(bundle_folder)], capture_output=True, text=True)
     assert found.returncode == 1
     assert found.stderr.startswith("adamix-serve deploy: deploy needs the extra ray (")
+
+
+def test_a_replica_that_fits_no_node_is_told() -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 4.0}},
+        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0}},
+    ]
+    assert missing_room(ClusterSettings(cpus_per_replica=8, gpus_per_replica=1), nodes) == []
+    assert missing_room(ClusterSettings(cpus_per_replica=9, gpus_per_replica=0), nodes) == [
+        "--cpus-per-replica 9 is more than any node has (8): no replica starts until one joins"
+    ]
+    assert len(missing_room(ClusterSettings(cpus_per_replica=1, gpus_per_replica=2), [])) == 2
 
 
 @pytest.mark.slow
