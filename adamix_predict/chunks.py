@@ -39,7 +39,16 @@ class ChunkPredictor:
         ]
 
     def recall(self, rows: Sequence[Row], values: Sequence[Values]) -> None:
-        """Count rows whose values are known as if they had been predicted now."""
+        """Count rows whose values are known as if they had been predicted now.
+
+        Raises:
+            DataError: The values are those of other rows, such as of a journal that another version has written.
+        """
+        if len(rows) != len(values) or not all(isinstance(one, dict) for one in values):
+            raise DataError(
+                f"the journal has other rows than {self.job.file} from {rows[0].place} on: remove the journal and "
+                "begin anew"
+            )
         for row, row_values in zip(rows, values, strict=True):
             if row_values.get(ERROR) is not None:
                 self.summary.bad_rows += 1

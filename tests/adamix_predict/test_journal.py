@@ -118,6 +118,21 @@ def test_a_journal_of_another_job_is_refused_and_kept(job: Callable[..., Job], m
     assert not journal.exists()
 
 
+@pytest.mark.parametrize("chunk", ["[]", "[1, 2]"])
+def test_a_chunk_of_other_rows_is_refused(chunk: str, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = job()
+    assert asked.out is not None
+    with monkeypatch.context() as patched:
+        stop_after(2, patched)
+        with pytest.raises(OSError, match="stopped"):
+            run(asked)
+    journal = asked.out.with_name("out.csv.journal")
+    identity, *_ = journal.read_text().splitlines()
+    journal.write_text(f"{identity}\n{chunk}\n")
+    with pytest.raises(DataError, match=r"the journal has other rows than .* from line 1 on: remove the journal"):
+        run(asked)
+
+
 def test_resuming_needs_a_file(job: Callable[..., Job]) -> None:
     with pytest.raises(RecipeError, match="--resume goes on with a file: add --out FILE"):
         job(out=None)
