@@ -37,8 +37,7 @@ def predict(job: Job, **options: Unpack[LoadOptions]) -> Summary:
     """
     if job.out is not None:
         check_suffix(job.out)
-    form = FileFormat(delimiter=job.delimiter, keep_malformed=job.keep_bad_rows)
-    rows = stream_rows(job.file, readers=READERS, form=form)
+    rows = _rows(job)
     first = next(rows)
     bundle = open_bundle(job.bundle)
     kind = kind_of(bundle, job)
@@ -75,6 +74,11 @@ def predict(job: Job, **options: Unpack[LoadOptions]) -> Summary:
         progress.clear()
     summary.seconds = time.perf_counter() - began
     return summary
+
+
+def _rows(job: Job) -> Iterator[Row]:
+    form = FileFormat(delimiter=job.delimiter, keep_malformed=job.keep_bad_rows)
+    return stream_rows(job.file, readers=READERS, form=form)
 
 
 def _journal(job: Job, bundle: Bundle, predictor: Predictor) -> AbstractContextManager[Journal | None]:
