@@ -36,8 +36,8 @@ test: setup ## run every test, a file at a time in each worker
 test-quick: setup ## run the tests that take seconds, and trace no model
 	$(PYTEST) -m 'not slow and not soak'
 
-soak: setup ## run the long form of the reliability suite, and a cluster that loses a node
-	$(PYTEST) -m soak tests/reliability tests/serve/cluster
+soak: setup ## run the long forms: reliability, a cluster that loses a node, serve without torch, README's trainings
+	$(PYTEST) -m soak
 
 check: setup ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

@@ -45,7 +45,7 @@ def test_memory_is_what_the_process_grew_by(tmp_path: Path, monkeypatch: pytest.
 def test_all_ways_through_an_adapter_give_the_same_logits_and_its_bytes_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = make_encoder(tmp_path / "base", "bert", vocab_size=30000)
+    base = make_encoder(tmp_path / "base", "bert", vocab_size=30000, num_hidden_layers=1)
     run = mixture(tmp_path / "mood", base, kind="lora")
     monkeypatch.setattr(bank, "trained", lambda kind, out: open_checkpoint(str(run)))
     monkeypatch.setattr(bank, "ROWS", 3)
@@ -63,7 +63,7 @@ def test_all_ways_through_an_adapter_give_the_same_logits_and_its_bytes_are_coun
     monkeypatch.setattr(bank, "ADAPTERS", 3)
     monkeypatch.setattr(bank, "SLOTS", 2)
     _, size = bank.memory_of(tmp_path / "lora")
-    layers, projections, head = 2, 2, 2 * 16 + 2
+    layers, projections, head = 1, 2, 2 * 16 + 2
     assert size == 4 * (layers * projections * (4 * 16 + 16 * 4) + head)
     folders = sorted((tmp_path / "lora" / "thousand").iterdir())
     (folders[1] / "adapter.safetensors").write_bytes(b"")

@@ -7,6 +7,7 @@ from adamix_export.parity.report import PERPLEXITY, Parity
 from benchmarks.precision import EXACT, PEER, Side, compare_precisions, findings_of
 from benchmarks.support.rounds import Pace, Timing
 from tests.fixtures.random_checkpoints import make_encoder, mixture
+from tests.fixtures.traced_graphs import traced_once
 
 
 def side(metric: str, pytorch: float, onnx: float) -> Side:
@@ -63,7 +64,8 @@ def test_every_precision_of_a_checkpoint_is_exported_compared_and_timed(tmp_path
     data.write_text("\n".join(["text,label", *rows * 4]) + "\n")
     run = mixture(tmp_path / "mood", base, kind="lora", train_file=str(data), test_file=str(data))
     pace = Pace(rounds=1, turn_seconds=1e-6, rest_seconds=0.0)
-    findings = compare_precisions([str(run)], [EXACT, "int8", "int4"], None, pace)
+    with traced_once(tmp_path / "graphs"):
+        findings = compare_precisions([str(run)], [EXACT, "int8", "int4"], None, pace)
     assert [row["precision"] for row in findings.rows] == [EXACT, "int8", PEER], "int4 is not for classifiers"
     assert all(row["rows"] == 12 + 4 for row in findings.rows)
     sizes = {row["precision"]: row["mib"] for row in findings.rows}

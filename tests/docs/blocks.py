@@ -110,9 +110,7 @@ class Reader:
     def read_page(self, page: str) -> None:
         """Run the blocks of a page in order, and compare what they print with what the page says."""
         for block in page_blocks(page):
-            printed = self.read(block)
-            if block.output is not None and printed is not None:
-                assert stable(printed) == stable(block.output), f"{block} prints something else:\n{printed}"
+            check_output(block, self.read(block))
 
     def _python(self, block: Block) -> str:
         printed = io.StringIO()
@@ -201,6 +199,12 @@ COMMANDS = {
     "adamix-predict": "adamix_predict.cli",
 }
 """Commands that run in this process, and their modules."""
+
+
+def check_output(block: Block, printed: str | None) -> None:
+    """Compare what a block has printed with what its page says, where either is."""
+    if block.output is not None and printed is not None:
+        assert stable(printed) == stable(block.output), f"{block} prints something else:\n{printed}"
 
 
 def stable(output: str) -> list[str]:

@@ -11,8 +11,9 @@ from tests.adamix_train.conftest import make_writer
 from tests.fixtures.random_checkpoints import mixture
 
 WRITE = {"task": "generation", "max_length": 24, "max_new_tokens": 6}
-FAMILIES = ["llama", "gpt2", "t5"]
-"""Positions that the operator rotates, positions that the graph looks up, and a bias of positions."""
+FAMILIES = {"llama": "num_hidden_layers", "gpt2": "n_layer", "t5": "num_layers"}
+"""Positions that the operator rotates, positions that the graph looks up, and a bias of positions; the field of the
+number of layers, of which one has it all."""
 
 
 def small_graph(*nodes: onnx.NodeProto, file: Path) -> Path:
@@ -38,7 +39,8 @@ def test_a_size_that_is_data_is_found_and_one_that_is_a_shape_is_not(tmp_path: P
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_decoder_computes_with_sizes_on_a_device(family: str, tmp_path: Path, export: Export) -> None:
     """A decoder's steps are captured in CUDA graphs, which have no copies between host and device."""
-    run = mixture(tmp_path / "run", make_writer(tmp_path / "base", family, vocab_size=96), kind="lora", **WRITE)
+    base = make_writer(tmp_path / "base", family, vocab_size=96, **{FAMILIES[family]: 1})
+    run = mixture(tmp_path / "run", base, kind="lora", **WRITE)
     export("bank", run, precision="fp16")
     bundle = open_bundle(tmp_path / "out")
     graphs = [name for name in bundle.manifest.files if name.endswith(".onnx")]

@@ -36,6 +36,7 @@ OF_ONE_TOKEN = {
 
 WIDTHS = {"gpt2": ["n_embd"], "qwen3": ["hidden_size", "intermediate_size"], "t5": ["d_model", "d_ff"]}
 """Sizes of a family's matrices."""
+DEPTH = {"gpt2": "n_layer", "qwen3": "num_hidden_layers", "t5": "num_layers"}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -91,7 +92,7 @@ def test_a_merged_graph_computes_its_last_layer_for_the_token_that_is_read(
 
 
 def test_an_adapter_is_loaded_into_a_bank_of_others(export: Export, tmp_path: Path) -> None:
-    base = make_decoder(tmp_path / "base", "llama")
+    base = make_decoder(tmp_path / "base", "llama", num_hidden_layers=1)
     export("bank", mixture(tmp_path / "lora", base, kind="lora"), slots=1)
     pairs = mixture(tmp_path / "pairs", base, kind="lora", max_length=60, task="pair-classification", seed=3)
     export("adapter", pairs, out="adapter")
@@ -107,7 +108,7 @@ def test_other_precisions_stay_within_their_bounds(family: str, precision: str, 
     """Matrices are large enough to be quantised, and weights small enough for labels to survive it."""
     sizes = dict.fromkeys(WIDTHS[family], 64)
     scale = {"initializer_factor": 1.0} if family == "t5" else {"initializer_range": 0.05}
-    base = make_decoder(tmp_path / "base", family, **sizes, **scale)
+    base = make_decoder(tmp_path / "base", family, **sizes, **scale, **{DEPTH[family]: 1})
     run = mixture(tmp_path / "tone", base, kind="lora", max_length=60)
     reports = export("bank", run, precision=precision)
     assert reports["tone"].max_difference > 1e-6, "the graph is in another precision"

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from demos.page import child_process
 from demos.page.page import launch, make_page
 from demos.page.server_client import ServerClient
 from demos.page.training_place import TrainingPlace
@@ -56,6 +57,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, reference: Reference) -> It
     options = ["--provider", "cpu", "--adapter-dir", str(folder / "adapters"), "--api-keys", str(folder / "keys.toml")]
     with running_server(classifiers, generator, log=folder / "log", options=[*options, "--no-cache"]) as address:
         yield address
+
+
+@pytest.fixture
+def equal_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings not give way to everything else: beside other tests they would get no turn for minutes."""
+    monkeypatch.setattr(child_process, "NICENESS", os.getpriority(os.PRIO_PROCESS, 0))
 
 
 @contextmanager

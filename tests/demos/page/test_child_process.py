@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from demos.page.child_process import run_command
+from demos.page.child_process import NICENESS, run_command
 from demos.page.server_client import PageError
 from tests.fixtures.processes import children
 
 PAGE = """
 import asyncio, signal, sys
 from pathlib import Path
-from demos.page.child_process import run_command
+from demos.page.child_process import NICENESS, run_command
 
 async def follow():
     async for _ in run_command("http.server", ["0"], out=Path("out"), log=Path("log")):
@@ -52,7 +52,8 @@ def test_a_process_ends_when_nobody_follows_it_any_more(tmp_path: Path) -> None:
     async def leave() -> None:
         looks = run_command("http.server", ["0"], out=tmp_path / "out", log=tmp_path / "log")
         await anext(looks)
-        assert [one for one in children(os.getpid()).values() if "http.server" in one]
+        (process,) = [number for number, one in children(os.getpid()).items() if "http.server" in one]
+        assert os.getpriority(os.PRIO_PROCESS, process) == NICENESS
         await looks.aclose()
 
     asyncio.run(leave())

@@ -1,8 +1,12 @@
 """Tab Generate, in a browser."""
 
 import json
+import os
 import re
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -10,6 +14,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.demos.page.conftest import READER, go_to
+from tests.fixtures.processes import children
 
 pytestmark = pytest.mark.slow
 PROMPT = "a record"
@@ -98,9 +103,21 @@ def long_text(page: Page) -> None:
     expect(text_of(page, "north")).to_contain_text('"a"')
 
 
+@contextmanager
+def paused(server: str) -> Iterator[None]:
+    """Let a server do nothing meanwhile, so that no text comes to its end however long a browser takes."""
+    port = server.rpartition(":")[2]
+    (process,) = [number for number, command in children(os.getpid()).items() if port in command]
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
 def check_cancelled(server: str, ended: float) -> None:
     """Check that nothing is generated any more, though no text has come to its end."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while metric(server, "adamix_live_rows") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert metric(server, "adamix_live_rows") == 0
@@ -111,8 +128,9 @@ def test_stop_cancels_the_requests(tab: Page, server: str) -> None:
     ended = metric(server, "adamix_ended_total")
     long_text(tab)
     assert metric(server, "adamix_live_rows") == 2
-    tab.get_by_role("button", name="Stop", exact=True).click()
-    expect(tab.locator("#generate-status")).to_contain_text("Stopped")
+    with paused(server):
+        tab.get_by_role("button", name="Stop", exact=True).click()
+        expect(tab.locator("#generate-status")).to_contain_text("Stopped")
     check_cancelled(server, ended)
 
 
@@ -120,5 +138,6 @@ def test_closing_the_tab_cancels_the_requests(tab: Page, server: str) -> None:
     ended = metric(server, "adamix_ended_total")
     long_text(tab)
     assert metric(server, "adamix_live_rows") == 2
-    tab.close()
+    with paused(server):
+        tab.close()
     check_cancelled(server, ended)

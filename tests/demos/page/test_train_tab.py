@@ -21,7 +21,7 @@ from tests.demos.page.conftest import ADMIN, PHONE, READER, go_to, opened, shown
 from tests.fixtures.processes import children
 
 __all__ = ["tiny_base", "tiny_data"]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("equal_priority")]
 KEYS = f"""
 [reader]
 sha256 = "{hashlib.sha256(READER.encode()).hexdigest()}"

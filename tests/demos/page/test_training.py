@@ -17,23 +17,33 @@ from tests.adamix_export.conftest import run_export
 from tests.adamix_train.conftest import make_writer, write_wordings
 from tests.fixtures.generation_banks import generative_checkpoint
 
+pytestmark = pytest.mark.usefixtures("equal_priority")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> TrainingPlace:
     folder = tmp_path_factory.mktemp("place")
     (folder / "adapters").mkdir()
-    return open_place([make_writer(folder / "base", "llama", max_position_embeddings=128)], folder / "adapters")
+    return open_place(
+        [make_writer(folder / "base", "llama", max_position_embeddings=128, num_hidden_layers=1)], folder / "adapters"
+    )
 
 
 @pytest.fixture(scope="module")
-def writer(place: TrainingPlace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a server with a bank of one adapter that generates."""
+def bundle(place: TrainingPlace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank of one adapter that generates."""
     folder = tmp_path_factory.mktemp("writer")
     (base,) = place.bases.values()
     run = generative_checkpoint(folder / "old", base, write_wordings(folder / "old.csv"), kind="lora", num_modules=2)
     run_export(folder / "bundle", "bank", run, slots=1, limit=4)
+    return folder / "bundle"
+
+
+@pytest.fixture
+def writer(bundle: Path, place: TrainingPlace) -> Iterator[str]:
+    """Address of a server with the bank."""
     options = ["--provider", "cpu", "--no-cache", "--adapter-dir", str(place.adapter_dir)]
-    with running_server(folder / "bundle", options=options) as address:
+    with running_server(bundle, options=options) as address:
         yield address
 
 
@@ -72,13 +82,10 @@ def test_a_bank_that_generates_gets_an_adapter_that_generates(
 
 @pytest.mark.slow
 def test_a_server_that_lets_nobody_load_is_told_before_anything_is_trained(
-    place: TrainingPlace, tmp_path: Path
+    bundle: Path, place: TrainingPlace, tmp_path: Path
 ) -> None:
-    (base,) = place.bases.values()
-    run = generative_checkpoint(tmp_path / "old", base, write_wordings(tmp_path / "old.csv"), kind="lora")
-    run_export(tmp_path / "bundle", "bank", run, limit=4)
     with (
-        running_server(tmp_path / "bundle", options=["--provider", "cpu", "--no-cache"]) as address,
+        running_server(bundle, options=["--provider", "cpu", "--no-cache"]) as address,
         pytest.raises(PageError, match=r"start adamix-serve with --adapter-dir FOLDER"),
     ):
         train(address, place, write_wordings(tmp_path / "new.csv"), "other")

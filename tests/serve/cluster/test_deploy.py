@@ -12,6 +12,7 @@ from benchmarks.support.processes import free_port
 from serve.cli import main
 from serve.cluster.deploy import IMPORT_PATH, missing_room
 from serve.cluster.settings import ClusterSettings, command_line
+from tests.fixtures.ray_node import NO_TURN, STARTS
 from tests.serve.conftest import bundle_folder, reference
 
 __all__ = ["bundle_folder", "reference"]
@@ -70,32 +71,43 @@ def test_a_replica_that_fits_no_node_is_told() -> None:
     assert len(missing_room(ClusterSettings(cpus_per_replica=1, gpus_per_replica=2), [])) == 2
 
 
+def start(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    """Start the command, and again where Ray's processes had no turn in time; return it once it serves."""
+    for remaining in reversed(range(STARTS)):
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+            )
+        end = time.monotonic() + 240
+        while "is served on" not in log.read_text() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.5)
+        if "is served on" in log.read_text():
+            return process
+        process.kill()
+        process.wait()
+        if NO_TURN not in log.read_text() or not remaining:
+            break
+    raise AssertionError(log.read_text()[-3000:])
+
+
 @pytest.mark.slow
 def test_the_command_serves_until_it_is_interrupted(bundle_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra ray is not installed")
     port, log = free_port(), tmp_path / "log"
     command = [sys.executable, "-m", "serve.cli", "deploy", str(bundle_folder), "--port", str(port), "--ray", "local"]
     options = ["--provider", "cpu", "--threads", "1", "--no-cache", "--root-path", "/nlp", "--cpus-per-replica", "0.5"]
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [*command, *options],
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
-        )
+    process = start([*command, *options], log)
     try:
-        end = time.monotonic() + 240
-        while "is served on" not in log.read_text():
-            assert process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < end
-            time.sleep(0.5)
         assert f"adamix is served on http://127.0.0.1:{port}/nlp" in log.read_text()
         found = httpx.post(
-            f"http://127.0.0.1:{port}/nlp/predict", json={"inputs": "good", "adapter": "tone"}, timeout=60
+            f"http://127.0.0.1:{port}/nlp/predict", json={"inputs": "good", "adapter": "tone"}, timeout=240
         )
         assert (found.status_code, found.headers["x-adapter"]) == (200, "tone")
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
     finally:
         process.kill()
         process.wait()

@@ -16,7 +16,7 @@ from serve.workers.supervisor import Plan, Supervisor
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 slot.FIRST_DELAY = 0.01
 listener = socket.create_server(("127.0.0.1", 0))
-plan = Plan(workers=2, listener=listener, heartbeat_timeout=0.5, exit_seconds=exit_after)
+plan = Plan(workers=2, listener=listener, heartbeat_timeout=3.0, exit_seconds=exit_after)
 place = Supervisor(plan, Path(tempfile.mkdtemp())).run()
 if isinstance(place, int):
     sys.exit(place)
@@ -26,13 +26,13 @@ def tell(state):
     place.board.set(place.entry, "heartbeat", time.monotonic())
 
 """
-"""A supervisor and the beginning of its workers."""
+"""A supervisor and the beginning of its workers, which may have no turn for seconds on a busy machine."""
 
 
-def run(worker: str, *, exit_after: float = 5.0) -> "subprocess.CompletedProcess[str]":
+def run(worker: str, *, exit_after: float = 30.0) -> "subprocess.CompletedProcess[str]":
     """Run workers with this code under a supervisor, whose process id is `place.supervisor`."""
     code = SCRIPT.replace("exit_after)", f"{exit_after})") + worker
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
 
 
 def test_a_first_worker_that_exits_at_its_start_ends_the_server() -> None:
@@ -58,13 +58,13 @@ def test_a_second_worker_that_cannot_start_does_not_end_the_first() -> None:
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 if place.number:
     sys.exit(1)
-end = time.monotonic() + 1.5
+while place.board.restarts < 4:
+    tell(WorkerState.READY)
+    time.sleep(0.05)
+os.kill(place.supervisor, signal.SIGTERM)
 while True:
     tell(WorkerState.READY)
     time.sleep(0.05)
-    if time.monotonic() > end:
-        os.kill(place.supervisor, signal.SIGTERM)
-        end = float("inf")
 """
     )
     assert found.returncode == 0, found.stderr
