@@ -83,16 +83,17 @@ class PromptLookup:
     def verify(self, runner: ModelRunner, planned: Sequence[GuessedRow]) -> None:
         """Run rows with their guesses, one after another, and choose their next tokens."""
         for index, one in enumerate(planned):
-            tokens = [one.row.tokens[-1], *one.guesses]
+            sequence, tokens = one.row.sequence, [one.row.tokens[-1], *one.guesses]
+            sequence.guessed_tokens += len(one.guesses)
             try:
                 with self.costs.timed(rows=1, tokens=len(tokens)):
                     logits = runner.run([tokens], [one], first=index, positions=len(tokens))
-                _choose(one.row.sequence, logits, one.guesses)
+                if logits.is_finite.all():
+                    _choose(sequence, logits, one.guesses)
+                else:
+                    _choose(sequence, _without_guesses(runner, one.row, index), ())
             except Exception as error:  # a fault of one sequence leaves the others alone
-                fail(one.row.sequence, error)
-            else:
-                if not logits.is_finite.all():
-                    _forget_guesses(runner, one.row, index)
+                fail(sequence, error)
 
     def _guessed(self, row: CacheRow) -> GuessedRow:
         if row.sequence not in self.rows:
@@ -111,16 +112,19 @@ class PromptLookup:
         return self.rates.setdefault(key, Acceptance())
 
 
-def _forget_guesses(runner: ModelRunner, row: CacheRow, index: int) -> None:
-    """Fill a row with zeros behind its tokens: no mask hides what a guess has made NaN there."""
+def _without_guesses(runner: ModelRunner, row: CacheRow, index: int) -> StepLogits:
+    """Return the logits behind a row's newest token, run by itself, with zeros in the cache behind it.
+
+    A guess whose states are not finite makes those of the tokens before it so: no mask hides them.
+    """
     states = runner.cache.read(index, row.cached_tokens)
     runner.cache.clear(index)
     runner.cache.write(index, states, row.cached_tokens)
+    return runner.run([row.tokens[-1:]], [row], first=index)
 
 
 def _choose(sequence: SequenceState, logits: StepLogits, guesses: Sequence[int]) -> None:
     """Choose tokens from the logits of a step, as far as the guesses before them came true."""
-    sequence.guessed_tokens += len(guesses)
     for place, guess in enumerate([*guesses, None]):
         check_finite(sequence, logits, [place])
         choose_next(sequence, logits, place)
