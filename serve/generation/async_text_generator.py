@@ -245,6 +245,8 @@ def _event_of(sequence: SequenceState) -> SequenceFinished:
         first_token_seconds=None if first is None else first - sequence.arrival_time,
         decode_seconds=None if first is None else finish - first,
         cached_tokens=sequence.cached_tokens,
+        guessed_tokens=sequence.guessed_tokens,
+        accepted_tokens=sequence.accepted_tokens,
         token_seconds=[] if sequence.beam_search else [late - early for early, late in pairwise(sequence.token_times)],
         arrival_time=sequence.arrival_time,
         submit_time=sequence.submit_time,

@@ -9,32 +9,23 @@ from serve.generation.prompt_lookup.ngrams import token_keys
 from serve.loaded_model import LoadedModel
 from serve.runtime.device_memory import HOST
 
-DEFAULT = 7
-"""Most tokens that are guessed for a step where nothing else is set."""
 
-
-def prompt_lookup(
-    model: LoadedModel, runner: ModelRunner, setting: int | None, tokenizer: Tokenizer | None
-) -> PromptLookup:
+def prompt_lookup(model: LoadedModel, runner: ModelRunner, most: int, tokenizer: Tokenizer | None) -> PromptLookup:
     """Return the prompt lookup of a model.
 
     Args:
         model: An open bundle.
         runner: A runner of it.
-        setting: Most tokens that are guessed for a step; 0 is none, and None the default where the model can.
+        most: Most tokens that are guessed for a step; 0 is none.
         tokenizer: The bundle's tokenizer; None tells all tokens apart.
 
     Raises:
-        BundleError: The setting asks for guesses, and the model goes without.
+        BundleError: There are to be guesses, and the model goes without.
     """
-    manifest = model.bundle.manifest
-    if not runner.looks_up:
-        if setting:
-            raise BundleError(f"{model.bundle.folder} goes without prompt lookup: {_obstacle(model)}")
-        return PromptLookup(0, manifest.precision)
-    most = DEFAULT if setting is None else setting
-    keys = token_keys(tokenizer, runner.vocabulary) if tokenizer is not None and most else None
-    return PromptLookup(most, manifest.precision, keys)
+    if most and not runner.looks_up:
+        raise BundleError(f"{model.bundle.folder} goes without prompt lookup: {_obstacle(model)}")
+    keys = token_keys(tokenizer, runner.vocabulary) if most and tokenizer is not None else None
+    return PromptLookup(most, model.bundle.manifest.precision, keys)
 
 
 def _obstacle(model: LoadedModel) -> str:
