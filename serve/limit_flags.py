@@ -30,8 +30,8 @@ LIMITS: dict[str, str] = {
     f"(default: {SEQUENCES.prefill_chunk})",
     "prefix_tokens": "generators: size of the prefix cache in prompt tokens; 0 disables it "
     f"(default: {SEQUENCES.prefix_tokens})",
-    "prompt_lookup": f"generators on the CPU: guess up to so many tokens, at most {MOST_GUESSES}, from a text's own prompt, and "
-    "verify them in one step; off guesses none (default: off)",
+    "prompt_lookup": f"generators on the CPU: guess up to so many tokens, at most {MOST_GUESSES}, from a text's own "
+    "prompt, and verify them in one step; off guesses none (default: off)",
 }
 """Flags that set a limit of the engine, and their help."""
 REQUESTS: tuple[tuple[str, int, str], ...] = (
