@@ -39,7 +39,7 @@ PRECISIONS = ("int4", "fp32")
 TEXTS, QUICK_TEXTS, ROUNDS = 24, 4, 3
 NEW = 64
 """Most tokens of a text."""
-ROWS = (1, 2, 4, 8)
+ROWS = (1, 4)
 SIDES: dict[str, GenerationLimits] = {
     "without": GenerationLimits(prefix_tokens=0),
     "with": GenerationLimits(prefix_tokens=0, prompt_lookup=7),
@@ -103,11 +103,12 @@ def measure(run: Path | None, *, quick: bool) -> Findings:
             train(Recipe(**recipe(WRITER, base=sample_model(BASE), out=run)))  # type: ignore[arg-type]
         source = open_checkpoint(str(run))
         bundles = {name: exported(source, name, "merged", Path(folder) / name) for name in PRECISIONS}
-        return compare(bundles, texts=QUICK_TEXTS if quick else TEXTS, rounds=1 if quick else ROUNDS)
+        return findings_of(*compare(bundles, quick=quick))
 
 
-def compare(bundles: Mapping[str, Bundle], *, texts: int, rounds: int) -> Findings:
-    """Measure bundles by their precision, `texts` texts of each case."""
+def compare(bundles: Mapping[str, Bundle], *, quick: bool) -> "tuple[dict[Key, Timing], dict[Key, Written]]":
+    """Return the times of bundles by their precision, and what they have written."""
+    texts, rounds = (QUICK_TEXTS, 1) if quick else (TEXTS, ROUNDS)
     times: dict[Key, Timing] = {}
     written: dict[Key, Written] = {}
     with progress_bar(total=len(bundles) * (rounds + 1) * len(CASES) * len(ROWS), desc="measuring") as bar:
@@ -126,7 +127,7 @@ def compare(bundles: Mapping[str, Bundle], *, texts: int, rounds: int) -> Findin
                         for side, one in found.items() if number else ():  # the first round only warms up
                             times.setdefault((precision, name, rows, side), Timing()).turns.append(one.seconds)
                             written[precision, name, rows, side] = one
-    return findings_of(times, written)
+    return times, written
 
 
 @dataclass(frozen=True)

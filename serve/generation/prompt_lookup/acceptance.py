@@ -11,7 +11,7 @@ PRIOR_WEIGHT = 4.0
 """Guesses that they count as."""
 MEMORY = 0.95
 """Weight of a guess after another one of its row."""
-SHARED_WEIGHT = 24.0
+SHARED_WEIGHT = 8.0
 """Most guesses that the rates of earlier rows count as in a new row."""
 
 
