@@ -132,7 +132,7 @@ def compare(bundles: Mapping[str, Bundle], *, quick: bool) -> "tuple[dict[Key, T
 
 @dataclass(frozen=True)
 class Written:
-    """What a side has written."""
+    """Texts of a side, and their time."""
 
     seconds: float
     tokens: list[list[int]]
@@ -179,7 +179,8 @@ def _write(
         engine.step()
     seconds = time.thread_time() - begin
     tokens = sum(len(text.token_times) for text in texts)
-    counts = (tokens, sum(one.guessed_tokens for one in texts), sum(one.accepted_tokens for one in texts))
+    lines = [row for text in texts for row in text.rows]
+    counts = (tokens, sum(row.guessed_tokens for row in lines), sum(row.accepted_tokens for row in lines))
     return Written(seconds, [text.tokens for text in texts], counts)
 
 

@@ -260,7 +260,7 @@ class _BoundRun:
     inputs: RunInputs
     outputs: StepOutputs
     offsets: NDArray[np.int64]
-    """Of the logits, which the binding reads where they lie."""
+    """Offsets of the logits, which the binding reads where they lie."""
 
 
 @dataclass(frozen=True)

@@ -79,10 +79,6 @@ class SequenceState:
     """Time at which it left the queue."""
     cached_tokens: int | None = None
     """Tokens of the prompt whose states came from the prefix cache; None if it was not asked."""
-    guessed_tokens: int = 0
-    """Tokens that were verified because the prompt or the text itself foretold them."""
-    accepted_tokens: int = 0
-    """Those of them that are in the text."""
     first_token_time: float | None = None
     token_times: list[float] = field(default_factory=list)
     """Times of the generated tokens, the one that ended the text included."""
@@ -241,6 +237,10 @@ class CacheRow:
     """Generated tokens of this row; the newest is not in the cache yet."""
     prompt_tokens: int = 0
     """Tokens of the prompt that are in the cache."""
+    guessed_tokens: int = 0
+    """Tokens that were verified because the prompt or the text itself foretold them."""
+    accepted_tokens: int = 0
+    """Those of them that are in the text."""
 
     @property
     def cached_tokens(self) -> int:

@@ -1,12 +1,15 @@
 """Rates at which guesses come true, by how much of the text's end occurred before."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from serve.generation.prompt_lookup.ngrams import LONGEST, Continuation
+from serve.generation.prompt_lookup.ngrams import Continuation
 
-PRIOR: Sequence[tuple[float, float]] = ((0.15, 0.4), (0.3, 0.5), (0.4, 0.6), (0.5, 0.7))
-"""Rates of the first guess and of those behind a true one, by matched tokens from 1 on, before any is known."""
+MATCHED = (1, 2, 3, 4, 6, 9)
+"""Least matched tokens of each class of guesses."""
+PRIOR: Sequence[tuple[float, float]] = ((0.15, 0.4), (0.3, 0.5), (0.4, 0.6), (0.5, 0.6), (0.7, 0.8), (0.9, 0.95))
+"""Rates of the first guess of each class, and of those behind a true one, before any is known."""
 PRIOR_WEIGHT = 4.0
 """Guesses that they count as."""
 MEMORY = 0.95
@@ -38,6 +41,10 @@ class Rate:
         return Rate(self.true * scale, self.all * scale)
 
 
+def _class_of(guess: Continuation) -> int:
+    return bisect_right(MATCHED, guess.matched) - 1
+
+
 def _prior(place: int) -> list[Rate]:
     return [Rate(rates[place] * PRIOR_WEIGHT, PRIOR_WEIGHT) for rates in PRIOR]
 
@@ -47,7 +54,7 @@ class Acceptance:
     """Rates of one row, or of all rows of an adapter."""
 
     first: list[Rate] = field(default_factory=lambda: _prior(0))
-    """Rates of the first guess, by matched tokens from 1 on."""
+    """Rates of the first guess, by the classes of `MATCHED`."""
     further: list[Rate] = field(default_factory=lambda: _prior(1))
     """Rates of a guess behind a true one."""
 
@@ -57,7 +64,7 @@ class Acceptance:
 
     def note(self, guess: Continuation, tokens: Sequence[int]) -> None:
         """Count a guess, whether it was verified or not, by the tokens that came."""
-        place = min(guess.matched, LONGEST) - 1
+        place = _class_of(guess)
         for index, (guessed, token) in enumerate(zip(guess.tokens, tokens, strict=False)):
             rates = self.further if index else self.first
             rates[place].add(is_true=guessed == token)
@@ -66,7 +73,7 @@ class Acceptance:
 
     def expected(self, guess: Continuation) -> list[float]:
         """Return the tokens that a step is expected to give with 0, 1, … guesses."""
-        place = min(guess.matched, LONGEST) - 1
+        place = _class_of(guess)
         first, further = self.first[place].value, self.further[place].value
         found, share = [1.0], first
         for _ in guess.tokens:

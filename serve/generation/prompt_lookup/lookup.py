@@ -25,8 +25,9 @@ MOST_ADAPTERS = 1024
 """Adapters whose rates are kept."""
 MOST_ROWS = 6
 """Rows beyond which a step of all of them is faster than any guesses."""
-MARGIN = 1.05
-"""Times as many tokens a second as from a step of all rows that are expected of guesses, or none are made."""
+MARGIN, MARGIN_OF_BATCH = 1.05, 1.25
+"""Times as many tokens a second that are expected of guesses as without, or none are made: of one row, and of several,
+whose guesses are given up as a whole."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +78,22 @@ class PromptLookup:
         if any(row.sequence.beam_search is not None or row.sequence.is_reading for row in rows):
             return []
         planned = [self._guessed(row) for row in rows]
-        least, seconds = min(one.expected for one in planned), sum(one.cost for one in planned)
-        return planned if least * self.costs.batch(len(rows)) > MARGIN * seconds else []
+        least, cost = min(one.expected for one in planned), sum(one.cost for one in planned)
+        margin = MARGIN if len(rows) == 1 else MARGIN_OF_BATCH
+        return planned if least * self.costs.batch(len(rows)) > margin * cost else []
 
     def verify(self, runner: ModelRunner, planned: Sequence[GuessedRow]) -> None:
         """Run rows with their guesses, one after another, and choose their next tokens."""
         for index, one in enumerate(planned):
             sequence, tokens = one.row.sequence, [one.row.tokens[-1], *one.guesses]
-            sequence.guessed_tokens += len(one.guesses)
+            one.row.guessed_tokens += len(one.guesses)
             try:
                 with self.costs.timed(rows=1, tokens=len(tokens)):
                     logits = runner.run([tokens], [one], first=index, positions=len(tokens))
                 if logits.is_finite.all():
-                    _choose(sequence, logits, one.guesses)
+                    _choose(one.row, logits, one.guesses)
                 else:
-                    _choose(sequence, _without_guesses(runner, one.row, index), ())
+                    _choose(one.row, _without_guesses(runner, one.row, index), ())
             except Exception as error:  # a fault of one sequence leaves the others alone
                 fail(sequence, error)
 
@@ -123,11 +125,12 @@ def _without_guesses(runner: ModelRunner, row: CacheRow, index: int) -> StepLogi
     return runner.run([row.tokens[-1:]], [row], first=index)
 
 
-def _choose(sequence: SequenceState, logits: StepLogits, guesses: Sequence[int]) -> None:
+def _choose(row: CacheRow, logits: StepLogits, guesses: Sequence[int]) -> None:
     """Choose tokens from the logits of a step, as far as the guesses before them came true."""
+    sequence = row.sequence
     for place, guess in enumerate([*guesses, None]):
         check_finite(sequence, logits, [place])
         choose_next(sequence, logits, place)
         if sequence.finish_reason is not None or sequence.new_tokens[-1] != guess:
             return
-        sequence.accepted_tokens += 1
+        row.accepted_tokens += 1

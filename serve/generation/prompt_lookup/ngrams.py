@@ -7,6 +7,8 @@ from tokenizers import Tokenizer
 
 LONGEST = 4
 """Tokens of the longest n-grams."""
+MOST_MATCHED = 16
+"""Tokens up to which a match is measured, beyond the n-gram that it was found by."""
 SPACES = "Ġ▁"
 """Characters that stand for a leading space in the names of tokens."""
 
@@ -17,7 +19,7 @@ class Continuation:
 
     tokens: Sequence[int]
     matched: int
-    """Tokens of the end that occurred before: 1 to `LONGEST`."""
+    """Tokens of the end that occurred before: 1 to `MOST_MATCHED`."""
 
 
 class NgramIndex:
@@ -51,8 +53,14 @@ class NgramIndex:
             at = self.behind.get(tuple(self.folded[-size:]))
             if at is not None:
                 span = self.tokens[at : at + count]
-                return Continuation([span[index % len(span)] for index in range(count)], size)
+                return Continuation([span[index % len(span)] for index in range(count)], self._matched(at, size))
         return None
+
+    def _matched(self, at: int, size: int) -> int:
+        """Return the number of tokens before a place that are those before the end, of which `size` are known to be."""
+        while size < min(MOST_MATCHED, at) and self.folded[at - size - 1] == self.folded[-size - 1]:
+            size += 1
+        return size
 
 
 def token_keys(tokenizer: Tokenizer, size: int) -> list[int]:

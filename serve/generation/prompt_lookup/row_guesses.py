@@ -9,7 +9,7 @@ from serve.generation.request import SequenceState
 
 
 class RowGuesses:
-    """What may come next in one sequence."""
+    """The tokens that may come next in one sequence."""
 
     def __init__(self, sequence: SequenceState, shared: Acceptance, keys: Sequence[int] | None) -> None:
         """Read the prompt; `shared` are the rates of the adapter's rows, which this one adds to."""
@@ -19,7 +19,7 @@ class RowGuesses:
         self.seen = 0
         """Tokens of the text that are in the index."""
         self.last: Continuation | None = None
-        """What was foretold for the tokens from there on."""
+        """Tokens that were foretold from there on."""
 
     def next(self, most: int) -> Continuation | None:
         """Return up to `most` tokens that may come next, once those that came have been counted."""

@@ -4,7 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from serve.generation.prompt_lookup.ngrams import LONGEST, Continuation, NgramIndex, token_keys
+from serve.generation.prompt_lookup.ngrams import LONGEST, MOST_MATCHED, Continuation, NgramIndex, token_keys
+
+
+def matched(before: list[int], tokens: list[int]) -> int:
+    """Return the number of last tokens that two texts share, up to the most that is measured."""
+    return max(
+        size
+        for size in range(min(len(before), MOST_MATCHED) + 1)
+        if before[len(before) - size :] == tokens[len(tokens) - size :]
+    )
 
 
 def by_hand(tokens: list[int], count: int) -> Continuation | None:
@@ -15,7 +24,7 @@ def by_hand(tokens: list[int], count: int) -> Continuation | None:
                 found = list(tokens)
                 for index in range(count):
                     found.append(found[at + index])
-                return Continuation(found[len(tokens) :], size)
+                return Continuation(found[len(tokens) :], matched(tokens[:at], tokens))
     return None
 
 
