@@ -75,6 +75,10 @@ class SequenceFinished:
     """From the first token to the end; None if there was none."""
     cached_tokens: int | None = None
     """Tokens of the prompt whose states came from the prefix cache; None if it was not asked."""
+    guessed_tokens: int = 0
+    """Tokens that were verified because the prompt or the text itself foretold them."""
+    accepted_tokens: int = 0
+    """Those of them that are in the text."""
     token_seconds: Sequence[float] = ()
     """Times between one token and the next, the one that ended the text included; empty for a beam search."""
     arrival_time: float = 0.0

@@ -1,6 +1,7 @@
 """Flags of adamix-serve that set a limit of its engines or of its requests."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from serve.connection_limits import ConnectionLimits
@@ -9,6 +10,8 @@ from serve.limits import BATCH_TOKENS, BatchLimits, GenerationLimits
 from serve.runtime.providers import CPU, CUDA
 
 BATCHES, SEQUENCES, CONNECTIONS = BatchLimits(), GenerationLimits(), ConnectionLimits()
+MOST_GUESSES = 31
+"""Most tokens of a step that may be guesses."""
 LIMITS: dict[str, str] = {
     "max_batch_requests": "texts in one batch, or sequences generated at a time "
     f"(default: {BATCHES.max_batch_requests} for classifiers, {SEQUENCES.max_batch_requests} for generators)",
@@ -27,6 +30,8 @@ LIMITS: dict[str, str] = {
     f"(default: {SEQUENCES.prefill_chunk})",
     "prefix_tokens": "generators: size of the prefix cache in prompt tokens; 0 disables it "
     f"(default: {SEQUENCES.prefix_tokens})",
+    "prompt_lookup": f"generators on the CPU: guess up to so many tokens, at most {MOST_GUESSES}, from a text's own "
+    "prompt, and verify them in one step; off guesses none (default: off)",
 }
 """Flags that set a limit of the engine, and their help."""
 REQUESTS: tuple[tuple[str, int, str], ...] = (
@@ -48,6 +53,18 @@ REQUESTS: tuple[tuple[str, int, str], ...] = (
 )
 
 
+def guesses(text: str) -> int:
+    """Return the most tokens that a step guesses, 0 for off."""
+    value = 0 if text == "off" else positive(text)
+    if value > MOST_GUESSES:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_GUESSES}")
+    return value
+
+
+TYPES: dict[str, Callable[[str], int]] = {"prefix_tokens": not_negative, "prompt_lookup": guesses}
+"""Types of the flags whose value need not be positive."""
+
+
 def limits(args: argparse.Namespace) -> dict[str, Any]:
     """Return the limits of the engine; None for those that were not given."""
     waits = {"timeout": args.timeout, "max_queue_secs": args.max_queue_secs}
@@ -57,8 +74,8 @@ def limits(args: argparse.Namespace) -> dict[str, Any]:
 def add_limit_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
     for name, text in LIMITS.items():
-        kind = not_negative if name == "prefix_tokens" else positive
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
+        metavar = "N|off" if name == "prompt_lookup" else None
+        parser.add_argument(f"--{name.replace('_', '-')}", type=TYPES.get(name, positive), metavar=metavar, help=text)
     for flag, default, text in REQUESTS:
         parser.add_argument(flag, type=positive, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument(

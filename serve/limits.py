@@ -48,6 +48,8 @@ class GenerationLimits:
     """Prompt tokens that are processed between two decode steps."""
     prefix_tokens: int = 1024
     """Prompt tokens whose cache is kept for prompts that begin alike; 0 keeps none."""
+    prompt_lookup: int = 0
+    """Most tokens that a step guesses from a row's own prompt and text, and verifies; 0 guesses none."""
     timeout: float = np.inf
     """Seconds that a request may wait for its first row."""
     max_queue_secs: float = np.inf

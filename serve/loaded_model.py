@@ -92,7 +92,7 @@ class LoadedModel:
         """The GPU that runs the graph; None on the CPU."""
         self.capture_numbers = itertools.count()
         """Numbers of captured runs."""
-        check_edges(self.session, self.graph, manifest.inputs, manifest.outputs)
+        check_edges(self.session, self.graph, manifest.inputs, manifest.outputs, manifest.optional_inputs)
         check_logits(self.graph, manifest.outputs)
         self.encoder: ort.InferenceSession | None = None
         """The encoder's session; None for a model of one graph."""

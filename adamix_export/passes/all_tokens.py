@@ -6,14 +6,12 @@ Other tools read them to score a text: onnxruntime-genai takes the token that it
 import onnx_ir as ir
 
 from adamix_export.errors import ExportError
-from serve.bundle.graph_io import LOGITS, SEQUENCE
-
-TOKENS = 1
-"""Axis of the tokens in hidden states (batch, tokens, width) and in logits (batch, tokens, vocabulary)."""
+from adamix_export.passes.default_inputs import TOKENS, has_positions, keep_default
+from serve.bundle.graph_io import LOGIT_OFFSETS, LOGITS, SEQUENCE
 
 
 def keep_all_tokens(graph: ir.Graph) -> None:
-    """Make `logits` (batch, 1, vocabulary) of a decoder (batch, sequence, vocabulary).
+    """Make `logits` (batch, positions, vocabulary) of a decoder (batch, sequence, vocabulary).
 
     Raises:
         ExportError: The graph does not gather the last token's hidden state.
@@ -28,8 +26,9 @@ def keep_all_tokens(graph: ir.Graph) -> None:
     last.replace_all_uses_with(states)
     for node in behind[: behind.index(gather)]:
         for value in node.outputs:
-            if value.shape is not None and len(value.shape) == 3 and value.shape[TOKENS] == 1:
+            if value.shape is not None and len(value.shape) == 3 and (value.shape[TOKENS] == 1 or has_positions(value)):
                 value.shape = ir.Shape([SEQUENCE if axis == TOKENS else dim for axis, dim in enumerate(value.shape)])
+    keep_default(graph, LOGIT_OFFSETS)
 
 
 def _before(value: ir.Value) -> list[ir.Node]:

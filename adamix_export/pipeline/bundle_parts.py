@@ -183,6 +183,7 @@ def make_manifest(build: BundleBuild, *, precision: str, spare_slots: int, quant
         adapters=[checkpoint.name for checkpoint in build.checkpoints],
         inputs=inputs,
         outputs=outputs,
+        optional_inputs=optional_edges(build.folder / MODEL),
         encoder_inputs=encoder_inputs,
         encoder_outputs=encoder_outputs,
         start_token_id=config.get("decoder_start_token_id"),
@@ -202,7 +203,16 @@ def _max_positions(checkpoint: Checkpoint) -> int | None:
 def graph_edges(graph: Path) -> tuple[list[Edge], list[Edge]]:
     """Return the inputs and outputs of an ONNX file, as a session over it would; the CPU need not run it."""
     found = onnx.load(graph, load_external_data=False).graph
-    return [_edge(value) for value in found.input], [_edge(value) for value in found.output]
+    defaults = {one.name for one in found.initializer}
+    required = [value for value in found.input if value.name not in defaults]
+    return [_edge(value) for value in required], [_edge(value) for value in found.output]
+
+
+def optional_edges(graph: Path) -> list[Edge]:
+    """Return the inputs of an ONNX file that a run may leave out."""
+    found = onnx.load(graph, load_external_data=False).graph
+    defaults = {one.name for one in found.initializer}
+    return [_edge(value) for value in found.input if value.name in defaults]
 
 
 def _edge(value: onnx.ValueInfoProto) -> Edge:

@@ -77,9 +77,11 @@ def _fp16(_: Statistics, graph: ir.Graph) -> None:
 
 def _fp16_for_generation(grams: Statistics, graph: ir.Graph) -> None:
     from adamix_export.passes.candidates import add_candidates
+    from adamix_export.passes.default_inputs import keep_last_position
     from adamix_export.passes.likeliest_token import add_likeliest_token
 
     _fp16(grams, graph)
+    keep_last_position(graph)
     add_likeliest_token(graph)
     add_candidates(graph)
 
@@ -91,9 +93,11 @@ def _bf16(_: Statistics, graph: ir.Graph) -> None:
 
 
 def _bf16_for_generation(grams: Statistics, graph: ir.Graph) -> None:
+    from adamix_export.passes.default_inputs import keep_last_position
     from adamix_export.passes.likeliest_token import add_likeliest_token
 
     _bf16(grams, graph)
+    keep_last_position(graph)
     add_likeliest_token(graph)
 
 

@@ -4,12 +4,14 @@
 and of this call. `past_key_values.N.key` and `.value` are buffers (batch, heads, max_length, head width), and
 `present.N.key` and `.value` may share their memory: the operator writes the new entries only. Sequences of a batch may
 have different lengths. The first call has as many mask columns as input columns; later calls have one input column.
-`logits` (batch, 1, vocabulary) are those of each sequence's last token.
+`logits` (batch, positions, vocabulary) are those of each sequence's last token, or of the tokens that lie
+`logit_offsets` (positions) before it: an input of decoders without an encoder, which a run may leave out.
 """
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -27,14 +29,18 @@ from serve.bundle.graph_io import (
     BANK,
     BATCH,
     INPUT_IDS,
+    LOGIT_OFFSETS,
     LOGITS,
     MAX_LENGTH,
     PAST,
+    POSITIONS,
     PRESENT,
     SEQUENCE,
     TOTAL,
 )
 
+LAST_TOKEN = np.array([0], np.int64)
+"""Offsets of a run that does not say which logits it wants."""
 States = list[tuple[str, str]]
 """The names of the key and the value of each layer."""
 
@@ -47,7 +53,7 @@ class Decoder(nn.Module):
         self.model, self.cache, self.stacks, self.states = model, cache, stacks, states
 
     def forward(self, tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """Return logits (batch, 1, vocabulary) and the keys and values of every layer."""
+        """Return logits (batch, positions, vocabulary) and the keys and values of every layer."""
         if self.stacks is not None:
             self.stacks.read(tensors)
         ids, mask = tensors[INPUT_IDS], tensors[ATTENTION_MASK]
@@ -63,10 +69,12 @@ class Decoder(nn.Module):
         begun = (self.cache.columns[-1:] - newest).clamp(max=1)
         self.cache.positions = ((last - newest) * begun).unsqueeze(1) + steps
         ends = torch.minimum(last, newest).view(-1, 1, 1)
+        if LOGIT_OFFSETS in tensors:
+            ends = (ends - tensors[LOGIT_OFFSETS].view(1, -1, 1)).clamp(min=0)
 
         def keep_last(module: nn.Module, given: Any, output: Any) -> Any:
             states = output.last_hidden_state
-            output.last_hidden_state = states.gather(1, ends.expand(-1, 1, states.shape[2]))
+            output.last_hidden_state = states.gather(1, ends.expand(-1, -1, states.shape[2]))
             return output
 
         hook = self.inner.register_forward_hook(keep_last)
@@ -95,9 +103,8 @@ def write_graph(model: PreTrainedModel, stacks: Stacks | None, file: Path) -> No
     untranspose(model)
     cache = Cache()
     with caching(model, cache):
-        write_steps(
-            Decoder(model, cache, stacks, states), sizes.key_value_heads, stacks.inputs() if stacks else {}, file
-        )
+        inputs = {**(stacks.inputs() if stacks else {}), LOGIT_OFFSETS: (POSITIONS,)}
+        write_steps(Decoder(model, cache, stacks, states), sizes.key_value_heads, inputs, file)
 
 
 def state_names(layers: int, infix: str = "") -> States:
@@ -121,6 +128,7 @@ def write_steps(decoder: Decoder, heads: int, inputs: Shapes, file: Path) -> Non
         floats=(PAST, BANK),
         file=file,
         further=(fuse_projections,),
+        defaults={LOGIT_OFFSETS: LAST_TOKEN} if LOGIT_OFFSETS in inputs else {},
     )
     if len(decoder.cache.present) != len(decoder.states):
         raise ExportError(

@@ -5,19 +5,23 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim
 
 from adamix_export.errors import ExportError, first_line
+from adamix_export.passes.default_inputs import set_default
 from adamix_export.passes.simplify import simplify
-from serve.bundle.graph_io import BATCH, LABELS, MAX_LENGTH, SEQUENCE, SLOTS, SOURCE, TOTAL
+from serve.bundle.graph_io import BATCH, LABELS, MAX_LENGTH, POSITIONS, SEQUENCE, SLOTS, SOURCE, TOTAL
 
 Shapes = dict[str, tuple[int | str, ...]]
-SYMBOLS = {BATCH: 3, SEQUENCE: 7, SLOTS: 5, LABELS: 4, TOTAL: 9, SOURCE: 8, MAX_LENGTH: 17}
+SYMBOLS = {BATCH: 3, SEQUENCE: 7, SLOTS: 5, LABELS: 4, TOTAL: 9, SOURCE: 8, MAX_LENGTH: 17, POSITIONS: 6}
 """Example sizes. All differ and are above 1, so that tracing treats none as constant or as equal to another."""
 RANK = 11
 """Example rank of the first adapter kind; that of each further kind is larger by two."""
@@ -31,11 +35,13 @@ def write_onnx(
     floats: Sequence[str],
     file: Path,
     further: Sequence[Callable[[ir.Model], None]] = (),
+    defaults: Mapping[str, NDArray[np.generic]] = MappingProxyType({}),
 ) -> None:
     """Write the ONNX graph of `module`, which takes a dict of tensors, with its weights beside it as external data.
 
     `shapes` are those of its inputs, with a symbol for each dynamic dimension; `outputs` are names. Inputs are int64
     unless their name starts with one of `floats`. `further` are passes applied while the graph is simplified.
+    `defaults` are values of inputs that a run may leave out.
 
     Raises:
         ExportError: torch cannot export the module.
@@ -61,6 +67,8 @@ def write_onnx(
         )
         assert program is not None
         simplify(program.model, further)
+        for name, value in defaults.items():
+            set_default(program.model.graph, name, value)
         program.save(file, external_data=True)
 
 

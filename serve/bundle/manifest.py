@@ -74,6 +74,8 @@ class Manifest:
     """Names of the adapters, each a folder below `adapters`."""
     inputs: list[Edge]
     outputs: list[Edge]
+    optional_inputs: list[Edge] = field(default_factory=list)
+    """Inputs that a run may leave out; empty in bundles of earlier versions."""
     encoder_inputs: list[Edge] = field(default_factory=list)
     """Inputs of the encoder; empty unless the model is an encoder-decoder."""
     encoder_outputs: list[Edge] = field(default_factory=list)

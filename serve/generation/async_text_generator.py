@@ -245,6 +245,8 @@ def _event_of(sequence: SequenceState) -> SequenceFinished:
         first_token_seconds=None if first is None else first - sequence.arrival_time,
         decode_seconds=None if first is None else finish - first,
         cached_tokens=sequence.cached_tokens,
+        guessed_tokens=sum(row.guessed_tokens for row in sequence.rows),
+        accepted_tokens=sum(row.accepted_tokens for row in sequence.rows),
         token_seconds=[] if sequence.beam_search else [late - early for early, late in pairwise(sequence.token_times)],
         arrival_time=sequence.arrival_time,
         submit_time=sequence.submit_time,

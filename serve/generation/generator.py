@@ -80,7 +80,7 @@ class Generator:
         self.base = base_adapter(self.bundle) if self.bank else None
         """The base model of a bank; None for a merged bundle."""
         self.registry = self.model.registry(partial(static_batch.check_canaries, self.model))
-        self.scheduler = ContinuousBatchScheduler(self.model, limits)
+        self.scheduler = ContinuousBatchScheduler(self.model, limits, self.tokenizer)
         self.grammars = GrammarCache(self.tokenizer, self.scheduler.buckets.runner.vocabulary, compile_budget)
         self.factory = SequenceFactory(
             self.token_texts,

@@ -16,6 +16,7 @@ from serve.bundle.graph_io import (
     BANK,
     ENCODER_ATTENTION_MASK,
     INPUT_IDS,
+    LOGIT_OFFSETS,
     LOGITS,
     MAX_LENGTH,
     PAST,
@@ -28,6 +29,7 @@ from serve.generation.step_outputs import OUTPUTS, StepLogits, StepOutputs
 from serve.loaded_model import LoadedModel
 from serve.runtime.buffers import to_numpy
 from serve.runtime.cuda_graphs import CapturedRuns, captured_size
+from serve.runtime.device_memory import HOST
 from serve.runtime.padding import mask_of, pad
 from serve.runtime.run_inputs import INPUTS, RunInputs
 
@@ -70,13 +72,19 @@ class ModelRunner:
         """Keys and values of cross-attention, which the encoder computes once."""
         self.stacks = {"decoder": _stacks(manifest.inputs), "encoder": _stacks(manifest.encoder_inputs)}
         self.outputs = manifest.outputs
+        self.can_offset = any(edge.name == LOGIT_OFFSETS for edge in manifest.optional_inputs)
         self.context_length = None if model.encoder else context_length(model.bundle)
         """Longest row in tokens; None if the model does not bound it."""
         self.captures, self.captured = model.captures, CapturedRuns(model.capture_numbers)
-        self.bindings: dict[int, _BoundRun] = {}
-        """Bindings of the first rows by their number, reused from step to step…"""
+        self.bindings: dict[tuple[int, int], _BoundRun] = {}
+        """Bindings of the first rows by their number and that of the logits of each, reused from step to step…"""
         self.memory: tuple[object, ...] = NO_MEMORY
         """…while the caches and the bank lie in this memory."""
+
+    @property
+    def looks_up(self) -> bool:
+        """A run over one row can give the logits after several of its tokens."""
+        return self.can_offset and self.device == HOST and self.encoder is None
 
     @property
     def mask_tokens(self) -> int:
@@ -134,6 +142,7 @@ class ModelRunner:
         *,
         first: int,
         behind: Sequence[RunnerRow] | None = None,
+        positions: int = 1,
     ) -> StepLogits:
         """Run the new tokens of rows that lie side by side in the cache.
 
@@ -143,9 +152,10 @@ class ModelRunner:
             first: Index of the first row in the cache.
             behind: Rows in use that lie behind them, each with room for another token; None if that is not known, and
                 then the run is not captured.
+            positions: Last tokens of a single row after which there are logits; more than one where `looks_up` is True.
 
         Returns:
-            Logits after each row's last token, valid until the next run.
+            Logits after each row's last token, or after the last ones of a single row, valid until the next run.
         """
         size = self._captured_size(ids) if first == 0 and behind is not None else None
         if size is not None and behind is not None:
@@ -155,7 +165,8 @@ class ModelRunner:
             tokens = [*ids, *[[self.pad_token_id]] * (size - len(ids))]
             self._run(run, tokens, filled, total=self.mask_tokens, options=self.captured.options_for(size))
         else:
-            run = self._reused(len(rows)) if first == 0 else self._bound(first, len(rows))
+            count = len(rows)
+            run = self._reused(count, positions) if first == 0 else self._bound(first, count, positions)
             self._run(run, ids, rows, total=None, options=self.captured.eager)
         return run.outputs.logits(len(rows))
 
@@ -208,25 +219,28 @@ class ModelRunner:
         run.inputs.bind(run.binding, arrays)
         self.session.run_with_iobinding(run.binding, options)
 
-    def _reused(self, count: int) -> "_BoundRun":
+    def _reused(self, count: int, positions: int = 1) -> "_BoundRun":
         """Return the binding of the first `count` rows, which most steps run; it is rebuilt when memory has moved."""
         memory = (self.cache.buffers, self.source_cache.buffers, self.bank and self.bank.feeds)
         if any(one is not other for one, other in zip(self.memory, memory, strict=True)):
             self.bindings, self.memory = {}, memory
             self.captured.forget()
-        if count not in self.bindings:
-            self.bindings[count] = self._bound(0, count)
-        return self.bindings[count]
+        if (count, positions) not in self.bindings:
+            self.bindings[count, positions] = self._bound(0, count, positions)
+        return self.bindings[count, positions]
 
-    def _bound(self, first: int, count: int) -> "_BoundRun":
+    def _bound(self, first: int, count: int, positions: int) -> "_BoundRun":
         """Return a binding of all that stays from step to step, with memory for the rest."""
         binding = self.session.io_binding()
-        outputs = OUTPUTS[self.device](self.outputs, count, self.device)
+        outputs = OUTPUTS[self.device](self.outputs, count, self.device, positions=positions)
         outputs.bind(binding)
+        offsets = np.arange(positions)[::-1].copy()
+        if positions > 1:
+            binding.bind_ortvalue_input(LOGIT_OFFSETS, ort.OrtValue.ortvalue_from_numpy(offsets))
         self._bind_stacks(binding, "decoder")
         self.source_cache.bind(binding, first, count)
         self.cache.bind(binding, first, count)
-        return _BoundRun(binding, INPUTS[self.device](self.device), outputs)
+        return _BoundRun(binding, INPUTS[self.device](self.device), outputs, offsets)
 
     def _bind_stacks(self, binding: ort.IOBinding, graph: str) -> None:
         if self.bank is not None:
@@ -245,6 +259,8 @@ class _BoundRun:
     binding: ort.IOBinding
     inputs: RunInputs
     outputs: StepOutputs
+    offsets: NDArray[np.int64]
+    """Offsets of the logits, which the binding reads where they lie."""
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,10 @@ class CacheRow:
     """Generated tokens of this row; the newest is not in the cache yet."""
     prompt_tokens: int = 0
     """Tokens of the prompt that are in the cache."""
+    guessed_tokens: int = 0
+    """Tokens that were verified because the prompt or the text itself foretold them."""
+    accepted_tokens: int = 0
+    """Those of them that are in the text."""
 
     @property
     def cached_tokens(self) -> int:

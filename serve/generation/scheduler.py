@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from serve.errors import GenerationFailed, ServeError
 from serve.generation.admission import AdmissionQueue
 from serve.generation.cache.prefix_cache import PrefixCache
 from serve.generation.length_buckets import LengthBuckets
 from serve.generation.model_runner import ModelRunner
+from serve.generation.next_token import check_finite, choose_next, fail
+from serve.generation.prompt_lookup.setting import prompt_lookup
 from serve.generation.request import CacheRow, SequenceState, sequences_of
 from serve.generation.running_batch import RunningBatch
 from serve.generation.sampling.beam_search import BeamSearch
@@ -35,10 +37,18 @@ DRAWN_TOGETHER = 4
 class ContinuousBatchScheduler:
     """Sequences over one decoder. Any thread may submit; only one at a time may step."""
 
-    def __init__(self, model: LoadedModel, limits: GenerationLimits | None = None) -> None:
+    def __init__(
+        self, model: LoadedModel, limits: GenerationLimits | None = None, tokenizer: Tokenizer | None = None
+    ) -> None:
+        """Begin without sequences; with the tokenizer, prompt lookup knows a word with and without a space before it.
+
+        Raises:
+            BundleError: The limits ask for prompt lookup, and the model goes without.
+        """
         self.limits = limits or GenerationLimits()
         self.buckets = LengthBuckets(model, self.limits)
         runner = self.buckets.runner
+        self.lookup = prompt_lookup(model, runner, self.limits.prompt_lookup, tokenizer)
         self.queue = AdmissionQueue(self.limits, vocabulary=runner.vocabulary, context_length=runner.context_length)
         self.prefix_cache = PrefixCache(0 if model.encoder else self.limits.prefix_tokens)
         self.short_prompts_next = False
@@ -131,11 +141,15 @@ class ContinuousBatchScheduler:
         batch.remove_finished()
 
     def _decode(self, batch: RunningBatch) -> None:
-        """Decode one token of every row of a batch."""
+        """Decode one token of every row of a batch, or several where guesses are worth it."""
         rows = batch.rows
-        behind = [batch.prefilling] if batch.prefilling is not None else []
-        logits = _run(batch.runner, [row.tokens[-1:] for row in rows], rows, first=0, behind=behind)
-        self._choose_tokens(rows, logits)
+        if guessed := self.lookup.plan(rows):
+            self.lookup.verify(batch.runner, guessed)
+        else:
+            behind = [batch.prefilling] if batch.prefilling is not None else []
+            with self.lookup.costs.timed(rows=len(rows), tokens=1):
+                logits = _run(batch.runner, [row.tokens[-1:] for row in rows], rows, first=0, behind=behind)
+            self._choose_tokens(rows, logits)
         batch.remove_finished()
 
     def _admit(self) -> list[CacheRow]:
@@ -177,7 +191,7 @@ class ContinuousBatchScheduler:
                 if self.prefix_cache.max_tokens and not sequence.forced:
                     sequence.cached_tokens = row.prompt_tokens
             except Exception as error:  # reading an adapter or growing the cache may fail in any way
-                _fail(sequence, error)
+                fail(sequence, error)
                 continue
             if alone:
                 self.buckets.of(sequence).prefilling = row
@@ -194,21 +208,15 @@ class ContinuousBatchScheduler:
             own = [places[row] for row in sequence.rows]
             draw, token = drawn.get(sequence, (None, None))
             try:
-                if not logits.is_finite[own].all():
-                    name = sequence.adapter.card.name
-                    raise GenerationFailed(f"adapter {name} gives logits that are not finite")
+                check_finite(sequence, logits, own)
                 if sequence.beam_search is not None:
                     self._advance_beams(sequence, sequence.beam_search, logits.read(own))
-                elif sequence.max_new_tokens == 0 and not sequence.is_reading:
-                    sequence.finish_if_read()
                 elif token is not None:
                     sequence.append(token)
-                elif sequence.reads_logits:
-                    sequence.choose_token(logits.known(own[0]), int(logits.likeliest[own[0]]), draw=draw)
                 else:
-                    sequence.append(int(logits.likeliest[own[0]]))
+                    choose_next(sequence, logits, own[0], draw=draw)
             except Exception as error:  # a fault of one sequence leaves the others alone
-                _fail(sequence, error)
+                fail(sequence, error)
 
     def _advance_beams(self, sequence: SequenceState, search: BeamSearch, logits: Logits) -> None:
         """Extend the beams of a sequence by one token, or append the best hypothesis if the search is over."""
@@ -244,14 +252,6 @@ def _draw_together(
     return dict(zip(plain, zip(draws, tokens, strict=True), strict=True))
 
 
-def _fail(sequence: SequenceState, error: Exception) -> None:
-    """End a sequence with an error; one that is no ServeError is unexpected, and logged."""
-    if not isinstance(error, ServeError):
-        name, extra = sequence.adapter.card.name, {"request": sequence.request}
-        logger.error("a text of adapter %s failed", name, exc_info=error, extra=extra)
-    sequence.fail(error)
-
-
 def _run(
     runner: ModelRunner,
     ids: Sequence[Sequence[int]],
@@ -276,5 +276,5 @@ def _run(
         before = _run(runner, ids[:half], rows[:half], first=first, encode=encode).all()
         after = _run(runner, ids[half:], rows[half:], first=first + half, encode=encode).all()
         return step_logits(np.concatenate([before, after]))
-    _fail(rows[0].sequence, refusal)
+    fail(rows[0].sequence, refusal)
     return step_logits(np.full((1, runner.vocabulary), np.nan, np.float32))

@@ -23,6 +23,7 @@ from serve.bundle.graph_io import (
     LOGITS,
     NEXT_LOGITS,
     NEXT_TOKENS,
+    POSITIONS,
 )
 from serve.bundle.manifest import Edge
 from serve.generation.sampling.batch_draw import CandidateTable
@@ -74,8 +75,11 @@ def step_logits(logits: Logits) -> StepLogits:
 class StepOutputs(Protocol):
     """Memory of the outputs of a step."""
 
-    def __init__(self, edges: Sequence[Edge], rows: int, device: str) -> None:
-        """Allocate the outputs of so many rows; `edges` are those of the graph."""
+    def __init__(self, edges: Sequence[Edge], rows: int, device: str, *, positions: int = 1) -> None:
+        """Allocate the outputs of so many rows; `edges` are those of the graph.
+
+        One row may have logits at several positions; they are then what the outputs call rows.
+        """
 
     def bind(self, binding: ort.IOBinding) -> None:
         """Bind the outputs."""
@@ -87,9 +91,9 @@ class StepOutputs(Protocol):
 class HostOutputs:
     """Logits in host memory."""
 
-    def __init__(self, edges: Sequence[Edge], rows: int, device: str = HOST) -> None:
+    def __init__(self, edges: Sequence[Edge], rows: int, device: str = HOST, *, positions: int = 1) -> None:
         (edge,) = (edge for edge in edges if edge.name == LOGITS)
-        self.array = np.empty(_shape(edge, rows), TYPES[edge.dtype])
+        self.array = np.empty(_shape(edge, rows, positions), TYPES[edge.dtype])
 
     def bind(self, binding: ort.IOBinding) -> None:
         """Bind the logits."""
@@ -97,13 +101,14 @@ class HostOutputs:
 
     def logits(self, count: int) -> StepLogits:
         """Return the logits of the first `count` rows."""
-        return step_logits(self.array[:count, 0])
+        return step_logits(self.array[:count].reshape(-1, self.array.shape[-1]))
 
 
 class DeviceOutputs:
     """Outputs in a device's memory, of which only what is needed is copied to the host."""
 
-    def __init__(self, edges: Sequence[Edge], rows: int, device: str) -> None:
+    def __init__(self, edges: Sequence[Edge], rows: int, device: str, *, positions: int = 1) -> None:
+        assert positions == 1, "no row on a device is asked for more"
         self.device, self.memory = device, memory_of(device)
         self.edges = {edge.name: edge for edge in edges if edge.name in READ}
         self.values = {
@@ -157,5 +162,6 @@ OUTPUTS: dict[str, type[StepOutputs]] = {HOST: HostOutputs, CUDA_DEVICE: DeviceO
 """Outputs by kind of device."""
 
 
-def _shape(edge: Edge, rows: int) -> tuple[int, ...]:
-    return tuple(rows if dim == BATCH else int(dim) for dim in edge.shape)
+def _shape(edge: Edge, rows: int, positions: int = 1) -> tuple[int, ...]:
+    sizes = {BATCH: rows, POSITIONS: positions}
+    return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in edge.shape)

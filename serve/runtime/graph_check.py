@@ -10,9 +10,19 @@ from serve.bundle.manifest import Edge
 from serve.errors import BundleError
 
 
-def check_edges(session: ort.InferenceSession, graph: Path, inputs: Sequence[Edge], outputs: Sequence[Edge]) -> None:
-    """Raise a BundleError if the graph in the file `graph` has other inputs or outputs."""
-    if session_edges(session) != (list(inputs), list(outputs)):
+def check_edges(
+    session: ort.InferenceSession,
+    graph: Path,
+    inputs: Sequence[Edge],
+    outputs: Sequence[Edge],
+    optional_inputs: Sequence[Edge] = (),
+) -> None:
+    """Raise a BundleError if the graph in the file `graph` has other inputs or outputs.
+
+    An input that may be left out may be listed or not: bundles of earlier versions list none.
+    """
+    found = _edges(session.get_overridable_initializers())
+    if session_edges(session) != (list(inputs), list(outputs)) or any(one not in found for one in optional_inputs):
         raise BundleError(f"{graph} does not have the inputs and outputs that the manifest lists")
 
 
@@ -23,9 +33,9 @@ def check_logits(graph: Path, outputs: Sequence[Edge]) -> None:
 
 
 def session_edges(session: ort.InferenceSession) -> tuple[list[Edge], list[Edge]]:
-    """Return the inputs and the outputs of a session's graph."""
-    inputs, outputs = (
-        [Edge(name=value.name, dtype=value.type, shape=list(value.shape)) for value in side]
-        for side in (session.get_inputs(), session.get_outputs())
-    )
-    return inputs, outputs
+    """Return the inputs that a session's graph needs, and its outputs."""
+    return _edges(session.get_inputs()), _edges(session.get_outputs())
+
+
+def _edges(values: Sequence[ort.NodeArg]) -> list[Edge]:
+    return [Edge(name=value.name, dtype=value.type, shape=list(value.shape)) for value in values]

@@ -48,6 +48,8 @@ COUNTERS: dict[str, str] = {
     "vllm:generation_tokens": "Tokens that were generated",
     "vllm:prefix_cache_queries": "Tokens of prompts that were looked up in the prefix cache",
     "vllm:prefix_cache_hits": "Tokens of prompts whose states came from the prefix cache",
+    "vllm:spec_decode_num_draft_tokens": "Tokens that prompt lookup guessed, which were verified",
+    "vllm:spec_decode_num_accepted_tokens": "Guessed tokens that are in the texts",
 }
 """Counters by name, to which `_total` is added, and their descriptions."""
 FINISHED_REASONS: dict[FinishReason, str] = {
@@ -102,6 +104,8 @@ class VllmMetrics:
         if event.cached_tokens is not None:
             self.counts["vllm:prefix_cache_queries"].inc(event.prompt_tokens)
             self.counts["vllm:prefix_cache_hits"].inc(event.cached_tokens)
+        self.counts["vllm:spec_decode_num_draft_tokens"].inc(event.guessed_tokens)
+        self.counts["vllm:spec_decode_num_accepted_tokens"].inc(event.accepted_tokens)
         self.token_seconds.observe(event.token_seconds)
         self._observe("vllm:e2e_request_latency_seconds", event.total_seconds)
         self._observe("vllm:request_queue_time_seconds", event.queue_seconds)

@@ -38,6 +38,14 @@ def test_zero_disables_the_prefix_cache_and_nothing_else(capsys: pytest.CaptureF
         assert "0 is not positive" in capsys.readouterr().err
 
 
+def test_prompt_lookup_is_a_number_or_off(capsys: pytest.CaptureFixture[str]) -> None:
+    assert limits(parse_args(["bundle", "--prompt-lookup", "7"]))["prompt_lookup"] == 7
+    assert limits(parse_args(["bundle", "--prompt-lookup", "off"]))["prompt_lookup"] == 0
+    with pytest.raises(SystemExit):
+        parse_args(["bundle", "--prompt-lookup", "32"])
+    assert "32 is more than 31" in capsys.readouterr().err
+
+
 def test_options_of_the_model_are_those_that_were_given() -> None:
     flags = ["--provider", "cpu", "--threads", "2", "--slots", "3", "--host-adapters", "4", "--cache", "graphs"]
     flags += ["--pin", "tone,intent"]

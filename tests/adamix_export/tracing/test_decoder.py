@@ -14,6 +14,10 @@ from adamix_train.artifacts.checkpoint import read_card
 from serve.bundle.reader import open_bundle
 from serve.errors import BundleError, InputError, UnknownAdapter
 from serve.generation.generator import Generator
+from serve.generation.model_runner import ModelRunner
+from serve.generation.static_batch import StaticRow
+from serve.limits import GenerationLimits
+from serve.sampling_params import SamplingParams
 from tests.adamix_export.conftest import Export, MakeGenerative
 from tests.fixtures.tiny_models import DECODERS
 
@@ -89,6 +93,28 @@ def test_what_is_written_ends_where_the_model_ends_it(
         assert (row.tokens, row.finish_reason == "stop") == (tokens[:end], end < NEW)
         assert row.text == generator.tokenizer.decode(row.tokens).strip()
         assert row.sha256 == generator.cards["task"].sha256
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_logits_behind_several_tokens_are_those_of_pytorch(
+    family: str, generative: MakeGenerative, export: Export, tmp_path: Path
+) -> None:
+    checkpoint = generative(family, "lora")
+    export("merged", f"task={checkpoint}")
+    generator = Generator(tmp_path / "out", provider="cpu", limits=GenerationLimits(prompt_lookup=5))
+    prompt, new = generator.prompt(WORDS[1]).input_ids, [5, 9, 4, 7]
+    expected = pytorch(checkpoint, [*prompt, *new])
+    runner = ModelRunner(generator.model, max_tokens=64)
+    runner.reserve(1, tokens=64, source_tokens=0)
+    row = StaticRow(source=(), slot=0, total_tokens=len(prompt))
+    found = runner.run([prompt], [row], first=0, positions=3).all()
+    np.testing.assert_allclose(found, expected[len(prompt) - 3 : len(prompt)], atol=1e-4)
+    row.total_tokens += len(new)
+    found = runner.run([new], [row], first=0, positions=len(new)).all()
+    np.testing.assert_allclose(found, expected[len(prompt) :], atol=1e-4)
+    assert runner.run([new[-1:]], [row], first=0).all().shape == expected[-1:].shape, "the last one alone, by default"
+    (written,) = generator.generate([generator.prompt(WORDS[1])], sampling=SamplingParams(ignore_eos=True))
+    assert written.tokens == greedy(checkpoint, prompt, len(written.tokens))
 
 
 def test_a_decoder_is_fused_and_keeps_its_weights_once(

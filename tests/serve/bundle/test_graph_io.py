@@ -9,9 +9,11 @@ from serve.bundle.graph_io import (
     BATCH,
     INPUT_IDS,
     LABELS,
+    LOGIT_OFFSETS,
     LOGITS,
     MAX_LENGTH,
     PAST,
+    POSITIONS,
     PRESENT,
     SEQUENCE,
     SLOTS,
@@ -49,10 +51,14 @@ def test_a_decoder_masks_cached_and_new_tokens_together() -> None:
     assert DECODER_INPUTS[ATTENTION_MASK] == [BATCH, TOTAL]
 
 
+def test_the_positions_of_the_logits_are_an_input() -> None:
+    assert DECODER_INPUTS[LOGIT_OFFSETS] == [POSITIONS]
+
+
 def test_every_cache_that_a_decoder_reads_it_writes() -> None:
     past = {name.removeprefix(PAST): shape for name, shape in DECODER_INPUTS.items() if name.startswith(PAST)}
     outputs = {edge.name: edge.shape for edge in edges_of(DECODER.output)}
-    assert outputs.pop(LOGITS) == [BATCH, 1, len(WORDS)]
+    assert outputs.pop(LOGITS) == [BATCH, POSITIONS, len(WORDS)]
     assert {name.removeprefix(PRESENT): shape for name, shape in outputs.items()} == past
     assert past.keys() == {"0.key", "0.value"}
     assert past["0.key"][0] == BATCH

@@ -52,9 +52,9 @@ def test_a_cache_that_grows_keeps_what_it_holds(runner: ModelRunner, decoder: Ha
 
 def test_bindings_are_reused_until_memory_moves(runner: ModelRunner) -> None:
     runner.run([[4, 5]], [Row(2)], first=0)
-    kept = runner.bindings[1]
+    kept = runner.bindings[1, 1]
     runner.run([[6]], [Row(3)], first=0)
-    assert runner.bindings[1] is kept
+    assert runner.bindings[1, 1] is kept
     runner.reserve(5, tokens=40, source_tokens=0)
     runner.run([[7]], [Row(4)], first=0)
-    assert runner.bindings[1] is not kept
+    assert runner.bindings[1, 1] is not kept

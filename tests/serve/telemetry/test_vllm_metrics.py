@@ -25,6 +25,8 @@ NAMES = {
     "vllm:generation_tokens_total",
     "vllm:prefix_cache_queries_total",
     "vllm:prefix_cache_hits_total",
+    "vllm:spec_decode_num_draft_tokens_total",
+    "vllm:spec_decode_num_accepted_tokens_total",
     "vllm:request_success_total",
     "vllm:lora_requests_info",
 }
@@ -78,6 +80,8 @@ def test_a_sequence_is_counted_with_each_part_of_its_time(metrics: Metrics) -> N
     assert value(metrics, "vllm:generation_tokens_total") == 5
     assert value(metrics, "vllm:prefix_cache_queries_total") == 40
     assert value(metrics, "vllm:prefix_cache_hits_total") == 32
+    assert value(metrics, "vllm:spec_decode_num_draft_tokens_total") == 7
+    assert value(metrics, "vllm:spec_decode_num_accepted_tokens_total") == 3
     assert value(metrics, "vllm:time_to_first_token_seconds_sum") == 0.5
     assert value(metrics, "vllm:request_queue_time_seconds_sum") == 0.1875
     assert value(metrics, "vllm:request_prefill_time_seconds_sum") == 0.25
