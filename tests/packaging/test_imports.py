@@ -77,7 +77,7 @@ def test_no_extra_brings_both_runtimes() -> None:
             if requirement.startswith("adamix["):
                 for other in requirement.removeprefix("adamix[").removesuffix("]").split(","):
                     found |= runtimes(other)
-            elif requirement.startswith("onnxruntime"):
+            elif requirement.startswith("onnxruntime") and not requirement.startswith("onnxruntime-ep-"):
                 found.add(requirement.partition(">")[0].partition("[")[0])
         return found
 
