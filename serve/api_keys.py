@@ -185,10 +185,10 @@ def api_keys_from(content: Mapping[str, Any], file: Path) -> dict[str, ApiKey]:
 
 
 def _key(file: Path, name: str, entry: Any) -> ApiKey:
-    if not isinstance(entry, dict):
-        raise ConfigurationError(f"{file}: {name} is no table: give each key one, as [{name}]")
     if not name.isprintable():
         raise ConfigurationError(f"{file}: {shortened(ascii(name), 64)} is no name for a key: use printable characters")
+    if not isinstance(entry, dict):
+        raise ConfigurationError(f"{file}: {name} is no table: give each key one, as [{name}]")
     known: dict[str, Any] = {"sha256": str, "admin": bool, "requests_per_minute": int, "tokens_per_minute": int}
     for field_name, value in entry.items():
         if field_name not in known:

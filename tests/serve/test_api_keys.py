@@ -59,6 +59,7 @@ def test_a_file_names_keys_by_their_hashes(tmp_path: Path) -> None:
             "requests_per_minute of a is a number of 20000 bits, not a whole",
         ),
         ('["a\\nb"]\nadmin = true', r"'a\\nb' is no name for a key: use printable characters"),
+        ('"\\n" = 1', r"'\\n' is no name for a key: use printable characters"),
         (f'[a]\nsha256 = "{"0" * 64}"\nrequests_per_minute = 0', "requests_per_minute of a is 0"),
         (f'[a]\nsha256 = "{"0" * 64}"\ntokens_per_minute = true', "tokens_per_minute of a is True"),
         (f'[a]\nsha256 = "{"0" * 64}"\n[b]\nsha256 = "{"0" * 64}"', "two names have the same key"),
