@@ -21,10 +21,14 @@ class TaskKind:
     """Splits keep examples with the same input, which are several references for it, together."""
 
 
+MOST_DIGITS = 9
+"""Digits of a label's number; Python refuses to read some thousand."""
+
+
 def _label(value: str, labels: tuple[str, ...] | None, where: str) -> str:
     if labels is None or value in labels:
         return value
-    if not value.isdecimal() or int(value) >= len(labels):
+    if not value.isdecimal() or len(value) > MOST_DIGITS or int(value) >= len(labels):
         raise DataError(f"{where}: label {value!r} is not one of 0 to {len(labels) - 1}, nor {', '.join(labels)}")
     return labels[int(value)]
 

@@ -8,9 +8,10 @@ from adamix_train.tasks.table import TASKS
 from tests.fixtures.example_files import write
 
 
-def test_a_label_outside_the_table_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="label '2' is not one of 0 to 1"):
-        read_examples(write(tmp_path, "a.tsv", "x\t2\n"), TASKS["sst2"])
+@pytest.mark.parametrize("label", ["2", "1" * 5000], ids=["two", "five thousand digits"])
+def test_a_label_outside_the_table_is_refused(label: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"label '{label}' is not one of 0 to 1"):
+        read_examples(write(tmp_path, "a.tsv", f"x\t{label}\n"), TASKS["sst2"])
 
 
 @pytest.mark.parametrize(
