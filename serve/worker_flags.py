@@ -1,10 +1,10 @@
 """Flags of several workers."""
 
 import argparse
-import os
 
 from serve.errors import ConfigurationError
 from serve.flag_types import positive, positive_seconds
+from serve.runtime.providers import usable_cores
 
 WORKERS_PER_CORE, ALWAYS_ALLOWED = 4, 8
 """Most workers for each core that the server may use, and the number that a small machine may have as well. More only
@@ -31,7 +31,7 @@ def add_worker_flags(parser: argparse.ArgumentParser) -> None:
 
 def check_worker_settings(args: argparse.Namespace) -> None:
     """Raise a ConfigurationError for settings that several workers cannot have."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     most = max(ALWAYS_ALLOWED, WORKERS_PER_CORE * cores)
     if args.workers > most:
         raise ConfigurationError(

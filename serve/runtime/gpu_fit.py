@@ -8,7 +8,15 @@ from serve.bundle.reader import Bundle
 from serve.engine import DeviceInfo
 from serve.errors import ProviderError
 from serve.runtime.cuda_driver import CudaDriver, DriverError, MemoryInfo
-from serve.runtime.providers import CUDA, CudaInstallation, ProviderChoice, choose_provider, find_cuda, without_cuda
+from serve.runtime.providers import (
+    CUDA,
+    PROVIDERS,
+    CudaInstallation,
+    ProviderChoice,
+    choose_provider,
+    find_cuda,
+    without_cuda,
+)
 
 CPU_ONLY: dict[tuple[str, str], str] = {
     ("text-classification", "int8"): "its products of 8-bit integers have kernels for the CPU "
@@ -48,7 +56,7 @@ def choose_device(
     if bundle.manifest.precision not in GPU_ONLY:
         return chosen
     if chosen.choice.provider != CUDA:
-        reason = "" if requested in ("cpu", "openvino") else f" (no GPU is used: {chosen.choice.reason})"
+        reason = f" (no GPU is used: {chosen.choice.reason})" if PROVIDERS[requested] in (None, CUDA) else ""
         raise ProviderError(
             f"the bundle is {bundle.manifest.precision}, which ONNX Runtime computes on CUDA alone: serve it on a GPU, "
             f"or export it again with --precision fp32 or int8{reason}"

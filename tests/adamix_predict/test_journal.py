@@ -68,6 +68,16 @@ def run(job: Job) -> dict[str, Any]:
     return {name: value for name, value in found.items() if "seconds" not in name and "per_second" not in name}
 
 
+def stopped(asked: Job, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run a job that stops after two chunks, and return its journal."""
+    with monkeypatch.context() as patched:
+        stop_after(2, patched)
+        with pytest.raises(OSError, match="stopped"):
+            run(asked)
+    assert asked.out is not None
+    return asked.out.with_name(f"{asked.out.name}.journal")
+
+
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
 def test_a_stopped_job_goes_on(job: Callable[..., Job], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = job("whole" + name[3:], resume=False)
@@ -75,11 +85,7 @@ def test_a_stopped_job_goes_on(job: Callable[..., Job], name: str, monkeypatch: 
     assert expected["rows"] == ROWS and expected["bad_rows"] > 8 and expected["metrics"]["tone"]["rows"] > 4000
     asked = job(name)
     assert asked.out is not None and whole.out is not None
-    journal = asked.out.with_name(name + ".journal")
-    with monkeypatch.context() as patched:
-        stop_after(2, patched)
-        with pytest.raises(OSError, match="stopped"):
-            run(asked)
+    journal = stopped(asked, monkeypatch)
     assert not asked.out.exists() and journal.exists()
     kept = len(journal.read_text().splitlines()) - 1
     assert kept == 2
@@ -99,11 +105,7 @@ def test_a_stopped_job_goes_on(job: Callable[..., Job], name: str, monkeypatch: 
 def test_a_journal_of_another_job_is_refused_and_kept(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = job()
     assert asked.out is not None
-    with monkeypatch.context() as patched:
-        stop_after(2, patched)
-        with pytest.raises(OSError, match="stopped"):
-            run(asked)
-    journal = asked.out.with_name("out.csv.journal")
+    journal = stopped(asked, monkeypatch)
     before = journal.read_bytes()
     with pytest.raises(DataError, match="journal of another job, with another scores: repeat that one, or remove"):
         run(job(scores=True))
@@ -122,11 +124,7 @@ def test_a_journal_of_another_job_is_refused_and_kept(job: Callable[..., Job], m
 def test_a_chunk_of_other_rows_is_refused(chunk: str, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = job()
     assert asked.out is not None
-    with monkeypatch.context() as patched:
-        stop_after(2, patched)
-        with pytest.raises(OSError, match="stopped"):
-            run(asked)
-    journal = asked.out.with_name("out.csv.journal")
+    journal = stopped(asked, monkeypatch)
     identity, *_ = journal.read_text().splitlines()
     journal.write_text(f"{identity}\n{chunk}\n")
     with pytest.raises(DataError, match=r"the journal has other rows than .* from line 1 on: remove the journal"):

@@ -25,7 +25,7 @@ from serve.generation.scheduler import ContinuousBatchScheduler
 from serve.runtime.buffers import DeviceBuffers
 from serve.sampling_params import SamplingParams
 from tests.fixtures.generation_banks import NAMES
-from tests.fixtures.sequences import greedy_tokens, new_scheduler, new_sequence, run
+from tests.fixtures.sequences import broken_adapter, greedy_tokens, new_scheduler, new_sequence, run
 
 pytestmark = pytest.mark.slow
 PROMPT = st.lists(st.integers(3, 19), min_size=1, max_size=52)
@@ -248,20 +248,14 @@ def test_a_prompt_that_is_too_long_is_cut_or_refused(generator: Generator) -> No
 
 
 def test_a_broken_adapter_fails_its_row_and_no_other(generator: Generator) -> None:
-    assert generator.bank is not None
     made = new_scheduler(generator)
     broken, fine = new_sequence(generator, [4, 5], "one"), new_sequence(generator, [4, 5], "other")
     with empty_after(made):
         made.submit(broken)
         made.submit(fine)
         made.step()
-        stacks = {name: stack[broken.slot].copy() for name, stack in generator.bank.stacks.items()}
-        for name, stack in generator.bank.stacks.items():
-            if ".lora.up" in name:
-                stack[broken.slot] = np.nan
-        run(made)
-        for name, stack in generator.bank.stacks.items():
-            stack[broken.slot] = stacks[name]
+        with broken_adapter(generator, broken, ".lora.up"):
+            run(made)
     assert broken.finish_reason == "failed"
     assert isinstance(broken.error, GenerationFailed)
     assert fine.tokens == alone(generator, (4, 5), "other", 8)

@@ -13,7 +13,7 @@ from serve.generation.generator import Generator
 from serve.generation.request import SequenceState, cancel
 from serve.request_context import RequestContext
 from tests.fixtures.hand_computed_decoder import END, NAMES, HandComputedDecoder, write_decoder_bundle
-from tests.fixtures.sequences import new_scheduler, new_sequence, run
+from tests.fixtures.sequences import broken_adapter, new_scheduler, new_sequence, run
 from tests.serve.conftest import WORDS
 
 PROMPTS = st.lists(st.integers(3, len(WORDS) - 1), min_size=1, max_size=30)
@@ -107,17 +107,12 @@ def test_a_beam_for_each_token_finds_the_most_probable_of_all_pairs(
 
 
 def test_a_broken_adapter_fails_alone(generator: Generator, decoder: HandComputedDecoder) -> None:
-    assert generator.bank is not None
     scheduler = new_scheduler(generator)
     broken, fine = new_sequence(generator, [4, 5], "north", 9), new_sequence(generator, [4, 5], "south", 9)
     scheduler.submit(broken, fine)
     scheduler.step()
-    stacks = {name: stack[broken.slot].copy() for name, stack in generator.bank.stacks.items()}
-    for stack in generator.bank.stacks.values():
-        stack[broken.slot] = np.nan
-    run(scheduler)
-    for name, stack in generator.bank.stacks.items():
-        stack[broken.slot] = stacks[name]
+    with broken_adapter(generator, broken):
+        run(scheduler)
     assert broken.finish_reason is FinishReason.FAILED and isinstance(broken.error, GenerationFailed)
     assert fine.tokens == decoder.greedy([4, 5], "south", 9)
 

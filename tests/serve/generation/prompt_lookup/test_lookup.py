@@ -16,7 +16,7 @@ from serve.generation.prompt_lookup.lookup import MOST_ROWS, GuessedRow, PromptL
 from serve.generation.request import CacheRow, SequenceState
 from serve.limits import GenerationLimits
 from tests.fixtures.hand_computed_decoder import NAMES, HandComputedDecoder, random_decoder, write_decoder_bundle
-from tests.fixtures.sequences import new_scheduler, new_sequence, run
+from tests.fixtures.sequences import broken_adapter, new_scheduler, new_sequence, run
 from tests.serve.conftest import WORDS
 from tests.serve.generation.prompt_lookup.conftest import eager_scheduler
 
@@ -149,18 +149,13 @@ def test_a_text_is_constrained_as_without_guesses(tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_is_not_finite_fails_alone(generator: Generator, decoder: HandComputedDecoder) -> None:
-    assert generator.bank is not None
     scheduler = eager_scheduler(generator)
     prompt = [4, 5, 9, 4, 5]
     broken, fine = (new_sequence(generator, prompt, name, 30, ignore_eos=True) for name in ("north", "south"))
     scheduler.submit(broken, fine)
     scheduler.step()
-    stacks = {name: stack[broken.slot].copy() for name, stack in generator.bank.stacks.items()}
-    for stack in generator.bank.stacks.values():
-        stack[broken.slot] = np.nan
-    run(scheduler)
-    for name, stack in generator.bank.stacks.items():
-        stack[broken.slot] = stacks[name]
+    with broken_adapter(generator, broken):
+        run(scheduler)
     assert broken.finish_reason is FinishReason.FAILED and isinstance(broken.error, GenerationFailed)
     plain = new_sequence(generator, prompt, "south", 30, ignore_eos=True)
     run(new_scheduler(generator, prompt_lookup=0), plain)
