@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from adamix_train.artifacts.atomic_write import partial_of
 from adamix_train.errors import DataError
@@ -21,15 +22,26 @@ def only_job_of(out: Path | None) -> Iterator[None]:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(out)
-    with partial.open("ab") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"another job writes {out}: wait for its end, or write another file") from error
-        except OSError:  # a file system without locks
-            pass
-        try:
+    try:
+        with partial.open("ab") as held:
+            try:
+                _lock(held)
+            except BlockingIOError as error:
+                raise DataError(f"another job writes {out}: wait for its end, or write another file") from error
             yield
-        except BaseException:
+    except BaseException:
+        # An interrupt may come before the lock: what another job holds stays.
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), partial.open("rb+") as held:
+            _lock(held)
             partial.unlink(missing_ok=True)
-            raise
+        raise
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file until it is closed; raise a `BlockingIOError` if it is locked."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        pass

@@ -1,6 +1,8 @@
 """The command over a bundle that is computed by hand."""
 
+import contextlib
 import csv
+import fcntl
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from adamix_predict.cli import main
+from adamix_predict.turn import only_job_of
 from serve.classification.classifier import Classifier
 from serve.generation.generator import Generator
 from tests.fixtures.hand_computed_decoder import random_decoder, write_decoder_bundle
@@ -193,6 +196,25 @@ def test_a_closed_pipe_and_an_interrupt_are_quiet(bundle: Path, tmp_path: Path) 
     _, printed = process.communicate(timeout=300)
     assert process.returncode == 130 and printed == "adamix-predict: interrupted; no file was written\n"
     assert not out.exists() and not out.with_name("out.csv.partial").exists()
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_an_interrupt_before_the_lock_leaves_nothing_but_what_another_job_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    out = tmp_path / "out.csv"
+    partial = out.with_name("out.csv.partial")
+    lock = fcntl.flock
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        raise KeyboardInterrupt
+
+    with only_job_of(out) if held else contextlib.nullcontext():
+        monkeypatch.setattr(fcntl, "flock", interrupted)
+        with pytest.raises(KeyboardInterrupt), only_job_of(out):
+            pass
+        assert partial.exists() == held
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def test_stopping_or_closing_the_tab_ends_the_training(
     train_tab: Page, bank: str, adapter_dir: Path, tmp_path: Path, leave: str
 ) -> None:
     ask(train_tab, reversed_tone(tmp_path / "long.csv", copies=20), name=leave, epochs=500)
+    expect(train_tab.get_by_label("Column of the labels")).to_have_value("verdict")
     start(train_tab)
     expect(train_tab.locator("#train-status")).to_contain_text(re.compile(r"Training: step \d+ of "), timeout=240_000)
     assert len(trainings()) == 1
@@ -180,6 +181,7 @@ def test_what_cannot_be_trained_is_told_in_one_sentence(
         file.write_text("\n".join(lines) + "\n")
     ask(train_tab, file, name=name, key=key)
     expect(train_tab.locator("#train-status")).to_have_text("24 rows.")
+    expect(train_tab.get_by_label("Column of the labels")).to_have_value("verdict")
     start(train_tab)
     expect(train_tab.locator("#train-status")).to_contain_text(said, timeout=240_000)
     assert "Traceback" not in train_tab.content()
