@@ -62,12 +62,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Keep the garbage collector from what imports have made, and run it less often: it took a fifth of an export.
 
-    Exports share what torch reads anew for each of them: another sixth.
+    Exports share what torch reads anew for each of them, another sixth, and leave their memory to the collector.
     """
     if "adamix_export.tracing.torch_export" in sys.modules:
+        from tests.fixtures.kept_memory import keep_memory
         from tests.fixtures.torchlib import read_once
 
         read_once()
+        keep_memory()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
