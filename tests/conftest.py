@@ -26,23 +26,34 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 LONGEST = (
     "integration/sst2/test_sst2.py",
     "demos/test_quickstart.py",
-    "demos/page/test_train_tab.py",
-    "packaging/test_serve_alone.py",
-    "adamix_predict/test_ray_job.py",
-    "adamix_export/tracing/test_last_token.py",
-    "adamix_export/tracing/test_encoder.py",
-    "docs/test_contributing.py",
-    "docs/test_blocks.py",
     "serve/cluster/test_ray_app.py",
-    "adamix_export/tracing/test_encoder_decoder.py",
+    "adamix_export/tracing/test_encoder.py",
+    "packaging/test_serve_alone.py",
+    "adamix_export/tracing/test_last_token.py",
     "adamix_export/tracing/test_decoder.py",
     "adamix_export/checkpoint/importers/test_peft_adapter.py",
-    "adamix_export/pipeline/test_export.py",
+    "docs/test_blocks.py",
+    "docs/test_contributing.py",
+    "adamix_predict/test_ray_job.py",
+    "demos/page/test_train_tab.py",
+    "demos/page/test_page.py",
     "demos/page/test_training.py",
+    "adamix_export/commands/test_signals.py",
+    "adamix_export/tracing/test_encoder_decoder.py",
+    "adamix_export/pipeline/test_export.py",
+    "adamix_train/run/test_processes.py",
     "serve/cluster/test_deploy.py",
     "docs/test_readme.py",
-    "adamix_train/run/test_processes.py",
+    "demos/notebooks/test_quickstart.py",
+    "adamix_export/checkpoint/importers/test_lora_options.py",
     "deploy/test_image.py",
+    "reliability/test_overload.py",
+    "adamix_export/pipeline/test_packing.py",
+    "adamix_export/checkpoint/importers/test_approximation.py",
+    "adamix_export/test_optimum_cli.py",
+    "integration/serve_against_torch/test_beam_search_and_encoders.py",
+    "demos/page/test_screenshots.py",
+    "interop/test_lm_eval.py",
     "benchmarks/support/test_generation_sides.py",
     "serve/test_cli.py",
     "serve/generation/test_token_decoder.py",
@@ -50,7 +61,8 @@ LONGEST = (
     "serve/workers/test_launch.py",
 )
 """Files that take more than half a minute, the longest first; begun last, one of them would run on alone. README's
-comes after the demo, whose trainings it goes on from; those that start Ray are apart."""
+comes after the demo, whose trainings it goes on from, and packing's after the encoders, whose graphs it packs; those
+that start Ray are apart."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,12 +74,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Keep the garbage collector from what imports have made, and run it less often: it took a fifth of an export.
 
-    Exports share what torch reads anew for each of them: another sixth.
+    Exports share what torch reads anew for each of them, another sixth, and leave their memory to the collector.
     """
     if "adamix_export.tracing.torch_export" in sys.modules:
+        from tests.fixtures.kept_memory import keep_memory
         from tests.fixtures.torchlib import read_once
 
         read_once()
+        keep_memory()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)

@@ -26,7 +26,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, reference: Reference) -> Pa
 
 
 def predict(bundle: Path, file: Path, out: Path, *flags: str) -> None:
-    options = ["--provider", "cpu", "--threads", "1", "--no-cache", "--predictors", "2", "--ray", "local"]
+    options = ["--provider", "cpu", "--threads", "1", "--no-cache", "--predictors", "1", "--ray", "local"]
     main([str(bundle), str(file), "--out", str(out), *options, *flags])
 
 
@@ -78,7 +78,7 @@ def test_a_folder_of_files_gets_the_predictions_of_one_process(
         write(tmp_path / "in" / f"part{part}{suffix}", rows[part * 20 : part * 20 + 20])
     out = tmp_path / "out"
     columns = ("--text-column", "message", "--adapter-column", "name")
-    predict(bundle, tmp_path / "in", out, *columns, "--json", "--bad-rows", "keep")
+    predict(bundle, tmp_path / "in", out, *columns, "--json", "--bad-rows", "keep", "--predictors", "2")
     found = rows_of(out)
     expected = Classifier(bundle, provider="cpu", threads=1)(
         [row["message"] for row in rows], adapter=[row["name"] for row in rows]

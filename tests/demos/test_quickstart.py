@@ -17,9 +17,9 @@ from tests.fixtures.finished_demo import Demo, finished_demo
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    return finished_demo(tmp_path_factory)
+@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.soak)])
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    return finished_demo(tmp_path_factory, whole=request.param)
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,8 @@ ROOT = Path(__file__).parents[2]
 TEST_TOOLS = ["httpx", "hypothesis", "onnx", "pytest", "pytest-timeout"]
 """What the tests of serve need besides serve itself; onnx builds their little models."""
 SERVING = [
-    "tests/serve/adapters/test_bank.py",
-    "tests/serve/bundle/test_reader.py",
     "tests/serve/classification/test_classifier.py",
-    "tests/serve/generation/test_async_text_generator.py",
     "tests/serve/generation/test_chat_template.py",
-    "tests/serve/generation/test_generator.py",
     "tests/serve/http/huggingface",
     "tests/serve/http/oip/test_generate.py",
     "tests/serve/http/oip/test_infer.py",
@@ -24,16 +20,12 @@ SERVING = [
     "tests/serve/http/openai/test_completions.py",
     "tests/serve/http/openai/test_structured_output.py",
     "tests/serve/http/tei",
-    "tests/serve/http/test_adapters.py",
-    "tests/serve/http/test_app.py",
     "tests/serve/http/vllm",
     "tests/serve/telemetry/test_prometheus.py",
     "tests/serve/test_check.py",
-    "tests/serve/test_combined_engine.py",
     "tests/serve/test_init.py",
-    "tests/serve/test_loaded_model.py",
 ]
-"""Tests of bundles of every kind and of every protocol: what could miss a package while it serves."""
+"""Tests of every protocol: what could miss a package while it serves. `EVERY_TEST` has the others."""
 COMMAND = ["tests/serve/test_cli.py", "-k", "sigterm or check_opens or hang_up_reads"]
 """Tests of the installed command: it serves, stops, and reads its settings again."""
 EVERY_TEST = ["tests/serve"]

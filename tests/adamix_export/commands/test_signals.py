@@ -47,7 +47,10 @@ def test_a_kill_at_the_end_leaves_a_whole_bundle_or_none(houlsby: Path, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "after"), [(signal.SIGTERM, 0.2), (signal.SIGINT, 0.2), (signal.SIGTERM, 0.5)])
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [(signal.SIGTERM, 0.2), (signal.SIGINT, 0.2), pytest.param(signal.SIGTERM, 0.5, marks=pytest.mark.soak)],
+)
 def test_a_command_that_is_told_to_stop_leaves_nothing(
     number: int, after: float, houlsby: Path, tmp_path: Path
 ) -> None:

@@ -19,12 +19,11 @@ from serve.classification.classifier import Classifier
 from serve.runtime.padding import mask_of, pad
 from tests.adamix_export.conftest import Export, MakeGenerative
 from tests.adamix_export.passes.packed_operators import run_packed
-from tests.fixtures.random_checkpoints import make_decoder, make_encoder, mixture
+from tests.fixtures.random_checkpoints import make_decoder, make_encoder, mixture, one_of_each_kind
 
 pytestmark = pytest.mark.slow
 
 FAMILIES = ["bert", "distilbert", "electra", "roberta"]
-KINDS = ["houlsby", "lora"]
 LONG = "the parcel was good and my shop is awful it is a fine lovely great poor " * 3
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine", LONG]
 TOLERANCES = {"fp32": 1e-5, "fp16": 0.05}
@@ -32,10 +31,8 @@ TOLERANCES = {"fp32": 1e-5, "fp16": 0.05}
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A mixture of each kind on a family; both have rows of their own in a bank."""
-    folder = tmp_path_factory.mktemp(request.param)
-    base = make_encoder(folder / "base", request.param)
-    return {kind: mixture(folder / kind, base, kind=kind, max_length=60, seed=at) for at, kind in enumerate(KINDS)}
+    """A mixture of each kind on a family; all have rows of their own in a bank."""
+    return one_of_each_kind(tmp_path_factory.mktemp(request.param), request.param)
 
 
 def packed_logits(classifier: Classifier, texts: list[str], names: list[str]) -> np.ndarray:
@@ -74,10 +71,11 @@ def compare(folder: Path, runs: dict[str, Path], atol: float) -> None:
         np.testing.assert_allclose(row, pytorch(runs[name], text), atol=max(atol, 1e-4))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["lora", pytest.param("houlsby", marks=pytest.mark.soak)])
 def test_a_packed_merged_graph_gives_pytorchs_logits(
     kind: str, runs: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:
+    """Packing does not know a kind: that modules beside the weights can be packed, banks show."""
     export("merged", f"{kind}={runs[kind]}", packed=True)
     compare(tmp_path / "out", {kind: runs[kind]}, TOLERANCES["fp32"])
 

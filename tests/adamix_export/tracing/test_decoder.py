@@ -27,6 +27,14 @@ WORDS = ["good", "the parcel was bad", "my shop is great it was a fine", "a shop
 
 NEW = 12
 
+OTHERS = [family for family in DECODERS if family not in ("gpt2", "llama")]
+CASES = [
+    *((family, "lora") for family in DECODERS),
+    *((family, "houlsby") for family in ("gpt2", "llama")),
+    *(pytest.param(family, "houlsby", marks=pytest.mark.soak) for family in OTHERS),
+]
+"""A Houlsby adapter wraps the blocks of GPT-2, or those whose names Llama's relatives share with it."""
+
 
 def pytorch(checkpoint: Path, ids: list[int]) -> np.ndarray:
     """Logits of a row alone, by PyTorch without a cache."""
@@ -48,8 +56,7 @@ def greedy(checkpoint: Path, ids: list[int], count: int) -> list[int]:
     return tokens
 
 
-@pytest.mark.parametrize("kind", ["lora", "houlsby"])
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize(("family", "kind"), CASES)
 def test_rows_of_any_length_go_on_as_pytorch_goes_on_with_each_alone(
     family: str, kind: str, generative: MakeGenerative, export: Export, tmp_path: Path
 ) -> None:

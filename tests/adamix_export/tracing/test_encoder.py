@@ -17,11 +17,9 @@ from adamix_export.tracing.encoder import write_graph
 from adamix_train.base_model.load import load_classifier
 from serve.classification.classifier import Classifier
 from tests.adamix_export.conftest import Export
-from tests.fixtures.random_checkpoints import make_encoder, mixture
+from tests.fixtures.random_checkpoints import KINDS, make_encoder, one_of_each_kind
 
 pytestmark = pytest.mark.slow
-
-KINDS = ["houlsby", "lora", "pfeiffer"]
 
 LONG = "the parcel was good and my shop is awful it is a fine lovely great poor " * 3
 
@@ -49,11 +47,7 @@ UNFUSED = ("deberta-v2",)
 @pytest.fixture(scope="module", params=FAMILIES)
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A mixture of every kind on a family."""
-    folder = tmp_path_factory.mktemp(request.param)
-    base = make_encoder(folder / "base", request.param, **FAMILIES[request.param])
-    return {
-        kind: mixture(folder / kind, base, kind=kind, max_length=60, seed=index) for index, kind in enumerate(KINDS)
-    }
+    return one_of_each_kind(tmp_path_factory.mktemp(request.param), request.param, **FAMILIES[request.param])
 
 
 def pytorch(checkpoint: Path) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A Ray cluster of one node on this machine, with servers of tiny bundles."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ Deploy = Callable[..., httpx.Client]
 LOOKED_UP = [f"tenant{number}" for number in range(8)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster(ray_node: Any) -> Iterator[int]:
     """The port of the cluster's proxy."""
     from ray import serve as ray_serve
@@ -32,6 +33,13 @@ def ray_cluster(ray_node: Any) -> Iterator[int]:
 @pytest.fixture
 def deploy(ray_cluster: int) -> Iterator[Deploy]:
     """Deploys bundles under a prefix of their own until the test ends, and returns a client."""
+    with deployments(ray_cluster) as run:
+        yield run
+
+
+@contextmanager
+def deployments(port: int) -> Iterator[Deploy]:
+    """Yield what deploys bundles until the context ends, behind the proxy at a port."""
     from ray import serve as ray_serve
 
     from serve.cluster.ray_app import build
@@ -43,7 +51,7 @@ def deploy(ray_cluster: int) -> Iterator[Deploy]:
         every = {"provider": "cpu", "threads": 1, "no_cache": True, "cpus_per_replica": 0.5, "root_path": f"/{name}"}
         application = build({"bundles": [str(one) for one in bundles], "name": name, **every, **settings})
         ray_serve.run(application, name=name, route_prefix=f"/{name}")
-        return httpx.Client(base_url=f"http://127.0.0.1:{ray_cluster}/{name}", timeout=60)
+        return httpx.Client(base_url=f"http://127.0.0.1:{port}/{name}", timeout=60)
 
     yield run
     for name in names:
@@ -61,5 +69,6 @@ def classifiers(tmp_path_factory: pytest.TempPathFactory, reference: Reference) 
 
 @pytest.fixture(scope="session")
 def generators(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bank of generators."""
-    return write_byte_bundle(tmp_path_factory.mktemp("generators") / "bundle", "{{ messages[0].content }}")
+    """A bank of generators, which may write for long."""
+    folder = tmp_path_factory.mktemp("generators") / "bundle"
+    return write_byte_bundle(folder, "{{ messages[0].content }}", context=8192)

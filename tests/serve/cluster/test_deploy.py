@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from benchmarks.support.processes import free_port
 from serve.cli import main
 from serve.cluster.deploy import IMPORT_PATH, missing_room
 from serve.cluster.settings import ClusterSettings, command_line
-from tests.fixtures.ray_node import NO_TURN, STARTS
+from tests.fixtures.ray_node import ENVIRONMENT, NO_TURN, STARTS
 from tests.serve.conftest import bundle_folder, reference
 
 __all__ = ["bundle_folder", "reference"]
@@ -79,6 +80,7 @@ def start(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
                 command,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **ENVIRONMENT},
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
             )
         end = time.monotonic() + 240

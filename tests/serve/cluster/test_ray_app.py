@@ -3,7 +3,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,20 @@ import httpx
 import pytest
 
 from serve.classification.classifier import Classifier
-from tests.fixtures.byte_decoder import write_byte_bundle
-from tests.serve.cluster.conftest import LOOKED_UP, Deploy
+from serve.errors import ConfigurationError
+from tests.serve.cluster.conftest import LOOKED_UP, Deploy, deployments
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = pytest.mark.slow
 
 SCOUTS, OTHERS = LOOKED_UP[:4], LOOKED_UP[4:]
-ROUTES = pytest.mark.parametrize("route_by", ["header", "body"])
+KEY = {"authorization": "Bearer secret"}
+
+
+@pytest.fixture(scope="module", params=["header", "body"])
+def route_by(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
 
 
 def header(route_by: str, adapter: str) -> dict[str, str]:
@@ -29,7 +35,6 @@ def classify(client: httpx.Client, adapter: str, text: str = "good", **options: 
     return client.post("/predict", json={"inputs": text, "adapter": adapter}, **options)
 
 
-@ROUTES
 def test_replicas_answer_as_one_server_and_each_adapter_has_one_of_them(
     route_by: str, deploy: Deploy, classifiers: Path
 ) -> None:
@@ -92,28 +97,75 @@ def assert_errors_are_those_of_the_protocol(client: httpx.Client) -> None:
     assert (named.status_code, named.headers.get_list("x-request-id")) == (200, ["mine"])
 
 
-def test_keys_and_admins_are_asked_for_as_on_one_server(deploy: Deploy, classifiers: Path, tmp_path: Path) -> None:
-    keys = tmp_path / "keys.toml"
+@pytest.fixture(scope="module")
+def keyed(ray_cluster: int, classifiers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of one replica that asks for a key."""
+    keys = tmp_path_factory.mktemp("keys") / "keys.toml"
     keys.write_text(f'[acme]\nsha256 = "{hashlib.sha256(b"secret").hexdigest()}"\n')
-    with deploy("keys", classifiers, api_keys=str(keys)) as client:
-        assert classify(client, "tone").status_code == 401
-        assert classify(client, "tone", headers={"authorization": "Bearer secret"}).status_code == 200
+    with deployments(ray_cluster) as deploy, deploy("keys", classifiers, api_keys=str(keys)) as client:
+        yield client
 
 
-@ROUTES
-def test_text_is_streamed_as_it_is_generated(route_by: str, deploy: Deploy, generators: Path) -> None:
-    with deploy("write", generators, route_by=route_by) as client:
-        (model, *_) = (one["id"] for one in client.get("/v1/models").json()["data"])
-        body = {"model": model, "prompt": "abc", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
-        whole = client.post("/v1/completions", json=body, headers=header(route_by, model)).json()
-        times, pieces = [], []
-        with client.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
-            for line in response.iter_lines():
-                if line.startswith("data: {"):
-                    times.append(time.monotonic())
-                    pieces.append(httpx.Response(200, text=line[6:]).json()["choices"][0]["text"])
-        assert "".join(pieces) == whole["choices"][0]["text"]
-        assert len(pieces) > 1
+def test_keys_and_admins_are_asked_for_as_on_one_server(keyed: httpx.Client) -> None:
+    assert classify(keyed, "tone").status_code == 401
+    assert classify(keyed, "tone", headers=KEY).status_code == 200
+
+
+def test_a_servers_metrics_are_among_those_of_ray(keyed: httpx.Client) -> None:
+    import ray
+
+    for _ in range(5):
+        assert classify(keyed, "intent", headers=KEY).status_code == 200
+    port, end = ray.nodes()[0]["MetricsExportPort"], time.monotonic() + 60
+    while time.monotonic() < end:
+        lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+        rows = [one for one in lines if one.startswith("ray_adamix_rows_total") and 'adapter="intent"' in one]
+        if any(float(one.rpartition(" ")[2]) == 5 for one in rows):
+            break
+        time.sleep(0.2)
+    else:
+        pytest.fail("the metrics did not come")
+    assert any(one.startswith("ray_adamix_queue_rows{") for one in lines)
+    assert any(one.startswith("ray_adamix_queue_seconds_bucket_total{") for one in lines)
+
+
+@pytest.fixture(scope="module")
+def writer(ray_cluster: int, route_by: str, generators: Path) -> Iterator[httpx.Client]:
+    """A client of one replica that generates."""
+    with deployments(ray_cluster) as deploy, deploy("write", generators, route_by=route_by) as client:
+        yield client
+
+
+def test_text_is_streamed_as_it_is_generated(route_by: str, writer: httpx.Client) -> None:
+    (model, *_) = (one["id"] for one in writer.get("/v1/models").json()["data"])
+    body = {"model": model, "prompt": "abc", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
+    whole = writer.post("/v1/completions", json=body, headers=header(route_by, model)).json()
+    pieces = []
+    with writer.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                pieces.append(httpx.Response(200, text=line[6:]).json()["choices"][0]["text"])
+    assert "".join(pieces) == whole["choices"][0]["text"]
+    assert len(pieces) > 1
+
+
+def test_a_client_that_hangs_up_ends_its_generation(writer: httpx.Client) -> None:
+    def written_to_the_end() -> int:
+        found = re.search(r'^adamix_ended_total\{reason="length"\} (\d+)', writer.get("/metrics").text, re.MULTILINE)
+        return int(found[1]) if found else 0
+
+    (model, *_) = (one["id"] for one in writer.get("/v1/models").json()["data"])
+    body = {"model": model, "prompt": "abc", "max_tokens": 8000, "ignore_eos": True, "stream": True}
+    before = written_to_the_end()
+    with writer.stream("POST", "/v1/completions", json=body) as response:
+        next(response.iter_lines())
+    end = time.monotonic() + 20
+    while not re.search(r"^adamix_running_rows 0", writer.get("/metrics").text, re.MULTILINE):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert written_to_the_end() == before
+    assert writer.post("/v1/completions", json={**body, "max_tokens": 2, "stream": False}).status_code == 200
+    assert written_to_the_end() == before + 1
 
 
 def test_a_rolling_update_fails_no_request(deploy: Deploy, classifiers: Path) -> None:
@@ -167,37 +219,13 @@ def test_replicas_are_added_while_requests_wait(deploy: Deploy, generators: Path
         assert running() == 2
 
 
-def test_a_servers_metrics_are_among_those_of_ray(deploy: Deploy, classifiers: Path) -> None:
-    import ray
+def test_proxies_that_run_already_say_where_they_listen(ray_cluster: int) -> None:
+    """It is here and not in a module of its own, which would start a cluster for it."""
+    from serve.cluster.proxies import start_proxies
 
-    with deploy("metrics", classifiers) as client:
-        for _ in range(5):
-            assert classify(client, "intent").status_code == 200
-        port, end = ray.nodes()[0]["MetricsExportPort"], time.monotonic() + 60
-        while time.monotonic() < end:
-            lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
-            rows = [one for one in lines if one.startswith("ray_adamix_rows_total") and 'adapter="intent"' in one]
-            if any(float(one.rpartition(" ")[2]) == 5 for one in rows):
-                break
-            time.sleep(1)
-        else:
-            pytest.fail("the metrics did not come")
-        assert any(one.startswith("ray_adamix_queue_rows{") for one in lines)
-        assert any(one.startswith("ray_adamix_queue_seconds_bucket_total{") for one in lines)
-
-
-@ROUTES
-def test_a_client_that_hangs_up_ends_its_generation(route_by: str, deploy: Deploy, tmp_path: Path) -> None:
-    bundle = write_byte_bundle(tmp_path / "bundle", "{{ messages[0].content }}", context=8192)
-    with deploy("hangup", bundle, route_by=route_by) as client:
-        (model, *_) = (one["id"] for one in client.get("/v1/models").json()["data"])
-        body = {"model": model, "prompt": "abc", "max_tokens": 8000, "ignore_eos": True, "stream": True}
-        with client.stream("POST", "/v1/completions", json=body) as response:
-            next(response.iter_lines())
-        end = time.monotonic() + 20
-        while not re.search(r"^adamix_running_rows 0", client.get("/metrics").text, re.MULTILINE):
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        assert 'adamix_ended_total{reason="length"}' not in client.get("/metrics").text
-        assert client.post("/v1/completions", json={**body, "max_tokens": 2, "stream": False}).status_code == 200
-        assert 'adamix_ended_total{reason="length"}' in client.get("/metrics").text
+    assert start_proxies(None, None) == ("127.0.0.1", ray_cluster)
+    assert start_proxies("127.0.0.1", ray_cluster) == ("127.0.0.1", ray_cluster)
+    elsewhere = ray_cluster - 1
+    told = f"listens on 127.0.0.1:{ray_cluster} already, not on 127.0.0.1:{elsewhere}: leave --host and --port out"
+    with pytest.raises(ConfigurationError, match=re.escape(told)):
+        start_proxies(None, elsewhere)
