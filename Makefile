@@ -28,7 +28,8 @@ demo: setup ## train, export, serve and ask three small tasks; PAGE=no ends afte
 
 # One worker more than there are cores, four at most: some tests wait for servers and other processes.
 WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 3 ? cores + 1 : 4)))
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Commands that tests start would otherwise compile the project anew where byte code is switched off.
+PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: setup ## run every test, a file at a time in each worker
 	$(PYTEST)
