@@ -8,7 +8,8 @@ and that of a whole batch would let its rows affect each other. Two forms avoid 
   texts. Behind a norm, channels are divided by a power of their largest magnitude, and the matrix's rows are multiplied
   by it (Xiao et al., SmoothQuant, ICML 2023); the power is the migration strength.
 
-Attention that computes its own projections takes fixed scales, whatever its input.
+Attention that computes its own projections takes fixed scales, whatever its input. The product that gives the logits
+has both, a smoothing and a scale for each token: an error there reaches every probability.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ SCORES = 5
 """Index of the input of `Attention` that is added to the scores."""
 NORMS = {"LayerNormalization", "SimplifiedLayerNormalization"}
 DEFAULT = 0.5
-"""Migration strength of attention's input where its operator has none."""
+"""Migration strength of the head's input, and of attention's where its operator has none."""
 SELECTIONS = {"Gather", "Slice", "Reshape"}
 """Operators whose output has the channels of their input."""
 Strengths = Mapping[str, float]
@@ -65,7 +66,7 @@ def quantize(ranges: ChannelRanges, graph: ir.Graph, strengths: Strengths = CLAS
         name = _name(product.node)
         if name not in ranges:
             continue
-        levels = activations.of(product.states, name)
+        levels = activations.of(product.states, name, head=product.nodes[-1].outputs[0].is_graph_output())
         inputs = _operands(graph, name, levels, product.weight)
         if levels.factor is None:
             replace(graph, product.nodes, "MatMulIntegerToFloat", [*inputs, product.bias])
@@ -110,12 +111,15 @@ class _Activations:
         self.strengths = strengths
         self.quantized: dict[ir.Value, _Levels] = {}
 
-    def of(self, states: ir.Value, product: str, *, fixed: bool = False) -> _Levels:
+    def of(self, states: ir.Value, product: str, *, fixed: bool = False, head: bool = False) -> _Levels:
         """Return a product's activations, with fixed scales or with a scale for each token."""
         if states not in self.quantized:
             channels, strength = self.ranges[product], self.strengths.get(_origin(states))
-            if channels is None or (strength is None and not fixed):
-                self.quantized[states] = self._by_token(states)
+            if channels is not None and head:
+                factors = smoothing(channels, DEFAULT)
+                self.quantized[states] = self._by_token(states, self._smoothed(states, factors), factors)
+            elif channels is None or (strength is None and not fixed):
+                self.quantized[states] = self._by_token(states, states, 1.0)
             else:
                 self.quantized[states] = self._fixed(states, channels, DEFAULT if strength is None else strength)
         return self.quantized[states]
@@ -141,11 +145,12 @@ class _Activations:
         uses = [_name(node) for node, _ in states.uses()]
         return not states.is_graph_output() and all(name in self.ranges for name in uses)
 
-    def _by_token(self, states: ir.Value) -> _Levels:
+    def _by_token(self, states: ir.Value, smoothed: ir.Value, factors: Array | float) -> _Levels:
         axis = self._constant(states, "axis", [-1], np.int64)
-        largest = self._add("ReduceMax", [self._add("Abs", [states]), axis])
-        factor = self._add("Max", [largest, self._constant(states, "tiny", TINY)])
-        return self._levels(states, self._add("Div", [states, factor], at=factor), 1 / LARGEST, factor=factor)
+        largest = self._add("ReduceMax", [self._add("Abs", [smoothed]), axis])
+        largest = self._add("Max", [largest, self._constant(states, "tiny", TINY)])
+        scaled = self._add("Div", [smoothed, largest], at=largest)
+        return self._levels(states, scaled, 1 / LARGEST, channels=factors, factor=largest)
 
     def _levels(
         self, states: ir.Value, scaled: ir.Value, step: float, *, channels: Array | float = 1.0, **factor: ir.Value

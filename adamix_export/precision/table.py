@@ -117,7 +117,7 @@ def _int8_dynamic(ranges: Statistics, graph: ir.Graph) -> None:
 def _w8a8(ranges: Statistics, graph: ir.Graph) -> None:
     from adamix_export.precision import int8_dynamic, weight_only
 
-    weight_only.quantize({}, graph, bits=None, size=BLOCK_SIZE)
+    weight_only.quantize({}, graph, bits=None, head_bits=None if ranges else 8, size=BLOCK_SIZE)
     every = {name: ranges.get(name) for name in int8_dynamic.product_inputs(graph)}
     int8_dynamic.quantize(every, graph, int8_dynamic.GENERATORS)
 

@@ -35,7 +35,7 @@ STATES = RANDOM.normal(size=(3, 5, WIDTH)).astype(np.float32) * np.array([0.01, 
 SHAPE = ("batch", "sequence")
 
 
-def product(*, normed: bool, residual: bool = False) -> ir.Model:
+def product(*, normed: bool, residual: bool = False, head: bool = False) -> ir.Model:
     """A product with a bias, of an input or of its layer norm, which may be an output of the graph as well."""
     given = value("x", *SHAPE, WIDTH)
     states, nodes = given, []
@@ -47,8 +47,12 @@ def product(*, normed: bool, residual: bool = False) -> ir.Model:
     multiply = made(states, fixed("weight", WEIGHT), op_type="MatMul", shape=(*SHAPE, OUT))
     multiply.name = "product"
     add = made(multiply.outputs[0], fixed("bias", BIAS), op_type="Add", shape=(*SHAPE, OUT))
-    add.outputs[0].name = "y"
-    return model_of([given], [add.outputs[0], *([states] if residual else [])], *nodes, multiply, add)
+    nodes += [multiply, add]
+    if not head:
+        nodes.append(made(add.outputs[0], op_type="Identity", shape=(*SHAPE, OUT)))
+    (logits,) = nodes[-1].outputs
+    logits.name = "y"
+    return model_of([given], [logits, *([states] if residual else [])], *nodes)
 
 
 def fixed(name: str, array: np.ndarray) -> ir.Value:
@@ -114,6 +118,18 @@ def test_smoothing_divides_by_the_root_of_a_channels_magnitude() -> None:
     np.testing.assert_array_equal(smoothing(np.array([1, 4, 16], np.float32), 0.0), 1)
 
 
+def test_the_logits_product_is_smoothed_and_scaled_by_token() -> None:
+    session = quantized(product(normed=True, head=True), {"product": GAIN * 4})
+    normed = (STATES - STATES.mean(-1, keepdims=True)) / np.sqrt(STATES.var(-1, keepdims=True) + 1e-5) * GAIN
+    factors = smoothing(GAIN * 4, DEFAULT)
+    values, scales = quantize_columns(WEIGHT.T * factors)
+    largest = np.abs(normed / factors).max(-1, keepdims=True)
+    levels = np.rint(normed / factors / largest * 127)
+    expected = levels @ values.astype(np.float32) * scales / 127 * largest + BIAS
+    found = run(session, STATES)
+    assert np.abs(found - expected).mean() < 1e-3, "levels may round differently at a half"
+
+
 def test_a_norm_whose_output_is_quantized_alone_has_the_smoothing_in_it() -> None:
     alone, beside = product(normed=True), product(normed=True, residual=True)
     found = [run(quantized(model, {"product": GAIN * 4}), STATES) for model in (alone, beside)]
@@ -138,17 +154,18 @@ def test_attention_of_a_generator_has_fixed_scales_unless_it_was_not_measured(
     attention = made(given, given, given, op_type="MultiHeadAttention", shape=(*SHAPE, WIDTH))
     multiply = made(attention.outputs[0], fixed("weight", WEIGHT), op_type="MatMul", shape=(*SHAPE, OUT))
     multiply.name = "product"
-    model = model_of([given], [multiply.outputs[0]], attention, multiply)
+    result = made(multiply.outputs[0], op_type="Identity", shape=(*SHAPE, OUT))
+    model = model_of([given], [result.outputs[0]], attention, multiply, result)
     quantize({"product": channels}, model.graph, GENERATORS)
     found = Counter(node.op_type for node in model.graph)
-    assert found == Counter({"MultiHeadAttention": 1, "MatMulIntegerToFloat": 1, **operators})
+    assert found == Counter({"MultiHeadAttention": 1, "MatMulIntegerToFloat": 1, "Identity": 1, **operators})
 
 
 def test_a_product_without_ranges_stays_in_fp32() -> None:
     model = product(normed=False)
     assert product_inputs(model.graph) == {"product": "x"}
     quantize({}, model.graph)
-    assert Counter(node.op_type for node in model.graph) == {"MatMul": 1, "Add": 1}
+    assert Counter(node.op_type for node in model.graph) == {"MatMul": 1, "Add": 1, "Identity": 1}
 
 
 @pytest.mark.slow
@@ -168,11 +185,12 @@ def test_a_text_has_the_same_logits_in_any_batch(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["generation", "sequence-to-sequence"])
 def test_a_generators_row_has_the_same_logits_in_any_batch(
-    kind: str, runs: dict[str, Path], export: Export, tmp_path: Path
+    kind: str, runs: dict[str, Path], export: Export, writing_data: Path, tmp_path: Path
 ) -> None:
-    export("bank", runs[kind], precision="w8a8")
+    export("bank", runs[kind], precision="w8a8", calibration=writing_data)
     nodes = Counter(node.op_type for node in ir.load(tmp_path / "out" / "model.onnx").graph)
-    assert nodes["MatMulIntegerToFloat"] and nodes["MatMulNBits"] == 1, "all but the head, which has weights in blocks"
+    assert nodes["MatMulIntegerToFloat"]
+    assert nodes["MatMulNBits"] == (kind != "generation"), "a head that was not measured has weights in blocks"
     generator = Generator(tmp_path / "out", provider="cpu")
     adapter = generator.registry.find(None)
     prompts = [Prompt(generator.tokenizer.encode(text).ids, adapter) for text in TEXTS]
