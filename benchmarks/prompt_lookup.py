@@ -35,7 +35,7 @@ from serve.limits import GenerationLimits
 from serve.sampling_params import SamplingParams
 
 WRITER, BASE = "events", "smollm2"
-PRECISIONS = ("int4", "fp32")
+PRECISIONS = ("w8a8", "int4", "fp32")
 TEXTS, QUICK_TEXTS, ROUNDS = 24, 4, 3
 NEW = 64
 """Most tokens of a text."""
@@ -45,7 +45,7 @@ SIDES: dict[str, GenerationLimits] = {
     "with": GenerationLimits(prefix_tokens=0, prompt_lookup=7),
 }
 GOAL, LEAST = 1.5, 0.98
-"""Times as many tokens a second: of E2E's texts in int4 and one row, and of any texts."""
+"""Times as many tokens a second: of E2E's texts in integers and one row, and of any texts."""
 GREEDY: Mapping[str, Any] = {}
 Prompts = list[list[int]]
 
@@ -212,10 +212,16 @@ def findings_of(times: Mapping[Key, Timing], written: Mapping[Key, Written]) -> 
             }
         )
     worst = min(ratios, key=lambda key: ratios[key])
-    first = ("int4", next(iter(CASES)), 1)
+    first = {name: (name, next(iter(CASES)), 1) for name in PRECISIONS if name != "fp32"}
     return Findings(
         goals=[
-            Goal(what="E2E's records in int4, one row, by the time without guesses", value=ratios[first], goal=GOAL),
+            *(
+                Goal(
+                    what=f"E2E's records in {name}, one row, by the time without guesses", value=ratios[key], goal=GOAL
+                )
+                for name, key in first.items()
+                if key in ratios
+            ),
             Goal(what=f"the least of all: {', '.join(map(str, worst))} rows", value=ratios[worst], goal=LEAST),
         ],
         rows=table,

@@ -102,8 +102,8 @@ def _add_precision_flags(parser: ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="of the base's weights: fp16 or bf16 for GPUs, int8 for CPUs, int4 for text generation, int4-fp16 for "
-        "text generation on GPUs (default: %(default)s)",
+        help="of the base's weights: fp16 or bf16 for GPUs, int8 for CPUs; for text generation, w8a8 for batches and "
+        "long prompts, int4 for one text at a time, and int4-fp16 for GPUs (default: %(default)s)",
     )
     parser.add_argument(
         "--packed",
@@ -114,8 +114,8 @@ def _add_precision_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--calibration-data",
         type=Path,
-        help="int8 of classifiers, int4 of decoders: labelled texts that the precision is calibrated on (default: the "
-        "run's training data)",
+        help="int8 of classifiers, w8a8 and int4 of decoders: labelled texts that the precision is calibrated on "
+        "(default: the run's training data)",
     )
 
 

@@ -35,8 +35,8 @@ def rewrite_graphs(build: BundleBuild, setting: Setting, options: Options, progr
         logger.warning("%s: %s", options.precision, setting.warning)
     if options.calibration is not None and setting.calibrate is None:
         logger.warning(
-            "--calibration-data is not used: only int8 of classifiers, and int4 and int4-fp16 of a decoder alone, are "
-            "calibrated"
+            "--calibration-data is not used: only int8 of classifiers, and w8a8, int4 and int4-fp16 of a decoder "
+            "alone, are calibrated"
         )
     if setting.rewrite is None:
         return 0.0
@@ -67,8 +67,7 @@ def calibration_texts(build: BundleBuild, options: Options) -> list[CalibrationT
     ]
     if not texts:
         logger.warning(
-            "%s without calibration texts rounds weights to the nearest values, which loses more: name some with "
-            "--calibration-data",
+            "%s without calibration texts loses more: name some with --calibration-data",
             options.precision,
         )
     return texts

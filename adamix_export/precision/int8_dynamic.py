@@ -1,14 +1,15 @@
-"""8-bit products of classifiers, whose activations are scaled by token: a text's logits do not depend on its batch.
+"""8-bit products, whose activations are scaled by token: a row's logits do not depend on its batch.
 
 Matrices are int8 with a scale for every column. ONNX Runtime's integer products take one scale for all activations,
-and that of a whole batch would let its rows affect each other. Two forms give each token a scale of its own:
+and that of a whole batch would let its rows affect each other. Two forms avoid this:
 
 - A token's activations are divided by their largest magnitude, and its row of the product is multiplied by it.
-- A layer norm has given every token the same scale already. Its output is quantized with fixed scales, measured on
-  calibration texts: channels are divided by the root of their largest magnitude, and the matrix's rows are multiplied
-  by it (Xiao et al., SmoothQuant, ICML 2023, with a migration strength of 0.5).
+- Some operators give all tokens activations of one scale. They are quantized with fixed scales, measured on calibration
+  texts. Behind a norm, channels are divided by a power of their largest magnitude, and the matrix's rows are multiplied
+  by it (Xiao et al., SmoothQuant, ICML 2023); the power is the migration strength.
 
-Attention that computes its own projections takes fixed scales, whatever its input.
+Attention that computes its own projections takes fixed scales, whatever its input. The product that gives the logits
+has both, a smoothing and a scale for each token: an error there reaches every probability.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,16 +27,23 @@ LARGEST, ZERO = 127, 128
 SCORES = 5
 """Index of the input of `Attention` that is added to the scores."""
 NORMS = {"LayerNormalization", "SimplifiedLayerNormalization"}
+DEFAULT = 0.5
+"""Migration strength of the head's input, and of attention's where its operator has none."""
 SELECTIONS = {"Gather", "Slice", "Reshape"}
 """Operators whose output has the channels of their input."""
-STRENGTH = 0.5
+Strengths = Mapping[str, float]
+"""Migration strength by the operator whose output has fixed scales; 0 leaves the channels as they are."""
+CLASSIFIERS: Strengths = dict.fromkeys(NORMS, DEFAULT)
+GENERATORS: Strengths = {**dict.fromkeys(NORMS, 0.7), "GroupQueryAttention": 0.0, "MultiHeadAttention": 0.0}
+"""On SmolLM2, 0.7 lost a quarter less than 0.5 (mean divergence of the next token's probabilities)."""
 SMALLEST_SHARE = 0.05
 """Lower bound of a channel's magnitude in the smoothing, as a share of the mean: a quiet channel is not stretched."""
 MARGIN = 1.1
 """Largest activation that a fixed scale holds, as a multiple of that of the calibration texts."""
 TINY = 1e-30
-ChannelRanges = Mapping[str, Array]
-"""Largest magnitude of each channel (width,) of a product's input, by the name of the product's node."""
+ChannelRanges = Mapping[str, Array | None]
+"""Largest magnitude of each channel (width,) of a product's input, by the name of the product's node; None for a
+product whose input was not measured."""
 
 
 def product_inputs(graph: ir.Graph) -> dict[str, str]:
@@ -45,17 +53,20 @@ def product_inputs(graph: ir.Graph) -> dict[str, str]:
     return {node: states.name or "" for node, states in found.items() if states is not None}
 
 
-def quantize(ranges: ChannelRanges, graph: ir.Graph) -> None:
-    """Quantize the products that `ranges` has; the others stay in fp32."""
-    activations = _Activations(graph)
+def quantize(ranges: ChannelRanges, graph: ir.Graph, strengths: Strengths = CLASSIFIERS) -> None:
+    """Quantize the products that `ranges` has; the others stay in fp32.
+
+    A product with None for its range is scaled by token.
+    """
+    activations = _Activations(graph, ranges, strengths)
     for node in _attentions(graph):
-        if _name(node) in ranges:
-            _quantize_attention(graph, node, activations, ranges[_name(node)])
+        if ranges.get(_name(node)) is not None:
+            _quantize_attention(graph, node, activations)
     for product in products(graph):
         name = _name(product.node)
         if name not in ranges:
             continue
-        levels = activations.of(product.states, ranges[name], fixed=_is_normed(product.states))
+        levels = activations.of(product.states, name, head=product.nodes[-1].outputs[0].is_graph_output())
         inputs = _operands(graph, name, levels, product.weight)
         if levels.factor is None:
             replace(graph, product.nodes, "MatMulIntegerToFloat", [*inputs, product.bias])
@@ -70,10 +81,10 @@ def quantize_columns(weight: Array) -> tuple[NDArray[np.int8], Array]:
     return np.ascontiguousarray(np.rint(weight / scales[:, None]).astype(np.int8).T), scales
 
 
-def smoothing(channels: Array) -> Array:
+def smoothing(channels: Array, strength: float) -> Array:
     """Return what activations are divided by, from the largest magnitude of each channel (width,); both positive."""
     floor = max(SMALLEST_SHARE * float(channels.mean()), TINY)
-    factors = np.maximum(channels, np.float32(floor)) ** np.float32(STRENGTH)
+    factors = np.maximum(channels, np.float32(floor)) ** np.float32(strength)
     found: Array = (factors / np.exp(np.log(factors).mean())).astype(np.float32)
     return found
 
@@ -94,27 +105,52 @@ class _Levels:
 class _Activations:
     """Activations of a graph, each quantized once."""
 
-    def __init__(self, graph: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, ranges: ChannelRanges, strengths: Strengths) -> None:
         self.graph = graph
+        self.ranges = ranges
+        self.strengths = strengths
         self.quantized: dict[ir.Value, _Levels] = {}
 
-    def of(self, states: ir.Value, channels: Array, *, fixed: bool) -> _Levels:
-        """Return activations with fixed scales for the given largest magnitudes, or with a scale for each token."""
+    def of(self, states: ir.Value, product: str, *, fixed: bool = False, head: bool = False) -> _Levels:
+        """Return a product's activations, with fixed scales or with a scale for each token."""
         if states not in self.quantized:
-            self.quantized[states] = self._fixed(states, channels) if fixed else self._by_token(states)
+            channels, strength = self.ranges[product], self.strengths.get(_origin(states))
+            if channels is not None and head:
+                factors = smoothing(channels, DEFAULT)
+                self.quantized[states] = self._by_token(states, self._smoothed(states, factors), factors)
+            elif channels is None or (strength is None and not fixed):
+                self.quantized[states] = self._by_token(states, states, 1.0)
+            else:
+                self.quantized[states] = self._fixed(states, channels, DEFAULT if strength is None else strength)
         return self.quantized[states]
 
-    def _fixed(self, states: ir.Value, channels: Array) -> _Levels:
-        factors = smoothing(channels)
-        smoothed = self._add("Mul", [states, self._constant(states, "smoothing", 1 / factors)])
+    def _fixed(self, states: ir.Value, channels: Array, strength: float) -> _Levels:
+        factors = smoothing(channels, strength)
+        smoothed = self._smoothed(states, factors) if strength else states
         step = MARGIN * max(float((channels / factors).max()), TINY) / LARGEST
         return self._levels(states, smoothed, step, channels=factors)
 
-    def _by_token(self, states: ir.Value) -> _Levels:
+    def _smoothed(self, states: ir.Value, factors: Array) -> ir.Value:
+        """Return activations by their factors: a norm whose output goes to quantized products alone has them in it."""
+        norm = states.producer()
+        if norm is None or norm.op_type not in NORMS or not self._only_quantized(states):
+            return self._add("Mul", [states, self._constant(states, "smoothing", 1 / factors)])
+        for index, given in enumerate(norm.inputs[1:], 1):
+            if given is not None and given.const_value is not None:
+                array = given.const_value.numpy() / factors
+                norm.replace_input_with(index, self._constant(states, f"smoothed_{index}", array))
+        return states
+
+    def _only_quantized(self, states: ir.Value) -> bool:
+        uses = [_name(node) for node, _ in states.uses()]
+        return not states.is_graph_output() and all(name in self.ranges for name in uses)
+
+    def _by_token(self, states: ir.Value, smoothed: ir.Value, factors: Array | float) -> _Levels:
         axis = self._constant(states, "axis", [-1], np.int64)
-        largest = self._add("ReduceMax", [self._add("Abs", [states]), axis])
-        factor = self._add("Max", [largest, self._constant(states, "tiny", TINY)])
-        return self._levels(states, self._add("Div", [states, factor], at=factor), 1 / LARGEST, factor=factor)
+        largest = self._add("ReduceMax", [self._add("Abs", [smoothed]), axis])
+        largest = self._add("Max", [largest, self._constant(states, "tiny", TINY)])
+        scaled = self._add("Div", [smoothed, largest], at=largest)
+        return self._levels(states, scaled, 1 / LARGEST, channels=factors, factor=largest)
 
     def _levels(
         self, states: ir.Value, scaled: ir.Value, step: float, *, channels: Array | float = 1.0, **factor: ir.Value
@@ -150,11 +186,11 @@ def _attentions(graph: ir.Graph) -> Iterator[ir.Node]:
             yield node
 
 
-def _quantize_attention(graph: ir.Graph, node: ir.Node, activations: _Activations, channels: Array) -> None:
+def _quantize_attention(graph: ir.Graph, node: ir.Node, activations: _Activations) -> None:
     """Replace `Attention` by `QAttention`."""
     states, weight, bias, mask = node.inputs[:4]
     assert states is not None and weight is not None and weight.const_value is not None
-    levels = activations.of(states, channels, fixed=True)
+    levels = activations.of(states, _name(node), fixed=True)
     values, matrix, scale, scales, zero, zeros = _operands(graph, _name(node), levels, weight.const_value.numpy().T)
     settings = {name: node.attributes[name].value for name in ("num_heads", "scale")}
     replace(graph, [node], "QAttention", [values, matrix, bias, scale, scales, mask, zero, zeros], **settings)
@@ -187,12 +223,12 @@ def _scale_rows(graph: ir.Graph, node: ir.Node, inputs: list[ir.Value], factor: 
     product.outputs[0].name, scaled.outputs[0].name = f"{product.name}.out", name
 
 
-def _is_normed(states: ir.Value) -> bool:
-    """Return True if a layer norm has scaled every token."""
+def _origin(states: ir.Value) -> str:
+    """Return the operator that computed activations, before any selection of them; empty for a graph's input."""
     node = states.producer()
     while node is not None and node.op_type in SELECTIONS and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    return node is not None and node.op_type in NORMS
+    return node.op_type if node is not None else ""
 
 
 def _name(node: ir.Node) -> str:

@@ -110,14 +110,28 @@ def _emulate_bf16(graph: ir.Graph) -> None:
 def _int8_dynamic(ranges: Statistics, graph: ir.Graph) -> None:
     from adamix_export.precision import int8_dynamic, weight_only
 
-    weight_only.quantize({}, graph, bits=None, size=BLOCK_SIZE)
+    weight_only.quantize({}, graph, bits=None, head_bits=None, size=BLOCK_SIZE)
     int8_dynamic.quantize(ranges, graph)
+
+
+def _w8a8(ranges: Statistics, graph: ir.Graph) -> None:
+    from adamix_export.precision import int8_dynamic, weight_only
+
+    weight_only.quantize({}, graph, bits=None, head_bits=None if ranges else 8, size=BLOCK_SIZE)
+    every = {name: ranges.get(name) for name in int8_dynamic.product_inputs(graph)}
+    int8_dynamic.quantize(every, graph, int8_dynamic.GENERATORS)
 
 
 def _choose_ranges(file: Path, texts: Sequence[CalibrationText], bank: Bank | None) -> Statistics:
     from adamix_export.precision.sensitivity import choose_ranges
 
     return choose_ranges(file, texts, bank)
+
+
+def _channel_ranges(file: Path, texts: Sequence[CalibrationText], bank: Bank | None) -> Statistics:
+    from adamix_export.precision.calibration import collect_channel_ranges
+
+    return collect_channel_ranges(file, texts, bank)
 
 
 def _activation_grams(file: Path, texts: Sequence[CalibrationText], bank: Bank | None) -> Statistics:
@@ -151,9 +165,9 @@ def _generators(setting: Setting) -> Mapping[str, Setting]:
     return dict.fromkeys(("generation", "sequence-to-sequence"), setting)
 
 
-def _calibrated(setting: Setting) -> Mapping[str, Setting]:
+def _calibrated(setting: Setting, calibrate: Calibrate) -> Mapping[str, Setting]:
     """Return settings that are calibrated for a decoder alone; behind an encoder there is no calibration yet."""
-    return {**_generators(setting), "generation": replace(setting, calibrate=_activation_grams)}
+    return {**_generators(setting), "generation": replace(setting, calibrate=calibrate)}
 
 
 FP32_GENERATOR_TOLERANCE = 5e-4
@@ -219,9 +233,18 @@ PRECISIONS: dict[str, Mapping[str, Setting]] = {
             )
         ),
     },
-    "int4": _calibrated(Setting(rewrite=_int4_weights, quantizes=True, bounds=INT4_BOUNDS)),
+    "w8a8": _calibrated(
+        Setting(
+            rewrite=_w8a8,
+            quantizes=True,
+            bounds=Bounds(tolerance=10.0, min_agreement=0.0, max_metric_drop=0.03),
+        ),
+        _channel_ranges,
+    ),
+    "int4": _calibrated(Setting(rewrite=_int4_weights, quantizes=True, bounds=INT4_BOUNDS), _activation_grams),
     "int4-fp16": _calibrated(
-        Setting(rewrite=_int4_weights_and_fp16, quantizes=True, warning=FP16_WARNING, bounds=INT4_BOUNDS)
+        Setting(rewrite=_int4_weights_and_fp16, quantizes=True, warning=FP16_WARNING, bounds=INT4_BOUNDS),
+        _activation_grams,
     ),
 }
 """Settings by precision and by training objective."""

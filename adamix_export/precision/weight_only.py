@@ -21,17 +21,24 @@ ActivationGrams = Mapping[str, Array]
 
 
 def quantize(
-    grams: ActivationGrams, graph: ir.Graph, *, bits: int | None, size: int, head_bits: int = 8, embedding_bits: int = 8
+    grams: ActivationGrams,
+    graph: ir.Graph,
+    *,
+    bits: int | None,
+    size: int,
+    head_bits: int | None = 8,
+    embedding_bits: int = 8,
 ) -> None:
-    """Quantize the embeddings and matrix products of a graph in blocks of `size`; `bits=None` leaves the products.
+    """Quantize the embeddings and matrix products of a graph in blocks of `size`; None for bits leaves products.
 
     The product that gives the logits has `head_bits`; if it shares its matrix with the embedding, that is stored once.
     4-bit matrices are rounded with GPTQ if `grams` has their activations, and to the nearest values otherwise.
     """
     kept: dict[tuple[ir.Value, int], tuple[ir.Value, ir.Value]] = {}
-    for product in products(graph) if bits else ():
+    for product in products(graph):
         own = head_bits if product.nodes[-1].outputs[0].is_graph_output() else bits
-        assert own is not None
+        if own is None:
+            continue
         blocks = _round(product.weight, grams.get(product.states.name or "") if own == 4 else None, own, size)
         values, scales = kept[product.matrix, own] = _store(graph, product.node.name, blocks)
         rows, columns = product.weight.shape

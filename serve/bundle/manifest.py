@@ -33,7 +33,7 @@ BASE_KEYS = ("name", "sha256", "model_type")
 """Facts of the base that every manifest has."""
 FP32 = "fp32"
 """The precision that rounds nothing."""
-MAX_CANARY_TOLERANCES = {FP32: 0.5, "fp16": 1.0, "bf16": 4.0, "int4": 20.0, "int4-fp16": 20.0}
+MAX_CANARY_TOLERANCES = {FP32: 0.5, "fp16": 1.0, "bf16": 4.0, "w8a8": 20.0, "int4": 20.0, "int4-fp16": 20.0}
 """Largest tolerance of a bundle's canary rows by precision: twice what an export accepts of a logit."""
 OTHER_CANARY_TOLERANCE = 4.0
 """The same for int8 and for precisions of one's own."""

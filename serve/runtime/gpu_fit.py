@@ -18,9 +18,14 @@ from serve.runtime.providers import (
     without_cuda,
 )
 
+INTEGER_PRODUCTS = (
+    "its products of 8-bit integers have kernels for the CPU alone: export it again with --precision fp16, or serve it "
+    "with --provider cpu"
+)
 CPU_ONLY: dict[tuple[str, str], str] = {
-    ("text-classification", "int8"): "its products of 8-bit integers have kernels for the CPU "
-    "alone: export it again with --precision fp16, or serve it with --provider cpu",
+    ("text-classification", "int8"): INTEGER_PRODUCTS,
+    ("text-generation", "w8a8"): INTEGER_PRODUCTS,
+    ("text2text-generation", "w8a8"): INTEGER_PRODUCTS,
 }
 """Advice on bundles that no GPU runs, by task and precision."""
 GPU_ONLY: dict[str, tuple[int, int]] = {"bf16": (8, 0)}

@@ -9,10 +9,12 @@ from benchmarks.generate import (
     OPENVINO_INT4,
     OURS,
     OURS_INT4,
+    OURS_W8A8,
     TRANSFORMERS,
     VLLM,
     WHOLE_NEW,
     disagreeing,
+    equal_beginnings,
     findings_of,
     ratio,
     seconds_of,
@@ -50,6 +52,14 @@ def test_sides_that_write_other_tokens_are_named() -> None:
     assert found == {"genai fp32": "it generates other tokens than ours in 1 of 1 rows: times do not compare"}
 
 
+def test_tokens_count_until_the_first_that_differs_from_fp32() -> None:
+    def side(*rows: list[int]) -> Write:
+        return lambda job: {"tokens": list(rows)}
+
+    sides = {OURS: side([1, 2, 3, 4], [5, 6, 7, 8]), OURS_INT4: side([1, 2, 0, 4], [5, 6, 7, 8]), VLLM: side([0] * 4)}
+    assert equal_beginnings(sides, [[1], [2]]) == {OURS_INT4: 3.0}
+
+
 def test_the_worst_ratio_is_the_one_furthest_below_its_goal() -> None:
     timings = {
         "write 1 rows": {
@@ -72,7 +82,8 @@ def test_the_worst_ratio_is_the_one_furthest_below_its_goal() -> None:
             VLLM: Timing([10.5]),
         },
     }
-    findings = findings_of(timings, [GENAI, GENAI_INT4, LLAMA, OPENVINO_INT4, VLLM, TRANSFORMERS], [])
+    equal = {OURS_W8A8: 20.0, OURS_INT4: 7.0, OPENVINO_INT4: 9.5}
+    findings = findings_of(timings, [GENAI, GENAI_INT4, LLAMA, OPENVINO_INT4, VLLM, TRANSFORMERS], [], equal)
     assert [(goal.value, goal.met) for goal in findings.goals[:5]] == [
         (1.0, True),
         (1.5, True),
@@ -83,6 +94,8 @@ def test_the_worst_ratio_is_the_one_furthest_below_its_goal() -> None:
     assert {goal.what: (goal.value, goal.met) for goal in findings.goals[5:] if goal.value is not None} == {
         "adamix int4 by openvino_genai int4, tokens a second, whole 32 rows": (0.8, False),
         "adamix fp32 by vllm fp32, tokens a second, whole 32 rows": (1.5, True),
+        "tokens as in fp32 before the first other one, of 49, adamix w8a8 (goal: openvino_genai int4)": (20.0, True),
+        "tokens as in fp32 before the first other one, of 49, adamix int4 (goal: openvino_genai int4)": (7.0, False),
     }
     assert findings.worst == "0.800 of openvino_genai int4, adamix int4, whole 32 rows"
     assert findings.rows[-1] == {"case": "whole 32 rows", "side": VLLM, "tokens_per_second": 32 * 49 / 10.5, "noise": 0}
@@ -94,6 +107,6 @@ def test_the_worst_ratio_is_the_one_furthest_below_its_goal() -> None:
 def test_without_peers_no_goal_is_met() -> None:
     ours = {OURS: Timing([1.0]), OURS_INT4: Timing([1.0])}
     missing = [Absent(peer=LLAMA, reason="not installed: make peers")]
-    findings = findings_of({"write 1 rows": ours, "write 8 rows": ours}, [], missing)
+    findings = findings_of({"write 1 rows": ours, "write 8 rows": ours}, [], missing, {})
     assert [(goal.value, goal.met) for goal in findings.goals] == [(None, False)] * len(GOALS)
     assert (findings.worst, findings.absent) == ("no peer was there", missing)

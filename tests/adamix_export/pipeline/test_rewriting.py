@@ -81,7 +81,7 @@ def test_the_texts_are_shared_out_between_checkpoints_and_each_is_asked_for_one(
 
 def test_without_texts_a_warning_says_what_is_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert calibration_texts(bank(tmp_path / "bank", Texts({})), Options(precision="int4")) == []
-    assert "int4 without calibration texts rounds weights to the nearest values" in caplog.text
+    assert "int4 without calibration texts loses more" in caplog.text
     assert "--calibration-data" in caplog.text
 
 
@@ -114,5 +114,5 @@ def test_calibration_texts_that_nothing_uses_are_told(
     setting = replace(precision_setting(precision, objective), rewrite=None)
     options = Options(precision=precision, calibration=tmp_path / "texts.csv")
     rewrite_graphs(bank(tmp_path / "bank", Texts(TEXTS)), setting, options, lambda stage: None)
-    assert "--calibration-data is not used: only int8 of classifiers, and int4 and int4-fp16" in caplog.text
+    assert "--calibration-data is not used: only int8 of classifiers, and w8a8, int4 and int4-fp16" in caplog.text
     assert "without calibration texts" not in caplog.text

@@ -9,8 +9,18 @@ from hypothesis import given, settings
 
 from adamix_export.errors import ParityError
 from adamix_export.precision import int8_dynamic
-from adamix_export.precision.int8_dynamic import MARGIN, product_inputs, quantize, quantize_columns, smoothing
+from adamix_export.precision.int8_dynamic import (
+    DEFAULT,
+    GENERATORS,
+    MARGIN,
+    product_inputs,
+    quantize,
+    quantize_columns,
+    smoothing,
+)
 from serve.classification.classifier import Classifier
+from serve.generation.generator import Generator
+from serve.generation.prompts import Prompt
 from tests.adamix_export.conftest import Export
 from tests.adamix_export.passes.graphs import made, model_of, value
 from tests.adamix_export.precision.matrices import matrices
@@ -25,8 +35,8 @@ STATES = RANDOM.normal(size=(3, 5, WIDTH)).astype(np.float32) * np.array([0.01, 
 SHAPE = ("batch", "sequence")
 
 
-def product(*, normed: bool) -> ir.Model:
-    """A product with a bias, of an input or of its layer norm."""
+def product(*, normed: bool, residual: bool = False, head: bool = False) -> ir.Model:
+    """A product with a bias, of an input or of its layer norm, which may be an output of the graph as well."""
     given = value("x", *SHAPE, WIDTH)
     states, nodes = given, []
     if normed:
@@ -37,8 +47,12 @@ def product(*, normed: bool) -> ir.Model:
     multiply = made(states, fixed("weight", WEIGHT), op_type="MatMul", shape=(*SHAPE, OUT))
     multiply.name = "product"
     add = made(multiply.outputs[0], fixed("bias", BIAS), op_type="Add", shape=(*SHAPE, OUT))
-    add.outputs[0].name = "y"
-    return model_of([given], [add.outputs[0]], *nodes, multiply, add)
+    nodes += [multiply, add]
+    if not head:
+        nodes.append(made(add.outputs[0], op_type="Identity", shape=(*SHAPE, OUT)))
+    (logits,) = nodes[-1].outputs
+    logits.name = "y"
+    return model_of([given], [logits, *([states] if residual else [])], *nodes)
 
 
 def fixed(name: str, array: np.ndarray) -> ir.Value:
@@ -83,7 +97,7 @@ def test_a_layer_norms_output_has_fixed_scales_and_smoothed_channels() -> None:
     channels = GAIN * 4
     session = quantized(product(normed=True), {"product": channels})
     normed = (STATES - STATES.mean(-1, keepdims=True)) / np.sqrt(STATES.var(-1, keepdims=True) + 1e-5) * GAIN
-    factors = smoothing(channels)
+    factors = smoothing(channels, DEFAULT)
     step = MARGIN * (channels / factors).max() / 127
     values, scales = quantize_columns(WEIGHT.T * factors)
     levels = np.clip(np.rint(normed / factors / step), -128, 127)
@@ -96,18 +110,62 @@ def test_a_layer_norms_output_has_fixed_scales_and_smoothed_channels() -> None:
 
 
 def test_smoothing_divides_by_the_root_of_a_channels_magnitude() -> None:
-    found = smoothing(np.array([1, 4, 16, 0], np.float32))
+    found = smoothing(np.array([1, 4, 16, 0], np.float32), 0.5)
     np.testing.assert_allclose(found[1:3] / found[0], [2, 4], rtol=1e-6)
     assert found[3] > 0
     assert np.log(found).mean() == pytest.approx(0, abs=1e-6)
-    assert np.isfinite(smoothing(np.zeros(3, np.float32))).all()
+    assert np.isfinite(smoothing(np.zeros(3, np.float32), 0.5)).all()
+    np.testing.assert_array_equal(smoothing(np.array([1, 4, 16], np.float32), 0.0), 1)
+
+
+def test_the_logits_product_is_smoothed_and_scaled_by_token() -> None:
+    session = quantized(product(normed=True, head=True), {"product": GAIN * 4})
+    normed = (STATES - STATES.mean(-1, keepdims=True)) / np.sqrt(STATES.var(-1, keepdims=True) + 1e-5) * GAIN
+    factors = smoothing(GAIN * 4, DEFAULT)
+    values, scales = quantize_columns(WEIGHT.T * factors)
+    largest = np.abs(normed / factors).max(-1, keepdims=True)
+    levels = np.rint(normed / factors / largest * 127)
+    expected = levels @ values.astype(np.float32) * scales / 127 * largest + BIAS
+    found = run(session, STATES)
+    assert np.abs(found - expected).mean() < 1e-3, "levels may round differently at a half"
+
+
+def test_a_norm_whose_output_is_quantized_alone_has_the_smoothing_in_it() -> None:
+    alone, beside = product(normed=True), product(normed=True, residual=True)
+    found = [run(quantized(model, {"product": GAIN * 4}), STATES) for model in (alone, beside)]
+    assert np.abs(found[0] - found[1]).mean() < 1e-3, "levels may round differently at a half"
+    assert [[node.op_type for node in model.graph].count("Mul") for model in (alone, beside)] == [0, 1]
+    (normed,) = quantized(product(normed=True, residual=True), {"product": GAIN * 4}).run(["normed"], {"x": STATES})
+    expected = (STATES - STATES.mean(-1, keepdims=True)) / np.sqrt(STATES.var(-1, keepdims=True) + 1e-5) * GAIN
+    np.testing.assert_allclose(normed, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("channels", "operators"),
+    [
+        (None, {"Abs": 1, "ReduceMax": 1, "Max": 1, "Div": 1, "QuantizeLinear": 1, "Mul": 1}),
+        (np.ones(WIDTH, np.float32), {"QuantizeLinear": 1}),
+    ],
+)
+def test_attention_of_a_generator_has_fixed_scales_unless_it_was_not_measured(
+    channels: np.ndarray | None, operators: dict[str, int]
+) -> None:
+    given = value("x", *SHAPE, WIDTH)
+    attention = made(given, given, given, op_type="MultiHeadAttention", shape=(*SHAPE, WIDTH))
+    multiply = made(attention.outputs[0], fixed("weight", WEIGHT), op_type="MatMul", shape=(*SHAPE, OUT))
+    multiply.name = "product"
+    result = made(multiply.outputs[0], op_type="Identity", shape=(*SHAPE, OUT))
+    model = model_of([given], [result.outputs[0]], attention, multiply, result)
+    quantize({"product": channels}, model.graph, GENERATORS)
+    found = Counter(node.op_type for node in model.graph)
+    assert found == Counter({"MultiHeadAttention": 1, "MatMulIntegerToFloat": 1, "Identity": 1, **operators})
 
 
 def test_a_product_without_ranges_stays_in_fp32() -> None:
     model = product(normed=False)
     assert product_inputs(model.graph) == {"product": "x"}
     quantize({}, model.graph)
-    assert Counter(node.op_type for node in model.graph) == {"MatMul": 1, "Add": 1}
+    assert Counter(node.op_type for node in model.graph) == {"MatMul": 1, "Add": 1, "Identity": 1}
 
 
 @pytest.mark.slow
@@ -122,6 +180,25 @@ def test_a_text_has_the_same_logits_in_any_batch(
     for order in ([0, 1, 2, 3], [3, 0], [2, 2, 1, 1, 0], [1, 2]):
         together = np.stack([answer.logits for answer in classifier.run([rows[index] for index in order])])
         np.testing.assert_allclose(together, alone[order], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["generation", "sequence-to-sequence"])
+def test_a_generators_row_has_the_same_logits_in_any_batch(
+    kind: str, runs: dict[str, Path], export: Export, writing_data: Path, tmp_path: Path
+) -> None:
+    export("bank", runs[kind], precision="w8a8", calibration=writing_data)
+    nodes = Counter(node.op_type for node in ir.load(tmp_path / "out" / "model.onnx").graph)
+    assert nodes["MatMulIntegerToFloat"]
+    assert nodes["MatMulNBits"] == (kind != "generation"), "a head that was not measured has weights in blocks"
+    generator = Generator(tmp_path / "out", provider="cpu")
+    adapter = generator.registry.find(None)
+    prompts = [Prompt(generator.tokenizer.encode(text).ids, adapter) for text in TEXTS]
+    tokens = [[5, 6, 7]] * len(prompts)
+    together = generator.forced_logits(prompts, tokens)
+    for prompt, found in zip(prompts, together, strict=True):
+        (alone,) = generator.forced_logits([prompt], tokens[:1])
+        np.testing.assert_allclose(found, alone, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def test_a_precision_that_does_not_suit_is_one_error(runs: dict[str, Path], expo
     with pytest.raises(ExportError, match="int4 is not for classification: choose fp32, fp16, bf16, int8"):
         export("merged", runs["classification"], precision="int4", fresh=True)
     with pytest.raises(
-        ExportError, match="there is no precision int2; there are fp32, fp16, bf16, int8, int4, int4-fp16"
+        ExportError, match="there is no precision int2; there are fp32, fp16, bf16, int8, w8a8, int4, int4-fp16"
     ):
         export("merged", runs["classification"], precision="int2", fresh=True)
     assert not (tmp_path / "out").exists()

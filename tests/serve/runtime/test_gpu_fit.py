@@ -71,11 +71,15 @@ def test_memory_that_is_just_enough_is_enough() -> None:
     )
 
 
-def test_a_classifier_in_int8_is_for_the_cpu(bundle: Bundle) -> None:
-    int8 = replace(bundle, manifest=replace(bundle.manifest, precision="int8"))
-    with pytest.raises(ProviderError, match=r"the bundle is int8, and .* for the CPU alone: export it again"):
-        choose_device(int8, "cuda", slots=None, cuda=fake_cuda())
-    chosen = choose_device(int8, "auto", slots=None, cuda=fake_cuda())
+@pytest.mark.parametrize(
+    ("task", "precision"),
+    [("text-classification", "int8"), ("text-generation", "w8a8"), ("text2text-generation", "w8a8")],
+)
+def test_integer_products_are_for_the_cpu(bundle: Bundle, task: str, precision: str) -> None:
+    integers = replace(bundle, manifest=replace(bundle.manifest, task=task, precision=precision))
+    with pytest.raises(ProviderError, match=rf"the bundle is {precision}, and .* for the CPU alone: export it again"):
+        choose_device(integers, "cuda", slots=None, cuda=fake_cuda())
+    chosen = choose_device(integers, "auto", slots=None, cuda=fake_cuda())
     assert (chosen.choice.provider, chosen.choice.is_fallback) == (CPU, True)
 
 

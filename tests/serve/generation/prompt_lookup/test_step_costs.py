@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.generation.prompt_lookup.step_costs import FLAT, KNOWN, STEEP, StepCosts
+from serve.generation.prompt_lookup.step_costs import FLAT, FLATTEST, KNOWN, STEEP, StepCosts
 
 
 def measured(costs: StepCosts, seconds: float, *, rows: int = 1, tokens: int = 1) -> None:
@@ -13,6 +13,7 @@ def measured(costs: StepCosts, seconds: float, *, rows: int = 1, tokens: int = 1
 
 def test_before_anything_is_measured_costs_are_those_of_the_precision() -> None:
     assert [StepCosts("fp32").row(count) for count in range(1, 9)] == list(FLAT)
+    assert [StepCosts("w8a8").row(count) for count in range(1, 9)] == list(FLATTEST)
     assert [StepCosts("int4").row(count) for count in range(1, 9)] == list(STEEP)
     assert StepCosts("int4").batch(4) == STEEP[3]
     assert StepCosts("int4").row(10) == pytest.approx(STEEP[7] + 2 * (STEEP[7] - STEEP[6]))
