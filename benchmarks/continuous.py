@@ -1,10 +1,10 @@
-"""Texts that arrive one by one: our engine, which takes each up between two tokens, against batches of eight in genai.
+"""Texts that arrive one by one, each taken up by our engine between two tokens, against the strongest peers.
 
-64 inputs of E2E arrive as a Poisson process, each to be continued by as many tokens as its reference text has.
-onnxruntime-genai generates in batches of those that wait, eight at most, until the longest of a batch is done; it
-has the same merged weights, in the graph of its own builder. The rate of arrival is a multiple (`load`) of genai's rate
-when all requests are there at once. Goodput is requested tokens by the time from the first arrival to the end of the
-last text.
+64 inputs of E2E arrive as a Poisson process, each to be continued by as many tokens as its reference text has. All
+sides have the same merged weights. onnxruntime-genai generates in batches of those that wait, eight at most, until the
+longest of a batch is done; openvino-genai batches continuously as well. The rate of arrival is a multiple (`load`) of
+the peer's rate when all requests are there at once. Goodput is requested tokens by the time from the first arrival to
+the end of the last text.
 
 How long a text waits for its first token is given in decode steps (the median of the run), after taking off the time
 that its prompt takes when nothing else runs.
@@ -26,7 +26,7 @@ import numpy as np
 from adamix_cli.progress_bar import progress_bar
 from benchmarks.peers import PEERS
 from benchmarks.support.errors import PeerError
-from benchmarks.support.generation_sides import Ours, Write, e2e_file, genai, models
+from benchmarks.support.generation_sides import Models, Ours, Write, e2e_file, genai, models, openvino
 from benchmarks.support.harness import Benchmark, main
 from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Absent, Findings, Goal
@@ -35,11 +35,9 @@ from serve.limits import GenerationLimits
 
 REQUESTS = 64
 BATCH = 8
-PRECISIONS = ("fp32", "int4")
-LOADS = (1.0, 3.0)
-OURS, GENAI = "adamix", "genai"
-GOODPUT, STEPS = 2.0, 5.0
-"""Goals: goodput as a multiple of genai's at the higher load, and decode steps before a first token."""
+OURS = "adamix"
+STEPS, FIRST = 5.0, 1.0
+"""Goals: decode steps before a first token, and a peer's 95th percentile of the wait for it by ours."""
 ROWS = 16
 SEED = 11
 
@@ -88,44 +86,99 @@ class Turns:
         return statistics.median(found) if found else None
 
 
-Case = tuple[str, float]
-"""Precision and load."""
+Serve = Callable[[Sequence[Request]], Served]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """Our engine in a precision against a peer."""
+
+    precision: str
+    peer: str
+    """Name of the peer, and of its precision."""
+    open: Callable[[ExitStack, Models], Write]
+    loads: Sequence[float]
+    goodput: float
+    """Goal: our goodput as a multiple of the peer's."""
+    continuous: bool
+    """The peer takes requests up between two tokens, so that first tokens are compared too."""
+
+
+CONTESTS = (
+    *(
+        Contest(
+            precision=precision,
+            peer=f"genai {precision}",
+            open=partial(genai, precision=precision),
+            loads=(1.0, 3.0),
+            goodput=2.0,
+            continuous=False,
+        )
+        for precision in ("fp32", "int4")
+    ),
+    Contest(
+        precision="fp32",
+        peer="openvino_genai fp32",
+        open=partial(openvino, precision="fp32", hint="f32"),
+        loads=(1.0, 2.0),
+        goodput=1.1,
+        continuous=True,
+    ),
+    Contest(
+        precision="w8a8",
+        peer="openvino_genai int4",
+        open=partial(openvino, precision="int4"),
+        loads=(1.0, 2.0),
+        goodput=1.1,
+        continuous=True,
+    ),
+)
+PRECISIONS = tuple(dict.fromkeys(contest.precision for contest in CONTESTS))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A contest at one load."""
+
+    contest: Contest
+    load: float
+
+    def __str__(self) -> str:
+        return f"{self.contest.precision} by {self.contest.peer}, load {self.load:g}"
 
 
 def compare_arrivals(pace: Pace) -> Findings:
-    """Run both sides in turn at every load."""
+    """Run both sides of every contest in turn at every load."""
     turns: dict[Case, dict[str, Turns]] = {}
-    prefills: dict[str, list[float]] = {}
     absent: list[Absent] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         found = models(PRECISIONS, Path(folder))
-        sides: dict[str, dict[str, Callable[[Sequence[Request]], Served]]] = {}
-        rates: dict[str, float] = {}
-        for precision in PRECISIONS:
-            ours = Ours(found.bundles[precision], GenerationLimits(max_batch_requests=ROWS, prefix_tokens=0))
-            requests = e2e_requests(ours)
-            sides[precision] = {OURS: partial(serve_ours, ours)}
-            prefills[precision] = [alone(ours, request) for request in requests]
+        limits = GenerationLimits(max_batch_requests=ROWS, prefix_tokens=0)
+        ours = {precision: Ours(found.bundles[precision], limits) for precision in PRECISIONS}
+        requests = e2e_requests(ours[PRECISIONS[0]])
+        prefills = {name: [alone(engine, request) for request in requests] for name, engine in ours.items()}
+        pad = found.bundles[PRECISIONS[0]].manifest.pad_token_id
+        cases: dict[Case, dict[str, Serve]] = {}
+        rates: dict[Contest, float] = {}
+        for contest in CONTESTS:
+            sides: dict[str, Serve] = {OURS: partial(serve_ours, ours[contest.precision])}
             try:
-                peer = genai(stack, found, precision)
+                sides[contest.peer] = partial(serve_peer, contest.open(stack, found), pad)
             except PeerError as error:
-                absent.append(Absent(peer=f"{GENAI} {precision}", reason=str(error)))
-            else:
-                sides[precision][GENAI] = partial(serve_genai, peer, ours.generator.bundle.manifest.pad_token_id)
-            reference = sides[precision].get(GENAI, sides[precision][OURS])
-            rates[precision] = REQUESTS / reference(requests).end
-        cases = [(precision, load) for precision in PRECISIONS for load in LOADS]
+                absent.append(Absent(peer=contest.peer, reason=str(error)))
+            rates[contest] = REQUESTS / list(sides.values())[-1](requests).end
+            cases |= {Case(contest, load): sides for load in contest.loads}
         order = [(number, case) for number in range(pace.rounds) for case in cases]
-        for number, (precision, load) in progress_bar(order, desc="measuring", unit="turn"):
-            arriving = poisson(requests, load * rates[precision], seed=SEED + number)
-            names = list(sides[precision])
+        for number, case in progress_bar(order, desc="measuring", unit="turn"):
+            arriving = poisson(requests, case.load * rates[case.contest], seed=SEED + number)
+            names = list(cases[case])
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 pace.sleep(pace.rest_seconds)
-                here = turns.setdefault((precision, load), {}).setdefault(name, Turns())
-                here.runs.append(sides[precision][name](arriving))
+                here = turns.setdefault(case, {}).setdefault(name, Turns())
+                here.runs.append(cases[case][name](arriving))
     versions = versions_of(("onnxruntime", "numpy", "torch", "transformers"))
-    if any(GENAI in found_sides for found_sides in turns.values()):
-        versions |= PEERS[GENAI].versions()
+    for name in sorted({name.split()[0] for sides in turns.values() for name in sides} & PEERS.keys()):
+        versions |= PEERS[name].versions()
     tokens = sum(request.new for request in requests)
     return findings_of(turns, prefills, tokens, absent, versions)
 
@@ -177,8 +230,8 @@ def serve_ours(ours: Ours, requests: Sequence[Request]) -> Served:
     return Served(first=firsts, end=max(ends) - start, step=statistics.median(steps))
 
 
-def serve_genai(peer: Write, pad: int, requests: Sequence[Request]) -> Served:
-    """Answer requests as they come in batches of those that wait."""
+def serve_peer(peer: Write, pad: int, requests: Sequence[Request]) -> Served:
+    """Answer requests as they come, as the peer does: genai pads batches of those that wait."""
     order = sorted(range(len(requests)), key=lambda index: requests[index].at)
     sent = [{"at": requests[at].at, "ids": requests[at].ids, "new": requests[at].new} for at in order]
     times: list[dict[str, float]] = peer({"do": "serve", "requests": sent, "batch": BATCH, "pad": pad})
@@ -201,14 +254,17 @@ def findings_of(
 ) -> Findings:
     """Return the table and the goals."""
     rows: list[dict[str, object]] = []
-    goals = []
-    for (precision, load), sides in turns.items():
+    goals: list[Goal] = []
+    goodputs: list[Goal] = []
+    for case, sides in turns.items():
+        contest = case.contest
         for name, found in sides.items():
-            steps = found.steps(prefills[precision], 95)
+            steps = found.steps(prefills[contest.precision], 95)
             rows.append(
                 {
-                    "precision": precision,
-                    "load": load,
+                    "precision": contest.precision,
+                    "peer": contest.peer,
+                    "load": case.load,
                     "side": name,
                     "tokens_a_second": tokens / found.end,
                     "first_token_p50_s": found.first(50),
@@ -216,20 +272,23 @@ def findings_of(
                     "steps_p95": "" if steps is None else round(steps, 2),
                 }
             )
-        ratio = sides[GENAI].end / sides[OURS].end if GENAI in sides else None
-        waits = sides[OURS].steps(prefills[precision], 95)
-        case = f"{precision}, load {load:g}"
-        goals += [
-            Goal(what=f"{case}: goodput by genai's in batches of {BATCH}", value=ratio, goal=GOODPUT),
+        mine, theirs = sides[OURS], sides.get(contest.peer)
+        ratio = theirs.end / mine.end if theirs else None
+        goodputs.append(Goal(what=f"{case}: goodput by the peer's", value=ratio, goal=contest.goodput))
+        goals.append(goodputs[-1])
+        if contest.continuous:
+            wait = theirs.first(95) / mine.first(95) if theirs else None
+            goals.append(Goal(what=f"{case}: the peer's p95 of the first token by ours", value=wait, goal=FIRST))
+        goals.append(
             Goal(
                 what=f"{case}: p95 of decode steps to the first token, beyond its prefill",
-                value=waits,
+                value=mine.steps(prefills[contest.precision], 95),
                 goal=STEPS,
                 better="lower",
-            ),
-        ]
-    kept = [goal for goal in goals if goal.goal == GOODPUT and goal.value is not None]
-    worst = min(kept, key=lambda goal: goal.value or 0, default=None)
+            )
+        )
+    kept = [goal for goal in goodputs if goal.value is not None]
+    worst = min(kept, key=lambda goal: (goal.value or 0) / goal.goal, default=None)
     return Findings(
         goals=goals,
         rows=rows,

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from benchmarks import continuous
-from benchmarks.continuous import GENAI, OURS, Request, Served, Turns, e2e_requests, poisson, serve_genai, serve_ours
+from benchmarks.continuous import (
+    CONTESTS,
+    OURS,
+    Case,
+    Request,
+    Served,
+    Turns,
+    e2e_requests,
+    poisson,
+    serve_ours,
+    serve_peer,
+)
 from benchmarks.support.generation_sides import Ours
 
 
@@ -40,21 +51,33 @@ def test_the_peers_times_are_those_of_its_requests() -> None:
         sent.append(job["requests"])
         return [{"first": 0.7, "end": 1.0}, {"first": 2.5, "end": 3.0}]
 
-    found = serve_genai(peer, 0, requests)
+    found = serve_peer(peer, 0, requests)
     assert sent == [[{"at": 0.5, "ids": [2], "new": 4}, {"at": 2.0, "ids": [1], "new": 3}]]
     assert found.first == pytest.approx([0.5, 0.2]) and found.end == 3.0
 
 
-def test_goodput_and_steps_are_held_against_their_goals() -> None:
+def test_goodput_and_waits_are_held_against_their_goals() -> None:
     mine = Turns([Served(first=[0.2, 0.6], end=2.0, step=0.1)])
     theirs = Turns([Served(first=[0.9, 1.9], end=5.0)])
-    findings = continuous.findings_of({("fp32", 3.0): {OURS: mine, GENAI: theirs}}, {"fp32": [0.1, 0.1]}, 100, [], {})
-    goodput, steps = findings.goals
-    assert (goodput.value, goodput.met) == (2.5, True)
-    assert (steps.value, steps.met) == (pytest.approx(4.8), True)
+    batches, continuous_peer = CONTESTS[0], next(one for one in CONTESTS if one.continuous)
+    assert (batches.precision, continuous_peer.precision) == ("fp32", "fp32")
+    turns = {
+        Case(batches, 3.0): {OURS: mine, batches.peer: theirs},
+        Case(continuous_peer, 1.0): {OURS: mine, continuous_peer.peer: theirs},
+    }
+    findings = continuous.findings_of(turns, {"fp32": [0.1, 0.1]}, 100, [], {})
+    assert [(goal.value, goal.met) for goal in findings.goals] == [
+        (2.5, True),
+        (pytest.approx(4.8), True),
+        (2.5, True),
+        (pytest.approx(1.85 / 0.58), True),
+        (pytest.approx(4.8), True),
+    ]
+    assert findings.goals[0].what == "fp32 by genai fp32, load 3: goodput by the peer's"
     assert findings.rows[0]["tokens_a_second"] == 50.0
-    alone = continuous.findings_of({("fp32", 3.0): {OURS: mine}}, {"fp32": [0.1, 0.1]}, 100, [], {})
-    assert (alone.goals[0].value, alone.goals[0].met, alone.worst) == (None, False, "no peer was there")
+    alone = continuous.findings_of({Case(continuous_peer, 1.0): {OURS: mine}}, {"fp32": [0.1, 0.1]}, 100, [], {})
+    assert [(goal.value, goal.met) for goal in alone.goals[:2]] == [(None, False)] * 2
+    assert alone.worst == "no peer was there"
 
 
 def test_figures_of_several_runs_are_medians_of_theirs() -> None:
