@@ -65,7 +65,8 @@ def test_goodput_and_waits_are_held_against_their_goals() -> None:
         Case(batches, 3.0): {OURS: mine, batches.peer: theirs},
         Case(continuous_peer, 1.0): {OURS: mine, continuous_peer.peer: theirs},
     }
-    findings = continuous.findings_of(turns, {"fp32": [0.1, 0.1]}, 100, [], {})
+    prefills = {contest: [0.1, 0.1] for contest in CONTESTS}
+    findings = continuous.findings_of(turns, prefills, 100, [], {})
     assert [(goal.value, goal.met) for goal in findings.goals] == [
         (2.5, True),
         (pytest.approx(4.8), True),
@@ -75,7 +76,7 @@ def test_goodput_and_waits_are_held_against_their_goals() -> None:
     ]
     assert findings.goals[0].what == "fp32 by genai fp32, load 3: goodput by the peer's"
     assert findings.rows[0]["tokens_a_second"] == 50.0
-    alone = continuous.findings_of({Case(continuous_peer, 1.0): {OURS: mine}}, {"fp32": [0.1, 0.1]}, 100, [], {})
+    alone = continuous.findings_of({Case(continuous_peer, 1.0): {OURS: mine}}, prefills, 100, [], {})
     assert [(goal.value, goal.met) for goal in alone.goals[:2]] == [(None, False)] * 2
     assert alone.worst == "no peer was there"
 
