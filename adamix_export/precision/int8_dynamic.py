@@ -132,8 +132,8 @@ class _Activations:
 
     def _smoothed(self, states: ir.Value, factors: Array) -> ir.Value:
         """Return activations by their factors: a norm whose output goes to quantized products alone has them in it."""
-        norm = states.producer()
-        if norm is None or norm.op_type not in NORMS or not self._only_quantized(states):
+        norm = self._norm_of(states)
+        if norm is None:
             return self._add("Mul", [states, self._constant(states, "smoothing", 1 / factors)])
         for index, given in enumerate(norm.inputs[1:], 1):
             if given is not None and given.const_value is not None:
@@ -141,9 +141,13 @@ class _Activations:
                 norm.replace_input_with(index, self._constant(states, f"smoothed_{index}", array))
         return states
 
-    def _only_quantized(self, states: ir.Value) -> bool:
-        uses = [_name(node) for node, _ in states.uses()]
-        return not states.is_graph_output() and all(name in self.ranges for name in uses)
+    def _norm_of(self, states: ir.Value) -> ir.Node | None:
+        """Return the norm with constant weights that computed activations for quantized products and nothing else."""
+        norm = states.producer()
+        if norm is None or norm.op_type not in NORMS or states.is_graph_output():
+            return None
+        constants = all(given is None or given.const_value is not None for given in norm.inputs[1:])
+        return norm if constants and all(_name(node) in self.ranges for node, _ in states.uses()) else None
 
     def _by_token(self, states: ir.Value, smoothed: ir.Value, factors: Array | float) -> _Levels:
         axis = self._constant(states, "axis", [-1], np.int64)

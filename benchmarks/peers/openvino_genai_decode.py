@@ -35,13 +35,8 @@ class Writer:
 
     def write(self, job: dict[str, Any]) -> dict[str, Any]:
         """Read prompts of one length, then generate `new` tokens more; return the seconds of both and the tokens."""
-        numpy, openvino = import_module("numpy"), import_module("openvino")
-        asked = self.asked(job["new"] + 1)
         start = time.perf_counter()
-        handles = [
-            self.pipeline.add_request(number, openvino.Tensor(numpy.array([row], numpy.int64)), asked)
-            for number, row in enumerate(job["rows"])
-        ]
+        handles = [self.begin(number, row, job["new"] + 1) for number, row in enumerate(job["rows"])]
         while not all(handle.can_read() for handle in handles):
             self.pipeline.step()
         first = time.perf_counter()
@@ -50,6 +45,38 @@ class Writer:
         end = time.perf_counter()
         tokens = [[int(token) for token in handle.read_all()[0].generated_ids] for handle in handles]
         return {"prefill": first - start, "decode": end - first, "tokens": tokens}
+
+    def serve(self, job: dict[str, Any]) -> list[dict[str, float]]:
+        """Answer requests that arrive over time, ordered by their arrival, between two steps.
+
+        Returns for each request when it had its first token and all of its own, in seconds after the start.
+        """
+        coming = list(enumerate(job["requests"]))
+        done: list[dict[str, float]] = [{} for _ in coming]
+        running: dict[int, Any] = {}
+        start = time.perf_counter()
+        while coming or running:
+            while coming and coming[0][1]["at"] <= time.perf_counter() - start:
+                number, request = coming.pop(0)
+                running[number] = self.begin(number, request["ids"], request["new"])
+            if not running:
+                time.sleep(max(0.0, start + coming[0][1]["at"] - time.perf_counter()))
+                continue
+            self.pipeline.step()
+            now = time.perf_counter() - start
+            for number, handle in list(running.items()):
+                if handle.can_read():
+                    done[number].setdefault("first", now)
+                if handle.get_status().name != "RUNNING":
+                    done[number]["end"] = now
+                    del running[number]
+        return done
+
+    def begin(self, number: int, ids: list[int], count: int) -> Any:
+        """Return the handle of a request for a greedy text of exactly `count` tokens."""
+        numpy, openvino = import_module("numpy"), import_module("openvino")
+        prompt = openvino.Tensor(numpy.array([ids], numpy.int64))
+        return self.pipeline.add_request(number, prompt, self.asked(count))
 
     def asked(self, count: int) -> Any:
         """Return the settings of a greedy text of exactly `count` tokens."""

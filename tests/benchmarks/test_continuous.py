@@ -1,84 +1,30 @@
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
-import numpy as np
 import pytest
 
 from benchmarks import continuous
-from benchmarks.continuous import GENAI, OURS, Request, Served, Turns, e2e_requests, poisson, serve_genai, serve_ours
-from benchmarks.support.generation_sides import Ours
+from benchmarks.continuous import CONTESTS, OURS, Case
+from benchmarks.support.arrivals import Served, Turns
 
 
-def test_arrivals_are_a_poisson_process_that_a_seed_decides() -> None:
-    requests = [Request(ids=[index], new=1) for index in range(400)]
-    made = poisson(requests, 50.0, seed=1)
-    assert [one.ids for one in made] == [one.ids for one in requests]
-    times = np.sort([one.at for one in made])
-    assert times[0] == 0
-    assert np.diff(times).mean() == pytest.approx(1 / 50, rel=0.2)
-    assert made == poisson(requests, 50.0, seed=1) != poisson(requests, 50.0, seed=2)
-    assert [one.at for one in made] != sorted(one.at for one in made)
-
-
-@pytest.mark.slow
-def test_requests_are_answered_as_they_come(ours: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = ours.generator.registry
-    monkeypatch.setattr(registry, "adapters", {"one": registry.find("one")})
-    requests = [Request(ids=[4, 5, 6], new=9, at=at) for at in (0.0, 0.01, 0.3)]
-    found = serve_ours(ours, requests)
-    assert found.step is not None and found.step > 0
-    assert all(first > 0 for first in found.first)
-    assert found.end > 0.3 + found.first[2]
-
-
-def test_the_peers_times_are_those_of_its_requests() -> None:
-    requests = [Request(ids=[1], new=3, at=2.0), Request(ids=[2], new=4, at=0.5)]
-    sent: list[object] = []
-
-    def peer(job: dict[str, object]) -> list[dict[str, float]]:
-        sent.append(job["requests"])
-        return [{"first": 0.7, "end": 1.0}, {"first": 2.5, "end": 3.0}]
-
-    found = serve_genai(peer, 0, requests)
-    assert sent == [[{"at": 0.5, "ids": [2], "new": 4}, {"at": 2.0, "ids": [1], "new": 3}]]
-    assert found.first == pytest.approx([0.5, 0.2]) and found.end == 3.0
-
-
-def test_goodput_and_steps_are_held_against_their_goals() -> None:
+def test_goodput_and_waits_are_held_against_their_goals() -> None:
     mine = Turns([Served(first=[0.2, 0.6], end=2.0, step=0.1)])
     theirs = Turns([Served(first=[0.9, 1.9], end=5.0)])
-    findings = continuous.findings_of({("fp32", 3.0): {OURS: mine, GENAI: theirs}}, {"fp32": [0.1, 0.1]}, 100, [], {})
-    goodput, steps = findings.goals
-    assert (goodput.value, goodput.met) == (2.5, True)
-    assert (steps.value, steps.met) == (pytest.approx(4.8), True)
-    assert findings.rows[0]["tokens_a_second"] == 50.0
-    alone = continuous.findings_of({("fp32", 3.0): {OURS: mine}}, {"fp32": [0.1, 0.1]}, 100, [], {})
-    assert (alone.goals[0].value, alone.goals[0].met, alone.worst) == (None, False, "no peer was there")
-
-
-def test_figures_of_several_runs_are_medians_of_theirs() -> None:
-    runs = [
-        Served(first=[1.0, 2.0, 3.0], end=4.0, step=0.5),
-        Served(first=[2.0, 4.0, 6.0], end=9.0, step=1.0),
-        Served(first=[10.0, 10.0, 10.0], end=5.0),
+    batches, continuous_peer = CONTESTS[0], next(one for one in CONTESTS if one.continuous)
+    assert (batches.precision, continuous_peer.precision) == ("fp32", "fp32")
+    turns = {
+        Case(batches, 3.0): {OURS: mine, batches.peer: theirs},
+        Case(continuous_peer, 1.0): {OURS: mine, continuous_peer.peer: theirs},
+    }
+    prefills = {contest: [0.1, 0.1] for contest in CONTESTS}
+    findings = continuous.findings_of(turns, prefills, 100, [], {})
+    assert [(goal.value, goal.met) for goal in findings.goals] == [
+        (2.5, True),
+        (pytest.approx(4.8), True),
+        (2.5, True),
+        (pytest.approx(1.85 / 0.58), True),
+        (pytest.approx(4.8), True),
     ]
-    turns = Turns(runs)
-    assert (turns.end, turns.first(50)) == (5.0, 4.0)
-    assert turns.steps([1.0, 1.0, 1.0], 50) == 2.5, "of 2 and 3; the last run has no steps"
-    assert Turns(runs[2:]).steps([1.0, 1.0, 1.0], 50) is None
-
-
-def test_a_request_asks_for_as_many_tokens_as_its_first_reference_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "set.csv"
-    file.write_text("mr,ref\na,one two three\na,one\nb,one\nc,one two\nd,one\n")
-    generator = SimpleNamespace(
-        tokenizer=SimpleNamespace(encode=lambda text: SimpleNamespace(ids=text.split())),
-        prompt=lambda text: SimpleNamespace(input_ids=[ord(text)]),
-    )
-    ours: Any = SimpleNamespace(generator=generator)
-    monkeypatch.setattr(continuous, "e2e_file", lambda: file)
-    monkeypatch.setattr(continuous, "REQUESTS", 2)
-    assert e2e_requests(ours) == [Request(ids=[ord("a")], new=3), Request(ids=[ord("c")], new=2)]
+    assert findings.goals[0].what == "fp32 by genai fp32, load 3: goodput by the peer's"
+    assert findings.rows[0]["tokens_a_second"] == 50.0
+    alone = continuous.findings_of({Case(continuous_peer, 1.0): {OURS: mine}}, prefills, 100, [], {})
+    assert [(goal.value, goal.met) for goal in alone.goals[:2]] == [(None, False)] * 2
+    assert alone.worst == "no peer was there"

@@ -135,6 +135,14 @@ def test_a_norm_whose_output_is_quantized_alone_has_the_smoothing_in_it() -> Non
     found = [run(quantized(model, {"product": GAIN * 4}), STATES) for model in (alone, beside)]
     assert np.abs(found[0] - found[1]).mean() < 1e-3, "levels may round differently at a half"
     assert [[node.op_type for node in model.graph].count("Mul") for model in (alone, beside)] == [0, 1]
+    computed = product(normed=True)
+    (norm,) = [node for node in computed.graph if node.op_type == "LayerNormalization"]
+    gain = norm.inputs[1]
+    assert gain is not None
+    double = made(gain, gain, op_type="Max", shape=(WIDTH,))
+    computed.graph.insert_before(norm, double)
+    norm.replace_input_with(1, double.outputs[0])
+    np.testing.assert_array_equal(run(quantized(computed, {"product": GAIN * 4}), STATES), found[1])
     (normed,) = quantized(product(normed=True, residual=True), {"product": GAIN * 4}).run(["normed"], {"x": STATES})
     expected = (STATES - STATES.mean(-1, keepdims=True)) / np.sqrt(STATES.var(-1, keepdims=True) + 1e-5) * GAIN
     np.testing.assert_allclose(normed, expected, rtol=1e-4, atol=1e-4)

@@ -29,6 +29,9 @@ class Handle:
     def can_read(self) -> bool:
         return bool(self.tokens)
 
+    def get_status(self) -> SimpleNamespace:
+        return SimpleNamespace(name="RUNNING" if self.left else "FINISHED")
+
     def read_all(self) -> list[SimpleNamespace]:
         return [SimpleNamespace(generated_ids=self.tokens)]
 
@@ -55,9 +58,7 @@ class Pipeline:
         return any(handle.left for handle in self.handles)
 
 
-@pytest.mark.parametrize("hint", [None, "f32"])
-def test_a_job_is_answered_with_the_tokens_after_the_prompts(hint: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    Pipeline.opened = []
+def writer(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
     program = load_program(
         "openvino_genai_decode",
         monkeypatch,
@@ -70,7 +71,20 @@ def test_a_job_is_answered_with_the_tokens_after_the_prompts(hint: str | None, m
         ),
         numpy=np,
     )
-    found = program.Writer("folder", *([] if hint is None else [hint])).write(
+    return program.Writer("folder", *arguments)
+
+
+def test_requests_are_taken_up_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [{"at": at, "ids": [4], "new": new} for at, new in ((0.0, 3), (0.01, 1), (0.2, 2))]
+    long, short, late = writer(monkeypatch).serve({"do": "serve", "requests": requests})
+    assert 0 < long["first"] < long["end"] < late["first"] < late["end"]
+    assert late["first"] > 0.2 and 0.01 < short["first"] == short["end"]
+
+
+@pytest.mark.parametrize("hint", [None, "f32"])
+def test_a_job_is_answered_with_the_tokens_after_the_prompts(hint: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    Pipeline.opened = []
+    found = writer(monkeypatch, *([] if hint is None else [hint])).write(
         {"do": "write", "rows": [[4, 5], [7, 8], [1, 2]], "new": 2}
     )
     assert found["tokens"] == [[6, 7, 8], [9, 10, 11], [3, 4, 5]]
