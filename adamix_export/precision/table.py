@@ -8,6 +8,7 @@ Rewrites import their modules when they are called, so that the command line can
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
     Calibrate = Callable[[Path, Sequence[CalibrationText], Bank | None], Statistics]
 
+logger = logging.getLogger(__name__)
 BLOCK_SIZE = 32
+LEAST_TOKENS = 64
+"""Tokens of calibration texts below which fixed scales would be guesses: ranges of one token lose the model."""
 CANARY_MARGIN = 2
 """Tolerance of the canaries, as a multiple of the largest difference found by the comparison."""
 FP16_WARNING = "intended for GPUs; on a CPU the results are correct, but slow"
@@ -131,6 +135,9 @@ def _choose_ranges(file: Path, texts: Sequence[CalibrationText], bank: Bank | No
 def _channel_ranges(file: Path, texts: Sequence[CalibrationText], bank: Bank | None) -> Statistics:
     from adamix_export.precision.calibration import collect_channel_ranges
 
+    if (tokens := sum(len(text.ids) for text in texts)) < LEAST_TOKENS:
+        logger.warning("%d tokens are too few to calibrate on: activations are scaled by token", tokens)
+        return {}
     return collect_channel_ranges(file, texts, bank)
 
 

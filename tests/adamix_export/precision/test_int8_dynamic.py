@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from adamix_export.errors import ParityError
 from adamix_export.precision import int8_dynamic
+from adamix_export.precision.calibration import CalibrationText
 from adamix_export.precision.int8_dynamic import (
     DEFAULT,
     GENERATORS,
@@ -18,6 +19,7 @@ from adamix_export.precision.int8_dynamic import (
     quantize_columns,
     smoothing,
 )
+from adamix_export.precision.table import LEAST_TOKENS, PRECISIONS
 from serve.classification.classifier import Classifier
 from serve.generation.generator import Generator
 from serve.generation.prompts import Prompt
@@ -207,6 +209,14 @@ def test_a_generators_row_has_the_same_logits_in_any_batch(
     for prompt, found in zip(prompts, together, strict=True):
         (alone,) = generator.forced_logits([prompt], tokens[:1])
         np.testing.assert_allclose(found, alone, rtol=0, atol=1e-5)
+
+
+def test_a_few_tokens_are_no_calibration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    calibrate = PRECISIONS["w8a8"]["generation"].calibrate
+    assert calibrate is not None
+    texts = [CalibrationText(ids=[5] * (LEAST_TOKENS - 2)), CalibrationText(ids=[5])]
+    assert calibrate(tmp_path / "no graph is read", texts, None) == {}
+    assert f"{LEAST_TOKENS - 1} tokens are too few to calibrate on: activations are scaled by token" in caplog.text
 
 
 @pytest.mark.slow
