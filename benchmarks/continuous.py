@@ -19,10 +19,8 @@ from itertools import chain
 from pathlib import Path
 
 from adamix_cli.progress_bar import progress_bar
-from benchmarks.peers import PEERS
 from benchmarks.support.arrivals import (
     REQUESTS,
-    Request,
     Serve,
     Turns,
     alone,
@@ -32,9 +30,8 @@ from benchmarks.support.arrivals import (
     serve_peer,
 )
 from benchmarks.support.errors import PeerError
-from benchmarks.support.generation_sides import Models, Ours, Write, genai, models, openvino
+from benchmarks.support.generation_sides import Models, Ours, Write, genai, models, openvino, versions_with
 from benchmarks.support.harness import Benchmark, main
-from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Pace
 from serve.limits import GenerationLimits
@@ -112,21 +109,24 @@ class Case:
 def compare_arrivals(pace: Pace) -> Findings:
     """Run both sides of every contest in turn at every load."""
     turns: dict[Case, dict[str, Turns]] = {}
-    prefills: dict[Contest, list[float]] = {}
     absent: list[Absent] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         found = models(tuple(dict.fromkeys(contest.precision for contest in CONTESTS)), Path(folder))
-        requests: list[Request] = []
+        ours = {
+            contest: Ours(
+                found.bundles[contest.precision],
+                GenerationLimits(max_batch_requests=contest.rows, prefix_tokens=0),
+            )
+            for contest in CONTESTS
+        }
+        requests = e2e_requests(ours[CONTESTS[0]])
+        prefills = {contest: [alone(engine, request) for request in requests] for contest, engine in ours.items()}
+        pad = found.bundles[CONTESTS[0].precision].manifest.pad_token_id
         cases: dict[Case, dict[str, Serve]] = {}
         rates: dict[Contest, float] = {}
         for contest in CONTESTS:
-            limits = GenerationLimits(max_batch_requests=contest.rows, prefix_tokens=0)
-            ours = Ours(found.bundles[contest.precision], limits)
-            requests = requests or e2e_requests(ours)
-            prefills[contest] = [alone(ours, request) for request in requests]
-            sides: dict[str, Serve] = {OURS: partial(serve_ours, ours)}
+            sides: dict[str, Serve] = {OURS: partial(serve_ours, ours[contest])}
             try:
-                pad = ours.generator.bundle.manifest.pad_token_id
                 sides[contest.peer] = partial(serve_peer, contest.open(stack, found), pad)
             except PeerError as error:
                 absent.append(Absent(peer=contest.peer, reason=str(error)))
@@ -142,9 +142,9 @@ def compare_arrivals(pace: Pace) -> Findings:
                 pace.sleep(pace.rest_seconds)
                 here = turns.setdefault(case, {}).setdefault(name, Turns())
                 here.runs.append(cases[case][name](arriving))
-    versions = versions_of(("onnxruntime", "numpy", "torch", "transformers"))
-    for name in sorted({name.split()[0] for sides in turns.values() for name in sides} & PEERS.keys()):
-        versions |= PEERS[name].versions()
+    versions = versions_with(
+        ("onnxruntime", "numpy", "torch", "transformers"), (name for sides in turns.values() for name in sides)
+    )
     tokens = sum(request.new for request in requests)
     return findings_of(turns, prefills, tokens, absent, versions)
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import PEERS
 from benchmarks.support.generation_sides import (
     ROWS,
     Ours,
@@ -30,10 +29,10 @@ from benchmarks.support.generation_sides import (
     openvino,
     present,
     prompts,
+    versions_with,
     vllm,
 )
 from benchmarks.support.harness import Benchmark, main
-from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Call, Pace, Reported, Timings, measure
 from serve.limits import GenerationLimits
@@ -44,7 +43,8 @@ PROMPT = 32
 DECODE = (1, 4, 8, 16)
 WHOLE = (1, 4, 8, 16, 32)
 PREFILL = (128, 512)
-OURS, OURS_W8A8, OURS_INT4 = "adamix fp32", "adamix w8a8", "adamix int4"
+PRECISIONS = ("fp32", "w8a8", "int4")
+OURS, OURS_W8A8, OURS_INT4 = (f"adamix {name}" for name in PRECISIONS)
 GENAI, GENAI_INT4, LLAMA = "genai fp32", "genai int4", "llama.cpp"
 OPENVINO, OPENVINO_DEFAULT, OPENVINO_INT4 = (f"openvino_genai {name}" for name in ("fp32", "default", "int4"))
 VLLM, TRANSFORMERS, OPTIMUM = "vllm fp32", "transformers fp32", "optimum fp32"
@@ -77,9 +77,9 @@ PACKAGES = ("torch", "transformers", "onnxruntime", "numpy")
 def compare_writers(pace: Pace) -> Findings:
     """Have every side do every job."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        found = models(("fp32", "w8a8", "int4"), Path(folder))
+        found = models(PRECISIONS, Path(folder))
         limits = GenerationLimits(max_batch_requests=ROWS, prefix_tokens=0)
-        ours = {name: Ours(found.bundles[name.split()[1]], limits) for name in (OURS, OURS_W8A8, OURS_INT4)}
+        ours = {f"adamix {name}": Ours(bundle, limits) for name, bundle in found.bundles.items()}
         peers, absent = present(
             {
                 GENAI: partial(genai, stack, found, "fp32"),
@@ -123,9 +123,6 @@ def findings_of(
 
     `equal` has each inexact side's number of tokens before the first that differs from those in fp32.
     """
-    versions = versions_of(PACKAGES)
-    for name in sorted({name.split()[0].split(".")[0] for name in peers} & PEERS.keys()):
-        versions |= PEERS[name].versions()
     ratios = [(goal, ratio(timings, *goal[:3])) for goal in GOALS]
     measured = [(value / goal[3], value, goal) for goal, value in ratios if value is not None]
     worst = min(measured, default=None)
@@ -153,7 +150,7 @@ def findings_of(
             for case, timed_sides in timings.items()
             for name, timing in timed_sides.items()
         ],
-        versions=versions,
+        versions=versions_with(PACKAGES, peers),
         worst=f"{worst[1]:.3f} of {worst[2][1]}, {worst[2][0]}, {worst[2][2]}" if worst else "no peer was there",
         absent=absent,
     )

@@ -30,6 +30,11 @@ class Product:
         return [self.node] if self.addition is None else [self.node, self.addition]
 
     @property
+    def is_head(self) -> bool:
+        """The graph gives the product's result, as it does of logits."""
+        return self.nodes[-1].outputs[0].is_graph_output()
+
+    @property
     def weight(self) -> Array:
         """The matrix (out, in)."""
         array = _array(self.matrix)

@@ -66,7 +66,7 @@ def quantize(ranges: ChannelRanges, graph: ir.Graph, strengths: Strengths = CLAS
         name = _name(product.node)
         if name not in ranges:
             continue
-        levels = activations.of(product.states, name, head=product.nodes[-1].outputs[0].is_graph_output())
+        levels = activations.of(product.states, name, head=product.is_head)
         inputs = _operands(graph, name, levels, product.weight)
         if levels.factor is None:
             replace(graph, product.nodes, "MatMulIntegerToFloat", [*inputs, product.bias])
@@ -111,17 +111,20 @@ class _Activations:
         self.strengths = strengths
         self.quantized: dict[ir.Value, _Levels] = {}
 
-    def of(self, states: ir.Value, product: str, *, fixed: bool = False, head: bool = False) -> _Levels:
-        """Return a product's activations, with fixed scales or with a scale for each token."""
+    def of(self, states: ir.Value, product: str, *, head: bool = False, otherwise: float | None = None) -> _Levels:
+        """Return a product's activations, with fixed scales or with a scale for each token.
+
+        `otherwise` is the migration strength where the operator of the activations has none; None scales by token.
+        """
         if states not in self.quantized:
-            channels, strength = self.ranges[product], self.strengths.get(_origin(states))
+            channels, strength = self.ranges[product], self.strengths.get(_origin(states), otherwise)
             if channels is not None and head:
                 factors = smoothing(channels, DEFAULT)
                 self.quantized[states] = self._by_token(states, self._smoothed(states, factors), factors)
-            elif channels is None or (strength is None and not fixed):
+            elif channels is None or strength is None:
                 self.quantized[states] = self._by_token(states, states, 1.0)
             else:
-                self.quantized[states] = self._fixed(states, channels, DEFAULT if strength is None else strength)
+                self.quantized[states] = self._fixed(states, channels, strength)
         return self.quantized[states]
 
     def _fixed(self, states: ir.Value, channels: Array, strength: float) -> _Levels:
@@ -136,7 +139,8 @@ class _Activations:
         if norm is None:
             return self._add("Mul", [states, self._constant(states, "smoothing", 1 / factors)])
         for index, given in enumerate(norm.inputs[1:], 1):
-            if given is not None and given.const_value is not None:
+            if given is not None:
+                assert given.const_value is not None
                 array = given.const_value.numpy() / factors
                 norm.replace_input_with(index, self._constant(states, f"smoothed_{index}", array))
         return states
@@ -194,7 +198,7 @@ def _quantize_attention(graph: ir.Graph, node: ir.Node, activations: _Activation
     """Replace `Attention` by `QAttention`."""
     states, weight, bias, mask = node.inputs[:4]
     assert states is not None and weight is not None and weight.const_value is not None
-    levels = activations.of(states, _name(node), fixed=True)
+    levels = activations.of(states, _name(node), otherwise=DEFAULT)
     values, matrix, scale, scales, zero, zeros = _operands(graph, _name(node), levels, weight.const_value.numpy().T)
     settings = {name: node.attributes[name].value for name in ("num_heads", "scale")}
     replace(graph, [node], "QAttention", [values, matrix, bias, scale, scales, mask, zero, zeros], **settings)

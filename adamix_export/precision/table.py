@@ -181,7 +181,8 @@ FP32_GENERATOR_TOLERANCE = 5e-4
 """Logits over a vocabulary are of the order of 10, and both sides add in different orders."""
 FP32_RELATIVE = 1e-3
 """A wrong token or position changes logits by the order of their spread, rounding by a millionth of it or a few."""
-INT4_BOUNDS = Bounds(tolerance=10.0, min_agreement=0.0, max_metric_drop=0.03)
+PERPLEXITY_BOUNDS = Bounds(tolerance=10.0, min_agreement=0.0, max_metric_drop=0.03)
+"""Bounds of w8a8 and int4, which move every logit: the perplexity decides."""
 PRECISIONS: dict[str, Mapping[str, Setting]] = {
     "fp32": {
         **_classifiers(Setting(rewrite=None, bounds=Bounds(relative=FP32_RELATIVE))),
@@ -244,13 +245,13 @@ PRECISIONS: dict[str, Mapping[str, Setting]] = {
         Setting(
             rewrite=_w8a8,
             quantizes=True,
-            bounds=Bounds(tolerance=10.0, min_agreement=0.0, max_metric_drop=0.03),
+            bounds=PERPLEXITY_BOUNDS,
         ),
         _channel_ranges,
     ),
-    "int4": _calibrated(Setting(rewrite=_int4_weights, quantizes=True, bounds=INT4_BOUNDS), _activation_grams),
+    "int4": _calibrated(Setting(rewrite=_int4_weights, quantizes=True, bounds=PERPLEXITY_BOUNDS), _activation_grams),
     "int4-fp16": _calibrated(
-        Setting(rewrite=_int4_weights_and_fp16, quantizes=True, warning=FP16_WARNING, bounds=INT4_BOUNDS),
+        Setting(rewrite=_int4_weights_and_fp16, quantizes=True, warning=FP16_WARNING, bounds=PERPLEXITY_BOUNDS),
         _activation_grams,
     ),
 }

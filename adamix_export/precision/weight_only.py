@@ -36,7 +36,7 @@ def quantize(
     """
     kept: dict[tuple[ir.Value, int], tuple[ir.Value, ir.Value]] = {}
     for product in products(graph):
-        own = head_bits if product.nodes[-1].outputs[0].is_graph_output() else bits
+        own = head_bits if product.is_head else bits
         if own is None:
             continue
         blocks = _round(product.weight, grams.get(product.states.name or "") if own == 4 else None, own, size)

@@ -22,7 +22,7 @@ class Writer:
     """A model behind a pipeline with continuous batching, in as many threads as there are usable cores."""
 
     def __init__(self, folder: str, precision: str | None = None) -> None:
-        self.genai = import_module("openvino_genai")
+        self.numpy, self.openvino, self.genai = map(import_module, ("numpy", "openvino", "openvino_genai"))
         scheduling = self.genai.SchedulerConfig()
         scheduling.max_num_batched_tokens, scheduling.max_num_seqs = MOST_TOKENS, MOST_ROWS
         scheduling.cache_size, scheduling.enable_prefix_caching = CACHE_GIB, False
@@ -74,8 +74,7 @@ class Writer:
 
     def begin(self, number: int, ids: list[int], count: int) -> Any:
         """Return the handle of a request for a greedy text of exactly `count` tokens."""
-        numpy, openvino = import_module("numpy"), import_module("openvino")
-        prompt = openvino.Tensor(numpy.array([ids], numpy.int64))
+        prompt = self.openvino.Tensor(self.numpy.array([ids], self.numpy.int64))
         return self.pipeline.add_request(number, prompt, self.asked(count))
 
     def asked(self, count: int) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adamix_export.parity.bounds import Bounds, Check
-from adamix_export.precision.table import INT4_BOUNDS
+from adamix_export.precision.table import PERPLEXITY_BOUNDS
 
 EXPORT = Path(__file__).parents[3] / "docs" / "export.md"
 
@@ -18,4 +18,4 @@ def test_a_check_without_bounds_has_those_that_the_page_names_for_fp32() -> None
 
 def test_bounds_that_precisions_share_cannot_be_widened_for_one() -> None:
     with pytest.raises(FrozenInstanceError):
-        INT4_BOUNDS.tolerance = 20.0  # type: ignore[misc]
+        PERPLEXITY_BOUNDS.tolerance = 20.0  # type: ignore[misc]

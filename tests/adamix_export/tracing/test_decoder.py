@@ -27,11 +27,12 @@ WORDS = ["good", "the parcel was bad", "my shop is great it was a fine", "a shop
 
 NEW = 12
 
-OTHERS = [family for family in DECODERS if family not in ("gpt2", "llama")]
 CASES = [
     *((family, "lora") for family in DECODERS),
-    *((family, "houlsby") for family in ("gpt2", "llama")),
-    *(pytest.param(family, "houlsby", marks=pytest.mark.soak) for family in OTHERS),
+    *(
+        pytest.param(family, "houlsby", marks=() if family in ("gpt2", "llama") else pytest.mark.soak)
+        for family in DECODERS
+    ),
 ]
 """A Houlsby adapter wraps the blocks of GPT-2, or those whose names Llama's relatives share with it."""
 
