@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,15 +172,23 @@ def measure_defaults(args: argparse.Namespace, deadline: float) -> Findings:
     """Train every set with the defaults and with the grid's settings, and return what came out."""
     names = QUICK if args.quick else args.sets
     bases = base_models({name: SETS[name].base for name in names})
-    workshop = Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline)
-    rows, absent = [], []
-    for name in names:
-        runs = trainings(name, seeds=1 if args.quick else args.seeds, made=args.runs / "data", quick=args.quick)
-        try:
-            rows.append(row_of(name, workshop.records(runs)))
-        except OutOfTimeError:
-            absent.append(Absent(peer=name, reason="the time was over; repeat the command, which goes on"))
-    return findings_of(rows, absent)
+    runs_of = {
+        name: trainings(name, seeds=1 if args.quick else args.seeds, made=args.runs / "data", quick=args.quick)
+        for name in names
+    }
+    with Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline) as workshop:
+
+        def row(name: str) -> Row | Absent:
+            try:
+                return row_of(name, workshop.records(runs_of[name]))
+            except OutOfTimeError:
+                return Absent(peer=name, reason="the time was over; repeat the command, which goes on")
+
+        under_way = 1 + args.jobs // len(next(iter(runs_of.values())))
+        with ThreadPoolExecutor(under_way) as pool:
+            found = list(pool.map(row, names))
+    absent = [one for one in found if isinstance(one, Absent)]
+    return findings_of([one for one in found if not isinstance(one, Absent)], absent)
 
 
 def trainings(name: str, *, seeds: int, made: Path, quick: bool = False) -> list[Training]:

@@ -59,10 +59,10 @@ def measure_protocol(args: argparse.Namespace) -> Findings:
     if args.protocol:
         deadline = math.inf if args.minutes is None else args.started + 60 * args.minutes
         bases = base_models({task: SUBJECTS[task].base for stage in STAGES for task in stage.tasks})
-        workshop = Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline)
         try:
-            for cell in carry_out(workshop, kept=results):
-                results = write_results([*results, *cell], args.results)
+            with Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline) as workshop:
+                for cell in carry_out(workshop, kept=results):
+                    results = write_results([*results, *cell], args.results)
         except OutOfTimeError as error:
             absent = [Absent(peer="the rest", reason=f"{error}; repeat the command, which goes on")]
     write_report(results, args.results)
@@ -86,7 +86,8 @@ def measure_quality(args: argparse.Namespace) -> Findings:
     )
     bases = base_models({subject: SUBJECTS[subject].base for subject in grid.subjects})
     deadline = math.inf if args.minutes is None else args.started + 60 * args.minutes
-    outcome = explore(grid, Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline))
+    with Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline) as workshop:
+        outcome = explore(grid, workshop)
     if args.plot and outcome.records:
         draw_spread(outcome, args.plot)
     return findings_of(grid, outcome, versions_of(PACKAGES))

@@ -97,11 +97,10 @@ def explore(grid: Grid, workshop: Workshop) -> Outcome:
     """
     pairs = [(subject, method) for subject in grid.subjects for method in grid.methods_of(subject)]
     together = max(1, workshop.jobs // RUNS_OF_A_SEARCH)
-    at_once = max(1, workshop.jobs // together)
 
     def carry_out(pair: tuple[str, str]) -> Cell | None:
         try:
-            return cell_of(grid, workshop, *pair, at_once=at_once)
+            return cell_of(grid, workshop, *pair)
         except OutOfTimeError:
             return None
 
@@ -121,19 +120,19 @@ def explore(grid: Grid, workshop: Workshop) -> Outcome:
     )
 
 
-def cell_of(grid: Grid, workshop: Workshop, subject: str, method: str, *, at_once: int) -> Cell:
+def cell_of(grid: Grid, workshop: Workshop, subject: str, method: str) -> Cell:
     """Return the results of one method on one subject.
 
     Raises:
         OutOfTimeError: There was no time for all of its runs.
     """
     tried = [grid.run(subject, method, rate, 0, grid.own) for rate in grid.rates_of(SUBJECTS[subject].methods[method])]
-    rate = best_rate(tried, workshop.records(tried, at_once=at_once))
+    rate = best_rate(tried, workshop.records(tried))
     wanted = {
         budget: [grid.run(subject, method, rate, seed, budget) for seed in range(grid.seeds)]
         for budget in grid.budgets_of(subject)
     }
-    records = workshop.records([run for runs in wanted.values() for run in runs], at_once=at_once)
+    records = workshop.records([run for runs in wanted.values() for run in runs])
     return Cell(rate=rate, records={budget: [records[run] for run in runs] for budget, runs in wanted.items()})
 
 

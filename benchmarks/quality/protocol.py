@@ -1,12 +1,15 @@
 """The runs of `protocol.md`, in their order."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from benchmarks.quality.methods import CLASSIFIERS
 from benchmarks.quality.results import Result, cells_of, result_of
 from benchmarks.quality.runs import Budget, Run, Workshop
 from benchmarks.quality.tasks import SUBJECTS
+from benchmarks.support.errors import OutOfTimeError
 
 CANDIDATE = "shares"
 MIXTURES = ("shares", "split", "adamix")
@@ -29,6 +32,8 @@ EARLY, LATE = range(3, 8), range(8, 13)
 """Seeds."""
 SEARCHED_WITH = 0
 """Seed of the search for a rate."""
+RUNS_OF_A_CELL = 3
+"""Runs of a cell that are under way at least, most of the time."""
 ROUTED = range(3, 6)
 """Seeds whose mixtures are run in other ways than by their mean as well."""
 
@@ -70,20 +75,38 @@ def run_of(task: str, passes: int, method: str, rate: float, seed: int) -> Run:
 def carry_out(
     workshop: Workshop, stages: Sequence[Stage] = STAGES, kept: Sequence[Result] = ()
 ) -> Iterator[list[Result]]:
-    """Yield the results of each cell, in the order of the stages.
+    """Yield the results of each cell, in the order of the stages; so many cells are under way that all jobs are busy.
 
     Runs that are among the kept results, or have a record in the workshop, are not repeated; the rate of a cell is that
     of its kept results.
 
     Raises:
-        OutOfTimeError: The workshop's deadline has passed.
+        OutOfTimeError: The workshop's deadline has passed; the cells that were finished have been yielded.
     """
     cells = cells_of(kept)
-    for stage in stages:
-        for task in stage.tasks:
-            for passes in stage.passes:
-                for method in stage.methods:
-                    yield _cell(workshop, task, passes, method, stage.seeds, cells.get((task, passes, method), {}))
+    wanted = [
+        (task, passes, method, stage.seeds)
+        for stage in stages
+        for task in stage.tasks
+        for passes in stage.passes
+        for method in stage.methods
+    ]
+    late: OutOfTimeError | None = None
+    pool = ThreadPoolExecutor(math.ceil(workshop.jobs / RUNS_OF_A_CELL))
+    try:
+        under_way = [
+            pool.submit(_cell, workshop, task, passes, method, seeds, cells.get((task, passes, method), {}))
+            for task, passes, method, seeds in wanted
+        ]
+        for cell in under_way:
+            try:
+                yield cell.result()
+            except OutOfTimeError as error:
+                late = late or error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if late:
+        raise late
 
 
 def _cell(

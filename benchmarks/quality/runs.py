@@ -3,16 +3,17 @@
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 from benchmarks.quality.tasks import SUBJECTS, Subject
+from benchmarks.quality.worker import LateError, Worker
 from benchmarks.support.errors import BenchmarkError, OutOfTimeError
 
 EVALUATIONS = 4
@@ -122,22 +123,42 @@ OrderT = TypeVar("OrderT", bound=Order)
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """Where runs are kept and how many are carried out at a time."""
+    """Where runs are kept, and the processes that carry them out, one run a process at a time."""
 
     folder: Path
     bases: dict[str, Path]
     jobs: int
+    """Processes; each has its share of the cores."""
     deadline: float = math.inf
     """Time of the monotonic clock, in seconds, at which runs that are not finished are stopped."""
+    idle: SimpleQueue[Worker] = field(init=False, repr=False, compare=False, default_factory=SimpleQueue)
+    """Workers that wait for a run."""
 
-    def records(self, runs: Sequence[OrderT], *, at_once: int | None = None) -> dict[OrderT, dict[str, Any]]:
-        """Carry out the runs that have no record yet, `at_once` or `jobs` at a time, and return the records of all.
+    def __post_init__(self) -> None:
+        """Make the workers; their processes begin with their first runs."""
+        threads = max(1, len(os.sched_getaffinity(0)) // self.jobs)
+        for _ in range(self.jobs):
+            self.idle.put(Worker(threads))
+
+    def __enter__(self) -> Self:
+        """Return the workshop."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the processes."""
+        while not self.idle.empty():
+            self.idle.get().end()
+
+    def records(self, runs: Sequence[OrderT]) -> dict[OrderT, dict[str, Any]]:
+        """Carry out the runs that have no record yet, as many at a time as workers are idle; return all records.
 
         Raises:
             OutOfTimeError: The deadline has passed; runs that are finished are kept.
         """
         missing = [run for run in dict.fromkeys(runs) if not self._is_done(run)]
-        with ThreadPoolExecutor(at_once or self.jobs) as pool:
+        with ThreadPoolExecutor(max(1, len(missing))) as pool:
             list(pool.map(self._carry_out, missing))
         return {run: json.loads(self._record(run).read_text()) for run in runs}
 
@@ -160,24 +181,19 @@ class Workshop:
         return run.recipe(self.bases[run.subject], self.folder / run.name / "run")
 
     def _carry_out(self, run: Order) -> None:
-        """Train in a process of its own, with its share of the cores, until the deadline."""
-        if (left := self.deadline - time.monotonic()) <= 0:
-            raise OutOfTimeError(f"the time is over before {run.name}")
-        folder = self.folder / run.name
-        folder.mkdir(parents=True, exist_ok=True)
-        order = {"recipe": self._recipe(run), "routes": run.routes}
-        (folder / "order.json").write_text(json.dumps(order, indent=2))
-        threads = str(max(1, len(os.sched_getaffinity(0)) // self.jobs))
+        """Have the next idle worker train, until the deadline."""
+        worker = self.idle.get()
         try:
-            finished = subprocess.run(
-                [sys.executable, "-m", "benchmarks.quality.one", str(folder)],
-                env={**os.environ, "OMP_NUM_THREADS": threads},
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=None if math.isinf(left) else left,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise OutOfTimeError(f"the time is over in {run.name}") from error
-        if finished.returncode:
-            raise BenchmarkError(f"{run.name} failed: {finished.stderr.strip().splitlines()[-1:]}")
+            if (left := self.deadline - time.monotonic()) <= 0:
+                raise OutOfTimeError(f"the time is over before {run.name}")
+            folder = self.folder / run.name
+            folder.mkdir(parents=True, exist_ok=True)
+            order = {"recipe": self._recipe(run), "routes": run.routes}
+            (folder / "order.json").write_text(json.dumps(order, indent=2))
+            error = worker.carry_out(folder, seconds=None if math.isinf(left) else left)
+        except LateError:
+            raise OutOfTimeError(f"the time is over in {run.name}") from None
+        finally:
+            self.idle.put(worker)
+        if error is not None:
+            raise BenchmarkError(f"{run.name} failed: {error}")

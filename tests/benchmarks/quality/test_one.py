@@ -52,3 +52,15 @@ def test_a_run_that_fails_has_no_record(folder: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match="no such way"):
         one.main(folder)
     assert not (folder / "record.json").exists()
+
+
+def test_an_answer_is_done_or_the_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one, "train", trained)
+    monkeypatch.setattr(one, "compare_routes", lambda _: {})
+    assert one.answer(folder) == "done"
+
+    def fail(recipe: Recipe) -> dict[str, float]:
+        raise ValueError("of two\nlines")
+
+    monkeypatch.setattr(one, "train", fail)
+    assert one.answer(folder) == "ValueError: of two lines"

@@ -43,6 +43,8 @@ def test_the_stages_cover_the_text() -> None:
 class Bench:
     """A workshop in which a rate of 3e-3 has the lowest validation loss and the worst test score."""
 
+    jobs = 1
+
     def __init__(self) -> None:
         self.asked: list[Run] = []
 
@@ -81,6 +83,24 @@ def test_results_that_were_kept_are_not_run_again() -> None:
     assert [(run.method, run.seed, run.rate) for run in bench.asked] == [("shares", 6, 1e-3)]
     assert [(one.seed, one.score) for one in shares] == [(3, 81.0), (6, 90.0)]
     assert adapter == kept[1:]
+
+
+def test_what_was_finished_in_time_is_yielded_in_order() -> None:
+    """Cells under way side by side; the second is late, and the third is not lost with it."""
+
+    class Late(Bench):
+        jobs = 9
+
+        def records(self, runs: list[Run]) -> dict[Run, dict[str, Any]]:
+            if runs[0].method == "adapter":
+                raise OutOfTimeError("the time is over")
+            return super().records(runs)
+
+    stage = Stage(tasks=["sst2"], passes=[3], methods=["shares", "adapter", "adamix"], seeds=[3])
+    found = carry_out(Late(), [stage])  # type: ignore[arg-type]
+    assert [next(found)[0].method, next(found)[0].method] == ["shares", "adamix"]
+    with pytest.raises(OutOfTimeError):
+        next(found)
 
 
 def result(

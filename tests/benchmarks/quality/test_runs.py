@@ -1,6 +1,6 @@
 import json
 import os
-import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.quality.runs import Budget, Workshop
+from benchmarks.quality.worker import Worker
 from benchmarks.support.errors import BenchmarkError, OutOfTimeError
 from tests.benchmarks.quality.conftest import run
 
@@ -69,29 +70,53 @@ def test_a_run_is_carried_out_once_with_its_share_of_the_cores(
 ) -> None:
     carried_out: dict[str, Any] = {}
 
-    def process(command: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
-        *_, module, folder = command
-        order = json.loads((Path(folder) / "order.json").read_text())
-        assert Path(folder).name not in carried_out
-        carried_out[Path(folder).name] = (module, env["OMP_NUM_THREADS"], order["routes"], order["recipe"]["seed"])
-        (Path(folder) / "record.json").write_text(json.dumps(order))
-        return subprocess.CompletedProcess(command, 0, "", "")
+    def carry_out(worker: Worker, folder: Path, *, seconds: float | None) -> None:
+        order = json.loads((folder / "order.json").read_text())
+        assert folder.name not in carried_out
+        carried_out[folder.name] = (worker.threads, seconds, order["routes"], order["recipe"]["seed"])
+        (folder / "record.json").write_text(json.dumps(order))
 
-    monkeypatch.setattr(subprocess, "run", process)
+    monkeypatch.setattr(Worker, "carry_out", carry_out)
     first, second = run("adamix"), run("adapter", seed=3, routes=False)
     found = workshop.records([first, second, first])
     assert found.keys() == {first, second}
     assert found[second]["recipe"]["seed"] == 3
-    module = "benchmarks.quality.one"
-    assert carried_out == {first.name: (module, "4", True, 0), second.name: (module, "4", False, 3)}
+    assert carried_out == {first.name: (4, None, True, 0), second.name: (4, None, False, 3)}
     assert workshop.records([second]) == {second: found[second]}
 
 
-def test_a_run_that_fails_is_an_error_with_its_last_line(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = subprocess.CompletedProcess([], 1, "", "Traceback\nRecipeError: base is missing\n")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(BenchmarkError, match=r"sst2-n1000-adamix-0\.001-fp32-seed0 failed: .*RecipeError: base is"):
-        workshop.records([run("adamix")])
+def test_so_many_runs_are_under_way_as_there_are_workers(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two meet, and a third never joins them."""
+    meet, at_work = threading.Barrier(2), set[Worker]()
+
+    def carry_out(worker: Worker, folder: Path, *, seconds: float | None) -> None:
+        assert worker not in at_work
+        at_work.add(worker)
+        meet.wait(timeout=10)
+        assert len(at_work) == 2
+        meet.wait(timeout=10)
+        at_work.remove(worker)
+        (folder / "record.json").write_text((folder / "order.json").read_text())
+
+    monkeypatch.setattr(Worker, "carry_out", carry_out)
+    assert len(workshop.records([run("adamix", seed=seed) for seed in range(4)])) == 4
+
+
+def test_a_run_that_fails_is_an_error_and_its_worker_goes_on(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "carry_out", lambda *_, **__: "RecipeError: base is missing")
+    for _ in range(3):  # more often than there are workers
+        with pytest.raises(BenchmarkError, match=r"adamix-0\.001-fp32-seed0 failed: RecipeError: base is missing"):
+            workshop.records([run("adamix")])
+
+
+def test_workers_end_with_the_workshop(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[Worker] = []
+    monkeypatch.setattr(Worker, "end", lambda worker: ended.append(worker))
+    with workshop:
+        assert not ended
+    assert len(set(ended)) == 2
 
 
 def test_no_run_begins_after_the_deadline(tmp_path: Path) -> None:
