@@ -1,4 +1,7 @@
-"""Settings that a recipe leaves open: batch size, epochs, learning rate and evaluations, chosen from data and base."""
+"""Settings that a recipe leaves open: routes and views, batch size, epochs, learning rate and evaluations.
+
+They are chosen from the task, the data and the base.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -36,6 +39,8 @@ class Situation:
     """Training examples."""
     width: int
     """Hidden size of the base."""
+    task: str = "classification"
+    """Kind of the task: classification, regression or generation."""
     processes: int = 1
     """Data-parallel processes."""
 
@@ -46,7 +51,8 @@ class Chosen:
 
     recipe: Recipe
     because: dict[str, str]
-    """Name of each setting that was chosen, in the order of choice → the reason, a phrase."""
+    """Name of each setting that was chosen, in the order of choice → the reason, a phrase; without those that the
+    method does not use."""
 
 
 def complete(recipe: Recipe, situation: Situation) -> Chosen:
@@ -54,9 +60,11 @@ def complete(recipe: Recipe, situation: Situation) -> Chosen:
     because = {}
     for name, choose in CHOICES.items():
         if getattr(recipe, name) is None:
-            value, because[name] = choose(recipe, situation)
+            value, reason = choose(recipe, situation)
             changed: dict[str, Any] = {name: value}
             recipe = replace(recipe, **changed)
+            if reason:
+                because[name] = reason
     return Chosen(recipe=recipe, because=because)
 
 
@@ -69,6 +77,28 @@ def rows_of_a_step(recipe: Recipe, situation: Situation) -> int:
 def steps_of_a_pass(recipe: Recipe, situation: Situation) -> int:
     """Return the optimizer steps in which all rows are seen once; the last may have fewer of them."""
     return math.ceil(situation.rows / rows_of_a_step(recipe, situation))
+
+
+def _routing(recipe: Recipe, situation: Situation) -> tuple[str, str]:
+    if recipe.method != "adamix" or recipe.num_modules == 1:
+        return "batch", ""
+    if situation.task != "classification":
+        return "batch", f"for {situation.task} nothing better than the published way has been measured"
+    return "shares", "a mixture learns labels better so than from routes that are drawn for each batch"
+
+
+def _consistency_from(recipe: Recipe, situation: Situation) -> tuple[float, str]:
+    late = _shares_with_two_views(recipe, situation)
+    return (0.5, "with equal shares the second view pays in the second half") if late else (0.0, "")
+
+
+def _labels_on(recipe: Recipe, situation: Situation) -> tuple[str, str]:
+    both = _shares_with_two_views(recipe, situation)
+    return ("both", "with equal shares the second view teaches as much as the first") if both else ("first", "")
+
+
+def _shares_with_two_views(recipe: Recipe, situation: Situation) -> bool:
+    return recipe.routing == "shares" and recipe.consistency_weight != 0 and situation.task != "regression"
 
 
 def _batch_size(recipe: Recipe, situation: Situation) -> tuple[int, str]:
@@ -102,6 +132,9 @@ def _eval_steps(recipe: Recipe, situation: Situation) -> tuple[int, str]:
 
 
 CHOICES = {
+    "routing": _routing,
+    "consistency_from": _consistency_from,
+    "labels_on": _labels_on,
     "batch_size": _batch_size,
     "epochs": _epochs,
     "learning_rate": _learning_rate,

@@ -122,10 +122,11 @@ class Recipe:
         "original's 0.02)",
         False,
     )
-    routing: str = _field(
-        "draw the modules to use for each batch (paper, section 3.1), for each example, or once for the whole run; "
-        "shares gives every module an equal share of each batch",
-        "batch",
+    routing: str | None = _field(
+        "give every module an equal share of each batch (shares), or draw the modules to use for each batch (paper, "
+        "section 3.1), for each example, or once for the whole run (fixed) (default: shares for a mixture that learns "
+        "labels, otherwise batch)",
+        None,
         choices=ROUTINGS,
     )
     update_unselected: bool = _field(
@@ -138,10 +139,17 @@ class Recipe:
         "(default: for a mixture the original's, 1 for classification and 100 for generation; otherwise 0)",
         None,
     )
-    consistency_from: float = _field(
-        "share of the steps after which the second view, and the consistency loss, begin", 0.0
+    consistency_from: float | None = _field(
+        "share of the steps after which the second view, and the consistency loss, begin (default: 0.5 with routing by "
+        "shares, otherwise 0)",
+        None,
     )
-    labels_on: str = _field("views on which the task's loss is computed: the first, or both", "first", choices=VIEWS)
+    labels_on: str | None = _field(
+        "views on which the task's loss is computed: the first, or both (default: both with routing by shares and a "
+        "consistency loss, otherwise the first)",
+        None,
+        choices=VIEWS,
+    )
     split_after: float = _field(
         "share of the steps in which one module of each mixture is trained alone; it is then copied to the others", 0.0
     )

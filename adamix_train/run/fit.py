@@ -69,6 +69,9 @@ def _trainer(
     run: PreparedRun, base: Base, model: TrainableModel, callbacks: Sequence[TrainerCallback]
 ) -> AdaMixTrainer:
     recipe, objective = run.inputs.recipe, run.objective
+    assert recipe.routing is not None
+    assert recipe.consistency_from is not None
+    assert recipe.labels_on is not None
     trainer = AdaMixTrainer(
         model=model,
         args=run.arguments,

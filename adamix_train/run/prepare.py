@@ -104,6 +104,7 @@ def _complete(inputs: RunInputs, config: PretrainedConfig) -> Recipe:
     situation = Situation(
         rows=len(inputs.splits.train),
         width=config.get_text_config().hidden_size,
+        task=inputs.task.kind,
         processes=PartialState().num_processes,
     )
     chosen = complete(inputs.recipe, situation)

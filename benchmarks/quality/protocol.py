@@ -75,10 +75,10 @@ def run_of(task: str, passes: int, method: str, rate: float, seed: int) -> Run:
 def carry_out(
     workshop: Workshop, stages: Sequence[Stage] = STAGES, kept: Sequence[Result] = ()
 ) -> Iterator[list[Result]]:
-    """Yield the results of each cell, in the order of the stages; so many cells are under way that all jobs are busy.
+    """Yield what is new of each cell, in the order of the stages; so many are under way that all jobs are busy.
 
-    Runs that are among the kept results, or have a record in the workshop, are not repeated; the rate of a cell is that
-    of its kept results.
+    A seed that is among the kept results is not run again, whatever device it ran on, and a run with a record in the
+    workshop is not repeated. The rate of a cell is that of its kept results.
 
     Raises:
         OutOfTimeError: The workshop's deadline has passed; the cells that were finished have been yielded.
@@ -112,15 +112,14 @@ def carry_out(
 def _cell(
     workshop: Workshop, task: str, passes: int, method: str, seeds: Sequence[int], kept: Mapping[int, Result]
 ) -> list[Result]:
-    """Search the rate by validation loss, and return the results of the seeds at the best."""
+    """Search the rate by validation loss, and return the results, at the best, of the seeds that are not kept."""
     left = [seed for seed in seeds if seed not in kept]
     if not left:
-        return [kept[seed] for seed in seeds]
-    rates = {result.rate for result in kept.values()}
-    rate = rates.pop() if rates else _best_rate(workshop, task, passes, method)
+        return []
+    rate = kept[min(kept)].rate if kept else _best_rate(workshop, task, passes, method)
     wanted = [run_of(task, passes, method, rate, seed) for seed in left]
     records = workshop.records(wanted)
-    return [kept[seed] for seed in seeds if seed in kept] + [result_of(run, passes, records[run]) for run in wanted]
+    return [result_of(run, passes, records[run]) for run in wanted]
 
 
 def _best_rate(workshop: Workshop, task: str, passes: int, method: str) -> float:

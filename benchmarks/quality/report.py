@@ -1,5 +1,6 @@
 """The page and the picture of the protocol's results, drawn anew from the file that keeps them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,9 @@ PAGE = """\
 {runs} measured runs of [the protocol](../quality/protocol.md), which was written before them. This page and its
 picture are drawn from `{results}` by `python -m benchmarks.quality --report`; with `--protocol` the runs go on.
 Accuracies and their differences are in points; a calibration error is one of probabilities in [0, 1].
+
+Runs by device: {devices}. The same seed draws other random numbers on another device, so that a run there repeats a run
+here, from the search for the rate on; a seed that ran on several counts once, with the mean of its results.
 
 ## `{candidate}` against the strongest control of its size, paired by seed
 
@@ -43,6 +47,9 @@ def write_report(results: Sequence[Result], file: Path) -> None:
     page = PAGE.format(
         runs=len(results),
         results=file.name,
+        devices=", ".join(
+            f"{count} {device}" for device, count in sorted(Counter(one.device for one in results).items())
+        ),
         candidate=CANDIDATE,
         comparisons=table(comparisons_of(results)) or "Not yet: a control is missing.",
         goals="\n".join(f"- {goal}" for goal in goals_of(results)),

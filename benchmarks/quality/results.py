@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -26,6 +26,8 @@ class Result:
     passes: int
     method: str
     seed: int
+    device: str = "cpu"
+    """Kind of device that it was trained on; another draws other random numbers from the same seed."""
     rate: float
     score: float
     """The task's metric on its test data, in points."""
@@ -46,6 +48,7 @@ def result_of(run: Run, passes: int, record: Mapping[str, Any]) -> Result:
         passes=passes,
         method=run.method,
         seed=run.seed,
+        device=record["device"]["kind"],
         rate=run.rate,
         score=subject.scale * float(record[f"test_{subject.metric}"]),
         test_loss=float(record["test_loss"]),
@@ -70,8 +73,8 @@ def read_results(file: Path) -> list[Result]:
 
 
 def write_results(results: Sequence[Result], file: Path) -> list[Result]:
-    """Write results, each run once, the newest of it, and return them in their order."""
-    newest = {(one.task, one.passes, one.method, one.seed): one for one in results}
+    """Write results, each run once a device, the newest of it, and return them in their order."""
+    newest = {(one.task, one.passes, one.method, one.seed, one.device): one for one in results}
     kept = sorted(newest.values())
     write_json(file, [asdict(one) for one in kept])
     return kept
@@ -82,15 +85,34 @@ Cells = dict[tuple[str, int, str], dict[int, Result]]
 
 
 def cells_of(results: Sequence[Result]) -> Cells:
-    """Return the results by cell."""
-    cells: Cells = {}
+    """Return the results by cell; a seed that ran on several devices has the mean of its results."""
+    runs: dict[tuple[str, int, str], dict[int, list[Result]]] = {}
     for result in results:
-        cells.setdefault((result.task, result.passes, result.method), {})[result.seed] = result
-    return cells
+        runs.setdefault((result.task, result.passes, result.method), {}).setdefault(result.seed, []).append(result)
+    return {cell: {seed: _mean_of(sorted(found)) for seed, found in seeds.items()} for cell, seeds in runs.items()}
+
+
+def _mean_of(runs: Sequence[Result]) -> Result:
+    """Return the mean of a seed's runs, with the rate of the first."""
+    if len(runs) == 1:
+        return runs[0]
+    routed = [one.routes for one in runs if one.routes]
+    return replace(
+        runs[0],
+        device=", ".join(one.device for one in runs),
+        score=mean([one.score for one in runs]),
+        test_loss=mean([one.test_loss for one in runs]),
+        loss=mean([one.loss for one in runs]),
+        ece=mean([one.ece for one in runs]),
+        routes={way: mean([routes[way] for routes in routed]) for way in (routed[0] if routed else {})},
+    )
 
 
 def rows_of(results: Sequence[Result]) -> list[Row]:
     """Return the table: means and deviations by cell."""
+    rates: dict[tuple[str, int, str], dict[str, float]] = {}
+    for one in sorted(results):
+        rates.setdefault((one.task, one.passes, one.method), {})[one.device] = one.rate
     return [
         {
             "task": task,
@@ -102,7 +124,7 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
             "ece": round(mean([result.ece for result in cell.values()]), 4),
             **_ways_of(list(cell.values())),
             "seeds": len(cell),
-            "rate": f"{next(iter(cell.values())).rate:g}",
+            "rate": ", ".join(f"{rate:g}" for rate in dict.fromkeys(rates[task, passes, method].values())),
         }
         for (task, passes, method), cell in sorted(cells_of(results).items())
     ]

@@ -9,6 +9,7 @@ from adamix_train.recipe.recipe import METHODS, Recipe
 
 OPEN = Recipe(base="b", out="o")
 MINILM = Situation(rows=288, width=384)
+VIEWS = ("routing", "consistency_from", "labels_on")
 
 
 def chosen(recipe: Recipe = OPEN, situation: Situation = MINILM) -> tuple[object, ...]:
@@ -40,8 +41,9 @@ def test_what_is_said_is_kept_and_the_rest_fits_it() -> None:
     """64 rows a step: 5 steps a pass, 40 passes; the rate twice that of 16 rows."""
     full = complete(replace(OPEN, batch_size=32, gradient_accumulation=2), MINILM)
     assert (full.recipe.batch_size, full.recipe.epochs, full.recipe.learning_rate) == (32, 40.0, 8e-3)
-    assert list(full.because) == ["epochs", "learning_rate", "eval_steps"]
+    assert list(full.because) == [*VIEWS, "epochs", "learning_rate", "eval_steps"]
     said = replace(OPEN, batch_size=8, epochs=2.5, learning_rate=0.0, eval_steps=7)
+    said = replace(said, routing="example", consistency_from=0.0, labels_on="both")
     assert complete(said, MINILM).recipe == said
     assert complete(said, MINILM).because == {}
 
@@ -60,4 +62,36 @@ def test_a_wider_base_takes_a_lower_rate() -> None:
 def test_every_method_has_a_rate(method: str) -> None:
     full = complete(replace(OPEN, method=method), MINILM)
     assert full.recipe.learning_rate
-    assert list(full.because) == list(CHOICES)
+    assert all(getattr(full.recipe, name) is not None for name in CHOICES)
+    unused = () if method == "adamix" else VIEWS
+    assert list(full.because) == [name for name in CHOICES if name not in unused]
+
+
+PUBLISHED = ("batch", 0.0, "first")
+
+
+@pytest.mark.parametrize(
+    ("said", "task", "expected", "told"),
+    [
+        ({}, "classification", ("shares", 0.5, "both"), VIEWS),
+        ({"kind": "lora"}, "classification", ("shares", 0.5, "both"), VIEWS),
+        ({}, "generation", PUBLISHED, ("routing",)),
+        ({}, "regression", PUBLISHED, ("routing",)),
+        ({"num_modules": 1}, "classification", PUBLISHED, ()),
+        ({"num_modules": 1, "consistency_weight": 1.0}, "classification", PUBLISHED, ()),
+        ({"method": "full"}, "classification", PUBLISHED, ()),
+        ({"routing": "batch"}, "classification", PUBLISHED, ()),
+        ({"consistency_weight": 0.0}, "classification", ("shares", 0.0, "first"), ("routing",)),
+        ({"consistency_weight": 0.0, "labels_on": "both"}, "classification", ("shares", 0.0, "both"), ("routing",)),
+        ({"routing": "shares"}, "regression", ("shares", 0.0, "first"), ()),
+        ({"routing": "shares"}, "generation", ("shares", 0.5, "both"), ("consistency_from", "labels_on")),
+        ({"consistency_from": 0.0}, "classification", ("shares", 0.0, "both"), ("routing", "labels_on")),
+    ],
+)
+def test_routes_and_views_follow_the_task(
+    said: dict[str, object], task: str, expected: tuple[object, ...], told: tuple[str, ...]
+) -> None:
+    """Equal shares, with a second view in the second half and labels on both, where the protocol measured them."""
+    full = complete(replace(OPEN, **said), replace(MINILM, task=task))  # type: ignore[arg-type]
+    assert tuple(getattr(full.recipe, name) for name in VIEWS) == expected
+    assert tuple(name for name in full.because if name in VIEWS) == told

@@ -13,7 +13,7 @@ from benchmarks.quality.__main__ import main
 from benchmarks.quality.comparison import at_best_budgets, at_budget, comparisons_of, goals_of
 from benchmarks.quality.methods import CLASSIFIERS
 from benchmarks.quality.protocol import CONTROLS, METHODS, PASSES, STAGES, Stage, carry_out
-from benchmarks.quality.results import Result, read_results, rows_of, write_results
+from benchmarks.quality.results import Result, cells_of, read_results, rows_of, write_results
 from benchmarks.quality.runs import Run
 from benchmarks.support import data
 from benchmarks.support.errors import BenchmarkError, OutOfTimeError
@@ -55,6 +55,7 @@ class Bench:
                 "loss": 0.1 if run.rate == 3e-3 else 0.5,
                 "test_accuracy": 0.6 if run.rate == 3e-3 else 0.9,
                 "test_loss": run.seed,
+                "device": {"kind": "cpu"},
                 "classes": {"calibration_error": 0.1},
                 "routes": {"mean": 0.6, "ensemble": 0.625} if run.routes else {},
             }
@@ -81,8 +82,8 @@ def test_results_that_were_kept_are_not_run_again() -> None:
     stage = Stage(tasks=["sst2"], passes=[3], methods=["shares", "adapter"], seeds=[3, 6])
     shares, adapter = carry_out(bench, [stage], kept)  # type: ignore[arg-type]
     assert [(run.method, run.seed, run.rate) for run in bench.asked] == [("shares", 6, 1e-3)]
-    assert [(one.seed, one.score) for one in shares] == [(3, 81.0), (6, 90.0)]
-    assert adapter == kept[1:]
+    assert [(one.seed, one.score) for one in shares] == [(6, 90.0)]
+    assert adapter == []
 
 
 def test_what_was_finished_in_time_is_yielded_in_order() -> None:
@@ -104,14 +105,23 @@ def test_what_was_finished_in_time_is_yielded_in_order() -> None:
 
 
 def result(
-    method: str, score: float, *, task: str = "sst2", passes: int = 6, seed: int = 3, loss: float = 0.5
+    method: str,
+    score: float,
+    *,
+    task: str = "sst2",
+    passes: int = 6,
+    seed: int = 3,
+    loss: float = 0.5,
+    rate: float = 1e-3,
+    device: str = "cpu",
 ) -> Result:
     return Result(
         task=task,
         passes=passes,
         method=method,
         seed=seed,
-        rate=1e-3,
+        device=device,
+        rate=rate,
         score=score,
         test_loss=loss + 1,
         loss=loss,
@@ -204,6 +214,40 @@ def test_other_ways_to_run_a_mixture_are_told_as_points_above_its_mean() -> None
     assert (row["ensemble"], row["first module"], row["random modules"]) == (0.5, -1.0, -2.0)
     (row,) = rows_of([result("adapter", 80.0)])
     assert row["ensemble"] is None
+
+
+def test_a_seed_that_ran_on_two_devices_counts_once_with_its_mean(tmp_path: Path) -> None:
+    routes = {"mean": 80.0, "ensemble": 81.0, "first module": 79.0, "random modules": 78.0}
+    on_gpu = result("shares", 84.0, seed=3, loss=0.3, rate=3e-3, device="cuda")
+    both = [
+        replace(result("shares", 80.0, seed=3, loss=0.5), routes=routes),
+        replace(on_gpu, routes=dict.fromkeys(routes, 84.0)),
+    ]
+    results = [
+        *reversed(both),
+        result("shares", 83.0, seed=4),
+        result("adapter", 80.0, seed=3),
+        result("adapter", 80.0, seed=4),
+    ]
+    cell = cells_of(results)["sst2", 6, "shares"]
+    assert {seed: one.score for seed, one in cell.items()} == {3: 82.0, 4: 83.0}
+    assert (cell[3].loss, cell[3].test_loss, cell[3].ece) == pytest.approx((0.4, 1.4, 0.04))
+    assert cell[3].routes == {"mean": 82.0, "ensemble": 82.5, "first module": 81.5, "random modules": 81.0}
+    found = at_budget(results, 6)
+    assert found is not None
+    assert (found.points, found.pairs) == (2.5, 2)
+    row = next(row for row in rows_of(results) if row["method"] == "shares")
+    assert (row["mean"], row["seeds"], row["rate"]) == (82.5, 2, "0.001, 0.003")
+    file = tmp_path / "results.json"
+    assert len(write_results(results, file)) == len(results)
+    assert read_results(file) == sorted(results)
+
+
+def test_a_cell_goes_on_with_the_rate_that_it_began_with() -> None:
+    bench = Bench()
+    kept = [result("shares", 80.0, passes=3, rate=6e-3), result("shares", 81.0, passes=3, rate=1e-3, device="cuda")]
+    (new,) = carry_out(bench, [Stage(tasks=["sst2"], passes=[3], methods=["shares"], seeds=[3, 4])], kept)  # type: ignore[arg-type]
+    assert [(one.seed, one.rate) for one in new] == [(4, 6e-3)]
 
 
 def test_controls_have_the_candidates_size() -> None:
