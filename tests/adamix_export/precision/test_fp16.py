@@ -11,11 +11,13 @@ import onnxruntime as ort
 import pytest
 
 from adamix_export.passes import candidates
+from adamix_export.precision import weight_only
 from serve.bundle.reader import open_bundle
 from serve.classification.classifier import Classifier
 from serve.generated_text import GenerationResult
 from serve.generation import scheduler
 from serve.generation.generator import Generator
+from serve.generation.prompts import Prompt
 from serve.generation.sampling.batch_draw import CandidateTable
 from serve.generation.step_outputs import DeviceOutputs
 from serve.limits import GenerationLimits
@@ -26,6 +28,8 @@ from tests.adamix_export.conftest import Export, run_export
 
 pytestmark = pytest.mark.slow
 
+ROUNDED = {"cpu": (0.05, 0.2), "cuda": (0.0, 0.02)}
+"""Least and largest difference of a logit by how activations are rounded, as a share of the largest logit."""
 TEXTS = ["good", "the parcel was bad", "my shop is great it was a fine shop", "the " * 30]
 
 
@@ -47,12 +51,11 @@ def test_fp16_on_a_gpu_answers_as_fp32_on_a_processor(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["fp16", "int4-fp16"])
 def test_a_gpu_writes_what_a_processor_writes_of_the_same_bundle(
-    precision: str, runs: dict[str, Path], export: Export, tmp_path: Path
+    runs: dict[str, Path], export: Export, tmp_path: Path
 ) -> None:
     """Rows that join, move and leave in the memory of the device."""
-    export("bank", runs["generation"], precision=precision)
+    export("bank", runs["generation"], precision="fp16")
     texts = ["good", "the parcel was bad", "my shop", "a", "it was a fine shop"]
     sampling = SamplingParams(max_new_tokens=6)
     gpu, processor = (
@@ -64,6 +67,28 @@ def test_a_gpu_writes_what_a_processor_writes_of_the_same_bundle(
     assert [one.tokens for one in gpu(texts, sampling=sampling)] == [
         one.tokens for one in processor(texts, sampling=sampling)
     ]
+
+
+@pytest.mark.parametrize("provider", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_four_bit_weights_are_those_of_the_processor(
+    provider: str, runs: dict[str, Path], export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor rounds activations to 8 bits, a GPU does not: both are near a processor that is told not to."""
+    export("bank", runs["generation"], precision="int4-fp16")
+    monkeypatch.setattr(weight_only, "INT8_STATES", 0)
+    export("bank", runs["generation"], precision="int4-fp16", out="exact", again=True)
+    found, exact = (
+        np.concatenate(_forced(Generator(tmp_path / folder, provider=where)))
+        for folder, where in (("out", provider), ("exact", "cpu"))
+    )
+    least, most = ROUNDED[provider]
+    assert least <= np.abs(found - exact).max() / np.abs(exact).max() < most
+
+
+def _forced(generator: Generator) -> list[np.ndarray]:
+    adapter = generator.registry.find(None)
+    prompts = [Prompt(generator.tokenizer.encode(text).ids, adapter) for text in TEXTS]
+    return generator.forced_logits(prompts, [[7, 8, 9]] * len(prompts))
 
 
 @pytest.mark.gpu
