@@ -39,6 +39,8 @@ PARTS: dict[str, Part] = {
         Part(name="classify-large", measure="classification:measure_large", limit=100),
         Part(name="decode-large", measure="decoding:measure_large", limit=120),
         Part(name="train", measure="training:measure_training", limit=60),
+        Part(name="static", measure="decoding:measure_static_small", limit=150),
+        Part(name="static-large", measure="decoding:measure_static_large", limit=150),
         Part(name="kernels", measure="kernels:profile_kernels", limit=90),
     )
 }

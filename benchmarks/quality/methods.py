@@ -24,6 +24,8 @@ FULL_RATES = (5e-5, 1.5e-4, 2.5e-4, 4e-4)
 HEAD_RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 CONSISTENT = {"consistency_weight": 1.0}
 ALONE = {"consistency_weight": 0.0}
+PUBLISHED = {"routing": "batch", "consistency_from": 0.0, "labels_on": "first"}
+"""Routes and views of AdaMix as published, which are no longer the default."""
 LATE_VIEWS = {**CONSISTENT, "consistency_from": 0.5, "labels_on": "both"}
 
 CLASSIFIERS: dict[str, Method] = {
@@ -40,11 +42,11 @@ CLASSIFIERS: dict[str, Method] = {
         rates=ADAPTER_RATES,
         views=2,
     ),
-    "adamix": Method(what="AdaMix", fields={**CONSISTENT}, rates=ADAPTER_RATES, views=2),
-    "adamix-no-consistency": Method(what="AdaMix, one view", fields={**ALONE}, rates=ADAPTER_RATES),
+    "adamix": Method(what="AdaMix", fields={**CONSISTENT, **PUBLISHED}, rates=ADAPTER_RATES, views=2),
+    "adamix-no-consistency": Method(what="AdaMix, one view", fields={**ALONE, **PUBLISHED}, rates=ADAPTER_RATES),
     "adamix-no-sharing": Method(
         what="AdaMix, up and down projections in every module",
-        fields={"share": "none", **CONSISTENT},
+        fields={"share": "none", **CONSISTENT, **PUBLISHED},
         rates=ADAPTER_RATES,
         views=2,
     ),
@@ -61,7 +63,7 @@ CLASSIFIERS: dict[str, Method] = {
         views=2,
     ),
     "adamix-8": Method(
-        what="AdaMix, eight modules", fields={"num_modules": 8, **CONSISTENT}, rates=ADAPTER_RATES, views=2
+        what="AdaMix, eight modules", fields={"num_modules": 8, **CONSISTENT, **PUBLISHED}, rates=ADAPTER_RATES, views=2
     ),
     "shares": Method(
         what="AdaMix, equal shares of every batch, two views in the second half, labels on both",

@@ -18,7 +18,9 @@ def test_a_checkpoint_has_all_and_nothing_is_pickled(shared_run: Recipe) -> None
     for path in out.rglob("*"):
         assert not path.is_file() or not path.read_bytes().startswith((b"\x80", b"PK")), f"{path} is a pickle"
     card = read_card(out)
-    assert card.recipe == json.loads(json.dumps(shared_run.__dict__))
+    said = {name: value for name, value in shared_run.__dict__.items() if value is not None}
+    chosen = {"routing": "shares", "consistency_from": 0.5, "labels_on": "both"}
+    assert card.recipe == json.loads(json.dumps({**dict.fromkeys(shared_run.__dict__), **chosen, **said}))
     assert card.metrics.keys() >= {"accuracy", "test_accuracy", "loss"}
     results = json.loads((out / "results.json").read_text())
     assert results["accuracy"] == card.metrics["accuracy"]

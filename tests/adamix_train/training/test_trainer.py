@@ -33,7 +33,8 @@ def test_a_fixed_route_trains_one_module_and_is_measured_on_it(recipe: Recipe, c
 
 def test_a_run_without_updates_of_unselected_modules_differs(recipe: Recipe) -> None:
     for still in (True, False):
-        train(replace(recipe, update_unselected=not still, epochs=1, out=f"{recipe.out}{still}"))
+        drawn = replace(recipe, routing="batch", epochs=1)
+        train(replace(drawn, update_unselected=not still, out=f"{recipe.out}{still}"))
     one, other = (weights(f"{recipe.out}{still}") for still in (True, False))
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
@@ -69,7 +70,7 @@ def test_a_route_for_each_example_learns(recipe: Recipe) -> None:
 def test_labels_and_consistency_on_the_views_of_a_step(tiny_data: Path, tmp_path: Path) -> None:
     """The loss of a step in numpy, from logits under the step's own route; the second view begins after half of ten."""
     base = make_base(tmp_path / "base", seed=0, dropout=0.0)
-    recipe = small_recipe(base, tiny_data, tmp_path / "run", learning_rate=0.1, share="none")
+    recipe = small_recipe(base, tiny_data, tmp_path / "run", learning_rate=0.1, share="none", routing="batch")
     trainer = fit(prepare(read_inputs(recipe, resume=False)))
     trainer.labels_on, trainer.consistency_from, trainer.consistency_weight = "both", 0.5, 3.0
     model = trainer.model.train()

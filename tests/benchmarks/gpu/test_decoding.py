@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from benchmarks.gpu.bundles import open_prepared, with_many
@@ -17,12 +19,18 @@ from benchmarks.gpu.decoding import (
     figures_of,
     measure_large,
     measure_small,
+    measure_static_large,
+    measure_static_small,
     prompts,
     rows_in,
     slot_seconds,
+    static_figures_of,
     table_of,
 )
+from benchmarks.gpu.outcome import Outcome
 from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.torch_sides import Generate
+from benchmarks.support.errors import PeerError
 from benchmarks.support.rounds import Timing
 
 TIMINGS = {
@@ -37,7 +45,6 @@ def test_figures_are_those_of_the_goals() -> None:
     assert figures_of(TIMINGS, "gpt2-medium", floor=0.0005) == pytest.approx(
         {
             "slot_write_gpt2-medium": 0.3,
-            "decode_static_gpt2-medium": 4.0,
             "decode_bank_gpt2-medium": 1.25,
             "decode_batch_gpt2-medium": 40.0,
             "decode_bandwidth": 0.5,
@@ -47,8 +54,30 @@ def test_figures_are_those_of_the_goals() -> None:
 
 
 def test_without_the_peer_there_is_no_figure() -> None:
-    timings = {**TIMINGS, case_of(1): {OURS: Timing([0.001])}}
-    assert "decode_static_smollm2" not in figures_of(timings, "smollm2", floor=0.0005)
+    assert static_figures_of(TIMINGS, "smollm2") == pytest.approx({"decode_static_smollm2": 4.0})
+    assert static_figures_of({case_of(1): {OURS: Timing([0.001])}}, "smollm2") == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("measure", "model"), [(measure_static_small, "smollm2"), (measure_static_large, "gpt2-medium")]
+)
+def test_the_peer_that_compiles_has_a_part_of_its_own(
+    measure: Callable[[Setting], Outcome], model: str, made: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = measure(made)
+    assert [(row["model"], row["case"], row["side"]) for row in outcome.rows] == [
+        (model, "batch 1", side) for side in (OURS, STATIC)
+    ]
+    assert outcome.figures.keys() == {f"decode_static_{model}"}
+
+    def fail(*_: object) -> None:
+        raise PeerError("it does not compile")
+
+    monkeypatch.setattr(Generate, "prepare", fail)
+    outcome = measure(made)
+    assert [row["side"] for row in outcome.rows] == [OURS]
+    assert (outcome.figures, [str(one.reason) for one in outcome.absent]) == ({}, ["it does not compile"])
 
 
 def test_a_slot_write_takes_no_less_than_nothing() -> None:
@@ -85,15 +114,12 @@ def test_every_measured_step_gives_each_row_a_token_and_writes_one_slot(made: Se
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("measure", "model"), [(measure_small, "smollm2"), (measure_large, "gpt2-medium")])
-def test_a_rehearsal_measures_every_side(measure: object, model: str, made: Setting) -> None:
-    assert callable(measure)
-    first, outcome = measure(made)
-    assert {row["side"] for row in outcome.rows} - {row["side"] for row in first.rows} == {STATIC}
+def test_a_rehearsal_measures_every_side(measure: Callable[[Setting], Outcome], model: str, made: Setting) -> None:
+    outcome = measure(made)
     assert [(row["case"], row["side"]) for row in outcome.rows] == [
         ("batch 1", OURS),
         ("batch 1", SAMPLED),
         ("batch 1", GENERATE),
-        ("batch 1", STATIC),
         ("batch 2", OURS),
         ("batch 2", SAMPLED),
         ("batch 2", GENERATE),

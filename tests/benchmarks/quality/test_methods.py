@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from adamix_train.recipe.defaults import Situation, complete
 from adamix_train.recipe.flags import make_recipe
 from benchmarks.quality.methods import CLASSIFIERS, WRITERS, Method
 from benchmarks.quality.runs import Budget
@@ -23,7 +24,10 @@ def test_every_method_takes_as_many_steps_and_rows_as_the_others(subject: str, s
         assert recipe.batch_size and recipe.epochs
         passes.append(recipe.epochs * method.views)
         steps.append(recipe.epochs * examples / recipe.batch_size)
-        views = 1 + (1 - recipe.consistency_from) * bool(recipe.consistency_weight)
+        situation = Situation(rows=examples, width=384, task="generation" if subject == "e2e" else "classification")
+        full = complete(recipe, situation).recipe
+        assert full.consistency_from is not None
+        views = 1 + (1 - full.consistency_from) * bool(full.consistency_weight or full.labels_on == "both")
         assert method.views == views
     assert passes == pytest.approx([passes[0]] * len(passes))
     assert steps == pytest.approx([steps[0]] * len(steps), rel=0.1)
@@ -37,3 +41,12 @@ def test_every_method_has_as_many_rates_to_choose_from() -> None:
 @pytest.mark.parametrize("method", [*CLASSIFIERS.values(), *WRITERS.values()], ids=lambda method: method.what)
 def test_rates_rise_so_that_the_first_and_the_last_are_the_edges(method: Method) -> None:
     assert list(method.rates) == sorted(set(method.rates))
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSIFIERS if name.startswith("adamix")])
+def test_what_is_called_adamix_is_the_published_way(name: str) -> None:
+    """The product's default is another one."""
+    recipe = make_recipe(None, {"base": "b", "out": "o", **CLASSIFIERS[name].fields})
+    full = complete(recipe, Situation(rows=1000, width=384)).recipe
+    assert full.routing in ("batch", "example", "fixed")
+    assert (full.consistency_from, full.labels_on) == (0.0, "first")

@@ -25,12 +25,12 @@ from serve.classification.classifier import Classifier
 from serve.engine import Prediction
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
-FLOOR = 0.755
-"""Dev accuracy that this budget must pass; it reaches 0.780.
+FLOOR = 0.785
+"""Dev accuracy that this budget must pass; it reaches 0.796.
 
-Measured below the floor: zero adapters under the trained head (0.555), projections that do not belong together (0.607),
-a mixture of which routing trained one module only (0.732), sums in the place of means (0.718). What the floor cannot
-tell, because it costs little in accuracy (the first module alone 0.760), the comparisons of logits tell.
+Measured below the floor: zero adapters under the trained head (0.615), projections that do not belong together (0.649),
+a mixture of which routing trained one module only (0.697), sums in the place of means (0.773). What the floor cannot
+tell, because it costs little in accuracy (as the first module alone would), the comparisons of logits tell.
 """
 
 
