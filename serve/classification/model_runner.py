@@ -1,7 +1,7 @@
 """Run a batch of tokenized texts through the graph, each row through its own adapter."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serve.adapters.bank import Bank
 from serve.bundle.config import hidden_width
-from serve.bundle.graph_io import ADAPTER_IDS, ATTENTION_MASK, BANK, INPUT_IDS, TOKEN_TYPE_IDS
+from serve.bundle.graph_io import ADAPTER_IDS, ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from serve.bundle.reader import Bundle
 from serve.classification.executor import EXECUTORS, Executor, Stacks
 from serve.classification.prediction import prediction_from
@@ -30,7 +30,8 @@ class ModelRunner:
     def __init__(self, bundle: Bundle, session: ort.InferenceSession, bank: Bank | None, *, device: str = HOST) -> None:
         self.bank, self.pad_token_id = bank, bundle.manifest.pad_token_id
         self.executor: Executor = EXECUTORS[device](session, device, width=hidden_width(bundle))
-        self.inputs = {edge.name for edge in bundle.manifest.inputs if not edge.name.startswith(BANK)}
+        names = {edge.name for edge in bundle.manifest.inputs}
+        self.padded = {name: padding for name, padding in PADDED.items() if name in names}
 
     def run(self, rows: Sequence[EncodedText]) -> list[Prediction | ServeError]:
         """Return for each row its prediction or its error.
@@ -89,13 +90,25 @@ class ModelRunner:
         self, rows: Sequence[EncodedText], slots: Arrays = MappingProxyType({}), stacks: Stacks = MappingProxyType({})
     ) -> NDArray[np.float32]:
         """Return logits, (rows, widest label list)."""
-        arrays = {
-            INPUT_IDS: pad([row.input_ids for row in rows], self.pad_token_id),
-            ATTENTION_MASK: mask_of([len(row) for row in rows]),
-            TOKEN_TYPE_IDS: pad([row.token_type_ids for row in rows], 0),
-        }
-        used = {name: array for name, array in arrays.items() if name in self.inputs}
-        return self.executor.run({**used, **slots}, stacks)
+        arrays = {name: padding(rows, self.pad_token_id) for name, padding in self.padded.items()}
+        return self.executor.run({**arrays, **slots}, stacks)
+
+
+def _types(rows: Sequence[EncodedText], pad_token_id: int) -> NDArray[np.int64]:
+    """Return the types of the tokens (rows, tokens); those of single texts are all 0, and are not copied."""
+    types = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for line, row in zip(types, rows, strict=True):
+        if any(row.token_type_ids):
+            line[: len(row)] = row.token_type_ids
+    return types
+
+
+PADDED: dict[str, Callable[[Sequence[EncodedText], int], NDArray[np.int64]]] = {
+    INPUT_IDS: lambda rows, pad_token_id: pad([row.input_ids for row in rows], pad_token_id),
+    ATTENTION_MASK: lambda rows, _: mask_of([len(row) for row in rows]),
+    TOKEN_TYPE_IDS: _types,
+}
+"""Functions that make the arrays of rows and the padding token, by the graph input that takes them."""
 
 
 def _prediction(row: EncodedText, logits: NDArray[np.float32]) -> Prediction | ServeError:

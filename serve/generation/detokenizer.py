@@ -41,10 +41,16 @@ class IncrementalDetokenizer:
 
     def push(self, token: int) -> str:
         """Append a token and return the text that has become certain."""
-        decoded = self.decoder.push(token)
-        before = self._add(decoded.before, end=False)
+        before, own = self.decoder.push(token)
+        if not self.stop:  # nothing can be taken back
+            self.offsets.append(len(self.text) + len(before))
+            piece = before + own
+            self.text += piece
+            self.returned = len(self.text)
+            return piece
+        before = self._add(before, end=False)
         self.offsets.append(len(self.text))
-        return before + self._add(decoded.own, end=False)
+        return before + self._add(own, end=False)
 
     @property
     def certain_tokens(self) -> int:

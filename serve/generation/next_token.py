@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 def check_finite(sequence: SequenceState, logits: StepLogits, places: list[int]) -> None:
     """Raise a GenerationFailed if the logits at some places of a step are not finite."""
-    if not logits.is_finite[places].all():
+    if not (logits.all_finite or logits.is_finite[places].all()):
         raise GenerationFailed(f"adapter {sequence.adapter.card.name} gives logits that are not finite")
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +135,7 @@ class SequenceState:
         """Most tokens that a row may need in the KV cache: prompt + `max_new_tokens`."""
         return len(self.prompt) + len(self.forced) + self.max_new_tokens
 
-    @property
+    @cached_property
     def reads_logits(self) -> bool:
         """More than the likeliest token is needed to choose the next one, or to report it."""
         return not self.sampling.is_greedy or self.sampling.reports_any

@@ -7,7 +7,7 @@ decide.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import prod
 from typing import Any, Protocol
 
@@ -53,6 +53,11 @@ class StepLogits:
 
     def __len__(self) -> int:
         return len(self.likeliest)
+
+    @cached_property
+    def all_finite(self) -> bool:
+        """The largest logits of all rows are finite numbers."""
+        return bool(self.is_finite.all())
 
     def all(self) -> Logits:
         """Return the logits of all rows: (rows, vocabulary)."""

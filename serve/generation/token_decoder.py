@@ -12,9 +12,8 @@ as with the byte tokens of Llama 2, it fails. Here a text is certain only when n
 import codecs
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Protocol
 
 from tokenizers import Tokenizer
 
@@ -25,13 +24,14 @@ BYTES = {chr(byte): byte for byte in PRINTABLE} | {
     chr(256 + place): byte for place, byte in enumerate(sorted({*range(256)} - {*PRINTABLE}))
 }
 """Bytes by the characters of byte-level tokens: printable bytes are themselves, the others follow from 256 on."""
+KEPT_BYTES = 1 << 16
+"""Tokens whose bytes are kept, for all texts together."""
 
 
 Decode = Callable[[list[int]], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """Text that has become certain with a token."""
 
     before: str = ""
@@ -58,7 +58,7 @@ def decoder_factory(tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -
     special = frozenset(token for token, one in added.items() if one.special and skip_special_tokens)
     decode = partial(tokenizer.decode, skip_special_tokens=skip_special_tokens)
     if [step["type"] for step in steps] == ["ByteLevel"]:
-        return partial(ByteLevelDecoder, tokenizer, special)
+        return partial(ByteLevelDecoder, lru_cache(KEPT_BYTES)(partial(_bytes, tokenizer, special)))
     falls_back = any(step["type"] == "ByteFallback" for step in steps)
     anchor = _anchor(tokenizer, frozenset(added)) if _is_separate(steps) else None
     if anchor is None:
@@ -69,22 +69,27 @@ def decoder_factory(tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -
 class ByteLevelDecoder:
     """Decodes bytes, whatever tokens they belong to."""
 
-    def __init__(self, tokenizer: Tokenizer, special: frozenset[int]) -> None:
-        self.tokenizer, self.special = tokenizer, special
+    def __init__(self, content: Callable[[int], bytes]) -> None:
+        """Begin a text; `content` returns the bytes of a token."""
+        self.content = content
         self.utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> Decoded:
         """Return the characters that a token completes."""
-        name = self.tokenizer.id_to_token(token)
-        if name is None or token in self.special:
-            return Decoded()
-        known = all(character in BYTES for character in name)
-        content = bytes(BYTES[character] for character in name) if known else name.encode()  # such as an added token
-        return Decoded(own=self.utf8.decode(content))
+        return Decoded(own=self.utf8.decode(self.content(token)))
 
     def end(self) -> str:
         """Return a replacement for an incomplete character."""
         return self.utf8.decode(b"", final=True)
+
+
+def _bytes(tokenizer: Tokenizer, special: frozenset[int], token: int) -> bytes:
+    """Return the bytes of a byte-level token; none of one without a text."""
+    name = tokenizer.id_to_token(token)
+    if name is None or token in special:
+        return b""
+    known = all(character in BYTES for character in name)
+    return bytes(BYTES[character] for character in name) if known else name.encode()  # such as an added token
 
 
 class SeparateDecoder:

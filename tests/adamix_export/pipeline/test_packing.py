@@ -43,7 +43,7 @@ def packed_logits(classifier: Classifier, texts: list[str], names: list[str]) ->
         ATTENTION_MASK: mask_of([len(row) for row in rows]),
         TOKEN_TYPE_IDS: pad([row.token_type_ids for row in rows], 0),
     }
-    feeds = {name: array for name, array in arrays.items() if name in classifier.runner.inputs}
+    feeds = {name: array for name, array in arrays.items() if name in classifier.runner.padded}
     assert classifier.bundle.packed is not None
     model = onnx.load(classifier.bundle.packed)
     if classifier.bank is None:
