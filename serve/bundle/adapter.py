@@ -235,4 +235,9 @@ def _read_weights(folder: Path, card: AdapterCard) -> Tensors:
         raise BundleError(
             f"{weights} has {shortened(wrong[0], MAX_NAME_LENGTH)!r} in {tensors[wrong[0]].dtype}: expected float32"
         )
+    if wrong := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
+        raise BundleError(
+            f"{weights} has a number in {shortened(wrong[0], MAX_NAME_LENGTH)!r} that is not finite: train the adapter "
+            "again, with a lower learning rate, and export it"
+        )
     return tensors

@@ -1,3 +1,5 @@
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ from serve.bundle import adapter
 from serve.bundle.adapter import CARD, AdapterCard, Tensors, check_adapter_name, read_adapter
 from serve.bundle.checked_json import read_checked_json, write_checked_json
 from serve.errors import BundleError
-from tests.serve.conftest import Reference, write_adapter
+from tests.serve.conftest import CANARY, Reference, write_adapter
 
 
 def test_an_adapter_comes_back(tmp_path: Path, reference: Reference) -> None:
@@ -31,6 +33,20 @@ def test_changed_weights_are_refused(tmp_path: Path, reference: Reference) -> No
     write_adapter(tmp_path / "intent", reference, "intent")
     (tmp_path / "intent" / "adapter.safetensors").replace(tmp_path / "tone" / "adapter.safetensors")
     with pytest.raises(BundleError, match="sha256 does not match"):
+        read_adapter(tmp_path / "tone")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, reference: Reference, value: float) -> None:
+    """A graph may hide what it makes of them: 8-bit products give a finite level for NaN."""
+    (name, tensor), *_ = reference.adapters["tone"].items()
+    broken = replace(reference, adapters={"tone": {**reference.adapters["tone"], name: tensor.copy()}})
+    broken.adapters["tone"][name].flat[-1] = value
+    intact = [reference.logits(ids, "tone").tolist() for ids in CANARY]
+    write_adapter(tmp_path / "tone", broken, "tone", canary_logits=intact)
+    with pytest.raises(
+        BundleError, match=rf"has a number in '{re.escape(name)}' that is not finite: train the adapter"
+    ):
         read_adapter(tmp_path / "tone")
 
 
