@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from serve.generation.cache.prefix_cache import Prefix
 from serve.generation.model_runner import ModelRunner
-from serve.generation.request import CacheRow, SequenceState
+from serve.generation.request import CacheRow, SequenceState, sequences_of
 from serve.generation.running_batch import RunningBatch
 from serve.limits import GenerationLimits
 from serve.loaded_model import LoadedModel
@@ -61,6 +61,12 @@ class LengthBuckets:
         """Return the batch for a sequence."""
         is_long = sequence.max_length > self.limits.long_row_tokens
         return self.batches[-1 if is_long else 0]
+
+    def is_full(self, joining: Sequence[CacheRow] = ()) -> bool:
+        """Return True if no row is left beside those of all sequences, the ones of `joining` included."""
+        beams = sum(sequence.sampling.num_beams for sequence in sequences_of([*self.rows, *joining]))
+        prefilling = self.prefilling is not None
+        return beams + prefilling >= self.limits.max_batch_requests
 
     def has_room(self, sequence: SequenceState, joining: Sequence[CacheRow]) -> bool:
         """Return True if a sequence fits beside those that have rows, the rows `joining` of its batch included."""

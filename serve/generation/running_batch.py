@@ -40,11 +40,12 @@ class RunningBatch:
 
     def load(self, sequences: Sequence[SequenceState]) -> "Load":
         """Return what sequences of this batch need of its cache: every row is as long as the longest."""
-        return Load(
-            rows=sum(sequence.sampling.num_beams for sequence in sequences),
-            tokens=max((sequence.max_length for sequence in sequences), default=0),
-            source_tokens=max((len(sequence.source) for sequence in sequences), default=0),
-        )
+        rows = tokens = source_tokens = 0
+        for sequence in sequences:  # in one go: every text that joins asks for it
+            rows += sequence.sampling.num_beams
+            tokens = max(tokens, sequence.max_length)
+            source_tokens = max(source_tokens, len(sequence.source))
+        return Load(rows=rows, tokens=tokens, source_tokens=source_tokens)
 
     def open_row(self, sequence: SequenceState, joining: Sequence[CacheRow], prefix: Prefix | None) -> CacheRow:
         """Return a row for a sequence, with its adapter in a slot, room in the cache, and the cached prefix in it.

@@ -160,7 +160,7 @@ class ContinuousBatchScheduler:
         `OVERTAKINGS` times.
         """
         group: list[CacheRow] = []
-        if not self.queue.waiting:
+        if not self.queue.waiting or self.buckets.is_full():
             return group
         longest, chunk = 0, self.limits.prefill_chunk
         passed: list[SequenceState] = []
@@ -197,6 +197,8 @@ class ContinuousBatchScheduler:
                 self.buckets.of(sequence).prefilling = row
                 return []
             group.append(row)
+            if self.buckets.is_full(group):
+                break
         return group
 
     def _choose_tokens(self, rows: Sequence[CacheRow], logits: StepLogits) -> None:

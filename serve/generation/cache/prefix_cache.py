@@ -46,7 +46,7 @@ class PrefixCache:
 
     def shares_prefix(self, sequence: SequenceState, others: Sequence[SequenceState]) -> bool:
         """Return True if one of `others` begins alike, so that the prompt had better wait for its states."""
-        return any(
+        return self.max_tokens > 0 and any(
             _owner(other) == _owner(sequence)
             and min(_shared(other.prompt, sequence.prompt), len(sequence.prompt) - 1) >= MIN_PREFIX
             for other in others

@@ -1,5 +1,6 @@
 """Long and short sequences side by side: none is charged as another, and each has its share of the time."""
 
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from serve.generation import length_buckets
 from serve.generation.generator import Generator
 from serve.generation.length_buckets import LEAST_SHARE
-from serve.generation.request import SequenceState
+from serve.generation.request import CacheRow, SequenceState
 from serve.generation.scheduler import OVERTAKINGS, ContinuousBatchScheduler
 from tests.fixtures.sequences import new_scheduler, new_sequence, run
 
@@ -107,3 +108,42 @@ def test_one_that_has_no_room_is_overtaken_a_bounded_number_of_times(generator: 
     assert times[0] < times[1] < times[3], "two overtake the one that waits, beside the first"
     assert times[2] > times[3], "the third does not"
     assert waiting.overtaken == OVERTAKINGS
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_full_batch_does_not_look_through_the_queue(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, beams: int
+) -> None:
+    """A queue of a thousand took five milliseconds of every step; here it is asked for its order when a row is free."""
+    scheduler = new_scheduler(generator, max_batch_requests=4)
+    fields = {"num_beams": beams} if beams > 1 else NEVER_ENDS
+    texts = [new_sequence(generator, [4], "north", 4, **fields) for _ in range(12)]
+    scheduler.submit(*texts)
+    asked: list[int] = []
+    in_turn = scheduler.queue.in_turn
+
+    def noted(running: Sequence[SequenceState]) -> Iterator[SequenceState]:
+        asked.append(sum(one.sampling.num_beams for one in running))
+        return in_turn(running)
+
+    monkeypatch.setattr(scheduler.queue, "in_turn", noted)
+    run(scheduler)
+    assert all(one.finish_reason is not None and one.error is None for one in texts)
+    assert asked
+    assert max(asked) < 4
+
+
+def test_a_batch_is_full_when_no_row_is_left(generator: Generator) -> None:
+    """With the rows of a beam search, of a prompt that is being read, and of those that join."""
+    scheduler = new_scheduler(generator, max_batch_requests=4, prefill_chunk=4)
+    beams, long = new_sequence(generator, [4], "north", 4, num_beams=2), new_sequence(generator, [4] * 12, "north", 4)
+    scheduler.submit(beams)
+    scheduler.step()
+    buckets = scheduler.buckets
+    assert (buckets.is_full(), len(buckets.rows)) == (False, 2)
+    scheduler.submit(long)
+    scheduler.step()
+    assert buckets.prefilling is not None
+    joining = [CacheRow(stream(generator, 4), [])]
+    assert (buckets.is_full(), buckets.is_full(joining)) == (False, True)
+    run(scheduler)
