@@ -1,6 +1,7 @@
 """The time that a request would wait in a queue, and the refusal of one that would wait too long."""
 
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
@@ -74,23 +75,45 @@ def work_ahead(own: float, requests: Iterable[float], tenants: Iterable[float] =
     return ahead + sum(min(ahead + own, other) for other in tenants)
 
 
-def waiting_work(rows: Iterable[tuple[str, Hashable, float]]) -> dict[str, Counter[Hashable]]:
-    """Return the work that waits by tenant and request, from the tenant, the request and the work of each row."""
-    found: dict[str, Counter[Hashable]] = {}
-    for tenant, request, work in rows:
-        found.setdefault(tenant, Counter())[request] += work  # type: ignore[assignment]  # work may be a fraction
-    return found
+class WaitingWork:
+    """The work of the rows that wait, by tenant and request, kept as they come and go; callable from any thread.
 
+    A new request would otherwise have to look at every row, however many wait.
+    """
 
-def work_before(own: Mapping[str, float], waiting: Mapping[str, Counter[Hashable]]) -> float:
-    """Return the work that leaves a queue before the last of a new request, whose work is `own` by tenant."""
-    totals = {tenant: requests.total() for tenant, requests in waiting.items()}
-    return max(
-        (
-            work_ahead(
-                work, waiting.get(one, {}).values(), [total for tenant, total in totals.items() if tenant != one]
-            )
-            for one, work in own.items()
-        ),
-        default=0.0,
-    )
+    def __init__(self) -> None:
+        self.by_tenant: dict[str, Counter[Hashable]] = {}
+        self.lock = threading.Lock()
+
+    def add(self, tenant: str, request: Hashable, work: int) -> None:
+        """Count a row that waits from now on."""
+        with self.lock:
+            self.by_tenant.setdefault(tenant, Counter())[request] += work
+
+    def remove(self, tenant: str, request: Hashable, work: int) -> None:
+        """Count a row that waits no longer."""
+        with self.lock:
+            requests = self.by_tenant[tenant]
+            requests[request] -= work
+            if not requests[request]:
+                del requests[request]
+            if not requests:
+                del self.by_tenant[tenant]
+
+    def of(self, tenants: Iterable[str]) -> int:
+        """Return the work of some tenants."""
+        with self.lock:
+            return sum(self.by_tenant[tenant].total() for tenant in tenants if tenant in self.by_tenant)
+
+    def before(self, own: Mapping[str, float]) -> float:
+        """Return the work that leaves a queue before the last of a new request, whose work is `own` by tenant."""
+        with self.lock:
+            totals = {tenant: requests.total() for tenant, requests in self.by_tenant.items()}
+            requests = {tenant: list(self.by_tenant.get(tenant, {}).values()) for tenant in own}
+        return max(
+            (
+                work_ahead(work, requests[one], [total for tenant, total in totals.items() if tenant != one])
+                for one, work in own.items()
+            ),
+            default=0.0,
+        )

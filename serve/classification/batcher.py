@@ -20,7 +20,7 @@ from serve.api_keys import check_waiting, has_key, take_tokens
 from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
 from serve.fair_turns import FairTurns
 from serve.limits import BatchLimits
-from serve.queue_wait import QueueWait, waiting_work, work_before
+from serve.queue_wait import QueueWait, WaitingWork
 from serve.request_context import RequestContext, current_request
 from serve.share import Share
 
@@ -74,7 +74,7 @@ class Batcher(Generic[RowType, Result]):
         """
         self.run, self.limits, self.streams, self.on_batch = run, limits, streams, on_batch
         self.queue: list[QueuedRow[RowType, Result]] = []
-        self.wait = QueueWait(limits.max_queue_secs)
+        self.wait, self.work = QueueWait(limits.max_queue_secs), WaitingWork()
         self.turns = FairTurns()
         self.last_tokens = 0
         """Tokens of the last batch."""
@@ -90,6 +90,8 @@ class Batcher(Generic[RowType, Result]):
         self.draining = False
         self.abandoned = 0
         """Rows whose caller was cancelled before their result: a forced shutdown or a client that disconnected."""
+        self.has_cancelled = False
+        """Rows may be in the queue whose result nobody waits for."""
         self.worker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -118,8 +120,7 @@ class Batcher(Generic[RowType, Result]):
         if has_key():  # all rows are the key's
             mine = sum(item.tenant in own for item in self.queue)
             check_waiting(mine, len(rows), self.limits.max_queued_requests)
-        waiting = waiting_work((item.tenant, item.share, len(item.row)) for item in self.queue)
-        self.wait.check(work_before(own, waiting))
+        self.wait.check(self.work.before(own))
         take_tokens(own.total())
         share, request = Share(rows=len(rows)), current_request.get()
         queued = [
@@ -127,8 +128,8 @@ class Batcher(Generic[RowType, Result]):
             for row, tenant in zip(rows, tenants, strict=True)
         ]
         for tenant in own:
-            self.turns.join(tenant, waiting)
-        self.queue += queued
+            self.turns.join(tenant, self.work.by_tenant)
+        self._add(queued)
         self.change.set()
         try:
             return list(await asyncio.gather(*(item.result for item in queued)))
@@ -138,6 +139,7 @@ class Batcher(Generic[RowType, Result]):
         finally:
             for item in queued:
                 item.result.cancel()
+                self.has_cancelled |= item.result.cancelled()  # also one that the gathering has cancelled
 
     def _check_room(self, count: int) -> None:
         """Raise the error of a request of so many rows that the queue does not take."""
@@ -175,16 +177,35 @@ class Batcher(Generic[RowType, Result]):
 
     def _drop_late(self) -> None:
         """Fail the rows of requests that waited too long to begin, and drop those that were abandoned."""
-        oldest = time.monotonic() - self.limits.timeout
+        oldest, dropped = time.monotonic() - self.limits.timeout, self.has_cancelled
         for item in self.queue:
-            if item.since < oldest and not item.share.begun and not item.result.done():
+            if item.since >= oldest:
+                break  # as are all behind it
+            if not item.share.begun and not item.result.done():
+                dropped = True
                 item.result.set_exception(
                     DeadlineExceeded(f"no batch had room within {self.limits.timeout:g} s: try again later")
                 )
-        waiting = [item for item in self.queue if not item.result.done()]
-        if self.queue and not waiting:
+        if not dropped:
+            return
+        self.has_cancelled = False
+        done = [item for item in self.queue if item.result.done()]
+        if done and len(done) == len(self.queue):
             self.wait.left(0, more=False)
-        self.queue = waiting
+        self._remove(done)
+
+    def _add(self, items: Sequence[QueuedRow[RowType, Result]]) -> None:
+        """Put rows at the end of the queue."""
+        self.queue += items
+        for item in items:
+            self.work.add(item.tenant, item.share, len(item.row))
+
+    def _remove(self, items: Sequence[QueuedRow[RowType, Result]]) -> None:
+        """Take rows out of the queue."""
+        removed = set(map(id, items))
+        self.queue = [item for item in self.queue if id(item) not in removed]
+        for item in items:
+            self.work.remove(item.tenant, item.share, len(item.row))
 
     def _next_batch(self) -> list[QueuedRow[RowType, Result]]:
         """Remove the most efficient batch with the row whose turn it is from the queue and return it.
@@ -212,8 +233,7 @@ class Batcher(Generic[RowType, Result]):
             item.share.begun += 1
             self.turns.charge(item.tenant, len(item.row))
         self.last_tokens = sum(len(item.row) for item in batch)
-        chosen = set(map(id, batch))
-        self.queue = [item for item in self.queue if id(item) not in chosen]
+        self._remove(batch)
         self.wait.left(self.last_tokens, more=bool(self.queue))
         return batch
 

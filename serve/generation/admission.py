@@ -9,7 +9,7 @@ from serve.errors import DeadlineExceeded, InputError, Overloaded
 from serve.generated_text import FinishReason
 from serve.generation.request import SequenceState
 from serve.limits import DEFAULT_MAX_NEW_TOKENS, GenerationLimits
-from serve.queue_wait import QueueWait, waiting_work, work_before
+from serve.queue_wait import QueueWait, WaitingWork
 from serve.sampling_params import SamplingParams
 from serve.share import Share
 
@@ -35,7 +35,7 @@ class AdmissionQueue:
         self.arrived: deque[SequenceState] = deque()
         """Submitted since the last step."""
         self.waiting: deque[SequenceState] = deque()
-        self.wait = QueueWait(limits.max_queue_secs)
+        self.wait, self.work = QueueWait(limits.max_queue_secs), WaitingWork()
 
     def __len__(self) -> int:
         return len(self.arrived) + len(self.waiting)
@@ -59,15 +59,13 @@ class AdmissionQueue:
             raise Overloaded(f"{len(self)} texts wait already: try again later")
         tenants = [tenant_of(sequence.adapter.card.name) for sequence in sequences]
         own = Counter(tenants)
-        queued = (*self.arrived.copy(), *self.waiting.copy())
-        waiting = waiting_work((one.tenant, one.share, 1) for one in queued)
-        mine = sum(waiting[tenant].total() for tenant in own if tenant in waiting)
-        check_waiting(mine, len(sequences), self.limits.max_queued_requests)
-        self.wait.check(work_before(own, waiting))
+        check_waiting(self.work.of(own), len(sequences), self.limits.max_queued_requests)
+        self.wait.check(self.work.before(own))
         take_tokens(sum(len(one.source) + len(one.prompt) + one.max_new_tokens for one in sequences))
         share = Share(rows=sum(sequence.sampling.num_beams for sequence in sequences), has_key=has_key())
         for sequence, tenant in zip(sequences, tenants, strict=True):
             sequence.submit_time, sequence.share, sequence.tenant = time.monotonic(), share, tenant
+            self.work.add(tenant, share, 1)
             self.arrived.append(sequence)
 
     def check_count(self, count: int) -> None:
@@ -109,7 +107,7 @@ class AdmissionQueue:
 
     def begin(self, sequence: SequenceState) -> None:
         """Take a sequence out of the queue; its request is no longer late."""
-        self.waiting.remove(sequence)
+        self._remove(sequence)
         sequence.begin_time = time.monotonic()
         sequence.share.begun += sequence.sampling.num_beams
         self.wait.left(1, more=bool(self.waiting))
@@ -119,12 +117,16 @@ class AdmissionQueue:
         while self.arrived:
             self._wait(self.arrived.popleft())
         for sequence in [sequence for sequence in self.waiting if sequence.cancelled]:
-            self.waiting.remove(sequence)
+            self._remove(sequence)
             sequence.finish(FinishReason.CANCELLED)
         timeout, now = self.limits.timeout, time.monotonic()
         for sequence in [one for one in self.waiting if not one.share.begun and now - one.submit_time > timeout]:
-            self.waiting.remove(sequence)
+            self._remove(sequence)
             sequence.fail(DeadlineExceeded(f"no row was free within {timeout:g} s: try again later"))
+
+    def _remove(self, sequence: SequenceState) -> None:
+        self.waiting.remove(sequence)
+        self.work.remove(sequence.tenant, sequence.share, 1)
 
     def _wait(self, sequence: SequenceState) -> None:
         """Put a sequence behind those that wait with the same or a lower priority number."""

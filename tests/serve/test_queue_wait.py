@@ -5,7 +5,7 @@ import pytest
 
 from serve import queue_wait
 from serve.errors import Overloaded
-from serve.queue_wait import HORIZON, QueueWait, client_deadline, work_ahead
+from serve.queue_wait import HORIZON, QueueWait, WaitingWork, client_deadline, work_ahead
 
 
 class Clock:
@@ -86,3 +86,19 @@ def test_the_work_of_other_tenants_is_as_much_as_ones_own(
     own: int, requests: list[int], tenants: list[int], ahead: int
 ) -> None:
     assert work_ahead(own, requests, tenants) == ahead
+
+
+def test_the_work_that_waits_is_kept_as_rows_come_and_go() -> None:
+    work = WaitingWork()
+    assert (work.of(["a"]), work.before({"a": 7})) == (0, 0)
+    for tenant, request, tokens in (("a", "one", 4), ("a", "one", 6), ("a", "two", 3), ("b", "three", 100)):
+        work.add(tenant, request, tokens)
+    assert (work.of(["a"]), work.of(["a", "b", "c"])) == (13, 113)
+    assert work.before({"a": 5}) == work_ahead(5, [10, 3], [100])
+    assert work.before({"c": 5}) == work_ahead(5, [], [13, 100])
+    assert work.before({"a": 5, "c": 50}) == max(work_ahead(5, [10, 3], [100]), work_ahead(50, [], [13, 100]))
+    for tenant, request, tokens in (("a", "two", 3), ("b", "three", 100), ("a", "one", 4)):
+        work.remove(tenant, request, tokens)
+    assert work.by_tenant == {"a": {"one": 6}}
+    work.remove("a", "one", 6)
+    assert work.by_tenant == {}

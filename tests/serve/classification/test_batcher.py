@@ -1,6 +1,7 @@
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -132,7 +133,7 @@ def test_no_other_batch_with_the_oldest_row_answers_more_for_its_time(
     async def scenario() -> list[int]:
         queue: Batcher[str, str] = Batcher(Engine(), limits)
         loop = asyncio.get_running_loop()
-        queue.queue = [QueuedRow("x" * length, loop.create_future(), Share(rows=1)) for length in lengths]
+        queue._add([QueuedRow("x" * length, loop.create_future(), Share(rows=1)) for length in lengths])
         batch = [len(item.row) for item in queue._next_batch()]
         assert sorted(batch + [len(item.row) for item in queue.queue]) == sorted(lengths), "none is lost or doubled"
         return batch
@@ -192,6 +193,38 @@ def test_a_request_that_can_never_fit_is_not_told_to_try_again() -> None:
     async def scenario() -> None:
         with pytest.raises(InputError, match="a request of 4 rows never fits: the queue holds 3"):
             await batcher(Engine(), max_queued_requests=3).submit(list("abcd"))
+
+    asyncio.run(scenario())
+
+
+def test_the_work_that_waits_is_that_of_the_rows_in_the_queue() -> None:
+    """Whatever becomes of them: run, late, cancelled with their request, or left by their client."""
+
+    def counted(queue: Batcher[str, str]) -> dict[str, int]:
+        found = Counter[str]()
+        for item in queue.queue:
+            found[item.tenant] += len(item.row)
+        return found
+
+    async def scenario() -> None:
+        engine = Engine(gated=True)
+        queue = batcher(engine, timeout=0.3, max_batch_requests=2, max_batch_tokens=4)
+        first = asyncio.create_task(queue.submit(["a"]))
+        await until(engine.busy.is_set)
+        late = asyncio.create_task(queue.submit(["late", "later"], ["x", "y"]))
+        gone = asyncio.create_task(queue.submit(["gone"], ["x"]))
+        await until(lambda: len(queue.queue) == 3)
+        assert {tenant: requests.total() for tenant, requests in queue.work.by_tenant.items()} == counted(queue)
+        assert counted(queue) == {"x": 8, "y": 5}
+        gone.cancel()
+        await asyncio.sleep(0.4)
+        fails = asyncio.create_task(queue.submit(["boom", "bang"], ["x", "z"]))
+        await until(lambda: len(queue.queue) >= 2)
+        engine.gate.set()
+        found = await asyncio.gather(first, late, gone, fails, return_exceptions=True)
+        assert [type(one) for one in found] == [list, DeadlineExceeded, asyncio.CancelledError, RuntimeError]
+        await queue.drain()
+        assert (queue.queue, queue.work.by_tenant) == ([], {})
 
     asyncio.run(scenario())
 

@@ -59,10 +59,12 @@ def test_a_sequence_that_waits_too_long_fails(generator: Generator) -> None:
     late, cancelled = (new_sequence(generator, [4], "north") for _ in range(2))
     made = queue(timeout=0.001)
     made.submit(late, cancelled)
+    assert made.work.of([late.tenant]) == 2
     cancelled.cancelled = True
     time.sleep(0.01)
     made.update()
     assert not len(made)
+    assert made.work.by_tenant == {}
     assert isinstance(late.error, DeadlineExceeded) and "no row was free within 0.001 s" in str(late.error)
     assert cancelled.finish_reason is FinishReason.CANCELLED
 
