@@ -38,8 +38,9 @@ def explain(adapter: AdapterFacts) -> str:
     else:
         first = (
             f"While {adapter.name} was trained, each place of the frozen base had {modules} modules of {rank} "
-            "instead of one. Each step draws one of them for its whole batch. A run with a consistency weight draws "
-            "another for a second view of the batch, and pulls the two predictions together."
+            "instead of one. A row of a step goes through one of them: each has an equal share of the rows, or one is "
+            "drawn for all. With a consistency weight a second view of the rows goes through others, and the two "
+            "predictions are pulled together."
         )
     size = f" It has {markup.byte_size(adapter.size_bytes)}." if adapter.size_bytes is not None else ""
     base = f" The base has {markup.byte_size(adapter.bundle.graph_bytes)} and is there once."
