@@ -8,8 +8,9 @@ from tokenizers import Tokenizer
 from serve.api_keys import tenant_of
 from serve.async_engine import AsyncEngine
 from serve.bundle.adapter import Adapter
-from serve.classification.batcher import Batcher, QueuedRow
+from serve.classification.batcher import Batcher
 from serve.classification.classifier import Classifier, Members
+from serve.classification.row_queue import QueuedRow
 from serve.classification.text_rows import TextRows, runs_of
 from serve.classification.text_tokenizer import EncodedText, parts
 from serve.engine import BatchFinished, Capability, EngineInfo, EngineStats

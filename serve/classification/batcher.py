@@ -11,45 +11,18 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 import numpy as np
 
 from serve.api_keys import check_waiting, has_key, take_tokens
-from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
+from serve.classification.row_queue import QueuedRow, Result, RowQueue, RowType
+from serve.errors import InputError, Overloaded, ShuttingDown
 from serve.fair_turns import FairTurns
 from serve.limits import BatchLimits
-from serve.queue_wait import QueueWait, WaitingWork
-from serve.request_context import RequestContext, current_request
+from serve.queue_wait import QueueWait
+from serve.request_context import current_request
 from serve.share import Share
-
-Result = TypeVar("Result")
-
-
-class Sized(Protocol):
-    """A row of a batch; its length is its number of tokens."""
-
-    def __len__(self) -> int: ...
-
-
-RowType = TypeVar("RowType", bound=Sized)
-
-
-@dataclass(eq=False)
-class QueuedRow(Generic[RowType, Result]):
-    """A row in the queue."""
-
-    row: RowType
-    result: asyncio.Future[Result]
-    share: Share
-    """That of its request."""
-    tenant: str = ""
-    """Owner of its turns, such as an adapter: turns are shared out between tenants first."""
-    since: float = field(default_factory=time.monotonic)
-    """Time of arrival, in seconds of the monotonic clock."""
-    request: RequestContext | None = None
-    """The request of a protocol that it belongs to."""
 
 
 class Batcher(Generic[RowType, Result]):
@@ -73,8 +46,8 @@ class Batcher(Generic[RowType, Result]):
             on_batch: Called after each batch with its rows, the time at which it began, and the seconds that it ran.
         """
         self.run, self.limits, self.streams, self.on_batch = run, limits, streams, on_batch
-        self.queue: list[QueuedRow[RowType, Result]] = []
-        self.wait, self.work = QueueWait(limits.max_queue_secs), WaitingWork()
+        self.queue = RowQueue[RowType, Result]()
+        self.wait = QueueWait(limits.max_queue_secs)
         self.turns = FairTurns()
         self.last_tokens = 0
         """Tokens of the last batch."""
@@ -90,8 +63,6 @@ class Batcher(Generic[RowType, Result]):
         self.draining = False
         self.abandoned = 0
         """Rows whose caller was cancelled before their result: a forced shutdown or a client that disconnected."""
-        self.has_cancelled = False
-        """Rows may be in the queue whose result nobody waits for."""
         self.worker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -120,7 +91,7 @@ class Batcher(Generic[RowType, Result]):
         if has_key():  # all rows are the key's
             mine = sum(item.tenant in own for item in self.queue)
             check_waiting(mine, len(rows), self.limits.max_queued_requests)
-        self.wait.check(self.work.before(own))
+        self.wait.check(self.queue.work.before(own))
         take_tokens(own.total())
         share, request = Share(rows=len(rows)), current_request.get()
         queued = [
@@ -128,8 +99,8 @@ class Batcher(Generic[RowType, Result]):
             for row, tenant in zip(rows, tenants, strict=True)
         ]
         for tenant in own:
-            self.turns.join(tenant, self.work.by_tenant)
-        self._add(queued)
+            self.turns.join(tenant, self.queue.work.by_tenant)
+        self.queue.add(queued)
         self.change.set()
         try:
             return list(await asyncio.gather(*(item.result for item in queued)))
@@ -137,9 +108,7 @@ class Batcher(Generic[RowType, Result]):
             self.abandoned += len(queued)
             raise
         finally:
-            for item in queued:
-                item.result.cancel()
-                self.has_cancelled |= item.result.cancelled()  # also one that the gathering has cancelled
+            self.queue.cancel(queued)
 
     def _check_room(self, count: int) -> None:
         """Raise the error of a request of so many rows that the queue does not take."""
@@ -164,7 +133,8 @@ class Batcher(Generic[RowType, Result]):
         while self.queue or self.running or not self.draining:
             await self.change.wait()
             self.change.clear()
-            self._drop_late()
+            if self.queue.drop(self.limits.timeout) and not self.queue:
+                self.wait.left(0, more=False)
             while not self.alone and len(self.running) < self.streams and (batch := self._next_batch()):
                 self.alone = not self.running and (self.streams == 1 or not self.queue)
                 self.running.add(task := asyncio.create_task(self._run_batch(batch, self.alone)))
@@ -174,38 +144,6 @@ class Batcher(Generic[RowType, Result]):
         self.running.discard(task)
         self.alone = False
         self.change.set()
-
-    def _drop_late(self) -> None:
-        """Fail the rows of requests that waited too long to begin, and drop those that were abandoned."""
-        oldest, dropped = time.monotonic() - self.limits.timeout, self.has_cancelled
-        for item in self.queue:
-            if item.since >= oldest:
-                break  # as are all behind it
-            if not item.share.begun and not item.result.done():
-                dropped = True
-                item.result.set_exception(
-                    DeadlineExceeded(f"no batch had room within {self.limits.timeout:g} s: try again later")
-                )
-        if not dropped:
-            return
-        self.has_cancelled = False
-        done = [item for item in self.queue if item.result.done()]
-        if done and len(done) == len(self.queue):
-            self.wait.left(0, more=False)
-        self._remove(done)
-
-    def _add(self, items: Sequence[QueuedRow[RowType, Result]]) -> None:
-        """Put rows at the end of the queue."""
-        self.queue += items
-        for item in items:
-            self.work.add(item.tenant, item.share, len(item.row))
-
-    def _remove(self, items: Sequence[QueuedRow[RowType, Result]]) -> None:
-        """Take rows out of the queue."""
-        removed = set(map(id, items))
-        self.queue = [item for item in self.queue if id(item) not in removed]
-        for item in items:
-            self.work.remove(item.tenant, item.share, len(item.row))
 
     def _next_batch(self) -> list[QueuedRow[RowType, Result]]:
         """Remove the most efficient batch with the row whose turn it is from the queue and return it.
@@ -233,7 +171,7 @@ class Batcher(Generic[RowType, Result]):
             item.share.begun += 1
             self.turns.charge(item.tenant, len(item.row))
         self.last_tokens = sum(len(item.row) for item in batch)
-        self._remove(batch)
+        self.queue.remove(batch)
         self.wait.left(self.last_tokens, more=bool(self.queue))
         return batch
 

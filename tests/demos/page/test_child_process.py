@@ -49,10 +49,18 @@ def test_the_last_line_of_a_command_that_fails_is_its_error(tmp_path: Path) -> N
 
 
 def test_a_process_ends_when_nobody_follows_it_any_more(tmp_path: Path) -> None:
+    async def begun() -> int:
+        """The number of the command's process, which has the page's command line until it runs its own."""
+        for _ in range(1000):
+            if found := [number for number, one in children(os.getpid()).items() if "http.server" in one]:
+                return found[0]
+            await asyncio.sleep(0.01)
+        raise AssertionError("it has not begun")
+
     async def leave() -> None:
         looks = run_command("http.server", ["0"], out=tmp_path / "out", log=tmp_path / "log")
         await anext(looks)
-        (process,) = [number for number, one in children(os.getpid()).items() if "http.server" in one]
+        process = await begun()
         assert os.getpriority(os.PRIO_PROCESS, process) == NICENESS
         await looks.aclose()
 

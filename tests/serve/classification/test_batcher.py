@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.classification.batcher import Batcher, BatchLimits, QueuedRow
+from serve.classification.batcher import Batcher, BatchLimits
+from serve.classification.row_queue import QueuedRow
 from serve.errors import DeadlineExceeded, InputError, Overloaded, ShuttingDown
 from serve.share import Share
 
@@ -133,7 +134,7 @@ def test_no_other_batch_with_the_oldest_row_answers_more_for_its_time(
     async def scenario() -> list[int]:
         queue: Batcher[str, str] = Batcher(Engine(), limits)
         loop = asyncio.get_running_loop()
-        queue._add([QueuedRow("x" * length, loop.create_future(), Share(rows=1)) for length in lengths])
+        queue.queue.add([QueuedRow("x" * length, loop.create_future(), Share(rows=1)) for length in lengths])
         batch = [len(item.row) for item in queue._next_batch()]
         assert sorted(batch + [len(item.row) for item in queue.queue]) == sorted(lengths), "none is lost or doubled"
         return batch
@@ -214,7 +215,7 @@ def test_the_work_that_waits_is_that_of_the_rows_in_the_queue() -> None:
         late = asyncio.create_task(queue.submit(["late", "later"], ["x", "y"]))
         gone = asyncio.create_task(queue.submit(["gone"], ["x"]))
         await until(lambda: len(queue.queue) == 3)
-        assert {tenant: requests.total() for tenant, requests in queue.work.by_tenant.items()} == counted(queue)
+        assert {tenant: requests.total() for tenant, requests in queue.queue.work.by_tenant.items()} == counted(queue)
         assert counted(queue) == {"x": 8, "y": 5}
         gone.cancel()
         await asyncio.sleep(0.4)
@@ -224,7 +225,7 @@ def test_the_work_that_waits_is_that_of_the_rows_in_the_queue() -> None:
         found = await asyncio.gather(first, late, gone, fails, return_exceptions=True)
         assert [type(one) for one in found] == [list, DeadlineExceeded, asyncio.CancelledError, RuntimeError]
         await queue.drain()
-        assert (queue.queue, queue.work.by_tenant) == ([], {})
+        assert (list(queue.queue), queue.queue.work.by_tenant) == ([], {})
 
     asyncio.run(scenario())
 
