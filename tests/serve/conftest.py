@@ -30,6 +30,7 @@ from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.http.app import make_app
 from serve.limits import BatchLimits
+from serve.request_context import current_request
 from tests.fixtures.device_seam import device_paths
 
 __all__ = ["device_paths"]
@@ -51,6 +52,14 @@ LABELS = {
 RANKS = {"tone": 2, "intent": 4, "match": 1, "grade": 3}
 TAKES = {"match": {"pairs": True}, "grade": {"regression": True}}
 """What else the cards of some adapters say."""
+
+
+@pytest.fixture(autouse=True)
+def no_request() -> Iterator[None]:
+    """Begin outside of a request, and leave none to the tests that follow in this process."""
+    token = current_request.set(None)
+    yield
+    current_request.reset(token)
 
 
 @dataclass(frozen=True)
