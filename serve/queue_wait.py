@@ -86,12 +86,16 @@ class WaitingWork:
         self.lock = threading.Lock()
 
     def add(self, tenant: str, request: Hashable, work: int) -> None:
-        """Count a row that waits from now on."""
+        """Count a row that waits from now on; one without work counts for nothing."""
+        if not work:
+            return
         with self.lock:
             self.by_tenant.setdefault(tenant, Counter())[request] += work
 
     def remove(self, tenant: str, request: Hashable, work: int) -> None:
         """Count a row that waits no longer."""
+        if not work:
+            return
         with self.lock:
             requests = self.by_tenant[tenant]
             requests[request] -= work

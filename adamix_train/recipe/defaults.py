@@ -98,7 +98,10 @@ def _labels_on(recipe: Recipe, situation: Situation) -> tuple[str, str]:
 
 
 def _shares_with_two_views(recipe: Recipe, situation: Situation) -> bool:
-    return recipe.routing == "shares" and recipe.consistency_weight != 0 and situation.task != "regression"
+    mixture = recipe.method == "adamix" and recipe.num_modules > 1
+    return (
+        mixture and recipe.routing == "shares" and recipe.consistency_weight != 0 and situation.task == "classification"
+    )
 
 
 def _batch_size(recipe: Recipe, situation: Situation) -> tuple[int, str]:

@@ -6,6 +6,9 @@ from typing import Any
 RENAMED = {"move_unselected": "update_unselected"}
 """Former name of a recipe's field → its name now."""
 
+BEFORE = {"routing": "batch", "consistency_from": 0.0, "labels_on": "first"}
+"""What a run did that was begun before these fields were chosen, or were there."""
+
 
 def current_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stored recipe's fields under their current names."""

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -133,6 +134,8 @@ class Workshop:
     """Time of the monotonic clock, in seconds, at which runs that are not finished are stopped."""
     idle: SimpleQueue[Worker] = field(init=False, repr=False, compare=False, default_factory=SimpleQueue)
     """Workers that wait for a run."""
+    failed: Event = field(init=False, repr=False, compare=False, default_factory=Event)
+    """A run has failed: those that wait for a worker are not begun."""
 
     def __post_init__(self) -> None:
         """Make the workers; their processes begin with their first runs."""
@@ -184,6 +187,8 @@ class Workshop:
         """Have the next idle worker train, until the deadline."""
         worker = self.idle.get()
         try:
+            if self.failed.is_set():
+                raise BenchmarkError(f"{run.name} was not begun, since another run failed")
             if (left := self.deadline - time.monotonic()) <= 0:
                 raise OutOfTimeError(f"the time is over before {run.name}")
             folder = self.folder / run.name
@@ -196,4 +201,5 @@ class Workshop:
         finally:
             self.idle.put(worker)
         if error is not None:
+            self.failed.set()
             raise BenchmarkError(f"{run.name} failed: {error}")

@@ -1,5 +1,6 @@
 """A process that carries out runs one after another, so that PyTorch is imported once and not for each of them."""
 
+import contextlib
 import os
 import select
 import subprocess
@@ -31,6 +32,8 @@ class Worker:
         Raises:
             LateError: It took longer than `seconds`.
         """
+        if self._process is not None and self._process.poll() is not None:
+            self.end()  # it died between two runs
         process = self._process or self._begin()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -49,7 +52,7 @@ class Worker:
     def end(self) -> None:
         """Kill the process, if there is one."""
         if self._process is not None:
-            with self._process as process:
+            with contextlib.suppress(BrokenPipeError), self._process as process:
                 process.kill()
             self._process = None
         if self._log is not None:

@@ -12,6 +12,7 @@ from serve.errors import InputError
 from serve.requests import Text
 from serve.runtime.tokenization import check_vocabulary, encode
 
+NO_TOKENS = "the tokenizer finds no tokens in the text"
 OVERLAP_DIVISOR = 4
 """Windows over a long text share one in this many of a window's tokens, unless a request says otherwise."""
 
@@ -84,7 +85,7 @@ class TextTokenizer:
         longest = adapter.card.max_length
         encoding = encode(self.tokenizer, *parts(text))
         if not encoding.ids:
-            raise InputError("the tokenizer finds no tokens in the text")
+            raise InputError(NO_TOKENS)
         encoded = EncodedText(encoding.ids, encoding.type_ids, adapter)
         if len(encoded) > longest:
             if not truncate:
@@ -116,6 +117,8 @@ class TextTokenizer:
                 f"{special} of which are special"
             )
         encoding = encode(self.tokenizer, text)
+        if not encoding.ids:
+            raise InputError(NO_TOKENS)
         whole = EncodedText(encoding.ids, encoding.type_ids, adapter)
         check_vocabulary(whole.input_ids, self.tokenizer, self.vocab_size)
         return Windows(whole=whole, text=_spans(encoding)[0], window_tokens=longest - special, overlap=overlap)

@@ -102,3 +102,6 @@ def test_the_work_that_waits_is_kept_as_rows_come_and_go() -> None:
     assert work.by_tenant == {"a": {"one": 6}}
     work.remove("a", "one", 6)
     assert work.by_tenant == {}
+    for change in (work.add, work.add, work.remove, work.remove):
+        change("a", "nothing", 0)
+    assert work.by_tenant == {}

@@ -84,7 +84,10 @@ PUBLISHED = ("batch", 0.0, "first")
         ({"consistency_weight": 0.0}, "classification", ("shares", 0.0, "first"), ("routing",)),
         ({"consistency_weight": 0.0, "labels_on": "both"}, "classification", ("shares", 0.0, "both"), ("routing",)),
         ({"routing": "shares"}, "regression", ("shares", 0.0, "first"), ()),
-        ({"routing": "shares"}, "generation", ("shares", 0.5, "both"), ("consistency_from", "labels_on")),
+        ({"routing": "shares"}, "generation", ("shares", 0.0, "first"), ()),
+        ({"routing": "shares"}, "classification", ("shares", 0.5, "both"), ("consistency_from", "labels_on")),
+        ({"routing": "shares", "num_modules": 1}, "classification", ("shares", 0.0, "first"), ()),
+        ({"routing": "shares", "method": "peft-lora"}, "classification", ("shares", 0.0, "first"), ()),
         ({"consistency_from": 0.0}, "classification", ("shares", 0.0, "both"), ("routing", "labels_on")),
     ],
 )

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +7,7 @@ import pytest
 from adamix_train.artifacts.checkpoint import read_card, whole_checkpoints, write_card
 from adamix_train.errors import CheckpointError, RecipeError
 from adamix_train.recipe.recipe import Recipe
-from adamix_train.run.run_folder import check_recipe, check_same
+from adamix_train.run.run_folder import STARTED, check_recipe, check_same, resume_point
 from adamix_train.run.train import train
 
 
@@ -44,6 +44,18 @@ def test_a_run_is_resumed_with_its_own_data_and_base(recipe: Recipe, tmp_path: P
 def test_a_run_is_resumed_with_its_own_recipe(finished_run: Recipe) -> None:
     with pytest.raises(RecipeError, match=r"epochs is 2, but the run in .* was started with 1"):
         train(replace(finished_run, epochs=2), resume=True)
+
+
+def test_a_run_from_before_a_setting_was_chosen_goes_on_as_it_began(recipe: Recipe, tmp_path: Path) -> None:
+    """Its recipe had no such fields, or the published way as their defaults."""
+    said = asdict(replace(recipe, out=str(tmp_path)))
+    for name in ("consistency_from", "labels_on"):
+        del said[name]
+    (tmp_path / STARTED).write_text(json.dumps(said | {"routing": "batch"}))
+    resumed, _ = resume_point(replace(recipe, out=str(tmp_path)), tmp_path)
+    assert (resumed.routing, resumed.consistency_from, resumed.labels_on) == ("batch", 0.0, "first")
+    with pytest.raises(RecipeError, match=r"routing is 'shares', but the run in .* was started with 'batch'"):
+        resume_point(replace(recipe, routing="shares", out=str(tmp_path)), tmp_path)
 
 
 def on_another_device(step: Path) -> str:

@@ -102,13 +102,18 @@ def test_so_many_runs_are_under_way_as_there_are_workers(workshop: Workshop, mon
     assert len(workshop.records([run("adamix", seed=seed) for seed in range(4)])) == 4
 
 
-def test_a_run_that_fails_is_an_error_and_its_worker_goes_on(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Worker, "carry_out", lambda *_, **__: "RecipeError: base is missing")
-    for _ in range(3):  # more often than there are workers
-        with pytest.raises(BenchmarkError, match=r"adamix-0\.001-fp32-seed0 failed: RecipeError: base is missing"):
-            workshop.records([run("adamix")])
+def test_a_run_that_fails_is_an_error_and_ends_the_others(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def fail(_: Worker, folder: Path, *, seconds: float | None) -> str:
+        begun.append(folder.name)
+        return "RecipeError: base is missing"
+
+    monkeypatch.setattr(Worker, "carry_out", fail)
+    with pytest.raises(BenchmarkError, match=r"adamix-0\.001-fp32-seed0 failed: RecipeError: base is missing"):
+        workshop.records([run("adamix", seed=seed) for seed in range(8)])
+    assert 1 <= len(begun) <= 2, "those that wait for a worker are not begun"
+    assert workshop.idle.qsize() == 2
 
 
 def test_workers_end_with_the_workshop(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

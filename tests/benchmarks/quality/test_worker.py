@@ -1,3 +1,5 @@
+import os
+import signal
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,15 @@ def test_runs_share_a_process(one: Worker) -> None:
 def test_a_process_that_dies_is_an_error_and_the_next_run_has_a_new_one(one: Worker, folder: str, error: str) -> None:
     assert one.carry_out(Path(folder), seconds=None) == error
     assert one.carry_out(Path("done"), seconds=None) is None
+
+
+def test_a_process_that_died_between_two_runs_is_begun_anew(one: Worker) -> None:
+    first = one.carry_out(Path("who"), seconds=None)
+    assert first is not None
+    os.kill(int(first.split()[0]), signal.SIGKILL)
+    one._process.wait()  # type: ignore[union-attr]
+    second = one.carry_out(Path("who"), seconds=None)
+    assert second not in (None, first)
 
 
 def test_a_run_that_takes_too_long_is_killed(one: Worker) -> None:

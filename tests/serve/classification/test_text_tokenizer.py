@@ -58,6 +58,8 @@ def test_a_text_without_tokens_is_refused(tmp_path: Path) -> None:
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(InputError, match="the tokenizer finds no tokens in the text"):
         TextTokenizer(tmp_path / "tokenizer.json").encode(".", taking(8), truncate=True)
+    with pytest.raises(InputError, match="the tokenizer finds no tokens in the text"):
+        TextTokenizer(tmp_path / "tokenizer.json").windows(".", taking(8))
 
 
 def test_a_lone_surrogate_is_refused(tokenizer: TextTokenizer) -> None:
