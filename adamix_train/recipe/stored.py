@@ -7,7 +7,7 @@ RENAMED = {"move_unselected": "update_unselected"}
 """Former name of a recipe's field → its name now."""
 
 BEFORE = {"routing": "batch", "consistency_from": 0.0, "labels_on": "first"}
-"""What a run did that was begun before these fields were chosen, or were there."""
+"""Settings of a run that was begun before these fields were chosen, or were there."""
 
 
 def current_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
