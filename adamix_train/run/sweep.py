@@ -11,6 +11,7 @@ from adamix_train.artifacts.atomic_write import write_json
 from adamix_train.artifacts.checkpoint import read_card
 from adamix_train.errors import Interrupted
 from adamix_train.recipe.recipe import Recipe
+from adamix_train.recipe.stored import BEFORE
 from adamix_train.run.processes import is_first_process
 from adamix_train.run.run_folder import STARTED, check_recipe
 from adamix_train.run.train import train
@@ -42,6 +43,7 @@ def sweep(recipe: Recipe, seeds: Sequence[int], *, callbacks: "Sequence[TrainerC
         Interrupted: a signal came; repeat the sweep to continue.
     """
     out = Path(recipe.out)
+    recipe = _as_begun(recipe, out)
     results = {seed: _run(replace(recipe, seed=seed, out=str(out / f"seed-{seed}")), callbacks) for seed in seeds}
     spread = {
         name: vars(_spread([float(result[name]) for result in results.values()]))
@@ -52,6 +54,16 @@ def sweep(recipe: Recipe, seeds: Sequence[int], *, callbacks: "Sequence[TrainerC
     if is_first_process():
         write_json(out / "sweep.json", summary)
     return summary
+
+
+def _as_begun(recipe: Recipe, out: Path) -> Recipe:
+    """Return the recipe with the routes and views of a finished seed, which an earlier version may have chosen."""
+    finished = sorted(out.glob("seed-*/results.json"))
+    if not finished:
+        return recipe
+    said = BEFORE | read_card(finished[0].parent).recipe
+    chosen: dict[str, Any] = {name: said[name] for name in BEFORE if getattr(recipe, name) is None}
+    return replace(recipe, **chosen)
 
 
 def _run(recipe: Recipe, callbacks: "Sequence[TrainerCallback]") -> dict[str, Any]:

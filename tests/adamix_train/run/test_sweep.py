@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from adamix_train.artifacts.checkpoint import read_card
 from adamix_train.errors import Interrupted, RecipeError
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.sweep import sweep
@@ -23,6 +24,17 @@ def test_a_sweep_trains_every_seed_once_and_reports_the_spread(recipe: Recipe) -
     with pytest.raises(RecipeError, match=r"r is 2, but the run in .*seed-0 was started with 4"):
         sweep(replace(recipe, r=2), [0])
     sweep(replace(recipe, report_to="tensorboard"), [0])
+
+
+def test_seeds_that_are_added_are_trained_as_those_before_them(recipe: Recipe) -> None:
+    """The first was trained by a version that drew a route for each batch without being told to."""
+    recipe = replace(recipe, epochs=1)
+    sweep(replace(recipe, routing="batch"), [0])
+    sweep(recipe, [0, 1])
+    views = [read_card(Path(recipe.out) / f"seed-{seed}").recipe for seed in (0, 1)]
+    assert [(one["routing"], one["consistency_from"], one["labels_on"]) for one in views] == [
+        ("batch", 0.0, "first")
+    ] * 2
 
 
 def test_an_interrupted_sweep_goes_on_when_it_is_repeated(recipe: Recipe) -> None:
