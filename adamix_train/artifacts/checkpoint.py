@@ -16,7 +16,7 @@ from typing import Any
 from adamix_train.artifacts.atomic_write import write_json
 from adamix_train.artifacts.hashing import file_sha256
 from adamix_train.errors import CheckpointError
-from adamix_train.recipe.stored import current_fields
+from adamix_train.recipe.stored import fields_of_run
 
 CARD = "adamix.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -87,7 +87,7 @@ def read_card(folder: Path) -> Card:
     try:
         content = json.loads(file.read_text("utf-8"))
         seal = content.pop("seal")
-        card = Card(**{**content, "recipe": current_fields(content["recipe"])})
+        card = Card(**{**content, "recipe": fields_of_run(content["recipe"])})
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise CheckpointError(f"{file} is damaged or of another version: {error}") from error
     if seal != _seal(content):

@@ -80,7 +80,7 @@ def steps_of_a_pass(recipe: Recipe, situation: Situation) -> int:
 
 
 def _routing(recipe: Recipe, situation: Situation) -> tuple[str, str]:
-    if recipe.method != "adamix" or recipe.num_modules == 1:
+    if not recipe.is_mixture:
         return "batch", ""
     if situation.task != "classification":
         return "batch", f"for {situation.task} nothing better than the published way has been measured"
@@ -98,10 +98,8 @@ def _labels_on(recipe: Recipe, situation: Situation) -> tuple[str, str]:
 
 
 def _shares_with_two_views(recipe: Recipe, situation: Situation) -> bool:
-    mixture = recipe.method == "adamix" and recipe.num_modules > 1
-    return (
-        mixture and recipe.routing == "shares" and recipe.consistency_weight != 0 and situation.task == "classification"
-    )
+    has_two_views = recipe.consistency_weight != 0 and situation.task == "classification"
+    return recipe.is_mixture and recipe.routing == "shares" and has_two_views
 
 
 def _batch_size(recipe: Recipe, situation: Situation) -> tuple[int, str]:

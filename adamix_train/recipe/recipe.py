@@ -140,13 +140,13 @@ class Recipe:
         None,
     )
     consistency_from: float | None = _field(
-        "share of the steps after which the second view, and the consistency loss, begin (default: 0.5 with routing by "
-        "shares, otherwise 0)",
+        "share of the steps after which the second view, and the consistency loss, begin (default: 0.5 for a mixture "
+        "that learns labels by shares, otherwise 0)",
         None,
     )
     labels_on: str | None = _field(
-        "views on which the task's loss is computed: the first, or both (default: both with routing by shares and a "
-        "consistency loss, otherwise the first)",
+        "views on which the task's loss is computed: the first, or both (default: both for a mixture that "
+        "learns labels by shares with a consistency loss, otherwise the first)",
         None,
         choices=VIEWS,
     )
@@ -210,6 +210,11 @@ class Recipe:
     max_new_tokens: int = _field("generation: longest generated text, in tokens", 64)
     seed: int = _field("seed of splits, head, modules, routes, order of the examples and dropout", 0)
     report_to: str = _field("where to log, separated by commas: tensorboard, wandb, … or none", "tensorboard")
+
+    @property
+    def is_mixture(self) -> bool:
+        """Several modules are trained at each place."""
+        return self.method == "adamix" and self.num_modules > 1
 
     def __post_init__(self) -> None:
         check(self)

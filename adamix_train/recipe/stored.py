@@ -13,3 +13,8 @@ BEFORE = {"routing": "batch", "consistency_from": 0.0, "labels_on": "first"}
 def current_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stored recipe's fields under their current names."""
     return {RENAMED.get(name, name): value for name, value in stored.items()}
+
+
+def fields_of_run(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that a run stored under their current names, and what it did where it has none."""
+    return BEFORE | current_fields(stored)

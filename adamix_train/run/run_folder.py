@@ -11,7 +11,7 @@ from adamix_train.errors import CheckpointError, RecipeError
 from adamix_train.recipe.defaults import CHOICES
 from adamix_train.recipe.paths import absolute_paths
 from adamix_train.recipe.recipe import REPORTING, Recipe
-from adamix_train.recipe.stored import BEFORE, current_fields
+from adamix_train.recipe.stored import fields_of_run
 
 STARTED = "recipe.json"
 """File with the recipe of the run that was started in a folder; it is written before any other."""
@@ -45,12 +45,11 @@ def resume_point(recipe: Recipe, out: Path) -> tuple[Recipe, Path | None]:
             f"nothing to resume: no run was started in {out} (it has no {STARTED}); leave out --resume"
         )
     try:
-        started = current_fields(json.loads((out / STARTED).read_text("utf-8")))
+        started = fields_of_run(json.loads((out / STARTED).read_text("utf-8")))
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{out / STARTED} is damaged: {error}") from error
     check_recipe(recipe, started, out)
-    said = BEFORE | started
-    chosen: dict[str, Any] = {name: said.get(name) for name in CHOICES if getattr(recipe, name) is None}
+    chosen: dict[str, Any] = {name: started.get(name) for name in CHOICES if getattr(recipe, name) is None}
     recipe = replace(recipe, **chosen)
     steps = whole_checkpoints(out)
     return recipe, steps[-1] if steps else None
@@ -59,10 +58,10 @@ def resume_point(recipe: Recipe, out: Path) -> tuple[Recipe, Path | None]:
 def check_recipe(recipe: Recipe, started: dict[str, Any], out: Path) -> None:
     """Raise RecipeError if the run in `out` was started with another recipe; the fields in REPORTING may differ.
 
-    A field that the stored recipe lacks is newer than the run and counts as its default, or as what was done before. A
-    setting that `recipe` leaves open agrees with what the run chose.
+    A field that the stored recipe lacks is newer than the run and counts as its default. A setting that `recipe` leaves
+    open agrees with what the run chose.
     """
-    stored = {item.name: item.default for item in fields(Recipe)} | BEFORE | absolute_paths(started)
+    stored = {item.name: item.default for item in fields(Recipe)} | absolute_paths(started)
     for name, value in absolute_paths(asdict(recipe)).items():
         left_open = value is None and name in CHOICES
         if name not in REPORTING and not left_open and stored[name] != value:

@@ -61,7 +61,7 @@ def _as_begun(recipe: Recipe, out: Path) -> Recipe:
     finished = sorted(out.glob("seed-*/results.json"))
     if not finished:
         return recipe
-    said = BEFORE | read_card(finished[0].parent).recipe
+    said = read_card(finished[0].parent).recipe
     chosen: dict[str, Any] = {name: said[name] for name in BEFORE if getattr(recipe, name) is None}
     return replace(recipe, **chosen)
 

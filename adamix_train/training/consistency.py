@@ -45,4 +45,4 @@ def resolve_consistency_weight(recipe: Recipe, objective: Objective) -> float:
         )
     if recipe.consistency_weight is not None:
         return recipe.consistency_weight
-    return objective.consistency_weight if recipe.method == "adamix" and recipe.num_modules > 1 else 0.0
+    return objective.consistency_weight if recipe.is_mixture else 0.0

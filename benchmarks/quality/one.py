@@ -15,6 +15,7 @@ from pathlib import Path
 import transformers
 
 from adamix_train.artifacts.atomic_write import write_text
+from adamix_train.errors import one_line
 from adamix_train.recipe.flags import make_recipe
 from adamix_train.run.train import train
 from benchmarks.quality.routes import compare_routes
@@ -43,7 +44,7 @@ def answer(folder: Path) -> str:
         main(folder)
     except Exception as error:
         traceback.print_exc()
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"{type(error).__name__}: {one_line(error)}"
     return DONE
 
 

@@ -29,7 +29,7 @@ def compare_routes(recipe: Recipe) -> dict[str, float]:
     Empty for runs without a mixture of several modules.
     """
     task = task_of(recipe)
-    if recipe.method != "adamix" or recipe.num_modules < 2 or task.kind != "classification" or recipe.shots:
+    if not recipe.is_mixture or task.kind != "classification" or recipe.shots:
         return {}
     folder, card = Path(recipe.out), read_card(Path(recipe.out))
     model = peft.PeftModel.from_pretrained(load_classifier(Path(recipe.base), card.labels), folder).eval()

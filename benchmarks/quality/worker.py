@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from benchmarks.peers import last_line
+
 MODULE = "benchmarks.quality.one"
 DONE = "done"
 
@@ -76,5 +78,5 @@ class Worker:
         assert self._log is not None
         code = self._process.wait()
         self._log.seek(0)
-        lines = self._log.read().strip().splitlines()
-        return lines[-1] if lines else f"its process ended with {code}"
+        said = self._log.read().strip()
+        return last_line(said) if said else f"its process ended with {code}"

@@ -187,12 +187,12 @@ def read_adapter(folder: Path) -> Adapter:
     """Return the adapter in `folder`, the new one if the folder is replaced meanwhile.
 
     Raises:
-        BundleError: A file is missing, changed, or of another version.
+        BundleError: A file is missing, changed, or of another version, or a weight is not finite.
     """
     card = _read_card(folder)
     while True:
         try:
-            return Adapter(card, _read_weights(folder, card), folder)
+            return Adapter(card, _check_finite(folder, _read_weights(folder, card)), folder)
         except BundleError:
             before, card = card, _read_card(folder)
             if card == before:
@@ -235,9 +235,14 @@ def _read_weights(folder: Path, card: AdapterCard) -> Tensors:
         raise BundleError(
             f"{weights} has {shortened(wrong[0], MAX_NAME_LENGTH)!r} in {tensors[wrong[0]].dtype}: expected float32"
         )
+    return tensors
+
+
+def _check_finite(folder: Path, tensors: Tensors) -> Tensors:
+    """Return weights that were read for the first time; those that are read again have the same sha256."""
     if wrong := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
         raise BundleError(
-            f"{weights} has a number in {shortened(wrong[0], MAX_NAME_LENGTH)!r} that is not finite: train the adapter "
-            "again, with a lower learning rate, and export it"
+            f"{folder / WEIGHTS} has a number in {shortened(wrong[0], MAX_NAME_LENGTH)!r} that is not finite: train "
+            "the adapter again, with a lower learning rate, and export it"
         )
     return tensors

@@ -12,7 +12,6 @@ from serve.errors import InputError
 from serve.requests import Text
 from serve.runtime.tokenization import check_vocabulary, encode
 
-NO_TOKENS = "the tokenizer finds no tokens in the text"
 OVERLAP_DIVISOR = 4
 """Windows over a long text share one in this many of a window's tokens, unless a request says otherwise."""
 
@@ -83,9 +82,7 @@ class TextTokenizer:
                 without `truncate`, is longer than the adapter's maximum.
         """
         longest = adapter.card.max_length
-        encoding = encode(self.tokenizer, *parts(text))
-        if not encoding.ids:
-            raise InputError(NO_TOKENS)
+        encoding = self._encoding(*parts(text))
         encoded = EncodedText(encoding.ids, encoding.type_ids, adapter)
         if len(encoded) > longest:
             if not truncate:
@@ -116,12 +113,17 @@ class TextTokenizer:
                 f"windows cannot overlap by {overlap} tokens: adapter {adapter.card.name} takes {longest}, "
                 f"{special} of which are special"
             )
-        encoding = encode(self.tokenizer, text)
-        if not encoding.ids:
-            raise InputError(NO_TOKENS)
+        encoding = self._encoding(text)
         whole = EncodedText(encoding.ids, encoding.type_ids, adapter)
         check_vocabulary(whole.input_ids, self.tokenizer, self.vocab_size)
         return Windows(whole=whole, text=_spans(encoding)[0], window_tokens=longest - special, overlap=overlap)
+
+    def _encoding(self, *texts: str) -> Encoding:
+        """Return the encoding of a text or pair, however long; raise an InputError if it has no tokens."""
+        encoding = encode(self.tokenizer, *texts)
+        if not encoding.ids:
+            raise InputError("the tokenizer finds no tokens in the text")
+        return encoding
 
 
 def parts(text: Text) -> tuple[str, ...]:

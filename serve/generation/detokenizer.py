@@ -7,7 +7,7 @@ from functools import cached_property
 
 from tokenizers import Tokenizer
 
-from serve.generation.token_decoder import BYTES, TokenDecoder, decoder_factory
+from serve.generation.token_decoder import TokenDecoder, byte_level, decoder_factory
 
 REPLACEMENT = "\ufffd"
 """Decoders put it in the place of bytes that are no character."""
@@ -41,16 +41,10 @@ class IncrementalDetokenizer:
 
     def push(self, token: int) -> str:
         """Append a token and return the text that has become certain."""
-        before, own = self.decoder.push(token)
-        if not self.stop:  # nothing can be taken back
-            self.offsets.append(len(self.text) + len(before))
-            piece = before + own
-            self.text += piece
-            self.returned = len(self.text)
-            return piece
-        before = self._add(before, end=False)
+        decoded = self.decoder.push(token)
+        before = self._add(decoded.before, end=False)
         self.offsets.append(len(self.text))
-        return before + self._add(own, end=False)
+        return before + self._add(decoded.own, end=False)
 
     @property
     def certain_tokens(self) -> int:
@@ -62,6 +56,10 @@ class IncrementalDetokenizer:
         return self._add("" if self.stopped else self.decoder.end(), end=True)
 
     def _add(self, piece: str, *, end: bool) -> str:
+        if not self.stop:  # nothing can be taken back
+            self.text += piece
+            self.returned = len(self.text)
+            return piece
         search_from = max(0, len(self.text) - max(map(len, self.stop), default=0) + 1)
         if not self.stopped:
             self.text += piece
@@ -128,8 +126,8 @@ class TokenTexts:
     def _bytes(self, token: int) -> bytes | None:
         """Return the bytes that a token is named after; None if its name is a text."""
         name = self.tokenizer.id_to_token(token) or ""
-        if self._has_byte_names and all(character in BYTES for character in name):
-            return bytes(BYTES[character] for character in name)
+        if self._has_byte_names and (content := byte_level(name)) is not None:
+            return content
         found = BYTE_NAME.fullmatch(name)
         return bytes.fromhex(found[1]) if found else None
 

@@ -64,9 +64,8 @@ class LengthBuckets:
 
     def is_full(self, joining: Sequence[CacheRow] = ()) -> bool:
         """Return True if no row is left beside those of all sequences, the ones of `joining` included."""
-        beams = sum(sequence.sampling.num_beams for sequence in sequences_of([*self.rows, *joining]))
-        prefilling = self.prefilling is not None
-        return beams + prefilling >= self.limits.max_batch_requests
+        sequences = [*self.sequences(), *sequences_of(joining)]
+        return sum(sequence.sampling.num_beams for sequence in sequences) >= self.limits.max_batch_requests
 
     def has_room(self, sequence: SequenceState, joining: Sequence[CacheRow]) -> bool:
         """Return True if a sequence fits beside those that have rows, the rows `joining` of its batch included."""

@@ -83,13 +83,18 @@ class ByteLevelDecoder:
         return self.utf8.decode(b"", final=True)
 
 
+def byte_level(name: str) -> bytes | None:
+    """Return the bytes that a byte-level token is named after; None if its name has other characters."""
+    return bytes(BYTES[character] for character in name) if all(character in BYTES for character in name) else None
+
+
 def _bytes(tokenizer: Tokenizer, special: frozenset[int], token: int) -> bytes:
     """Return the bytes of a byte-level token; none of one without a text."""
     name = tokenizer.id_to_token(token)
     if name is None or token in special:
         return b""
-    known = all(character in BYTES for character in name)
-    return bytes(BYTES[character] for character in name) if known else name.encode()  # such as an added token
+    content = byte_level(name)
+    return name.encode() if content is None else content  # such as an added token
 
 
 class SeparateDecoder:
