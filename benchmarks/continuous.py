@@ -30,7 +30,7 @@ from benchmarks.support.arrivals import (
     serve_peer,
 )
 from benchmarks.support.errors import PeerError
-from benchmarks.support.generation_sides import Models, Ours, Write, genai, models, openvino, versions_with
+from benchmarks.support.generation_sides import Ours, Write, genai, models, openvino, versions_with
 from benchmarks.support.harness import Benchmark, main
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Pace
@@ -49,7 +49,8 @@ class Contest:
     precision: str
     peer: str
     """Name of the peer, and of its precision."""
-    open: Callable[[ExitStack, Models], Write]
+    open: Callable[[ExitStack, Path], Write]
+    """Opens the peer on a model folder."""
     rows: int
     """Most sequences that our engine runs at a time."""
     loads: Sequence[float]
@@ -127,7 +128,7 @@ def compare_arrivals(pace: Pace) -> Findings:
         for contest in CONTESTS:
             sides: dict[str, Serve] = {OURS: partial(serve_ours, ours[contest])}
             try:
-                sides[contest.peer] = partial(serve_peer, contest.open(stack, found), pad)
+                sides[contest.peer] = partial(serve_peer, contest.open(stack, found.merged), pad)
             except PeerError as error:
                 absent.append(Absent(peer=contest.peer, reason=str(error)))
             reference = list(sides.values())[-1]

@@ -82,15 +82,15 @@ def compare_writers(pace: Pace) -> Findings:
         ours = {f"adamix {name}": Ours(bundle, limits) for name, bundle in found.bundles.items()}
         peers, absent = present(
             {
-                GENAI: partial(genai, stack, found, "fp32"),
-                GENAI_INT4: partial(genai, stack, found, "int4"),
+                GENAI: partial(genai, stack, found.merged, "fp32"),
+                GENAI_INT4: partial(genai, stack, found.merged, "int4"),
                 LLAMA: partial(llama, stack),
-                OPENVINO: partial(openvino, stack, found, "fp32", "f32"),
-                OPENVINO_DEFAULT: partial(openvino, stack, found, "fp32"),
-                OPENVINO_INT4: partial(openvino, stack, found, "int4"),
-                VLLM: partial(vllm, stack, found),
-                TRANSFORMERS: partial(hugging_face, stack, found, "transformers"),
-                OPTIMUM: partial(hugging_face, stack, found, "optimum"),
+                OPENVINO: partial(openvino, stack, found.merged, "fp32", "f32"),
+                OPENVINO_DEFAULT: partial(openvino, stack, found.merged, "fp32"),
+                OPENVINO_INT4: partial(openvino, stack, found.merged, "int4"),
+                VLLM: partial(vllm, stack, found.merged),
+                TRANSFORMERS: partial(hugging_face, stack, found.merged, "transformers"),
+                OPTIMUM: partial(hugging_face, stack, found.merged, "optimum"),
             }
         )
         sides = {name: side.write for name, side in ours.items()} | peers

@@ -1,14 +1,15 @@
-"""Generate with openvino-genai: `openvino_genai_decode.py FOLDER [PRECISION]`, with its continuous batching.
+"""Generate with openvino-genai: `openvino_genai_decode.py FOLDER [PRECISION] [--adapters FOLDER]`.
 
-Jobs are as `benchmarks.support.generation_sides` has them. PRECISION is a hint of OpenVINO, such as f32; without one it
-computes in the precision that it takes by itself. Run by the interpreter of the openvino_genai peer, which has none of
-this project.
+Jobs are as `benchmarks.support.generation_sides` has them; it batches continuously. PRECISION is a hint of OpenVINO,
+such as f32; without one it computes in the precision that it takes by itself. FOLDER has PEFT checkpoints by name, of
+which all rows of a job take one. Run by the interpreter of the openvino_genai peer, which has none of this project.
 """
 
+import argparse
 import os
-import sys
 import time
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 answer = import_module("answering").answer
@@ -21,7 +22,7 @@ CACHE_GIB = 1
 class Writer:
     """A model behind a pipeline with continuous batching, in as many threads as there are usable cores."""
 
-    def __init__(self, folder: str, precision: str | None = None) -> None:
+    def __init__(self, folder: str, precision: str | None = None, adapters: Path | None = None) -> None:
         self.numpy, self.openvino, self.genai = map(import_module, ("numpy", "openvino", "openvino_genai"))
         scheduling = self.genai.SchedulerConfig()
         scheduling.max_num_batched_tokens, scheduling.max_num_seqs = MOST_TOKENS, MOST_ROWS
@@ -29,12 +30,18 @@ class Writer:
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0))}
         if precision is not None:
             settings["INFERENCE_PRECISION_HINT"] = precision
+        files = sorted(adapters.glob("*/adapter_model.safetensors")) if adapters else []
+        self.adapters = {file.parent.name: self.genai.Adapter(file) for file in files}
+        if self.adapters:
+            settings["adapters"] = self.genai.AdapterConfig(list(self.adapters.values()))
         self.pipeline = self.genai.ContinuousBatchingPipeline(
             folder, scheduler_config=scheduling, device="CPU", properties=settings
         )
 
     def write(self, job: dict[str, Any]) -> dict[str, Any]:
         """Read prompts of one length, then generate `new` tokens more; return the seconds of both and the tokens."""
+        if "adapter" in job:
+            return self.write_adapted(job)
         start = time.perf_counter()
         handles = [self.begin(number, row, job["new"] + 1) for number, row in enumerate(job["rows"])]
         while not all(handle.can_read() for handle in handles):
@@ -45,6 +52,19 @@ class Writer:
         end = time.perf_counter()
         tokens = [[int(token) for token in handle.read_all()[0].generated_ids] for handle in handles]
         return {"prefill": first - start, "decode": end - first, "tokens": tokens}
+
+    def write_adapted(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Do a job through an adapter; return the seconds of the whole and the tokens.
+
+        Requests that are added to the pipeline one by one are answered without their adapter.
+        """
+        asked = self.asked(job["new"] + 1)
+        asked.adapters = self.genai.AdapterConfig(self.adapters[job["adapter"]], 1.0)
+        prompts = [self.prompt(row) for row in job["rows"]]
+        start = time.perf_counter()
+        found = self.pipeline.generate(prompts, [asked] * len(prompts))
+        seconds = time.perf_counter() - start
+        return {"whole": seconds, "tokens": [[int(token) for token in one.m_generation_ids[0]] for one in found]}
 
     def serve(self, job: dict[str, Any]) -> list[dict[str, float]]:
         """Answer requests that arrive over time, ordered by their arrival, between two steps.
@@ -74,17 +94,23 @@ class Writer:
 
     def begin(self, number: int, ids: list[int], count: int) -> Any:
         """Return the handle of a request for a greedy text of exactly `count` tokens."""
-        prompt = self.openvino.Tensor(self.numpy.array([ids], self.numpy.int64))
-        return self.pipeline.add_request(number, prompt, self.asked(count))
+        return self.pipeline.add_request(number, self.prompt(ids), self.asked(count))
+
+    def prompt(self, ids: list[int]) -> Any:
+        """Return a prompt (1, tokens) as OpenVINO takes it."""
+        return self.openvino.Tensor(self.numpy.array([ids], self.numpy.int64))
 
     def asked(self, count: int) -> Any:
         """Return the settings of a greedy text of exactly `count` tokens."""
         config = self.genai.GenerationConfig()
-        config.max_new_tokens = config.min_new_tokens = count
-        config.do_sample, config.ignore_eos = False, True
+        config.max_new_tokens, config.do_sample, config.ignore_eos = count, False, True
         return config
 
 
 if __name__ == "__main__":
-    writer = Writer(*sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("precision", nargs="?")
+    parser.add_argument("--adapters", type=Path)
+    writer = Writer(**vars(parser.parse_args()))
     answer(lambda job: getattr(writer, job["do"])(job))

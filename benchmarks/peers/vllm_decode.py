@@ -1,7 +1,8 @@
-"""Generate with vLLM's build for CPUs: `vllm_decode.py FOLDER`, compiled, in fp32.
+"""Generate with vLLM's build for CPUs: `vllm_decode.py FOLDER [ADAPTERS]`, compiled, in fp32.
 
-Jobs are as `benchmarks.support.generation_sides` has them, but that only the whole is timed. Run by the interpreter of
-the vllm peer, which has none of this project.
+Jobs are as `benchmarks.support.generation_sides` has them, but that only the whole is timed. ADAPTERS is a folder of
+PEFT checkpoints by name, of which a job names one for each row. Run by the interpreter of the vllm peer, which has none
+of this project.
 """
 
 import os
@@ -9,19 +10,24 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 answer_once_made = import_module("answering").answer_once_made
 MOST_ROWS, LONGEST = 32, 640
 CACHE_GIB = "1"
+RANK = 8
+"""Largest rank of an adapter."""
 
 
 class Writer:
     """A model."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, adapters: str | None = None) -> None:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CACHE_GIB)
         self.vllm = import_module("vllm")
+        folders = sorted(Path(adapters).iterdir()) if adapters else []
+        with_adapters = {"enable_lora": True, "max_loras": len(folders), "max_lora_rank": RANK} if folders else {}
         self.model = self.vllm.LLM(
             folder,
             dtype="float32",
@@ -29,23 +35,30 @@ class Writer:
             max_num_seqs=MOST_ROWS,
             enable_prefix_caching=False,
             disable_log_stats=True,
+            **with_adapters,
         )
+        self.adapters = {one.name: self.lora(number, one) for number, one in enumerate(folders, 1)}
+
+    def lora(self, number: int, folder: Path) -> Any:
+        """Return an adapter as a request takes it; `number` tells it from the others."""
+        return import_module("vllm.lora.request").LoRARequest(folder.name, number, str(folder))
 
     def write(self, job: dict[str, Any]) -> dict[str, Any]:
         """Read prompts, and generate `1 + new` tokens for each; return the seconds of the whole and the tokens."""
         asked = self.vllm.SamplingParams(temperature=0.0, max_tokens=job["new"] + 1, ignore_eos=True)
         prompts = [{"prompt_token_ids": row} for row in job["rows"]]
+        adapters = {"lora_request": [self.adapters[name] for name in job["adapters"]]} if "adapters" in job else {}
         start = time.perf_counter()
-        found = self.model.generate(prompts, asked, use_tqdm=False)
+        found = self.model.generate(prompts, asked, use_tqdm=False, **adapters)
         seconds = time.perf_counter() - start
         return {"whole": seconds, "tokens": [list(one.outputs[0].token_ids) for one in found]}
 
 
-def writer_of(folder: str) -> Callable[[dict[str, Any]], Any]:
-    """Return what does a job with the model in a folder."""
-    writer = Writer(folder)
+def writer_of(*arguments: str) -> Callable[[dict[str, Any]], Any]:
+    """Return what does a job, with the model and the adapters in two folders."""
+    writer = Writer(*arguments)
     return lambda job: getattr(writer, job["do"])(job)
 
 
 if __name__ == "__main__":
-    answer_once_made(lambda: writer_of(sys.argv[1]))
+    answer_once_made(lambda: writer_of(*sys.argv[1:]))

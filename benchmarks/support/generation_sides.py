@@ -166,9 +166,9 @@ def endless(adapter: Adapter) -> Adapter:
     return Adapter(replace(adapter.card, eos_token_ids=[]), adapter.tensors)
 
 
-def genai(stack: ExitStack, found: Models, precision: str) -> Write:
-    """Return onnxruntime-genai on the graph of its own builder."""
-    return genai_on(stack, PEERS["genai"].convert("genai_export.py", found.merged, precision))
+def genai(stack: ExitStack, model: Path, precision: str) -> Write:
+    """Return onnxruntime-genai on the graph that its own builder makes of a model folder."""
+    return genai_on(stack, PEERS["genai"].convert("genai_export.py", model, precision))
 
 
 def genai_on(stack: ExitStack, folder: Path) -> Write:
@@ -177,19 +177,30 @@ def genai_on(stack: ExitStack, folder: Path) -> Write:
     return stack.enter_context(working(PEERS["genai"].python, "genai_decode.py", folder)).ask
 
 
-def openvino(stack: ExitStack, found: Models, precision: str, hint: str | None = None) -> Write:
-    """Return openvino-genai on weights in a precision, computing as it is told to; None leaves that to OpenVINO."""
+def openvino(
+    stack: ExitStack, model: Path, precision: str, hint: str | None = None, adapters: Path | None = None
+) -> Write:
+    """Return openvino-genai on a model folder with its weights in a precision.
+
+    It computes as `hint` tells it; None leaves that to OpenVINO. `adapters` is a folder of PEFT checkpoints, of which a
+    job may take one.
+    """
     peer = PEERS["openvino_genai"]
-    folder = peer.convert("openvino_genai_export.py", found.merged, precision)
+    folder = peer.convert("openvino_genai_export.py", model, precision)
     hints = [] if hint is None else [hint]
-    return stack.enter_context(working(peer.python, "openvino_genai_decode.py", folder, *hints)).ask
+    options = [] if adapters is None else ["--adapters", adapters]
+    return stack.enter_context(working(peer.python, "openvino_genai_decode.py", folder, *hints, *options)).ask
 
 
-def vllm(stack: ExitStack, found: Models) -> Write:
-    """Return vLLM's build for CPUs, which times the whole of a job alone."""
+def vllm(stack: ExitStack, model: Path, adapters: Path | None = None) -> Write:
+    """Return vLLM's build for CPUs on a model folder, which times the whole of a job alone.
+
+    `adapters` is a folder of PEFT checkpoints, of which a job may take one for each row.
+    """
     peer = PEERS["vllm"]
     peer.require()
-    return stack.enter_context(working(peer.python, "vllm_decode.py", found.merged)).ask
+    options = [] if adapters is None else [adapters]
+    return stack.enter_context(working(peer.python, "vllm_decode.py", model, *options)).ask
 
 
 def llama(stack: ExitStack) -> Write:
@@ -199,13 +210,13 @@ def llama(stack: ExitStack) -> Write:
     return stack.enter_context(working(peer.python, "llama_decode.py", sample_model(f"{BASE}-gguf") / GGUF)).ask
 
 
-def hugging_face(stack: ExitStack, found: Models, library: str) -> Write:
-    """Return a library's `generate`."""
+def hugging_face(stack: ExitStack, model: Path, library: str) -> Write:
+    """Return a library's `generate` on a model folder."""
     python: Path | str = sys.executable
     if library == "optimum":
         PEERS[library].require()
         python = PEERS[library].python
-    return stack.enter_context(working(python, "hf_decode.py", found.merged, library)).ask
+    return stack.enter_context(working(python, "hf_decode.py", model, library)).ask
 
 
 def versions_with(packages: Iterable[str], sides: Iterable[str]) -> dict[str, str]:

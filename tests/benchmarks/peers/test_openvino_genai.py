@@ -45,7 +45,7 @@ class Pipeline:
         self.handles: list[Handle] = []
 
     def add_request(self, number: int, ids: Any, config: Any) -> Handle:
-        assert config.min_new_tokens == config.max_new_tokens and config.ignore_eos and not config.do_sample
+        assert config.ignore_eos and not config.do_sample
         self.handles.append(Handle(ids.array[0].tolist(), config.max_new_tokens))
         return self.handles[-1]
 
@@ -54,11 +54,28 @@ class Pipeline:
         for handle in waiting[:2] or [one for one in self.handles if one.left]:
             handle.step()
 
+    def generate(self, prompts: list[Any], configs: list[Any]) -> list[SimpleNamespace]:
+        texts = []
+        for prompt, config in zip(prompts, configs, strict=True):
+            handle = Handle(prompt.array[0].tolist(), config.max_new_tokens)
+            (adapter,), scale = config.adapters
+            assert scale == 1
+            handle.next += int(adapter.file.read_text())
+            while handle.left:
+                handle.step()
+            texts.append(SimpleNamespace(m_generation_ids=[handle.tokens]))
+        return texts
+
     def has_non_finished_requests(self) -> bool:
         return any(handle.left for handle in self.handles)
 
 
-def writer(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+def adapter_config(adapters: Any, scale: float | None = None) -> tuple[list[Any], float | None]:
+    """Stand for a configuration of one adapter with its scale, or of those that may be asked for."""
+    return (adapters if isinstance(adapters, list) else [adapters]), scale
+
+
+def writer(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> Any:
     program = load_program(
         "openvino_genai_decode",
         monkeypatch,
@@ -68,6 +85,8 @@ def writer(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
             ContinuousBatchingPipeline=Pipeline,
             GenerationConfig=SimpleNamespace,
             SchedulerConfig=SimpleNamespace,
+            Adapter=lambda file: SimpleNamespace(file=file),
+            AdapterConfig=adapter_config,
         ),
         numpy=np,
     )
@@ -92,6 +111,19 @@ def test_a_job_is_answered_with_the_tokens_after_the_prompts(hint: str | None, m
     ((folder, settings),) = Pipeline.opened
     assert folder == "folder" and settings["INFERENCE_NUM_THREADS"] > 0
     assert settings.get("INFERENCE_PRECISION_HINT") == hint
+
+
+def test_a_job_goes_through_the_adapter_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, step in (("a", 10), ("b", 20)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_model.safetensors").write_text(str(step))
+    Pipeline.opened = []
+    made = writer(monkeypatch, None, tmp_path)
+    ((_, settings),) = Pipeline.opened
+    known, _ = settings["adapters"]
+    assert [adapter.file.parent.name for adapter in known] == ["a", "b"]
+    found = made.write({"do": "write", "rows": [[4, 5]], "new": 1, "adapter": "b"})
+    assert found["tokens"] == [[26, 27]] and found["whole"] >= 0
 
 
 @pytest.mark.parametrize(("precision", "bits"), [("fp32", None), ("int4", 4)])

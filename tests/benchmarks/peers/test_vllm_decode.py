@@ -1,5 +1,6 @@
 """The program of vLLM, over a model that counts."""
 
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -26,3 +27,24 @@ def test_a_job_is_answered_with_the_tokens_after_the_prompts(monkeypatch: pytest
     found = program.Writer("folder").write({"do": "write", "rows": [[4, 5], [7, 8]], "new": 2})
     assert found["tokens"] == [[6, 7, 8], [9, 10, 11]]
     assert found["whole"] >= 0
+
+
+def test_each_row_goes_through_its_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Model:
+        def __init__(self, folder: str, **options: Any) -> None:
+            assert (options["enable_lora"], options["max_loras"]) == (True, 2)
+
+        def generate(self, prompts: list[Any], asked: Any, *, use_tqdm: bool, lora_request: list[Any]) -> list[Any]:
+            steps = [int(Path(path, "step").read_text()) * number for _, number, path in lora_request]
+            return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=(step,))]) for step in steps]
+
+    for name, step in (("a", 10), ("b", 100)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "step").write_text(str(step))
+    vllm, request = ModuleType("vllm"), ModuleType("vllm.lora.request")
+    vars(vllm).update(LLM=Model, SamplingParams=SimpleNamespace)
+    vars(request).update(LoRARequest=lambda *given: given)
+    program = load_program("vllm_decode", monkeypatch, vllm=vllm, **{"vllm.lora.request": request})
+    made = program.Writer("folder", str(tmp_path))
+    found = made.write({"do": "write", "rows": [[4], [5], [6]], "new": 0, "adapters": ["b", "a", "b"]})
+    assert found["tokens"] == [[200], [10], [200]]

@@ -14,7 +14,6 @@ from benchmarks.peers import PEERS
 from benchmarks.support import data, generation_sides
 from benchmarks.support.errors import BenchmarkError
 from benchmarks.support.generation_sides import (
-    Models,
     Ours,
     bank_of_writers,
     e2e_inputs,
@@ -80,7 +79,7 @@ def test_one_model_in_every_form_writes_the_same_tokens(tmp_path: Path, monkeypa
     job = {"do": "write", "rows": rows, "new": new}
     assert Ours(found.bundles["fp32"]).write(job)["tokens"] == expected
     with ExitStack() as stack:
-        assert hugging_face(stack, found, "transformers")(job)["tokens"] == expected
+        assert hugging_face(stack, found.merged, "transformers")(job)["tokens"] == expected
 
 
 @pytest.mark.slow
@@ -97,16 +96,16 @@ def test_writers_of_a_bank_differ_and_pass_the_checks_of_loading(tmp_path: Path,
 
 
 @pytest.fixture
-def merged(tmp_path: Path) -> Models:
+def merged(tmp_path: Path) -> Path:
     """A merged model for peers that do not look at its weights."""
     folder = tmp_path / "merged"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
-    return Models(bundles={}, merged=folder)
+    return folder
 
 
 def test_genai_writes_with_the_graph_that_its_builder_makes(
-    merged: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer = fake_environment(tmp_path, "genai")
     monkeypatch.setitem(PEERS, "genai", peer)
@@ -114,7 +113,7 @@ def test_genai_writes_with_the_graph_that_its_builder_makes(
         write = genai(stack, merged, "int4")
         assert write({"do": "write", "rows": [[4, 5]], "new": 2})["tokens"] == [[6, 7, 8]]
     (config,) = peer.folder.glob("converted/*/genai_config.json")
-    assert '"precision": "int4"' in config.read_text() and str(merged.merged) in config.read_text()
+    assert '"precision": "int4"' in config.read_text() and str(merged) in config.read_text()
 
 
 def test_llama_writes_with_the_file_that_the_base_came_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +126,7 @@ def test_llama_writes_with_the_file_that_the_base_came_in(tmp_path: Path, monkey
 
 
 def test_a_peer_that_is_not_there_is_named_and_the_others_are_opened(
-    merged: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PEERS, "genai", fake_environment(tmp_path, "genai"))
     monkeypatch.setitem(PEERS, "optimum", replace(PEERS["optimum"], environments=tmp_path))
