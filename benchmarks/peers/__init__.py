@@ -94,6 +94,7 @@ class Peer:
 PEERS: dict[str, Peer] = {
     "adapters": Peer(name="adapters", packages=("adapters", "transformers", "torch")),
     "aiperf": Peer(name="aiperf", packages=("aiperf",)),
+    "ctranslate2": Peer(name="ctranslate2", packages=("ctranslate2",)),
     "evalscope": Peer(name="evalscope", packages=("evalscope",)),
     "frameworks": Peer(name="frameworks", packages=("langchain-openai", "llama-index-llms-openai-like")),
     "genai": Peer(name="genai", packages=("onnxruntime-genai", "onnxruntime")),
