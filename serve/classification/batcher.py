@@ -8,6 +8,7 @@ The queue is bounded, requests have a deadline to begin, and every row gets exac
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from serve.limits import BatchLimits
 from serve.queue_wait import QueueWait
 from serve.request_context import current_request
 from serve.share import Share
+
+logger = logging.getLogger(__name__)
 
 
 class Batcher(Generic[RowType, Result]):
@@ -133,12 +136,20 @@ class Batcher(Generic[RowType, Result]):
         while self.queue or self.running or not self.draining:
             await self.change.wait()
             self.change.clear()
-            if self.queue.drop(self.limits.timeout) and not self.queue:
-                self.wait.left(0, more=False)
-            while not self.alone and len(self.running) < self.streams and (batch := self._next_batch()):
-                self.alone = not self.running and (self.streams == 1 or not self.queue)
-                self.running.add(task := asyncio.create_task(self._run_batch(batch, self.alone)))
-                task.add_done_callback(self._ended)
+            try:
+                self._begin_batches()
+            except Exception as error:  # rows that no batch can be formed of end, and not the worker
+                logger.exception("no batch could be formed; the %d rows that wait end with this error", len(self.queue))
+                self.queue.fail(error)
+
+    def _begin_batches(self) -> None:
+        """Begin as many batches as may run."""
+        if self.queue.drop(self.limits.timeout) and not self.queue:
+            self.wait.left(0, more=False)
+        while not self.alone and len(self.running) < self.streams and (batch := self._next_batch()):
+            self.alone = not self.running and (self.streams == 1 or not self.queue)
+            self.running.add(task := asyncio.create_task(self._run_batch(batch, self.alone)))
+            task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.running.discard(task)
@@ -171,8 +182,8 @@ class Batcher(Generic[RowType, Result]):
             item.share.begun += 1
             self.turns.charge(item.tenant, len(item.row))
         self.last_tokens = sum(len(item.row) for item in batch)
-        self.queue.remove(batch)
-        self.wait.left(self.last_tokens, more=bool(self.queue))
+        self.wait.left(self.last_tokens, more=len(self.queue) > len(batch))
+        self.queue.remove(batch)  # last: until then a fault finds all rows in the queue
         return batch
 
     def _in_turn(self) -> QueuedRow[RowType, Result]:

@@ -73,6 +73,13 @@ class RowQueue(Generic[RowType, Result]):
             item.result.cancel()
             self.has_cancelled |= item.result.cancelled()  # also one that the caller's gathering has cancelled
 
+    def fail(self, error: Exception) -> None:
+        """Take all rows out, with an error as their result."""
+        rows, self.rows, self.work = self.rows, [], WaitingWork()
+        for item in rows:
+            if not item.result.done():
+                item.result.set_exception(error)
+
     def drop(self, timeout: float) -> bool:
         """Fail the rows of requests that waited longer to begin, drop cancelled ones, and return if some went."""
         oldest, found = time.monotonic() - timeout, self.has_cancelled

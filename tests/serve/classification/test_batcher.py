@@ -306,6 +306,28 @@ def test_a_failing_batch_fails_its_rows_and_no_others() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("where", ["turns.charge", "wait.left"])
+def test_a_fault_while_a_batch_is_formed_ends_the_rows_that_wait_and_not_the_worker(
+    where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise ArithmeticError("a fault")
+
+    async def scenario() -> None:
+        queue = batcher(Engine())
+        with monkeypatch.context() as patched:
+            owner, name = where.split(".")
+            patched.setattr(getattr(queue, owner), name, fault)
+            with pytest.raises(ArithmeticError, match="a fault"):
+                await queue.submit(["a", "b"])
+        assert (len(queue.queue), queue.queue.work.before(Counter({"": 5}))) == (0, 0)
+        assert await queue.submit(["fine"]) == ["FINE"]
+        await queue.drain()
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert "the 2 rows that wait end with this error" in caplog.text
+
+
 def test_draining_answers_what_was_taken_and_takes_no_more() -> None:
     async def scenario() -> None:
         engine = Engine(gated=True)
