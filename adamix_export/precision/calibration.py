@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,8 +28,8 @@ from serve.runtime.graph_check import session_edges
 from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
 
-Statistics = Mapping[str, Array]
-"""Statistics of activations by a name in the graph; each precision has its own."""
+Statistics = Mapping[str, Any]
+"""Statistics of activations by a name in the graph; each precision has its own form of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

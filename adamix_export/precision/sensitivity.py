@@ -1,6 +1,7 @@
-"""Products that stay in fp32: those without which the loss on calibration texts would be too large.
+"""The form of each product: as fast as the loss on calibration texts allows.
 
-All products are quantized first. If the logits then differ too much from those in fp32, each product is quantized
+All products are quantized first, with fixed scales wherever there are some. If the logits then differ too much from
+those in fp32, outputs that are not normalized are scaled by token. If that is not enough, each product is quantized
 alone, and those that lose the most stay in fp32: as few as hold the loss.
 """
 
@@ -10,16 +11,19 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 
 from adamix_export.passes.matrices import Array
 from adamix_export.passes.rewrite_file import derive_file
-from adamix_export.precision.calibration import CalibrationText, Statistics, collect_channel_ranges, run_texts
-from adamix_export.precision.int8_dynamic import quantize
+from adamix_export.precision.calibration import CalibrationText, collect_channel_ranges, run_texts
+from adamix_export.precision.int8_dynamic import ATTENTIONS, GELUS, ChannelRanges, quantize, scaled_by_token
 from serve.adapters.bank import Bank
 from serve.bundle.graph_io import LOGITS
 from serve.runtime.providers import CPU, ProviderChoice
 from serve.runtime.session import open_session
 
+BY_TOKEN = ((), GELUS, (*GELUS, *ATTENTIONS))
+"""Operators whose outputs are scaled by token: the trials, the fastest graph first."""
 MAX_LOSS = 0.03
 """Largest accepted loss of the logits by quantized products."""
 TINY = 1e-30
@@ -27,16 +31,21 @@ RANKING_TEXTS = 12
 """Texts of each adapter on which products are quantized alone."""
 
 
-def choose_ranges(file: Path, texts: Sequence[CalibrationText], bank: Bank | None) -> Statistics:
+def choose_ranges(file: Path, texts: Sequence[CalibrationText], bank: Bank | None) -> ChannelRanges:
     """Return the channel ranges of the products to quantize in the fp32 graph of a classifier.
+
+    A product whose input is to be scaled by token has None in place of its ranges.
 
     The loss is the root mean square of the logits' differences from fp32, relative to their spread over the texts of
     an adapter; that of the adapter that loses the most counts. At most half of the products stay in fp32.
     """
-    ranges = collect_channel_ranges(file, texts, bank)
+    measured, graph = collect_channel_ranges(file, texts, bank), ir.load(file).graph
+    ranges: ChannelRanges = measured
     loss = _Loss(file, texts, bank)
-    if not ranges or loss.of(ranges) <= MAX_LOSS:
-        return ranges
+    for operators in BY_TOKEN:
+        ranges = scaled_by_token(measured, graph, operators)
+        if not ranges or loss.of(ranges) <= MAX_LOSS:
+            return ranges
     ranking = _Loss(file, _first_of_each(texts), bank)
     alone = {name: ranking.of({name: ranges[name]}) for name in ranges}
     order = sorted(ranges, key=lambda name: -alone[name])
@@ -54,7 +63,7 @@ class _Loss:
         self.file, self.texts, self.bank = file, texts, bank
         self.exact = self._logits(file)
 
-    def of(self, ranges: Statistics) -> float:
+    def of(self, ranges: ChannelRanges) -> float:
         """Return the loss if the products of `ranges` are quantized, and no others."""
         trial = self.file.with_name(f"trial.{self.file.name}")
         try:

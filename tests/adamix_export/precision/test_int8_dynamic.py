@@ -5,18 +5,26 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+import torch
 from hypothesis import given, settings
 
 from adamix_export.errors import ParityError
 from adamix_export.precision import int8_dynamic
 from adamix_export.precision.calibration import CalibrationText
 from adamix_export.precision.int8_dynamic import (
+    ATTENTIONS,
+    CLASSIFIERS,
     DEFAULT,
+    GELUS,
     GENERATORS,
+    LEAST_GELU,
     MARGIN,
+    ChannelRanges,
+    FixedScale,
     product_inputs,
     quantize,
     quantize_columns,
+    scaled_by_token,
     smoothing,
 )
 from adamix_export.precision.table import LEAST_TOKENS, PRECISIONS
@@ -63,7 +71,7 @@ def fixed(name: str, array: np.ndarray) -> ir.Value:
     return made_value
 
 
-def quantized(model: ir.Model, ranges: dict[str, np.ndarray]) -> ort.InferenceSession:
+def quantized(model: ir.Model, ranges: ChannelRanges) -> ort.InferenceSession:
     quantize(ranges, model.graph)
     model.graph.opset_imports["com.microsoft"] = 1
     return ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
@@ -150,15 +158,60 @@ def test_a_norm_whose_output_is_quantized_alone_has_the_smoothing_in_it() -> Non
     np.testing.assert_allclose(normed, expected, rtol=1e-4, atol=1e-4)
 
 
+def behind_gelu(least: float = -5.0, most: float = 3.0) -> tuple[ir.Model, np.ndarray, np.ndarray]:
+    """A product behind GELU, states that are spread evenly between two bounds, and their GELU."""
+    given = value("x", *SHAPE, WIDTH)
+    gelu = made(given, op_type="Gelu", shape=(*SHAPE, WIDTH))
+    gelu.domain, gelu.outputs[0].name = "com.microsoft", "gelu"
+    multiply = made(gelu.outputs[0], fixed("weight", WEIGHT), op_type="MatMul", shape=(*SHAPE, OUT))
+    multiply.name = "product"
+    add = made(multiply.outputs[0], fixed("bias", BIAS), op_type="Add", shape=(*SHAPE, OUT))
+    last = made(add.outputs[0], op_type="Identity", shape=(*SHAPE, OUT))
+    last.outputs[0].name = "y"
+    states = np.linspace(least, most, 3 * 5 * WIDTH, dtype=np.float32).reshape(3, 5, WIDTH)
+    gelued = torch.nn.functional.gelu(torch.from_numpy(states)).numpy()
+    return model_of([given], [last.outputs[0]], gelu, multiply, add, last), states, gelued
+
+
+def test_levels_of_gelu_begin_at_its_least_value() -> None:
+    model, states, gelued = behind_gelu()
+    assert gelued.min() == pytest.approx(LEAST_GELU, abs=1e-3)
+    channels = np.where(np.arange(WIDTH) % 2, 3, 6).astype(np.float32)
+    session = quantized(model, {"product": channels})
+    factors = smoothing(channels, CLASSIFIERS["Gelu"].strength)
+    largest, least = CLASSIFIERS["Gelu"].margin * (channels / factors).max(), LEAST_GELU / factors.min()
+    step = (largest - least) / 254
+    zero = round(-least / step)
+    values, scales = quantize_columns(WEIGHT.T * factors)
+    levels = np.clip(np.rint(gelued / factors / step), -zero, 255 - zero)
+    found = run(session, states)
+    expected = levels @ values.astype(np.float32) * scales * step + BIAS
+    assert np.abs(found - expected).mean() < 1e-3, "levels may round differently at a half"
+    assert np.abs(found - (gelued @ WEIGHT + BIAS)).max() < 0.02 * np.abs(found).max()
+
+
+def test_outputs_of_an_operator_can_be_scaled_by_token_instead() -> None:
+    model, states, gelued = behind_gelu(least=-0.02, most=0.02)  # levels for three are too coarse for these
+    ranges = {"product": np.full(WIDTH, 3, np.float32)}
+    assert scaled_by_token(ranges, model.graph, ATTENTIONS) == ranges
+    by_token = scaled_by_token(ranges, model.graph, GELUS)
+    assert by_token == {"product": None}
+    exact = gelued @ WEIGHT
+    coarse = run(quantized(behind_gelu()[0], ranges), states) - BIAS
+    fine = run(quantized(model, by_token), states) - BIAS
+    assert np.abs(fine - exact).max() < 0.02 * np.abs(exact).max() < 0.2 * np.abs(coarse - exact).max()
+
+
+@pytest.mark.parametrize("scales", [CLASSIFIERS, GENERATORS])
 @pytest.mark.parametrize(
     ("channels", "operators"),
     [
         (None, {"Abs": 1, "ReduceMax": 1, "Max": 1, "Div": 1, "QuantizeLinear": 1, "Mul": 1}),
-        (np.ones(WIDTH, np.float32), {"QuantizeLinear": 1}),
+        (np.ones(WIDTH, np.float32), {"QuantizeLinear": 1, "Mul": 1}),
     ],
 )
-def test_attention_of_a_generator_has_fixed_scales_unless_it_was_not_measured(
-    channels: np.ndarray | None, operators: dict[str, int]
+def test_outputs_of_attention_have_fixed_scales_unless_they_were_not_measured(
+    channels: np.ndarray | None, operators: dict[str, int], scales: dict[str, FixedScale]
 ) -> None:
     given = value("x", *SHAPE, WIDTH)
     attention = made(given, given, given, op_type="MultiHeadAttention", shape=(*SHAPE, WIDTH))
@@ -166,8 +219,10 @@ def test_attention_of_a_generator_has_fixed_scales_unless_it_was_not_measured(
     multiply.name = "product"
     result = made(multiply.outputs[0], op_type="Identity", shape=(*SHAPE, OUT))
     model = model_of([given], [result.outputs[0]], attention, multiply, result)
-    quantize({"product": channels}, model.graph, GENERATORS)
+    quantize({"product": channels}, model.graph, scales)
     found = Counter(node.op_type for node in model.graph)
+    if channels is not None and not scales["MultiHeadAttention"].strength:
+        operators = {"QuantizeLinear": 1}
     assert found == Counter({"MultiHeadAttention": 1, "MatMulIntegerToFloat": 1, "Identity": 1, **operators})
 
 

@@ -51,6 +51,27 @@ def test_the_product_that_loses_the_most_stays_in_fp32(file: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["model.onnx"], "trials are removed"
 
 
+@pytest.mark.parametrize("outlier", [1.0, 60.0])
+def test_gelu_is_scaled_by_token_where_one_scale_for_all_loses_too_much(outlier: float, tmp_path: Path) -> None:
+    """A token whose activations are all alike, and may be far larger than those of the others; its product is zero."""
+    ids = ir.Value(name=INPUT_IDS, shape=ir.Shape(("batch", "sequence")), type=ir.TensorType(ir.DataType.INT64))
+    shape = ("batch", "sequence", WIDTH)
+    table, weight = RANDOM.normal(size=(VOCABULARY, WIDTH)), RANDOM.normal(size=(WIDTH, WIDTH))
+    table[0], weight[1::2] = outlier, -weight[::2]
+    states = made(fixed("table", table), ids, op_type="Gather", shape=shape)
+    gelu = made(states.outputs[0], op_type="Gelu", shape=shape)
+    gelu.domain = "com.microsoft"
+    product = made(gelu.outputs[0], fixed("weight", weight), op_type="MatMul", shape=shape)
+    product.name = "product"
+    last = made(product.outputs[0], fixed("axes", np.array([1]), np.int64), op_type="ReduceMean", shape=shape)
+    last.outputs[0].name, last.outputs[0].shape = LOGITS, ir.Shape(("batch", 1, WIDTH))
+    model = model_of([ids], [last.outputs[0]], states, gelu, product, last)
+    model.graph.opset_imports["com.microsoft"] = 1
+    ir.save(model, tmp_path / "model.onnx")
+    (channels,) = choose_ranges(tmp_path / "model.onnx", TEXTS, None).values()
+    assert (channels is None) == (outlier > 1)
+
+
 def test_all_are_quantized_where_that_loses_little(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensitivity, "MAX_LOSS", 100.0)
     assert len(choose_ranges(file, TEXTS, None)) == 4
