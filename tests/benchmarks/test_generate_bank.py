@@ -107,12 +107,12 @@ def test_a_peer_takes_the_adapters_one_after_another_or_all_in_a_batch(monkeypat
     assert bundles.bank.jobs == [[f"a{index}" for index in range(ADAPTERS)], ["a0"] * ADAPTERS]
 
 
-def test_a_peer_that_writes_other_tokens_is_not_timed_unless_its_weights_differ(
+def test_a_peer_that_writes_other_tokens_is_not_timed_unless_rounding_may_decide(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     peers = {
         GENAI: BankPeer(open=one_by_one(wrong="a5"), goal=3.0),
-        OPENVINO: BankPeer(open=one_by_one(wrong="a5"), goal=4.0, exact=False),
+        OPENVINO: BankPeer(open=one_by_one(wrong="a5"), goal=4.0, differing=1),
     }
     sides, absent, _ = opened(monkeypatch, peers)
     assert list(sides) == [MERGED, BANK, SAME, OPENVINO]
