@@ -188,7 +188,7 @@ def openvino(
     peer = PEERS["openvino_genai"]
     folder = peer.convert("openvino_genai_export.py", model, precision)
     hints = [] if hint is None else [hint]
-    options = [] if adapters is None else ["--adapters", adapters]
+    options: list[Path | str] = [] if adapters is None else ["--adapters", adapters]
     return stack.enter_context(working(peer.python, "openvino_genai_decode.py", folder, *hints, *options)).ask
 
 
