@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 from adamix_cli.progress_bar import progress_bar
+from benchmarks.peers import versions_with
 from benchmarks.support.arrivals import (
     REQUESTS,
     Serve,
@@ -30,7 +31,7 @@ from benchmarks.support.arrivals import (
     serve_peer,
 )
 from benchmarks.support.errors import PeerError
-from benchmarks.support.generation_sides import Ours, Write, genai, models, openvino, versions_with
+from benchmarks.support.generation_sides import Ours, Write, genai, models, openvino
 from benchmarks.support.harness import Benchmark, main
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Pace

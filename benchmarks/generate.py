@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import versions_with
 from benchmarks.support.generation_sides import (
     ROWS,
     Ours,
@@ -29,7 +30,6 @@ from benchmarks.support.generation_sides import (
     openvino,
     present,
     prompts,
-    versions_with,
     vllm,
 )
 from benchmarks.support.harness import Benchmark, main

@@ -16,7 +16,7 @@ from typing import Any
 
 from adamix_export.converters.genai import write_genai
 from adamix_export.converters.peft_lora import write_peft
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, versions_with
 from benchmarks.support.generation_sides import (
     BASE,
     Ours,
@@ -28,7 +28,6 @@ from benchmarks.support.generation_sides import (
     present,
     prompts,
     trained_writer,
-    versions_with,
     vllm,
 )
 from benchmarks.support.harness import Benchmark, main
@@ -194,7 +193,7 @@ def findings_of(timings: Timings, absent: list[Absent]) -> Findings:
             for precision, sides in timings.items()
             for name, timing in sides.items()
         ],
-        versions=versions_with(PACKAGES, (name.partition(",")[0] for sides in timings.values() for name in sides)),
+        versions=versions_with(PACKAGES, (name for sides in timings.values() for name in sides)),
         worst=f"{worst.value:.3f} ({worst.what})",
         absent=absent,
     )

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, versions_with
 from benchmarks.peers.worker import Worker, working
 from benchmarks.support.bundles import RUN, exported, in_int8, merged_model, sentences, trained
 from benchmarks.support.classifier_sides import OPTIMUM, OURS, QUANTISED, plain_session
 from benchmarks.support.errors import DisagreementError, PeerError
 from benchmarks.support.harness import Benchmark, main
-from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Call, Pace, Reported, Timing, measure
 from benchmarks.support.server_sides import INFINITY, optimum_graph
@@ -174,12 +173,7 @@ def findings_of(timings: Mapping[str, Timing], absent: Sequence[Absent]) -> Find
             {"side": name, "texts_per_second": rate, "seconds": timings[name].seconds, "noise": timings[name].noise}
             for name, rate in rates.items()
         ],
-        versions=versions_of(PACKAGES)
-        | {
-            package: version
-            for peer in rates.keys() & PEERS.keys()
-            for package, version in PEERS[peer].versions().items()
-        },
+        versions=versions_with(PACKAGES, rates),
         worst=min(measured)[1] if measured else "no peer was there",
         absent=absent,
     )

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from adamix_cli.progress_bar import progress_bar
-from benchmarks.peers import PEERS, last_line
+from benchmarks.peers import last_line, versions_with
 from benchmarks.support.bundles import exported, like, merged_model, sentences, trained
 from benchmarks.support.classifier_sides import OURS
 from benchmarks.support.errors import BenchmarkError
 from benchmarks.support.harness import publish
-from benchmarks.support.machine import versions_of
 from benchmarks.support.processes import Server
 from benchmarks.support.report import Absent, Findings, Goal, Row
 from benchmarks.support.server_sides import SIDES, Files, open_servers
@@ -168,7 +167,6 @@ def findings_of(measured: Measured, engine: Engine, absent: Sequence[Absent]) ->
     many, alone = measured[OURS, CLIENTS[-1]], measured[OURS, 1]
     offline, single = statistics.median(engine.rates), statistics.median(engine.alone)
     ratios = {key: measured[OURS, key[1]].rate / turns.rate for key, turns in measured.items() if key[0] != OURS}
-    peers = dict.fromkeys(server for server, _ in ratios)
     worst = min(ratios, key=lambda key: ratios[key], default=None)
     return Findings(
         goals=[
@@ -206,7 +204,7 @@ def findings_of(measured: Measured, engine: Engine, absent: Sequence[Absent]) ->
                 "ours_by_it": many.rate / offline,
             },
         ],
-        versions=versions_of(PACKAGES) | {name: one for peer in peers for name, one in PEERS[peer].versions().items()},
+        versions=versions_with(PACKAGES, (server for server, _ in ratios)),
         worst=f"{ratios[worst]:.3f} at {worst[1]} clients against {worst[0]}" if worst else "no peer was there",
         absent=absent,
     )

