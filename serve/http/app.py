@@ -117,7 +117,7 @@ def make_app(
     for router in routers:
         app.include_router(router)
     errors = ErrorResponder(protocols.values())
-    complete_document(app, errors)
+    complete_document(app, routers, errors)
     errors.install(app)
     bodies: dict[str, Any] = {"limit": payload_limit, "total_limit": payloads_limit, "timeout": body_timeout}
     app.add_middleware(BodyLimitMiddleware, **bodies, errors=errors)

@@ -3,15 +3,16 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from serve.classification.async_classifier import AsyncClassifier
 from serve.classification.classifier import Classifier
 from serve.http import error_responses
-from serve.http.app import make_app
-from serve.http.error_responses import KINDS, STATUSES
-from serve.http.openapi import request_body
+from serve.http.app import PROTOCOLS, make_app
+from serve.http.error_responses import KINDS, STATUSES, ErrorResponder
+from serve.http.openapi import complete_document, request_body
 from serve.http.protocol import ErrorKind
 from tests.fixtures.toy_engine import ToyEngine
 
@@ -23,17 +24,45 @@ class Greeting(BaseModel):
     times: int = 1
 
 
-def test_a_body_is_required_json_of_its_model() -> None:
-    body = request_body(Greeting)["requestBody"]
-    assert body["required"] is True
-    (kind,) = body["content"]
-    assert kind == "application/json"
-    schema = body["content"][kind]["schema"]
-    assert schema["required"] == ["name"]
-    assert {name: field["type"] for name, field in schema["properties"].items()} == {
-        "name": "string",
-        "times": "integer",
-    }
+def test_a_body_is_json_of_its_model_in_every_document() -> None:
+    router = APIRouter()
+
+    @router.post("/greet", openapi_extra=request_body(Greeting))
+    @router.post("/wave", openapi_extra=request_body(Greeting, required=False))
+    async def greet() -> None: ...
+
+    for _ in range(2):  # of two applications that share a router
+        app = FastAPI()
+        app.include_router(router)
+        complete_document(app, [router], ErrorResponder(PROTOCOLS.values()))
+        paths = app.openapi()["paths"]
+        for path, required in (("/greet", True), ("/wave", False)):
+            body = paths[path]["post"]["requestBody"]
+            assert body["required"] is required
+            (kind,) = body["content"]
+            assert kind == "application/json"
+            schema = body["content"][kind]["schema"]
+            assert schema["required"] == ["name"]
+            assert {name: field["type"] for name, field in schema["properties"].items()} == {
+                "name": "string",
+                "times": "integer",
+            }
+
+
+def test_no_schema_is_made_before_a_document_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(Greeting, "model_json_schema", lambda **options: made.append("schema") or {})
+    router = APIRouter()
+
+    @router.post("/greet", openapi_extra=request_body(Greeting))
+    async def greet() -> None: ...
+
+    app = FastAPI()
+    app.include_router(router)
+    complete_document(app, [router], ErrorResponder(PROTOCOLS.values()))
+    assert not made
+    app.openapi()
+    assert made == ["schema"]
 
 
 @pytest.mark.parametrize(("field", "kind"), [("max_tokens", "integer"), ("temperature", "number")])
