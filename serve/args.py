@@ -132,14 +132,18 @@ def make_parser(**options: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def load_options(args: argparse.Namespace) -> LoadOptions:
-    """Return the keyword arguments that open the bundle."""
+def load_options(args: argparse.Namespace, *, is_alone: bool = True) -> LoadOptions:
+    """Return the keyword arguments that open the bundle.
+
+    `is_alone` is whether this process is the only one of its bundle on the machine; one with --cache is not.
+    """
     return LoadOptions(
         provider=args.provider,
         threads=args.threads,
         slots=args.slots,
         host_adapters=args.host_adapters,
         cache=None if args.no_cache else args.cache or default_cache(),
+        is_alone=is_alone and args.cache is None,
         pins=pinned_names(getattr(args, "pin", [])),
     )
 
@@ -154,8 +158,9 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         "--cache",
         type=Path,
         metavar="FOLDER",
-        help="folder of optimised graphs, for the next start and for other servers; each needs 1.5 times the "
-        "disk space of its bundle (default: $ADAMIX_CACHE/graphs or ~/.cache/adamix/graphs)",
+        help="folder of optimised graphs, whose weights are in memory once for all sessions and processes that open "
+        "them; each needs twice the disk space of its bundle (default, where there are several: $ADAMIX_CACHE/graphs "
+        "or ~/.cache/adamix/graphs)",
     )
     parser.add_argument(
         "--ensemble",
@@ -164,7 +169,9 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         help="classifiers: answer with the mean of the probabilities of an adapter's members, in place of its own; for "
         "bundles exported with --keep-modules",
     )
-    parser.add_argument("--no-cache", action="store_true", help="keep no optimised graph")
+    parser.add_argument(
+        "--no-cache", action="store_true", help="keep no optimised graph: each session has its own weights"
+    )
     parser.add_argument(
         "--slots",
         type=positive,

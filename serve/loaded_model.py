@@ -44,6 +44,7 @@ class LoadOptions(TypedDict, total=False):
     slots: int | None
     host_adapters: int | None
     cache: Path | None
+    is_alone: bool
     pins: Collection[str]
 
 
@@ -59,7 +60,9 @@ class LoadedModel:
         slots: int | None = None,
         host_adapters: int | None = None,
         cache: Path | None = None,
+        is_alone: bool = False,
         pins: Collection[str] = (),
+        sessions: int = 1,
     ) -> None:
         """Open a bundle, or the one in a folder.
 
@@ -69,15 +72,18 @@ class LoadedModel:
             threads: Threads of a run on the CPU; None takes all usable cores.
             slots: Adapters on the device at a time; None takes those of the bundle and its spare slots.
             host_adapters: Adapters with their weights in host memory, others are read from disk again; None keeps all.
-            cache: Folder for optimised graphs; None keeps none.
+            cache: Folder for optimised graphs, whose weights all sessions share; None keeps none.
+            is_alone: No other process shares them: one session keeps none, since it opens the bundle's graph faster.
             pins: Names of adapters that keep their slots, also of those that are loaded later.
+            sessions: Sessions of the graph that are opened in this process.
 
         Raises:
             BundleError: A file is missing, changed, or does not fit.
             ProviderError: The requested provider cannot run the bundle.
         """
         self.bundle = _opened(bundle)
-        self.graph_bytes, self.threads, self.cache, self.pins = self.bundle.graph_bytes(), threads, cache, pins
+        self.graph_bytes, self.threads, self.pins = self.bundle.graph_bytes(), threads, pins
+        self.cache = None if is_alone and sessions == 1 else cache
         self.may_capture = True
         """Sessions on CUDA capture their runs as CUDA graphs where the graph allows it."""
         chosen = choose_device(self.bundle, provider, slots=slots)

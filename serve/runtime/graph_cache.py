@@ -1,7 +1,7 @@
-"""Cache of optimised graphs on disk, so that a later start skips ONNX Runtime's optimisation.
+"""Cache of optimised graphs on disk, so that sessions and processes share their weights.
 
-The weights of a cached graph are stored in the layout that the kernels read and are mapped into memory, so that
-sessions and processes share one copy; otherwise each session repacks its own.
+The weights of a cached graph are stored in the layout that the kernels read and are mapped into memory: there is one
+copy, where each session would otherwise have its own. ONNX Runtime lays them out again all the same, to compare.
 
 An optimised graph answers in the place of the one whose hash was checked, so that only a folder that nobody else can
 change is read.
@@ -32,6 +32,8 @@ CHECKSUMS = "cached.json"
 KEY = "key"
 """Key of an entry's own name in `CHECKSUMS`, so that no entry passes as another."""
 NAME = re.compile("[0-9a-f]{64}")
+CHECKED: set[tuple[str, ...]] = set()
+"""What this process has hashed: files as `_states` tells them, for the next session of the same graph."""
 SIZE_VARIABLE, DEFAULT_GIB = "ADAMIX_CACHE_SIZE", "20"
 MIN_EXTERNAL_BYTES = 1024
 """Size from which a weight is stored in `WEIGHTS` rather than in `GRAPH`."""
@@ -135,16 +137,25 @@ def _is_intact(entry: Path) -> bool:
     try:
         for path in (entry, *(entry / name for name in (CHECKSUMS, GRAPH, WEIGHTS))):
             require_private(path)
-        hashes = read_checked_json(entry / CHECKSUMS)
-        if hashes.get(KEY) == entry.name and all(
-            file_sha256(entry / name) == hashes[name] for name in (GRAPH, WEIGHTS)
+        states, hashes = _states(entry), read_checked_json(entry / CHECKSUMS)
+        if hashes.get(KEY) == entry.name and (
+            states in CHECKED or all(file_sha256(entry / name) == hashes[name] for name in (GRAPH, WEIGHTS))
         ):
+            CHECKED.add(states)
             return True
     except (BundleError, OSError, KeyError):
         pass
     logger.warning("the cached graph %s is damaged: it is made again", entry)
     shutil.rmtree(entry)
     return False
+
+
+def _states(entry: Path) -> tuple[str, ...]:
+    """Return the files of an entry with what changes when one is written or replaced."""
+    found = [(path, path.stat()) for path in (entry / name for name in (CHECKSUMS, GRAPH, WEIGHTS))]
+    return tuple(
+        f"{path} {one.st_dev} {one.st_ino} {one.st_size} {one.st_mtime_ns} {one.st_ctime_ns}" for path, one in found
+    )
 
 
 def _save(model: Path, entry: Path, options: ort.SessionOptions, open_graph: OpenGraph) -> None:

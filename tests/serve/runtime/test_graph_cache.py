@@ -195,3 +195,36 @@ def test_a_size_that_is_no_number_is_told(
     monkeypatch.setenv("ADAMIX_CACHE_SIZE", "much")
     logits(bundle_folder, tmp_path / "cache")
     assert "is not used: ADAMIX_CACHE_SIZE is 'much', which is no number of GiB" in caplog.text
+
+
+@pytest.mark.usefixtures("small_weights")
+def test_a_process_hashes_an_entry_once_until_its_files_change(
+    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    logits(bundle_folder, cache)
+    [entry] = cache.iterdir()
+    hashed: list[str] = []
+
+    def sha256(file: Path) -> str:
+        hashed.append(file.name)
+        return file_sha256(file)
+
+    monkeypatch.setattr(graph_cache, "file_sha256", sha256)
+    expected = logits(bundle_folder, cache)
+    np.testing.assert_array_equal(logits(bundle_folder, cache), expected)
+    assert hashed == [GRAPH, WEIGHTS]
+    os.utime(entry / WEIGHTS)
+    np.testing.assert_array_equal(logits(bundle_folder, cache), expected)
+    assert hashed == [GRAPH, WEIGHTS] * 2
+
+
+@pytest.mark.parametrize(
+    ("streams", "is_alone", "kept"), [(1, True, False), (2, True, True), (1, False, True), (2, False, True)]
+)
+def test_one_session_that_shares_its_weights_with_nobody_keeps_no_graph(
+    streams: int, is_alone: bool, kept: bool, bundle_folder: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    Classifier(bundle_folder, provider="cpu", streams=streams, cache=cache, is_alone=is_alone)
+    assert cache.exists() is kept
