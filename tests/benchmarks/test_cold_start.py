@@ -1,4 +1,4 @@
-import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -29,24 +29,19 @@ def starts(*seconds: float, size: int = 0, peak: int = 0) -> Starts:
 
 def test_the_slowest_bundle_is_held_against_the_goals_of_a_start_and_the_largest_against_that_of_memory() -> None:
     found = {
-        "minilm, first": starts(2.0),
-        "minilm, again": starts(0.5),
-        "minilm bank, first": starts(3.5),
-        "minilm bank, again": starts(1.2),
-        "smollm2 fp32, first": starts(9.0, size=1000, peak=1300),
-        "smollm2 fp32, again": starts(2.0, size=1000, peak=1500),
-        "smollm2 int4, again": starts(4.0),
+        "minilm": starts(0.5),
+        "minilm bank": starts(1.2),
+        "smollm2 fp32": starts(2.0, size=1000, peak=1500),
+        "smollm2 int4": starts(4.0),
         LITSERVE: starts(7.0),
     }
     findings = cold_start.findings_of(found, [])
     assert [(goal.what, goal.value, goal.met) for goal in findings.goals] == [
-        ("seconds to the first response, minilm bank, first", 3.5, False),
-        ("seconds to the first response, minilm bank, again", 1.2, False),
-        ("seconds to the first response, smollm2 int4, again", 4.0, False),
-        ("most memory by the size of the bundle, smollm2 fp32, first", 1.3, True),
-        ("most memory by the size of the bundle, smollm2 fp32, again", 1.5, False),
+        ("seconds to the first response, minilm bank", 1.2, False),
+        ("seconds to the first response, smollm2 int4", 4.0, False),
+        ("most memory by the size of the bundle, smollm2 fp32", 1.5, False),
     ]
-    assert findings.worst == "0.500 of LitServe's start"
+    assert findings.worst == "0.171 of LitServe's start"
 
 
 def test_memory_is_that_of_the_process() -> None:
@@ -64,8 +59,8 @@ def test_a_server_that_ends_is_an_error_with_its_last_line() -> None:
         cold_start.start(lambda port: ["python3", "-c", "import sys; sys.exit('no such bundle')"], {}, path="/predict")
 
 
-def test_a_bundle_starts_without_a_cache_and_again_with_the_one_it_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[tuple[str, bool, str, int]] = []
+def test_every_bundle_starts_once_a_round_after_a_start_that_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[str, str, int]] = []
 
     def bundle(content: str, out: Path) -> SimpleNamespace:
         out.mkdir()
@@ -77,15 +72,16 @@ def test_a_bundle_starts_without_a_cache_and_again_with_the_one_it_left(monkeypa
 
     def start(command: Callable[[int], list[str]], body: Any, *, path: str) -> tuple[float, int, int]:
         words = command(8000)
-        cache = Path(words[words.index("--cache") + 1])
+        assert cold_start.NO_BYTE_CODE not in os.environ
         content = (Path(words[words.index("serve.cli") + 1]) / "content").read_text()
-        started.append((content, cache.is_dir(), body.get("adapter") or body["model"], words.count("--adapter")))
-        cache.mkdir(exist_ok=True)
+        started.append((content, body.get("adapter") or body["model"], words.count("--adapter")))
         return float(len(started)), 3_000_000, 2_000_000
 
     def require(self: Peer) -> None:
         raise PeerError("not installed: make peers")
 
+    monkeypatch.setenv("ADAMIX_CACHE", "")
+    monkeypatch.setenv(cold_start.NO_BYTE_CODE, "1")
     monkeypatch.setattr(Peer, "require", require)
     monkeypatch.setattr(cold_start, "trained", lambda kind, out: SimpleNamespace(name="mood"))
     monkeypatch.setattr(cold_start, "exported", exported)
@@ -96,12 +92,10 @@ def test_a_bundle_starts_without_a_cache_and_again_with_the_one_it_left(monkeypa
     monkeypatch.setattr(generation_sides, "exported", lambda source, precision, shape, out: bundle(precision, out))
     findings = cold_start.measure_starts(2)
     bundles = [("merged", "mood", 0), ("int8", "mood", 0), ("bank", "a7", 8), ("fp32", "poet", 0), ("int4", "poet", 0)]
-    once = [(name, cached, adapter, beside) for name, adapter, beside in bundles for cached in (False, True)]
-    assert started == once * 2
+    assert started == [bundles[0], *bundles, *bundles]
     names = ["minilm", "minilm int8", "minilm bank of 9", "smollm2 fp32", "smollm2 int4"]
     assert [(row["server"], row["seconds"]) for row in findings.rows] == [
-        (f"{name}, {state}", 6.0 + index)
-        for index, (name, state) in enumerate(itertools.product(names, ("first", "again")))
+        (name, 4.5 + index) for index, name in enumerate(names)
     ]
     assert {(row["peak MB"], row["held MB"]) for row in findings.rows} == {(3, 2)}
     assert findings.absent == [Absent(peer="litserve", reason="not installed: make peers")]
