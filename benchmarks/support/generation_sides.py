@@ -203,7 +203,7 @@ def vllm(stack: ExitStack, model: Path, adapters: Path | None = None) -> Write:
 
 
 def llama(stack: ExitStack) -> Write:
-    """Return llama.cpp on the file that the base came in."""
+    """Return llama.cpp's server on the file that the base came in; it times the whole of a job alone."""
     peer = PEERS["llama"]
     peer.require()
     return stack.enter_context(working(peer.python, "llama_decode.py", sample_model(f"{BASE}-gguf") / GGUF)).ask

@@ -28,7 +28,7 @@ def theirs(base: Path, adapter: Path | str, vocabulary: int, scratch: Path) -> l
     """llama.cpp's log probabilities of the token after each prompt."""
     job, out = scratch / "job.json", scratch / "written.json"
     job.write_text(json.dumps({"prompts": PROMPTS, "vocabulary": vocabulary}))
-    peer("xllamacpp").run(str(SCRIPT), base, adapter, job, out)
+    peer("llama").run(str(SCRIPT), base, adapter, job, out)
     found = json.loads(out.read_text())
     return [np.array([logprobs[str(token)] for token in range(vocabulary)], np.float32) for logprobs in found]
 
@@ -37,7 +37,7 @@ def theirs(base: Path, adapter: Path | str, vocabulary: int, scratch: Path) -> l
 def test_llama_cpp_gives_the_probabilities_of_our_adapter(
     family: str, decoders: dict[str, Path], writers: dict[str, Path], tmp_path: Path
 ) -> None:
-    peer("xllamacpp")
+    peer("llama")
     convert(decoders[family], tmp_path / "out", "gguf-lora")
     source = open_checkpoint(str(writers[family]))
     base = write_base(source.base, tmp_path / "base.gguf")

@@ -118,11 +118,11 @@ def test_genai_writes_with_the_graph_that_its_builder_makes(
 
 def test_llama_writes_with_the_file_that_the_base_came_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "smollm2-gguf").mkdir()
-    (tmp_path / "smollm2-gguf" / GGUF).write_text("50")
+    (tmp_path / "smollm2-gguf" / GGUF).write_text("2")
     monkeypatch.setitem(PEERS, "llama", fake_environment(tmp_path, "llama"))
     monkeypatch.setattr(generation_sides, "sample_model", lambda name: tmp_path / name)
     with ExitStack() as stack:
-        assert llama(stack)({"do": "write", "rows": [[1, 2]], "new": 1})["tokens"] == [[3, 6]]
+        assert llama(stack)({"do": "write", "rows": [[1, 2]], "new": 1})["generated"] == [2]
 
 
 def test_a_peer_that_is_not_there_is_named_and_the_others_are_opened(
