@@ -61,8 +61,9 @@ def test_tones_become_scores(tmp_path: Path) -> None:
         assert {row["score"] for row in csv.DictReader(stream)} == {"0", "1"}
 
 
-def record(score: float) -> dict[str, Any]:
-    return {"test_accuracy": score, "train_examples": 9, "steps": 600, "settings": {"learning_rate": 0.004}}
+def record(score: float, accuracy: float = 0.5, loss: float = 1.0) -> dict[str, Any]:
+    found = {"test_accuracy": score, "accuracy": accuracy, "loss": loss}
+    return found | {"train_examples": 9, "steps": 600, "settings": {"learning_rate": 0.004}}
 
 
 def test_the_defaults_are_compared_with_the_best_mean_of_the_grid(tmp_path: Path) -> None:
@@ -78,6 +79,23 @@ def test_the_defaults_are_compared_with_the_best_mean_of_the_grid(tmp_path: Path
     assert (row["best setting"], row["default setting"]) == ("rate 0.004, 240 steps", "rate 0.004, 600 steps")
     (goal,) = findings_of([row], []).goals
     assert not goal.met
+
+
+def test_a_setting_is_tuned_on_each_seeds_validation_data_where_the_loss_breaks_ties(tmp_path: Path) -> None:
+    found = {
+        None: (record(0.8), record(0.7)),
+        (1e-3, 80): (record(0.5, accuracy=0.9, loss=0.4), record(0.6, accuracy=0.8)),
+        (4e-3, 240): (record(0.6, accuracy=0.9, loss=0.3), record(0.9, accuracy=0.7)),
+        (8e-3, 720): (record(0.7, accuracy=0.8, loss=0.1), record(0.9, accuracy=0.7)),
+    }
+    records = {
+        Training(subject="tone", seed=seed, made=tmp_path, setting=setting): values[seed]
+        for setting, values in found.items()
+        for seed in (0, 1)
+    }
+    row = row_of("tone", records)
+    assert row["tuned"] == pytest.approx((0.6 + 0.6) / 2)
+    assert row["of tuned"] == pytest.approx(0.75 / 0.6)
 
 
 def test_a_set_without_time_is_named(
