@@ -33,7 +33,7 @@ KEY = "key"
 """Key of an entry's own name in `CHECKSUMS`, so that no entry passes as another."""
 NAME = re.compile("[0-9a-f]{64}")
 CHECKED: set[tuple[str, ...]] = set()
-"""What this process has hashed: files as `_states` tells them, for the next session of the same graph."""
+"""Entries that this process has hashed, as `_states` tells their files: the next session of a graph need not."""
 SIZE_VARIABLE, DEFAULT_GIB = "ADAMIX_CACHE_SIZE", "20"
 MIN_EXTERNAL_BYTES = 1024
 """Size from which a weight is stored in `WEIGHTS` rather than in `GRAPH`."""
