@@ -1,5 +1,6 @@
-"""Run a classifier with OpenVINO: `openvino_classify.py MODEL_FILE`.
+"""Run a classifier with OpenVINO: `openvino_classify.py MODEL_FILE [PRECISION]`.
 
+PRECISION is a hint for fp32 operators, such as f32; without one they run in what OpenVINO takes by itself.
 A job has the token inputs of a batch by name; the answer has the seconds of a run, and its logits.
 Run by the interpreter of the openvino peer.
 """
@@ -16,14 +17,12 @@ answer = import_module("answering").answer
 class Classifier:
     """A compiled model, in as many threads as there are usable cores."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, precision: str | None = None) -> None:
         threads = len(os.sched_getaffinity(0))
         self.clock = time.process_time if threads == 1 else time.perf_counter
-        settings = {
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",  # else fp32 operators run in bf16 where the processor has it
-            "PERFORMANCE_HINT": "LATENCY",
-        }
+        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        if precision is not None:
+            settings["INFERENCE_PRECISION_HINT"] = precision
         core = import_module("openvino").Core()
         self.request = core.compile_model(file, "CPU", settings).create_infer_request()
 
@@ -38,4 +37,4 @@ class Classifier:
 
 
 if __name__ == "__main__":
-    answer(Classifier(sys.argv[1]).classify)
+    answer(Classifier(*sys.argv[1:]).classify)

@@ -8,13 +8,17 @@ from benchmarks.support.rounds import Timing
 
 
 def test_goals_are_of_the_worst_shape_and_of_the_mean() -> None:
-    sides = {"adamix": 1.0, "openvino": 2.0, "adamix-int8": 0.5, "openvino-int8": 0.6}
+    ours, theirs = {"adamix": 1.0, "adamix-int8": 0.5}, {"openvino": 2.0, "openvino-default": 0.9, "openvino-int8": 0.6}
+    sides = ours | theirs | {"openvino-default-int8": 0.3}
     timings = {case: {name: Timing([seconds]) for name, seconds in sides.items()} for case in SHAPES}
     timings["1x16"]["openvino-int8"] = Timing([0.4])
-    exact, worst, mean = goals(timings)
-    assert (exact.value, exact.met) == (2.0, True)
-    assert (worst.value, worst.met) == (pytest.approx(0.8), False)
-    assert mean.value == pytest.approx((0.8 + 4 * 1.2) / 5)
+    timings["8x32"]["openvino-default"] = Timing([0.6])
+    assert [(goal.what, pytest.approx(goal.value), goal.met) for goal in goals(timings)] == [
+        ("fp32 by openvino, worst shape", 2.0, True),
+        ("int8 by openvino-int8, worst shape", 0.8, False),
+        ("int8 by openvino-default, worst shape", 1.2, False),
+        ("int8 by openvino-int8, mean of the shapes", (0.8 + 4 * 1.2) / 5, True),
+    ]
 
 
 @pytest.mark.parametrize(("rows", "length", "sizes"), [(32, 128, [4] * 8), (8, 32, [8]), (3, 600, [1, 1, 1])])
