@@ -25,7 +25,7 @@ from benchmarks.support.comparison import Comparison
 from benchmarks.support.errors import DisagreementError
 from benchmarks.support.harness import Benchmark, main
 from benchmarks.support.machine import usable_cores, versions_of
-from benchmarks.support.report import Findings, Goal
+from benchmarks.support.report import Findings, Goal, Row
 from benchmarks.support.rounds import Pace, Reported, Timings, measure
 from benchmarks.support.sample import merged_classifier
 from serve.limits import BatchLimits
@@ -70,7 +70,7 @@ def compare_with_openvino(pace: Pace) -> Findings:
         timings = measure(work, pace)
     return Findings(
         goals=goals(timings),
-        rows=[row for suffix in PRECISIONS for row in _of(timings, suffix).rows()],
+        rows=rows_of(timings),
         versions=versions_of(PACKAGES) | peer.versions(),
         worst=str(_of(timings, INT8).worst()),
     )
@@ -86,6 +86,24 @@ def goals(timings: Timings) -> list[Goal]:
             found.append(Goal(what=f"{PRECISIONS[suffix]} by {name}, worst shape", value=worst, goal=goal))
     mean = statistics.mean(_of(timings, INT8).ratio(case, INTEGER).value for case in timings)
     return [*found, Goal(what=f"int8 by {INTEGER}, mean of the shapes", value=mean, goal=MEAN)]
+
+
+def rows_of(timings: Timings) -> list[Row]:
+    """Return a row for each pair of sides that is compared at a shape."""
+    return [
+        {
+            "case": case,
+            "side": OURS + suffix,
+            "peer": peer,
+            "ms": 1e3 * sides[OURS + suffix].seconds,
+            "peer_ms": 1e3 * sides[peer].seconds,
+            "ratio": sides[peer].seconds / sides[OURS + suffix].seconds,
+            "noise": max(sides[OURS + suffix].noise, sides[peer].noise),
+        }
+        for suffix, peers in PEERS_OF.items()
+        for peer in peers
+        for case, sides in timings.items()
+    ]
 
 
 def batches(feed: Feed) -> list[Feed]:

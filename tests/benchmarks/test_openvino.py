@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from benchmarks.classify import SHAPES
-from benchmarks.openvino import batches, goals, require_agreement
+from benchmarks.openvino import batches, goals, require_agreement, rows_of
 from benchmarks.support.errors import DisagreementError
+from benchmarks.support.report import table
 from benchmarks.support.rounds import Timing
 
 
@@ -13,6 +14,10 @@ def test_goals_are_of_the_worst_shape_and_of_the_mean() -> None:
     timings = {case: {name: Timing([seconds]) for name, seconds in sides.items()} for case in SHAPES}
     timings["1x16"]["openvino-int8"] = Timing([0.4])
     timings["8x32"]["openvino-default"] = Timing([0.6])
+    rows = rows_of(timings)
+    assert len(rows) == 5 * len(SHAPES) and table(rows)
+    (row,) = [row for row in rows if (row["case"], row["peer"]) == ("8x32", "openvino-default") and row["ms"] == 500]
+    assert (row["side"], row["peer_ms"], row["ratio"]) == ("adamix-int8", 600, pytest.approx(1.2))
     assert [(goal.what, pytest.approx(goal.value), goal.met) for goal in goals(timings)] == [
         ("fp32 by openvino, worst shape", 2.0, True),
         ("int8 by openvino-int8, worst shape", 0.8, False),
