@@ -57,7 +57,7 @@ def _on_ray(args: argparse.Namespace) -> Summary:
     except ImportError as error:
         raise DataError(f"--ray needs the extra ray ({error}): run pip install '.[cpu,ray]'") from error
     plan = RayPlan(job=job(args), source=args.file, out=args.out, address=args.ray, predictors=args.predictors)
-    return predict_on_ray(plan, load_options(args, is_alone=False))
+    return predict_on_ray(plan, load_options(args))
 
 
 if __name__ == "__main__":

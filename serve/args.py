@@ -132,18 +132,14 @@ def make_parser(**options: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def load_options(args: argparse.Namespace, *, is_alone: bool = True) -> LoadOptions:
-    """Return the keyword arguments that open the bundle.
-
-    `is_alone` is whether this process is the only one of its bundle on the machine; one with --cache is not.
-    """
+def load_options(args: argparse.Namespace) -> LoadOptions:
+    """Return the keyword arguments that open the bundle."""
     return LoadOptions(
         provider=args.provider,
         threads=args.threads,
         slots=args.slots,
         host_adapters=args.host_adapters,
         cache=None if args.no_cache else args.cache or default_cache(),
-        is_alone=is_alone and args.cache is None,
         pins=pinned_names(getattr(args, "pin", [])),
     )
 
@@ -158,9 +154,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         "--cache",
         type=Path,
         metavar="FOLDER",
-        help="folder of optimised graphs, whose weights are in memory once for all sessions and processes that open "
-        "them; each needs twice the disk space of its bundle (default, where there are several: $ADAMIX_CACHE/graphs "
-        "or ~/.cache/adamix/graphs)",
+        help="folder of optimised graphs, for the next start and for other servers; each needs up to 2.2 times "
+        "the disk space of its bundle (default: $ADAMIX_CACHE/graphs or ~/.cache/adamix/graphs)",
     )
     parser.add_argument(
         "--ensemble",
@@ -170,7 +165,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         "bundles exported with --keep-modules",
     )
     parser.add_argument(
-        "--no-cache", action="store_true", help="keep no optimised graph: each session has its own weights"
+        "--no-cache", action="store_true", help="keep no optimised graph, and map the bundle's own weights"
     )
     parser.add_argument(
         "--slots",

@@ -108,7 +108,7 @@ def _check(args: argparse.Namespace) -> None:
         if args.grpc_port is not None:
             _grpc_class()
         request_tracer(args)
-        engine = make_engines(open_bundles(args), limits(args), **load_options(args, is_alone=args.workers == 1))
+        engine = make_engines(open_bundles(args), limits(args), **load_options(args))
         load_pinned(AdapterLoading(engine=engine, root=args.adapter_dir), args)
         found = check(engine, args)
     except ServeError as error:
@@ -133,8 +133,7 @@ def _serve(args: argparse.Namespace, argv: list[str] | None) -> None:
     api_keys = _api_keys(kept, process)
     bundles = open_bundles(args)
     named = {folder: name for one in bundles for name, adapter in one.adapters.items() if (folder := adapter.folder)}
-    options = load_options(process.settings(args), is_alone=process.is_alone)
-    engine = process.share(make_engines(bundles, limits(args), **options), named)
+    engine = process.share(make_engines(bundles, limits(args), **load_options(process.settings(args))), named)
     started = {folder: named[folder] for folder in args.adapter}
     loading = process.loading(engine, args.adapter_dir, started)
     engine = with_lookup(engine, loading, args, process.siblings())

@@ -40,7 +40,7 @@ def make_engine(
         bundle: A bundle or its folder.
         limits: Fields of `BatchLimits` or `GenerationLimits`, and `streams` and `ensemble` of a classifier; None takes
             the default.
-        options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache, is_alone, pins.
+        options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache, pins.
 
     Raises:
         BundleError: The bundle is damaged, no engine has its task, or its engine has no limit of that name.

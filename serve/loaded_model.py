@@ -44,7 +44,6 @@ class LoadOptions(TypedDict, total=False):
     slots: int | None
     host_adapters: int | None
     cache: Path | None
-    is_alone: bool
     pins: Collection[str]
 
 
@@ -60,9 +59,7 @@ class LoadedModel:
         slots: int | None = None,
         host_adapters: int | None = None,
         cache: Path | None = None,
-        is_alone: bool = False,
         pins: Collection[str] = (),
-        sessions: int = 1,
     ) -> None:
         """Open a bundle, or the one in a folder.
 
@@ -72,34 +69,36 @@ class LoadedModel:
             threads: Threads of a run on the CPU; None takes all usable cores.
             slots: Adapters on the device at a time; None takes those of the bundle and its spare slots.
             host_adapters: Adapters with their weights in host memory, others are read from disk again; None keeps all.
-            cache: Folder for optimised graphs, whose weights all sessions share; None keeps none.
-            is_alone: No other process has them: one session keeps none, since it opens the bundle's graph faster.
+            cache: Folder for optimised graphs; None keeps none.
             pins: Names of adapters that keep their slots, also of those that are loaded later.
-            sessions: Sessions of the graph in this process.
 
         Raises:
             BundleError: A file is missing, changed, or does not fit.
             ProviderError: The requested provider cannot run the bundle.
         """
         self.bundle = _opened(bundle)
-        self.graph_bytes, self.threads, self.pins = self.bundle.graph_bytes(), threads, pins
-        self.cache = cache if sessions > 1 or not is_alone else None
+        self.graph_bytes, self.threads, self.cache, self.pins = self.bundle.graph_bytes(), threads, cache, pins
         self.may_capture = True
         """Sessions on CUDA capture their runs as CUDA graphs where the graph allows it."""
-        chosen, manifest = choose_device(self.bundle, provider, slots=slots), self.bundle.manifest
-        self.choice = chosen.choice
-        self.graph = (self.bundle.packed if self.choice.provider == CUDA else None) or self.bundle.model
+        chosen = choose_device(self.bundle, provider, slots=slots)
+        self.choice, manifest = chosen.choice, self.bundle.manifest
+        packed = self.bundle.packed if self.choice.provider == CUDA else None
+        self.graph = packed or self.bundle.model
         """ONNX file that runs: without padding on CUDA, where the bundle has such a graph."""
         self.session = self.open_session()
         if self.provider != self.choice.provider:
             self.choice = ProviderChoice(self.provider, "as for the first graph")
-        self.gpu = chosen.gpu if self.provider == CUDA else None  # that runs the graph
+        self.gpu = chosen.gpu if self.provider == CUDA else None
+        """The GPU that runs the graph; None on the CPU."""
         self.capture_numbers = itertools.count()
         """Numbers of captured runs."""
         check_edges(self.session, self.graph, manifest.inputs, manifest.outputs, manifest.optional_inputs)
         check_logits(self.graph, manifest.outputs)
-        self.encoder = None if self.bundle.encoder is None else self._encoder(self.bundle.encoder)
+        self.encoder: ort.InferenceSession | None = None
         """The encoder's session; None for a model of one graph."""
+        if self.bundle.encoder is not None:
+            self.encoder = self._session(self.bundle.encoder, threads=threads)
+            check_edges(self.encoder, self.bundle.encoder, manifest.encoder_inputs, manifest.encoder_outputs)
         self.bank = self._bank(slots, host_adapters) if manifest.shape == "bank" else None
 
     @property
@@ -209,11 +208,6 @@ class LoadedModel:
             in_slots=[name for sha256 in in_slots for name in names.get(sha256, ())],
             in_host=[name for sha256 in in_host for name in names.get(sha256, ())],
         )
-
-    def _encoder(self, graph: Path) -> ort.InferenceSession:
-        session, manifest = self._session(graph, threads=self.threads), self.bundle.manifest
-        check_edges(session, graph, manifest.encoder_inputs, manifest.encoder_outputs)
-        return session
 
     def _session(self, graph: Path, *, threads: int | None, reason: str | None = None) -> ort.InferenceSession:
         choice = self.choice if reason is None else replace(self.choice, reason=reason)

@@ -58,14 +58,14 @@ class Classifier:
                 with weights of its own unless there is a `cache`.
             ensemble: Predict the mean of the members' probabilities in place of an adapter's own; each adapter of the
                 bundle needs its members.
-            options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache, is_alone, pins.
+            options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache, pins.
 
         Raises:
             BundleError: The bundle is damaged, an adapter does not give PyTorch's logits, or has no members for an
                 `ensemble`.
             ProviderError: The requested provider cannot run.
         """
-        self.model = LoadedModel(bundle, sessions=1 if streams == 1 else 2, **options)
+        self.model = LoadedModel(bundle, **options)
         self.bundle, self.bank = self.model.bundle, self.model.bank
         self.batch_tokens = batch_tokens or BATCH_TOKENS[self.model.provider]
         self.streams = streams if self.model.provider == CPU else 1

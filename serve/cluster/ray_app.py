@@ -55,7 +55,7 @@ class Replica:
         args = parse_args(list(argv))
         configure_logging(args.log_format, logging.INFO)
         check_adapter_settings(args)
-        engine = make_engines(open_bundles(args), limits(args), **load_options(args, is_alone=False))
+        engine = make_engines(open_bundles(args), limits(args), **load_options(args))
         loading = ReplicaLoading(engine=engine, root=args.adapter_dir)
         engine = with_lookup(engine, loading, args)
         load_pinned(loading, args)

@@ -60,7 +60,7 @@ class Generator:
             bundle: A bundle or its folder.
             limits: Limits of the queue, the batch and the KV cache.
             compile_budget: Bounds of compiling a JSON schema.
-            options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache, is_alone, pins.
+            options: Keyword arguments of `LoadedModel`: provider, threads, slots, host_adapters, cache, pins.
 
         Raises:
             BundleError: The bundle is damaged, or an adapter does not give PyTorch's logits.

@@ -55,7 +55,9 @@ def _describe_bodies(router: APIRouter) -> None:
     for route in router.routes:
         extra = route.openapi_extra if isinstance(route, APIRoute) else None
         if extra is not None and isinstance(body := extra.get(BODY), tuple):
-            extra.update(_description(*body))
+            described = _description(*body)
+            responses = described.pop("responses", {}) | extra.get("responses", {})
+            extra.update(described | ({"responses": responses} if responses else {}))
 
 
 def _description(model: type[BaseModel], required: bool) -> dict[str, Any]:

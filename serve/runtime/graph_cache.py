@@ -1,7 +1,8 @@
-"""Cache of optimised graphs on disk, so that sessions and processes share their weights.
+"""Cache of optimised graphs on disk, whose weights sessions and processes share, apart from the bundle's files.
 
 The weights of a cached graph are stored in the layout that the kernels read and are mapped into memory: there is one
-copy, where each session would otherwise have its own. ONNX Runtime lays them out again all the same, to compare.
+copy, where each session would otherwise have its own, and what happens to the bundle's files changes no answer. It does
+not make starts faster: ONNX Runtime lays weights out again, to compare, and the entry's hashes are checked.
 
 An optimised graph answers in the place of the one whose hash was checked, so that only a folder that nobody else can
 change is read.
@@ -32,8 +33,8 @@ CHECKSUMS = "cached.json"
 KEY = "key"
 """Key of an entry's own name in `CHECKSUMS`, so that no entry passes as another."""
 NAME = re.compile("[0-9a-f]{64}")
-CHECKED: set[tuple[str, ...]] = set()
-"""Entries that this process has hashed, as `_states` tells their files: the next session of a graph need not."""
+HASHED: set[tuple[str, ...]] = set()
+"""Entries that this process has hashed, as `_states` tells their files: its next session of a graph need not."""
 SIZE_VARIABLE, DEFAULT_GIB = "ADAMIX_CACHE_SIZE", "20"
 MIN_EXTERNAL_BYTES = 1024
 """Size from which a weight is stored in `WEIGHTS` rather than in `GRAPH`."""
@@ -139,9 +140,9 @@ def _is_intact(entry: Path) -> bool:
             require_private(path)
         states, hashes = _states(entry), read_checked_json(entry / CHECKSUMS)
         if hashes.get(KEY) == entry.name and (
-            states in CHECKED or all(file_sha256(entry / name) == hashes[name] for name in (GRAPH, WEIGHTS))
+            states in HASHED or all(file_sha256(entry / name) == hashes[name] for name in (GRAPH, WEIGHTS))
         ):
-            CHECKED.add(states)
+            HASHED.add(states)
             return True
     except (BundleError, OSError, KeyError):
         pass

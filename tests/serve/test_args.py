@@ -55,7 +55,6 @@ def test_options_of_the_model_are_those_that_were_given() -> None:
         "slots": 3,
         "host_adapters": 4,
         "cache": Path("graphs"),
-        "is_alone": False,
         "pins": {"tone", "intent"},
     }
 
@@ -64,14 +63,6 @@ def test_graphs_are_kept_in_the_cache_folder_unless_none_are(tmp_path: Path, mon
     monkeypatch.setenv("ADAMIX_CACHE", str(tmp_path))
     assert load_options(parse_args(["bundle"]))["cache"] == tmp_path / "graphs"
     assert load_options(parse_args(["bundle", "--no-cache", "--cache", "graphs"]))["cache"] is None
-
-
-@pytest.mark.parametrize(
-    ("flags", "is_alone", "expected"),
-    [([], True, True), ([], False, False), (["--cache", "graphs"], True, False), (["--cache", "graphs"], False, False)],
-)
-def test_a_process_that_is_told_a_cache_shares_it(flags: list[str], is_alone: bool, expected: bool) -> None:
-    assert load_options(parse_args(["bundle", *flags]), is_alone=is_alone)["is_alone"] is expected
 
 
 def test_flags_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -217,14 +217,3 @@ def test_a_process_hashes_an_entry_once_until_its_files_change(
     os.utime(entry / WEIGHTS)
     np.testing.assert_array_equal(logits(bundle_folder, cache), expected)
     assert hashed == [GRAPH, WEIGHTS] * 2
-
-
-@pytest.mark.parametrize(
-    ("streams", "is_alone", "kept"), [(1, True, False), (2, True, True), (1, False, True), (2, False, True)]
-)
-def test_one_session_that_shares_its_weights_with_nobody_keeps_no_graph(
-    streams: int, is_alone: bool, kept: bool, bundle_folder: Path, tmp_path: Path
-) -> None:
-    cache = tmp_path / "cache"
-    Classifier(bundle_folder, provider="cpu", streams=streams, cache=cache, is_alone=is_alone)
-    assert cache.exists() is kept
