@@ -5,7 +5,7 @@ first token of each, and then generate `new` more; no token ends a text. The res
 `prefill` and `decode`, or of the `whole` where a side does not tell them apart, and the `tokens` (rows, 1 + new).
 
 The model is SmolLM2-135M-Instruct with a LoRA of a moment's training merged in, the same weights for all sides but
-llama.cpp, which gets the GGUF file that the base came in.
+llama.cpp, which gets the base's GGUF file.
 """
 
 import csv
@@ -31,6 +31,7 @@ from benchmarks.peers.worker import working
 from benchmarks.support.bundles import merged_model
 from benchmarks.support.data import data_file
 from benchmarks.support.errors import BenchmarkError, PeerError
+from benchmarks.support.gguf_file import in_fast_format
 from benchmarks.support.report import Absent
 from demos.models import GGUF, sample_model
 from demos.tasks import DATA
@@ -202,11 +203,12 @@ def vllm(stack: ExitStack, model: Path, adapters: Path | None = None) -> Write:
     return stack.enter_context(working(peer.python, "vllm_decode.py", model, *options)).ask
 
 
-def llama(stack: ExitStack) -> Write:
-    """Return llama.cpp's server on the file that the base came in; it times the whole of a job alone."""
+def llama(stack: ExitStack, scratch: Path) -> Write:
+    """Return llama.cpp's server on the base's GGUF file in a faster format; it times the whole of a job alone."""
     peer = PEERS["llama"]
     peer.require()
-    return stack.enter_context(working(peer.python, "llama_decode.py", sample_model(f"{BASE}-gguf") / GGUF)).ask
+    in_fast_format(sample_model(f"{BASE}-gguf") / GGUF, scratch / GGUF)
+    return stack.enter_context(working(peer.python, "llama_decode.py", scratch / GGUF)).ask
 
 
 def hugging_face(stack: ExitStack, model: Path, library: str) -> Write:

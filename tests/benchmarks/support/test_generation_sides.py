@@ -1,3 +1,4 @@
+import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -121,8 +122,9 @@ def test_llama_writes_with_the_file_that_the_base_came_in(tmp_path: Path, monkey
     (tmp_path / "smollm2-gguf" / GGUF).write_text("2")
     monkeypatch.setitem(PEERS, "llama", fake_environment(tmp_path, "llama"))
     monkeypatch.setattr(generation_sides, "sample_model", lambda name: tmp_path / name)
+    monkeypatch.setattr(generation_sides, "in_fast_format", shutil.copyfile)
     with ExitStack() as stack:
-        assert llama(stack)({"do": "write", "rows": [[1, 2]], "new": 1})["generated"] == [2]
+        assert llama(stack, tmp_path)({"do": "write", "rows": [[1, 2]], "new": 1})["generated"] == [2]
 
 
 def test_a_peer_that_is_not_there_is_named_and_the_others_are_opened(
