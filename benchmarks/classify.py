@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.peers import PEERS
+from benchmarks.peers import versions_with
 from benchmarks.support.classifier_sides import INT8, OPTIMUM, OURS, TORCH, Feed, Logits, open_sides
 from benchmarks.support.comparison import Comparison
 from benchmarks.support.errors import DisagreementError
 from benchmarks.support.harness import Benchmark, main
-from benchmarks.support.machine import versions_of
 from benchmarks.support.report import Absent, Findings, Goal, Row
 from benchmarks.support.rounds import Pace, Timing, Timings, measure
 from benchmarks.support.sample import TOKEN_INPUTS
@@ -53,11 +52,10 @@ def compare_classifiers(pace: Pace) -> Findings:
         timings = measure({**work, SGEMM: {TORCH: _product()}}, pace)
     flops = 2 * PRODUCT**3 / timings.pop(SGEMM)[TORCH].seconds
     exact, int8 = (Comparison(ours, _of(timings, ours)) for ours in (OURS, OURS + INT8))
-    peers = [peer for name, peer in PEERS.items() if name in sides]
     return Findings(
         goals=goals(exact, int8, flops, absent),
         rows=[_row(timings[case], case) for case in SHAPES],
-        versions=versions_of(PACKAGES) | {name: found for peer in peers for name, found in peer.versions().items()},
+        versions=versions_with(PACKAGES, sides),
         worst=str(exact.worst()),
         absent=absent,
     )

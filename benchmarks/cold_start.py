@@ -12,19 +12,17 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from adamix_cli.progress_bar import progress_bar
-from benchmarks.peers import HERE, PEERS
+from benchmarks.peers import HERE, PEERS, versions_with
 from benchmarks.support import generation_sides
 from benchmarks.support.bundles import exported, in_int8, like, merged_model, trained
 from benchmarks.support.errors import PeerError
 from benchmarks.support.harness import publish
-from benchmarks.support.machine import versions_of
 from benchmarks.support.processes import free_port, memory_of, serving
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Timing
@@ -164,19 +162,9 @@ def start(command: Callable[[int], list[str]], body: Any, *, path: str) -> tuple
         Seconds to its first response, the most bytes of memory until then, and those that it holds.
     """
     port = free_port()
-    with compiling(), serving(command(port), port, body, path=path) as server:
+    compiling = {name: value for name, value in os.environ.items() if name != NO_BYTE_CODE}
+    with serving(command(port), port, body, path=path, environment=compiling) as server:
         return server.seconds, *memory_of(server.group)
-
-
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Let processes that are begun inside keep their modules' byte code."""
-    told = os.environ.pop(NO_BYTE_CODE, None)
-    try:
-        yield
-    finally:
-        if told is not None:
-            os.environ[NO_BYTE_CODE] = told
 
 
 def findings_of(found: dict[str, Starts], absent: Sequence[Absent]) -> Findings:
@@ -207,7 +195,7 @@ def findings_of(found: dict[str, Starts], absent: Sequence[Absent]) -> Findings:
             }
             for name, starts in found.items()
         ],
-        versions=versions_of(PACKAGES) | (PEERS[LITSERVE].versions() if LITSERVE in found else {}),
+        versions=versions_with(PACKAGES, found),
         worst=f"{slowest / found[LITSERVE].timing.seconds:.3f} of LitServe's start" if LITSERVE in found else "no peer",
         absent=absent,
     )

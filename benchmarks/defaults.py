@@ -3,8 +3,8 @@
 A training takes the rows, the base and nothing else; the grid is four learning rates, each for three lengths of the
 run. All are measured on the same test data. The best of the twelve is chosen by that test score, which no user can do:
 the defaults have to come close to what hindsight would have chosen. `tuned` is what a user reaches who tries all twelve
-and takes the one that is best on validation data. Each run is kept under --runs: the command can be
-stopped and repeated. The files come from ADAMIX_DATA (default: ../shared/data) and from this repository's demo.
+and takes the one that is best on validation data. Each run is kept under --runs: the command can be stopped and
+repeated. The files come from ADAMIX_DATA (default: ../shared/data) and from this repository's demo.
 """
 
 import argparse

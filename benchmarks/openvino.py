@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.classify import SHAPES, random_tokens
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, versions_with
 from benchmarks.peers.worker import Worker, working
 from benchmarks.support.classifier_sides import INT8, OURS, Feed, Side, adamix_side
 from benchmarks.support.comparison import Comparison
 from benchmarks.support.errors import DisagreementError
 from benchmarks.support.harness import Benchmark, main
-from benchmarks.support.machine import usable_cores, versions_of
+from benchmarks.support.machine import usable_cores
 from benchmarks.support.report import Findings, Goal, Row
 from benchmarks.support.rounds import Pace, Reported, Timings, measure
 from benchmarks.support.sample import merged_classifier
@@ -71,21 +71,21 @@ def compare_with_openvino(pace: Pace) -> Findings:
     return Findings(
         goals=goals(timings),
         rows=rows_of(timings),
-        versions=versions_of(PACKAGES) | peer.versions(),
+        versions=versions_with(PACKAGES, CALLS),
         worst=str(_of(timings, INT8).worst()),
     )
 
 
 def goals(timings: Timings) -> list[Goal]:
     """Return the benchmark's goals."""
-    found = []
-    for suffix, wanted in GOALS.items():
-        compared = _of(timings, suffix)
-        for name, goal in wanted.items():
-            worst = min(compared.ratio(case, name).value for case in timings)
-            found.append(Goal(what=f"{PRECISIONS[suffix]} by {name}, worst shape", value=worst, goal=goal))
-    mean = statistics.mean(_of(timings, INT8).ratio(case, INTEGER).value for case in timings)
-    return [*found, Goal(what=f"int8 by {INTEGER}, mean of the shapes", value=mean, goal=MEAN)]
+    compared = {suffix: _of(timings, suffix) for suffix in GOALS}
+    worst = [
+        Goal(what=f"{PRECISIONS[suffix]} by {peer}, worst shape", value=compared[suffix].worst(peer).value, goal=goal)
+        for suffix, goals_of_peers in GOALS.items()
+        for peer, goal in goals_of_peers.items()
+    ]
+    mean = statistics.mean(compared[INT8].ratio(case, INTEGER).value for case in timings)
+    return [*worst, Goal(what=f"int8 by {INTEGER}, mean of the shapes", value=mean, goal=MEAN)]
 
 
 def rows_of(timings: Timings) -> list[Row]:
@@ -93,14 +93,15 @@ def rows_of(timings: Timings) -> list[Row]:
     return [
         {
             "case": case,
-            "side": OURS + suffix,
+            "side": compared.ours,
             "peer": peer,
-            "ms": 1e3 * sides[OURS + suffix].seconds,
+            "ms": 1e3 * sides[compared.ours].seconds,
             "peer_ms": 1e3 * sides[peer].seconds,
-            "ratio": sides[peer].seconds / sides[OURS + suffix].seconds,
-            "noise": max(sides[OURS + suffix].noise, sides[peer].noise),
+            "ratio": compared.ratio(case, peer).value,
+            "noise": max(sides[compared.ours].noise, sides[peer].noise),
         }
         for suffix, peers in PEERS_OF.items()
+        for compared in (_of(timings, suffix),)
         for peer in peers
         for case, sides in timings.items()
     ]

@@ -49,13 +49,18 @@ def write_gguf(bundle: Bundle, adapters: list[Adapter], folder: Path) -> str:
             up = _reordered(up, name, sizes)
         for part, weight in zip(("lora_a", "lora_b"), padded(down, up, rank), strict=True):
             writer.add_tensor(f"{name}.{part}", weight.contiguous().numpy())
-    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
-        write()
-    writer.close()
+    write_all(writer)
     return (
         f"llama-cli --model BASE.gguf --lora FOLDER/{FILE} loads it; BASE.gguf is {bundle.manifest.base['name']}, "
         "converted by llama.cpp"
     )
+
+
+def write_all(writer: gguf.GGUFWriter) -> None:
+    """Write the file of a writer, and close it."""
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
 
 
 def _writer(file: Path, architecture: Any, name: str, rank: int) -> Any:

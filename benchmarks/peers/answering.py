@@ -12,6 +12,16 @@ def answer(do: Callable[[dict[str, Any]], Any]) -> None:
     answer_once_made(lambda: do)
 
 
+def answer_by_methods(make: Callable[[], object]) -> None:
+    """Make what has a method for each kind of job; then answer each with the method that it names as `do`."""
+
+    def made() -> Callable[[dict[str, Any]], Any]:
+        worker = make()
+        return lambda job: getattr(worker, job["do"])(job)
+
+    answer_once_made(made)
+
+
 def answer_once_made(make: Callable[[], Callable[[dict[str, Any]], Any]]) -> None:
     """Make what does the jobs, whose library may write while it opens a model; then answer with it."""
     with os.fdopen(os.dup(1), "w") as out:

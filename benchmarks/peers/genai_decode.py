@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 og, np = import_module("onnxruntime_genai"), import_module("numpy")
-answer = import_module("answering").answer
+answer_by_methods = import_module("answering").answer_by_methods
 
 
 class Writer:
@@ -76,5 +76,4 @@ class Writer:
 
 
 if __name__ == "__main__":
-    writer = Writer(sys.argv[1])
-    answer(lambda job: getattr(writer, job["do"])(job))
+    answer_by_methods(lambda: Writer(sys.argv[1]))

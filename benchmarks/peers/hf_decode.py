@@ -10,7 +10,7 @@ import time
 from importlib import import_module
 from typing import Any
 
-answer = import_module("answering").answer
+answer_by_methods = import_module("answering").answer_by_methods
 torch, transformers = import_module("torch"), import_module("transformers")
 
 
@@ -51,5 +51,4 @@ class Writer:
 
 
 if __name__ == "__main__":
-    writer = Writer(*sys.argv[1:])
-    answer(lambda job: getattr(writer, job["do"])(job))
+    answer_by_methods(lambda: Writer(*sys.argv[1:]))

@@ -7,12 +7,11 @@ the server does not tell, are counted. Run by the interpreter of the llama peer,
 import os
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
-answer_once_made = import_module("answering").answer_once_made
+answer_by_methods = import_module("answering").answer_by_methods
 MOST_ROWS, LONGEST = 32, 640
 
 
@@ -40,16 +39,11 @@ class Writer:
         found = self.server.handle_completions({"prompt": row, **settings})
         if "error" in found:
             raise RuntimeError(found["error"]["message"])
-        if found["usage"]["completion_tokens"] != count:
-            raise RuntimeError(f"{found['usage']['completion_tokens']} tokens were generated, not {count}")
-        return count
-
-
-def writer_of(file: str) -> Callable[[dict[str, Any]], Any]:
-    """Return what does a job with the model of a file."""
-    writer = Writer(file)
-    return lambda job: getattr(writer, job["do"])(job)
+        generated: int = found["usage"]["completion_tokens"]
+        if generated != count:
+            raise RuntimeError(f"{generated} tokens were generated, not {count}")
+        return generated
 
 
 if __name__ == "__main__":
-    answer_once_made(lambda: writer_of(sys.argv[1]))
+    answer_by_methods(lambda: Writer(sys.argv[1]))

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-answer = import_module("answering").answer
+answer_by_methods = import_module("answering").answer_by_methods
 MOST_ROWS = 64
 MOST_TOKENS = 2048
 """Tokens of a step: all prompts are read in the first."""
@@ -112,5 +112,5 @@ if __name__ == "__main__":
     parser.add_argument("folder")
     parser.add_argument("precision", nargs="?")
     parser.add_argument("--adapters", type=Path)
-    writer = Writer(**vars(parser.parse_args()))
-    answer(lambda job: getattr(writer, job["do"])(job))
+    arguments = parser.parse_args()
+    answer_by_methods(lambda: Writer(**vars(arguments)))

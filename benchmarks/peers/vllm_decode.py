@@ -8,12 +8,11 @@ of this project.
 import os
 import sys
 import time
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-answer_once_made = import_module("answering").answer_once_made
+answer_by_methods = import_module("answering").answer_by_methods
 MOST_ROWS, LONGEST = 32, 640
 CACHE_GIB = "1"
 RANK = 8
@@ -54,11 +53,5 @@ class Writer:
         return {"whole": seconds, "tokens": [list(one.outputs[0].token_ids) for one in found]}
 
 
-def writer_of(*arguments: str) -> Callable[[dict[str, Any]], Any]:
-    """Return what does a job, with the model and the adapters in two folders."""
-    writer = Writer(*arguments)
-    return lambda job: getattr(writer, job["do"])(job)
-
-
 if __name__ == "__main__":
-    answer_once_made(lambda: writer_of(*sys.argv[1:]))
+    answer_by_methods(lambda: Writer(*sys.argv[1:]))

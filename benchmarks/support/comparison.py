@@ -33,9 +33,11 @@ class Comparison:
         """Return the other sides of a case."""
         return [side for side in self.timings[case] if side != self.ours]
 
-    def worst(self) -> Ratio:
-        """Return the lowest ratio over all cases and peers: that to the best peer in its best case."""
-        ratios = [self.ratio(case, peer) for case in self.timings for peer in self.peers(case)]
+    def worst(self, peer: str | None = None) -> Ratio:
+        """Return the lowest ratio over all cases: that to a peer, or to the best of all, in its best case."""
+        ratios = [
+            self.ratio(case, one) for case in self.timings for one in (self.peers(case) if peer is None else [peer])
+        ]
         return min(ratios, key=lambda ratio: ratio.value)
 
     def rows(self) -> list[dict[str, object]]:

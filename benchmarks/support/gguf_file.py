@@ -5,6 +5,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from adamix_export.converters.gguf_lora import write_all
+
 SLOW, FAST = gguf.GGMLQuantizationType.Q4_1, gguf.GGMLQuantizationType.Q4_0
 """Blocks of 4 bits with a minimum, and those without, which llama.cpp lays out anew for the processor."""
 ARCHITECTURE, HEADER = "general.architecture", "GGUF."
@@ -26,7 +28,4 @@ def in_fast_format(source: Path, out: Path) -> None:
             values = gguf.quants.dequantize(data, kind).astype(np.float32)
             data, kind = gguf.quants.quantize(values, FAST), FAST
         writer.add_tensor(tensor.name, data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_all(writer)

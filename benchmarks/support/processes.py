@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,16 +43,24 @@ class Server:
 
 @contextlib.contextmanager
 def serving(
-    command: Sequence[str], port: int, body: Any, *, path: str = "/predict", startup: float | None = None
+    command: Sequence[str],
+    port: int,
+    body: Any,
+    *,
+    path: str = "/predict",
+    startup: float | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Run a server until the block ends, and whatever it has started with it; it has answered `body` once.
 
-    It has `startup` seconds for that, None is `STARTUP`.
+    It has `startup` seconds for that, None is `STARTUP`. Its environment is that of this process if None is given.
     """
     url = f"http://127.0.0.1:{port}{path}"
     with tempfile.TemporaryFile("w+") as log:
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+        )
         try:
             while not _answers(url, body):
                 if process.poll() is not None or time.perf_counter() - start > (

@@ -1,6 +1,6 @@
 """The OpenAPI document: bodies of routes that read them themselves, what these answer with, and the errors of all."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -27,9 +27,9 @@ def request_body(model: type[BaseModel], *, required: bool = True) -> dict[str, 
     return {BODY: (model, required)}
 
 
-def complete_document(app: FastAPI, routers: Iterable[APIRouter], errors: ErrorResponder) -> None:
+def complete_document(app: FastAPI, routers: Sequence[APIRouter], errors: ErrorResponder) -> None:
     """Let the application's document have its routers' request bodies, the schemas of these, and error responses."""
-    app.openapi = _completed(app.openapi, list(routers), errors)  # type: ignore[method-assign]
+    app.openapi = _completed(app.openapi, routers, errors)  # type: ignore[method-assign]
 
 
 def _completed(

@@ -30,10 +30,11 @@ GRAPH = "graph.onnx"
 WEIGHTS = "weights.bin"
 CHECKSUMS = "cached.json"
 """Files of an entry; the last holds the sha256 of the other two, and the entry's name."""
+FILES = (CHECKSUMS, GRAPH, WEIGHTS)
 KEY = "key"
 """Key of an entry's own name in `CHECKSUMS`, so that no entry passes as another."""
 NAME = re.compile("[0-9a-f]{64}")
-HASHED: set[tuple[str, ...]] = set()
+HASHED: set[tuple[tuple[int, ...], ...]] = set()
 """Entries that this process has hashed, as `_states` tells their files: its next session of a graph need not."""
 SIZE_VARIABLE, DEFAULT_GIB = "ADAMIX_CACHE_SIZE", "20"
 MIN_EXTERNAL_BYTES = 1024
@@ -136,7 +137,7 @@ def _is_intact(entry: Path) -> bool:
     if not entry.exists():
         return False
     try:
-        for path in (entry, *(entry / name for name in (CHECKSUMS, GRAPH, WEIGHTS))):
+        for path in (entry, *(entry / name for name in FILES)):
             require_private(path)
         states, hashes = _states(entry), read_checked_json(entry / CHECKSUMS)
         if hashes.get(KEY) == entry.name and (
@@ -151,12 +152,10 @@ def _is_intact(entry: Path) -> bool:
     return False
 
 
-def _states(entry: Path) -> tuple[str, ...]:
+def _states(entry: Path) -> tuple[tuple[int, ...], ...]:
     """Return the files of an entry with what changes when one is written or replaced."""
-    found = [(path, path.stat()) for path in (entry / name for name in (CHECKSUMS, GRAPH, WEIGHTS))]
-    return tuple(
-        f"{path} {one.st_dev} {one.st_ino} {one.st_size} {one.st_mtime_ns} {one.st_ctime_ns}" for path, one in found
-    )
+    found = [(entry / name).stat() for name in FILES]
+    return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found)
 
 
 def _save(model: Path, entry: Path, options: ort.SessionOptions, open_graph: OpenGraph) -> None:

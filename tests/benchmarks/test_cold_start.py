@@ -119,6 +119,7 @@ def test_no_rounds_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 def test_what_is_started_keeps_its_byte_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cold_start.NO_BYTE_CODE, "1")
-    with cold_start.compiling():
-        assert cold_start.NO_BYTE_CODE not in os.environ
+    told = f"import os, sys; sys.exit('told' if {cold_start.NO_BYTE_CODE!r} in os.environ else 'not told')"
+    with pytest.raises(PeerError, match="not told"):
+        cold_start.start(lambda port: [sys.executable, "-c", told], {}, path="/predict")
     assert os.environ[cold_start.NO_BYTE_CODE] == "1"

@@ -6,6 +6,8 @@ import gguf
 import torch
 from transformers import AutoModelForCausalLM
 
+from adamix_export.converters.gguf_lora import write_all
+
 
 def write_base(folder: Path, file: Path) -> Path:
     """Write the model in `folder` with a vocabulary of made-up words; prompts are token ids."""
@@ -34,9 +36,7 @@ def write_base(folder: Path, file: Path) -> Path:
         found = names.get_name(name, (".weight", ".bias"))
         if found is not None:
             writer.add_tensor(found, _in_its_order(name, tensor, config).contiguous().numpy())
-    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
-        write()
-    writer.close()
+    write_all(writer)
     return file
 
 

@@ -21,6 +21,7 @@ def test_a_ratio_is_the_peers_time_by_ours(comparison):
 
 def test_the_worst_ratio_names_its_case_and_peer(comparison):
     assert str(comparison.worst()) == "0.500 at small against quick"
+    assert str(comparison.worst("slow")) == "3.000 at large against slow"
 
 
 def test_rows_are_flat_with_the_same_keys(comparison):

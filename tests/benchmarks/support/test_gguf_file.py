@@ -3,6 +3,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from adamix_export.converters.gguf_lora import write_all
 from benchmarks.support.gguf_file import FAST, SLOW, in_fast_format
 
 F32 = gguf.GGMLQuantizationType.F32
@@ -16,10 +17,7 @@ def test_tensors_of_the_slow_format_change_it_and_nothing_else_changes(tmp_path:
     writer.add_token_list(["a", "b", "ü"])
     writer.add_tensor("weight", gguf.quants.quantize(weight, SLOW), raw_dtype=SLOW)
     writer.add_tensor("norm", norm)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_all(writer)
     in_fast_format(tmp_path / "slow.gguf", tmp_path / "fast.gguf")
     slow, fast = (gguf.GGUFReader(tmp_path / f"{name}.gguf") for name in ("slow", "fast"))
     assert {name: field.contents() for name, field in fast.fields.items()} == {
