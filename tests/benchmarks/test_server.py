@@ -24,18 +24,22 @@ def test_a_server_is_held_against_the_engine_and_each_peer() -> None:
         (LITSERVE, 1): turns(200.0, 0.005, 0.005, 0.005),
         (OURS, 64): turns(270.0, *slow),
         (LITSERVE, 64): turns(90.0, *slow),
+        (INFINITY, 8): turns(100.0, *slow),
         (INFINITY, 64): turns(180.0, *slow),
+        (OURS, 8): turns(150.0, *slow),
     }
     engine: Any = SimpleNamespace(rates=[300.0], alone=[0.005])
     findings = server.findings_of(measured, engine, [])
-    throughput, litserve, infinity, overhead, tail = findings.goals
+    throughput, litserve, infinity_alone, infinity_eight, infinity, overhead, tail = findings.goals
     assert (throughput.value, throughput.met) == (pytest.approx(0.9), True)
     assert (litserve.value, litserve.met) == (pytest.approx(3.0), True)
+    assert (infinity_alone.value, infinity_alone.met) == (None, False)
+    assert (infinity_eight.value, infinity_eight.met) == (pytest.approx(1.5), True)
     assert (infinity.value, infinity.met) == (pytest.approx(1.5), False)
     assert (overhead.value, overhead.met) == (pytest.approx(1.0), True)
     assert tail.value == pytest.approx(4.96, abs=0.1)
     assert not tail.met
-    assert [row["ours_by_it"] for row in findings.rows] == ["", 0.75, "", 3.0, 1.5, pytest.approx(0.9)]
+    assert [row["ours_by_it"] for row in findings.rows] == ["", 0.75, "", 3.0, 1.5, 1.5, "", pytest.approx(0.9)]
     assert findings.worst == "0.750 at 1 clients against litserve"
 
 
@@ -43,7 +47,7 @@ def test_a_peer_that_is_not_there_has_no_ratio() -> None:
     measured = {(OURS, clients): turns(150.0, 0.006, 0.006, 0.006) for clients in CLIENTS}
     engine: Any = SimpleNamespace(rates=[300.0], alone=[0.005])
     findings = server.findings_of(measured, engine, [])
-    assert [(goal.value, goal.met) for goal in findings.goals[1:3]] == [(None, False)] * 2
+    assert [(goal.value, goal.met) for goal in findings.goals[1:5]] == [(None, False)] * 4
     assert findings.worst == "no peer was there"
 
 

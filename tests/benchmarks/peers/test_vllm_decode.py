@@ -9,10 +9,13 @@ import pytest
 from tests.benchmarks.peers.programs import load_program
 
 
-def test_a_job_is_answered_with_the_tokens_after_the_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("given", "computed_in"), [(["float32"], "float32"), ([], "auto")])
+def test_a_job_is_answered_with_the_tokens_after_the_prompts(
+    given: list[str], computed_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Model:
         def __init__(self, folder: str, **options: Any) -> None:
-            assert (folder, options["dtype"], options["enable_prefix_caching"]) == ("folder", "float32", False)
+            assert (folder, options["dtype"], options["enable_prefix_caching"]) == ("folder", computed_in, False)
 
         def generate(self, prompts: list[dict[str, list[int]]], asked: Any, *, use_tqdm: bool) -> list[Any]:
             assert asked.ignore_eos and asked.temperature == 0
@@ -24,7 +27,7 @@ def test_a_job_is_answered_with_the_tokens_after_the_prompts(monkeypatch: pytest
     vars(vllm).update(LLM=Model, SamplingParams=SimpleNamespace)
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "2")
     program = load_program("vllm_decode", monkeypatch, vllm=vllm)
-    found = program.Writer("folder").write({"do": "write", "rows": [[4, 5], [7, 8]], "new": 2})
+    found = program.Writer("folder", *given).write({"do": "write", "rows": [[4, 5], [7, 8]], "new": 2})
     assert found["tokens"] == [[6, 7, 8], [9, 10, 11]]
     assert found["whole"] >= 0
 
@@ -45,6 +48,6 @@ def test_each_row_goes_through_its_adapter(tmp_path: Path, monkeypatch: pytest.M
     vars(vllm).update(LLM=Model, SamplingParams=SimpleNamespace)
     vars(request).update(LoRARequest=lambda *given: given)
     program = load_program("vllm_decode", monkeypatch, vllm=vllm, **{"vllm.lora.request": request})
-    made = program.Writer("folder", str(tmp_path))
+    made = program.Writer("folder", adapters=tmp_path)
     found = made.write({"do": "write", "rows": [[4], [5], [6]], "new": 0, "adapters": ["b", "a", "b"]})
     assert found["tokens"] == [[200], [10], [200]]
