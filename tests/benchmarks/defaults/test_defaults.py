@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from adamix_train.recipe.flags import make_recipe
-from benchmarks import defaults
-from benchmarks.defaults import RATES, SETS, Training, findings_of, main, row_of, trainings
+from benchmarks.defaults.__main__ import main
+from benchmarks.defaults.sets import SETS, TESTED
+from benchmarks.defaults.table import findings_of, row_of
+from benchmarks.defaults.trainings import RATES, Training, trainings
 from benchmarks.quality.runs import Workshop
 from benchmarks.support import data
 from benchmarks.support.report import Absent
@@ -52,8 +54,8 @@ def test_a_test_of_texts_has_all_references_of_the_first_inputs(tmp_path: Path) 
     file = SETS["e2e-500"].files(tmp_path)["test_file"]
     with Path(file).open() as stream:
         rows = list(csv.DictReader(stream))
-    assert len({row["mr"] for row in rows}) == defaults.TESTED
-    assert len(rows) == 2 * defaults.TESTED
+    assert len({row["mr"] for row in rows}) == TESTED
+    assert len(rows) == 2 * TESTED
 
 
 def test_tones_become_scores(tmp_path: Path) -> None:
