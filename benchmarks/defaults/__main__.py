@@ -3,8 +3,9 @@
 A training takes the rows, the base and nothing else; the grid is four learning rates, each for three lengths of the
 run. All are measured on the same test data. The best of the twelve is chosen by that test score, which no user can do:
 the defaults have to come close to what hindsight would have chosen. `tuned` is what a user reaches who tries all twelve
-and takes the one that is best on validation data. Each run is kept under --runs: the command can be stopped and
-repeated. The files come from ADAMIX_DATA (default: ../shared/data) and from this repository's demo.
+and takes the one that is best on validation data. Each result is kept in --results: the command can be stopped and
+repeated, on another machine as well. The files come from ADAMIX_DATA (default: ../shared/data) and from this
+repository's demo.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.defaults.results import Keeper
 from benchmarks.defaults.sets import SETS
 from benchmarks.defaults.table import findings_of, row_of
 from benchmarks.defaults.trainings import trainings
@@ -25,6 +27,7 @@ from benchmarks.support.machine import usable_cores
 from benchmarks.support.report import Absent, Findings, Row
 
 QUICK = ("tone",)
+RESULTS = Path(__file__).parent.parent / "results" / "defaults_runs.json"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,10 +51,11 @@ def measure_defaults(args: argparse.Namespace, deadline: float) -> Findings:
         for name in names
     }
     with Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline) as workshop:
+        keeper = Keeper(workshop, None if args.quick else args.results)
 
         def row(name: str) -> Row | Absent:
             try:
-                return row_of(name, workshop.records(runs_of[name]))
+                return row_of(name, keeper.results(runs_of[name]))
             except OutOfTimeError:
                 return Absent(peer=name, reason="the time was over; repeat the command, which goes on")
 
@@ -73,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="runs at a time (default: one a core)")
     parser.add_argument("--minutes", type=float, help="stop after so many (default: until all is done)")
     parser.add_argument("--runs", type=Path, default=Path("runs/defaults"), help="where runs are kept")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file with the results of runs")
     parser.add_argument("--quick", action="store_true", help="one set and one setting: shows that it runs")
     parser.add_argument("--json", metavar="FILE|-", help="write one JSON object; with - to stdout, the table to stderr")
     return parser

@@ -2,8 +2,8 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from benchmarks.defaults.results import Result
 from benchmarks.defaults.sets import SETS
 from benchmarks.defaults.trainings import Training
 from benchmarks.support.machine import versions_of
@@ -14,21 +14,20 @@ SHARE = 0.98
 """Goal: the defaults' score by that of the best setting."""
 
 
-def row_of(name: str, records: Mapping[Training, dict[str, Any]]) -> Row:
+def row_of(name: str, results: Mapping[Training, Result]) -> Row:
     """Return the table's row: the mean over seeds of the defaults, and of the grid's best setting."""
-    metric = f"test_{SETS[name].metric}"
-    default_scores = [float(record[metric]) for run, record in records.items() if run.setting is None]
+    by_default = [result for run, result in results.items() if run.setting is None]
     scores: dict[tuple[float, int], list[float]] = {}
-    for run, record in records.items():
+    for run, result in results.items():
         if run.setting is not None:
-            scores.setdefault(run.setting, []).append(float(record[metric]))
+            scores.setdefault(run.setting, []).append(result.score)
     means = {setting: statistics.mean(values) for setting, values in scores.items()}
-    tuned = statistics.mean(_tuned_score(name, records, seed) for seed in {run.seed for run in records})
-    default, best = statistics.mean(default_scores), max(means, key=lambda setting: means[setting])
-    record = next(record for run, record in records.items() if run.setting is None)
+    tuned = statistics.mean(_tuned_score(results, seed) for seed in {run.seed for run in results})
+    default = statistics.mean(result.score for result in by_default)
+    best = max(means, key=lambda setting: means[setting])
     return {
         "set": name,
-        "rows": record["train_examples"],
+        "rows": by_default[0].rows,
         "metric": SETS[name].metric,
         "defaults": round(default, 4),
         "best": round(means[best], 4),
@@ -37,17 +36,15 @@ def row_of(name: str, records: Mapping[Training, dict[str, Any]]) -> Row:
         "of tuned": round(default / tuned, 4),
         "median of grid": round(statistics.median(means.values()), 4),
         "best setting": f"rate {best[0]:g}, {best[1]} steps",
-        "default setting": f"rate {record['settings']['learning_rate']:.2g}, {record['steps']} steps",
-        "seeds": len(default_scores),
+        "default setting": f"rate {by_default[0].settings['learning_rate']:.2g}, {by_default[0].steps} steps",
+        "seeds": len(by_default),
     }
 
 
-def _tuned_score(name: str, records: Mapping[Training, dict[str, Any]], seed: int) -> float:
+def _tuned_score(results: Mapping[Training, Result], seed: int) -> float:
     """Return the test score of the setting that is best on validation data with a seed; the loss breaks ties."""
-    metric = SETS[name].metric
-    tried = [record for run, record in records.items() if run.setting is not None and run.seed == seed]
-    picked = max(tried, key=lambda record: (float(record.get(metric, 0.0)), -float(record["loss"])))
-    return float(picked[f"test_{metric}"])
+    tried = [result for run, result in results.items() if run.setting is not None and run.seed == seed]
+    return max(tried, key=lambda result: (result.validation or 0.0, -result.loss)).score
 
 
 def findings_of(rows: Sequence[Row], absent: Sequence[Absent]) -> Findings:

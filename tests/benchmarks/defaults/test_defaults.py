@@ -1,31 +1,19 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from adamix_train.recipe.flags import make_recipe
 from benchmarks.defaults.__main__ import main
+from benchmarks.defaults.results import Result
 from benchmarks.defaults.sets import SETS, TESTED
 from benchmarks.defaults.table import findings_of, row_of
 from benchmarks.defaults.trainings import RATES, Training, trainings
 from benchmarks.quality.runs import Workshop
 from benchmarks.support import data
 from benchmarks.support.report import Absent
-
-
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder in which every file is there; only E2E's is read."""
-    folder = tmp_path / "shared"
-    for name in ("sst2/train.tsv", "sst2/test.tsv", "mrpc/train.txt", "mrpc/test.txt", "e2e/devset.csv"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    rows = [f"thing {index // 2},text {index}" for index in range(200)]
-    (folder / "e2e/testset_w_refs.csv").write_text("\n".join(["mr,ref", *rows]) + "\n")
-    monkeypatch.setattr(data, "DATA", folder)
-    return folder
+from tests.benchmarks.defaults.records import record_of
 
 
 def test_a_run_has_what_its_user_has_to_say_and_the_grid_four_settings_more(tmp_path: Path) -> None:
@@ -63,19 +51,19 @@ def test_tones_become_scores(tmp_path: Path) -> None:
         assert {row["score"] for row in csv.DictReader(stream)} == {"0", "1"}
 
 
-def record(score: float, accuracy: float = 0.5, loss: float = 1.0) -> dict[str, Any]:
-    found = {"test_accuracy": score, "accuracy": accuracy, "loss": loss}
-    return found | {"train_examples": 9, "steps": 600, "settings": {"learning_rate": 0.004}}
+def result(score: float, validation: float | None = 0.5, loss: float = 1.0) -> Result:
+    settings = {"learning_rate": 0.004}
+    return Result(name="a run", rows=9, settings=settings, steps=600, score=score, validation=validation, loss=loss)
 
 
 def test_the_defaults_are_compared_with_the_best_mean_of_the_grid(tmp_path: Path) -> None:
     scores = {None: (0.8, 0.7), (1e-3, 80): (0.5, 0.5), (4e-3, 240): (0.9, 0.7), (8e-3, 720): (0.95, 0.4)}
-    records = {
-        Training(subject="tone", seed=seed, made=tmp_path, setting=setting): record(values[seed])
+    results = {
+        Training(subject="tone", seed=seed, made=tmp_path, setting=setting): result(values[seed])
         for setting, values in scores.items()
         for seed in (0, 1)
     }
-    row = row_of("tone", records)
+    row = row_of("tone", results)
     assert (row["defaults"], row["best"], row["median of grid"]) == (0.75, 0.8, 0.675)
     assert row["of best"] == pytest.approx(0.75 / 0.8, abs=1e-4)
     assert (row["best setting"], row["default setting"]) == ("rate 0.004, 240 steps", "rate 0.004, 600 steps")
@@ -85,36 +73,38 @@ def test_the_defaults_are_compared_with_the_best_mean_of_the_grid(tmp_path: Path
 
 def test_a_setting_is_tuned_on_each_seeds_validation_data_where_the_loss_breaks_ties(tmp_path: Path) -> None:
     found = {
-        None: (record(0.8), record(0.7)),
-        (1e-3, 80): (record(0.5, accuracy=0.9, loss=0.4), record(0.6, accuracy=0.8)),
-        (4e-3, 240): (record(0.6, accuracy=0.9, loss=0.3), record(0.9, accuracy=0.7)),
-        (8e-3, 720): (record(0.7, accuracy=0.8, loss=0.1), record(0.9, accuracy=0.7)),
+        None: (result(0.8), result(0.7)),
+        (1e-3, 80): (result(0.5, validation=0.9, loss=0.4), result(0.6, validation=0.8)),
+        (4e-3, 240): (result(0.6, validation=0.9, loss=0.3), result(0.9, validation=0.7)),
+        (8e-3, 720): (result(0.7, validation=0.8, loss=0.1), result(0.9, validation=0.7)),
     }
-    records = {
+    results = {
         Training(subject="tone", seed=seed, made=tmp_path, setting=setting): values[seed]
         for setting, values in found.items()
         for seed in (0, 1)
     }
-    row = row_of("tone", records)
+    row = row_of("tone", results)
     assert row["tuned"] == pytest.approx((0.6 + 0.6) / 2)
     assert row["of tuned"] == pytest.approx(0.75 / 0.6)
 
 
 def test_a_set_without_time_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(data, "sample_model", lambda base: Path(base))
-    monkeypatch.setattr(Workshop, "records", lambda self, runs: {run: record(0.9) for run in runs})
-    main(["--sets", "tone,intent", "--runs", str(tmp_path), "--json", "-"])
+    asked = ["--runs", str(tmp_path), "--results", str(tmp_path / "kept.json"), "--json", "-"]
+    monkeypatch.setattr(data, "sample_model", lambda name: base)
+    with monkeypatch.context() as patch:
+        patch.setattr(Workshop, "records", lambda self, runs: {run: record_of(run, 0.9) for run in runs})
+        main(["--sets", "tone,intent", *asked])
     report = json.loads(capsys.readouterr().out)
     assert [(row["set"], row["of best"]) for row in report["rows"]] == [("tone", 1.0), ("intent", 1.0)]
     assert all(goal["met"] for goal in report["goals"])
-    monkeypatch.undo()
-    monkeypatch.setattr(data, "sample_model", lambda base: Path(base))
-    main(["--sets", "tone", "--runs", str(tmp_path), "--minutes", "0", "--json", "-"])
-    assert json.loads(capsys.readouterr().out)["absent"][0] == vars(
-        Absent(peer="tone", reason="the time was over; repeat the command, which goes on")
-    )
+    main(["--sets", "tone,scores", "--minutes", "0", *asked])
+    report = json.loads(capsys.readouterr().out)
+    assert [row["set"] for row in report["rows"]] == ["tone"]
+    assert report["absent"] == [
+        vars(Absent(peer="scores", reason="the time was over; repeat the command, which goes on"))
+    ]
 
 
 def test_an_unknown_set_is_named(capsys: pytest.CaptureFixture[str]) -> None:
