@@ -22,14 +22,14 @@ from benchmarks.support.errors import BenchmarkError
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a training was asked, what it chose, and how good it became."""
+    """Settings and measurements of a training."""
 
     name: str
     """Name of the training."""
     rows: int
     """Training examples."""
     settings: Mapping[str, Any]
-    """What it chose, and what of that the grid gave it."""
+    """Those that the defaults choose, and that a grid may have given."""
     steps: int
     score: float
     """The set's metric on its test data."""
