@@ -99,7 +99,7 @@ SIDES: dict[str, dict[str, BankPeer]] = {
         VLLM: BankPeer(open=partial(peft_files, opener=vllm, precision="float32"), do=all_at_once, goal=2.0),
     },
     "int4": {
-        GENAI: BankPeer(open=genai_files, goal=3.0, differing=1),
+        GENAI: BankPeer(open=genai_files, goal=3.0, differing=ADAPTERS // 2),
         OPENVINO: BankPeer(open=partial(peft_files, opener=openvino, precision="int4"), goal=4.0, differing=ADAPTERS),
     },
 }
