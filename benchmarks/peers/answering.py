@@ -1,9 +1,11 @@
 """The loop of a peer that runs jobs: a line of JSON in, a line of JSON out. Output of libraries goes to stderr."""
 
+import argparse
 import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -20,6 +22,15 @@ def answer_by_methods(make: Callable[[], object]) -> None:
         return lambda job: getattr(worker, job["do"])(job)
 
     answer_once_made(made)
+
+
+def decoder_arguments(argv: list[str] | None = None) -> dict[str, Any]:
+    """Return what a decoder is opened with: a model's folder, and a precision and a folder of adapters if given."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("precision", nargs="?")
+    parser.add_argument("--adapters", type=Path)
+    return vars(parser.parse_args(argv))
 
 
 def answer_once_made(make: Callable[[], Callable[[dict[str, Any]], Any]]) -> None:

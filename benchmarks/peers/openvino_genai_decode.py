@@ -5,14 +5,13 @@ such as f32; without one it computes in the precision that it takes by itself. F
 which all rows of a job take one. Run by the interpreter of the openvino_genai peer, which has none of this project.
 """
 
-import argparse
 import os
 import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-answer_by_methods = import_module("answering").answer_by_methods
+answering = import_module("answering")
 MOST_ROWS = 64
 MOST_TOKENS = 2048
 """Tokens of a step: all prompts are read in the first."""
@@ -108,9 +107,5 @@ class Writer:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder")
-    parser.add_argument("precision", nargs="?")
-    parser.add_argument("--adapters", type=Path)
-    arguments = parser.parse_args()
-    answer_by_methods(lambda: Writer(**vars(arguments)))
+    arguments = answering.decoder_arguments()
+    answering.answer_by_methods(lambda: Writer(**arguments))

@@ -5,14 +5,13 @@ vLLM's, such as float32; without one it computes in the precision that it takes 
 by name, of which a job names one for each row. Run by the interpreter of the vllm peer, which has none of this project.
 """
 
-import argparse
 import os
 import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-answer_by_methods = import_module("answering").answer_by_methods
+answering = import_module("answering")
 MOST_ROWS, LONGEST = 32, 640
 CACHE_GIB = "1"
 RANK = 8
@@ -54,9 +53,5 @@ class Writer:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder")
-    parser.add_argument("precision", nargs="?")
-    parser.add_argument("--adapters", type=Path)
-    arguments = parser.parse_args()
-    answer_by_methods(lambda: Writer(**vars(arguments)))
+    arguments = answering.decoder_arguments()
+    answering.answer_by_methods(lambda: Writer(**arguments))

@@ -1,7 +1,11 @@
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from benchmarks.peers import HERE
+from benchmarks.peers.answering import decoder_arguments
 
 PROGRAM = f"""
 import os, sys
@@ -28,3 +32,18 @@ def test_only_answers_are_on_stdout_and_the_end_of_the_jobs_ends_it() -> None:
     assert result.returncode == 0
     assert result.stdout == '"ready"\n[2]\n[4]\n'
     assert result.stderr.count("what Python says") == result.stderr.count("what a C library says") == 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "precision", "adapters"),
+    [
+        (["model"], None, None),
+        (["model", "f32"], "f32", None),
+        (["model", "--adapters", "some"], None, Path("some")),
+        (["model", "f32", "--adapters", "some"], "f32", Path("some")),
+    ],
+)
+def test_a_decoder_may_have_a_precision_and_adapters(
+    argv: list[str], precision: str | None, adapters: Path | None
+) -> None:
+    assert decoder_arguments(argv) == {"folder": "model", "precision": precision, "adapters": adapters}
