@@ -192,7 +192,9 @@ def openvino(
 
 def _asked(precision: str | None, adapters: Path | None) -> list[Path | str]:
     """Return the arguments of a peer for a precision and a folder of adapters."""
-    return [*([] if precision is None else [precision]), *([] if adapters is None else ["--adapters", adapters])]
+    hints = [] if precision is None else [precision]
+    options: list[Path | str] = [] if adapters is None else ["--adapters", adapters]
+    return [*hints, *options]
 
 
 def vllm(stack: ExitStack, model: Path, precision: str | None = None, adapters: Path | None = None) -> Write:
