@@ -51,7 +51,7 @@ OPENVINO_INT4_FP32 = "openvino_genai int4 in fp32"
 VLLM, VLLM_DEFAULT, TRANSFORMERS, OPTIMUM = "vllm fp32", "vllm default", "transformers fp32", "optimum fp32"
 EXACT = (GENAI, OPENVINO, VLLM, TRANSFORMERS, OPTIMUM)
 ONLY_WHOLE = (OPENVINO_INT4_FP32, VLLM, VLLM_DEFAULT, LLAMA)
-"""Sides of which whole calls alone are timed: they do not tell prompts and tokens apart, or have a faster sibling."""
+"""Sides of which whole calls alone are timed: they do not tell prompts and tokens apart, or are close to a sibling."""
 IN_WHOLE = (OURS, OURS_W8A8, OURS_INT4, OPENVINO, OPENVINO_DEFAULT, OPENVINO_INT4, *ONLY_WHOLE)
 """Sides whose whole calls are timed."""
 INEXACT = (OURS_W8A8, OURS_INT4, OPENVINO_DEFAULT, OPENVINO_INT4, OPENVINO_INT4_FP32, VLLM_DEFAULT)

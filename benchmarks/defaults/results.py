@@ -1,6 +1,5 @@
 """Results of trainings, and the file that keeps them, so that another machine can go on."""
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from adamix_train.recipe.flags import make_recipe
 from benchmarks.defaults.sets import SETS
 from benchmarks.defaults.trainings import Training
 from benchmarks.quality.runs import Workshop
-from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.kept import read_kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ def result_of(training: Training, record: Mapping[str, Any]) -> Result:
 
 def is_current(result: Result, training: Training, width: int) -> bool:
     """Return whether the defaults, on a base of this width, would choose again what a training chose."""
-    recipe = make_recipe(None, training.recipe(Path("base"), Path("out")))
+    recipe = make_recipe(None, {"base": "base", "out": "out", **training.fields})
     situation = Situation(rows=result.rows, width=width, task=task_of(recipe).kind)
     chosen = complete(recipe, situation).recipe
     return all(getattr(chosen, name) == value for name, value in result.settings.items())
@@ -105,12 +104,7 @@ def read_results(file: Path) -> dict[str, Result]:
     Raises:
         BenchmarkError: The file holds something else.
     """
-    if not file.is_file():
-        return {}
-    try:
-        return {fields["name"]: Result(**fields) for fields in json.loads(file.read_text("utf-8"))}
-    except (ValueError, TypeError, KeyError) as error:
-        raise BenchmarkError(f"{file} holds no results of the defaults: {error}") from error
+    return {result.name: result for result in read_kept(file, Result, what="the defaults")}
 
 
 def write_results(results: Mapping[str, Result], file: Path) -> None:

@@ -30,16 +30,14 @@ class Training:
         return f"{self.subject}-{setting}-seed{self.seed}"
 
     def recipe(self, base: Path, out: Path) -> dict[str, Any]:
-        """Return the fields of the recipe."""
+        """Return the fields of the recipe, having made the data files that are to be made."""
+        return {"base": str(base), "out": str(out), **SETS[self.subject].files(self.made), **self.fields}
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Fields of the recipe, without those that name files."""
         subject = SETS[self.subject]
-        given = {
-            "base": str(base),
-            "out": str(out),
-            **subject.files(self.made),
-            **subject.fields,
-            "seed": self.seed,
-            "report_to": "none",
-        }
+        given = {**subject.fields, "seed": self.seed, "report_to": "none"}
         if self.setting is None:
             return given
         rate, steps = self.setting

@@ -1,6 +1,5 @@
 """Results of the protocol's runs, the file that keeps them, and their table."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +10,7 @@ from typing import Any
 from adamix_train.artifacts.atomic_write import write_json
 from benchmarks.quality.runs import Run
 from benchmarks.quality.tasks import SUBJECTS
-from benchmarks.support.errors import BenchmarkError
+from benchmarks.support.kept import read_kept
 from benchmarks.support.report import Row
 
 WAYS = ("ensemble", "first module", "random modules")
@@ -64,12 +63,7 @@ def read_results(file: Path) -> list[Result]:
     Raises:
         BenchmarkError: The file holds something else.
     """
-    if not file.is_file():
-        return []
-    try:
-        return [Result(**fields) for fields in json.loads(file.read_text("utf-8"))]
-    except (ValueError, TypeError) as error:
-        raise BenchmarkError(f"{file} holds no results of the protocol: {error}") from error
+    return read_kept(file, Result, what="the protocol")
 
 
 def write_results(results: Sequence[Result], file: Path) -> list[Result]:
