@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from adamix_train.recipe.recipe import PRECISIONS
 from benchmarks.defaults.results import Keeper
 from benchmarks.defaults.sets import SETS
 from benchmarks.defaults.table import findings_of, row_of
@@ -46,9 +47,9 @@ def measure_defaults(args: argparse.Namespace, deadline: float) -> Findings:
     """Train every set with the defaults and with the grid's settings, and return what came out."""
     names = QUICK if args.quick else args.sets
     bases = base_models({name: SETS[name].base for name in names})
+    seeds, made = 1 if args.quick else args.seeds, args.runs / "data"
     runs_of = {
-        name: trainings(name, seeds=1 if args.quick else args.seeds, made=args.runs / "data", quick=args.quick)
-        for name in names
+        name: trainings(name, seeds=seeds, made=made, precision=args.precision, quick=args.quick) for name in names
     }
     with Workshop(folder=args.runs, bases=bases, jobs=args.jobs, deadline=deadline) as workshop:
         keeper = Keeper(workshop, None if args.quick else args.results)
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sets", type=lambda text: text.split(","), default=list(SETS), help="with commas (default: all)"
     )
     parser.add_argument("--seeds", type=int, default=1, help="how many (default: 1)")
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of all trainings (default: fp32)")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="runs at a time (default: one a core)")
     parser.add_argument("--minutes", type=float, help="stop after so many (default: until all is done)")
     parser.add_argument("--runs", type=Path, default=Path("runs/defaults"), help="where runs are kept")

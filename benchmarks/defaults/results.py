@@ -16,6 +16,7 @@ from adamix_train.recipe.flags import make_recipe
 from benchmarks.defaults.sets import SETS
 from benchmarks.defaults.trainings import Training
 from benchmarks.quality.runs import Workshop
+from benchmarks.support.errors import BenchmarkError
 from benchmarks.support.kept import read_kept
 
 
@@ -77,21 +78,25 @@ class Keeper:
         """Return the results of trainings of one data set.
 
         Raises:
+            BenchmarkError: The workshop has a record of what other defaults chose.
             OutOfTimeError: The workshop's deadline has passed; results that came before are kept.
         """
         base = self.workshop.bases[trainings[0].subject]
         width = AutoConfig.from_pretrained(base).get_text_config().hidden_size
         missing = [one for one in trainings if not self._has(one, width)]
         with ThreadPoolExecutor(max(1, len(missing))) as pool:
-            list(pool.map(self._carry_out, missing))
+            list(pool.map(lambda one: self._carry_out(one, width), missing))
         return {one: self.kept[one.name] for one in trainings}
 
     def _has(self, training: Training, width: int) -> bool:
         kept = self.kept.get(training.name)
         return kept is not None and is_current(kept, training, width)
 
-    def _carry_out(self, training: Training) -> None:
+    def _carry_out(self, training: Training, width: int) -> None:
         result = result_of(training, self.workshop.records([training])[training])
+        if not is_current(result, training, width):
+            folder = self.workshop.folder / training.name
+            raise BenchmarkError(f"{folder} is of other defaults; take it away, and it is trained anew")
         with self.lock:
             self.kept[training.name] = result
             if self.file:

@@ -4,8 +4,10 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+from adamix_train.artifacts.atomic_write import atomic_file
 from benchmarks.support.data import data_file
 from demos.tasks import DATA as DEMO
 
@@ -13,6 +15,8 @@ STEPS = (80, 240, 720)
 """Optimizer steps of the grid's runs."""
 TESTED = 60
 """Inputs whose texts are generated for a test."""
+_ONE_WRITER = Lock()
+"""Trainings of a set are prepared in threads, and their processes read the files that are made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +63,7 @@ def restaurants(made: Path) -> dict[str, str]:
 
 
 def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as stream:
+    with _ONE_WRITER, atomic_file(file) as partial, partial.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0])
         writer.writeheader()
         writer.writerows(rows)

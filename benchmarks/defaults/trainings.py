@@ -21,13 +21,15 @@ class Training:
     """Folder for data files that are made."""
     setting: tuple[float, int] | None = None
     """Learning rate and steps; None leaves all to the defaults."""
+    precision: str = "fp32"
+    """Number format of forward and backward passes."""
     routes: bool = False
 
     @property
     def name(self) -> str:
         """Name of the run's folder."""
         setting = f"{self.setting[0]:g}-{self.setting[1]}" if self.setting else "defaults"
-        return f"{self.subject}-{setting}-seed{self.seed}"
+        return f"{self.subject}-{setting}-{self.precision}-seed{self.seed}"
 
     def recipe(self, base: Path, out: Path) -> dict[str, Any]:
         """Return the fields of the recipe, having made the data files that are to be made."""
@@ -37,7 +39,7 @@ class Training:
     def fields(self) -> dict[str, Any]:
         """Fields of the recipe, without those that name files."""
         subject = SETS[self.subject]
-        given = {**subject.fields, "seed": self.seed, "report_to": "none"}
+        given = {**subject.fields, "seed": self.seed, "precision": self.precision, "report_to": "none"}
         if self.setting is None:
             return given
         rate, steps = self.setting
@@ -50,10 +52,12 @@ class Training:
         }
 
 
-def trainings(name: str, *, seeds: int, made: Path, quick: bool = False) -> list[Training]:
+def trainings(name: str, *, seeds: int, made: Path, precision: str = "fp32", quick: bool = False) -> list[Training]:
     """Return the trainings of a set: the defaults with every seed, and each setting of the grid likewise."""
     grid = list(itertools.product(RATES, SETS[name].steps))
     settings = [None, *(grid[5:6] if quick else grid)]
     return [
-        Training(subject=name, seed=seed, setting=setting, made=made) for setting in settings for seed in range(seeds)
+        Training(subject=name, seed=seed, setting=setting, made=made, precision=precision)
+        for setting in settings
+        for seed in range(seeds)
     ]

@@ -28,6 +28,12 @@ def test_a_run_has_what_its_user_has_to_say_and_the_grid_four_settings_more(tmp_
         assert given.keys() - said.keys() == {"learning_rate", "batch_size", "epochs", "eval_steps"}
 
 
+def test_all_trainings_have_the_precision_that_is_asked_for(tmp_path: Path) -> None:
+    for run in trainings("tone", seeds=1, made=tmp_path, precision="bf16"):
+        assert run.recipe(Path("b"), Path("o"))["precision"] == "bf16"
+        assert "-bf16-" in run.name
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_makes_recipes(name: str, tmp_path: Path) -> None:
     runs = trainings(name, seeds=1, made=tmp_path)

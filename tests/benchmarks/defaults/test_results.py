@@ -16,7 +16,7 @@ def training(setting: tuple[float, int] | None = None) -> Training:
 
 def test_a_result_has_what_the_table_needs() -> None:
     found = result_of(training(), record_of(training(), 0.75))
-    assert (found.name, found.rows, found.steps) == ("tone-defaults-seed0", 288, 600)
+    assert (found.name, found.rows, found.steps) == ("tone-defaults-fp32-seed0", 288, 600)
     assert (found.score, found.validation, found.loss) == (0.75, 0.75, 0.25)
     record = record_of(training(), 0.75)
     del record["accuracy"]
@@ -60,6 +60,18 @@ def test_results_that_are_kept_and_current_are_not_repeated(
         assert carried_out == [*both, both[0]]
         Keeper(workshop, None).results(both[:1])
     assert carried_out == [*both, both[0], both[0]]
+
+
+def test_a_record_of_what_other_defaults_chose_is_refused(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = record_of(training(), 0.75)
+    record["settings"]["learning_rate"] = 0.5
+    monkeypatch.setattr(Workshop, "records", lambda self, runs: dict.fromkeys(runs, record))
+    says = "tone-defaults-fp32-seed0 is of other defaults; take it away"
+    with Workshop(folder=tmp_path, bases={"tone": base}, jobs=1) as workshop, pytest.raises(BenchmarkError, match=says):
+        Keeper(workshop, tmp_path / "kept.json").results([training()])
+    assert not (tmp_path / "kept.json").exists()
 
 
 @pytest.mark.parametrize("content", ["[1]", "{", '[{"name": "a"}]', '[{"rows": 1}]'])
