@@ -16,7 +16,7 @@ LEARNED = Course(
     train_losses=[0.6, 0.3, 0.1],
     validation_losses=[0.5, 0.2],
     metrics={"accuracy": 0.9},
-    steps=60,
+    steps=600,
 )
 
 
@@ -47,7 +47,7 @@ def test_a_loss_like_a_guessers_is_told_with_what_to_try(kind: str) -> None:
     (advice,) = advise(replace(same, validation_losses=[2 * guess, 0.96 * guess]))
     assert "Next to nothing was learned" in advice
     assert "--learning-rate 0.001" in advice
-    assert "--epochs than 10 (60 steps)" in advice
+    assert "--epochs than 10 (600 steps)" in advice
     assert advise(replace(same, validation_losses=[2 * guess, 0.94 * guess])) == []
 
 
@@ -74,3 +74,12 @@ def test_few_validation_rows_cannot_tell() -> None:
 
 def test_all_right_is_not_certain() -> None:
     assert advise(replace(LEARNED, metrics={"accuracy": 1.0}, validation_targets=["a", "b"] * 2))
+
+
+def test_a_short_run_of_a_mixture_is_told_that_one_adapter_is_better() -> None:
+    short = replace(LEARNED, steps=149)
+    assert "149 steps are few for a mixture" in advise(short)[0]
+    assert "--num-modules 1" in advise(short)[0]
+    assert advise(replace(short, steps=150)) == []
+    assert advise(replace(short, recipe=replace(LEARNED.recipe, num_modules=1))) == []
+    assert advise(replace(short, kind="generation")) == []
