@@ -44,6 +44,8 @@ NOT_NEGATIVE = (
     "seed",
 )
 BELOW_ONE = ("warmup_ratio", "lora_dropout", "base_dropout", "label_smoothing", "consistency_from", "split_after")
+OF_MODULES = {"split_after": 0.0, "pull": 0.0, "module_rate": 1.0}
+"""Fields that say what several modules do, with the value that asks for nothing."""
 
 
 def check(recipe: "Recipe") -> None:
@@ -97,9 +99,16 @@ def _conflict(recipe: "Recipe") -> str | None:
         )
     if one_route and recipe.split_after:
         return "split_after trains one module and then all, but a fixed route trains one: choose another --routing"
+    if one_route and recipe.pull:
+        return "pull moves modules to their mean, but a fixed route trains one of them: choose another --routing"
+    for name, off in OF_MODULES.items():
+        if not recipe.is_mixture and getattr(recipe, name) != off:
+            return f"{name} is {getattr(recipe, name)}, but this run trains no mixture of several modules"
     wide, plain = recipe.expand_rank, recipe.method == "adamix" and recipe.kind == "lora" and recipe.num_modules == 1
     if wide is not None and not (plain and wide > recipe.r):
         return (
             f"expand_rank is {wide}; it takes one LoRA, and more than its r of {recipe.r}: --kind lora --num-modules 1"
         )
+    if wide is not None and recipe.init_from is not None:
+        return f"expand_rank trains {wide} ranks, and {recipe.init_from} has weights of {recipe.r}: give one of the two"
     return None

@@ -1,4 +1,4 @@
-"""Settings that a recipe leaves open: routes and views, batch size, epochs, learning rate and evaluations.
+"""Settings that a recipe leaves open: routes and views, batch size, epochs, learning rate, warm-up and evaluations.
 
 They are chosen from the task, the data and the base.
 """
@@ -17,6 +17,8 @@ EPOCHS = (3, 40)
 """Fewest and most passes over the rows."""
 EVALUATIONS = (10, 20)
 """Fewest and most evaluations of a run, among which the best checkpoint is chosen; between them, one a pass."""
+WARMUP = 0.06
+"""Share of the steps in which the learning rate rises, that of the paper's scripts."""
 WIDTH = 384
 """Hidden size of the base at which RATES hold; a wider one takes less, by (384 / width) ** 1.5."""
 RATES = {
@@ -123,10 +125,22 @@ def _learning_rate(recipe: Recipe, situation: Situation) -> tuple[float, str]:
     return float(f"{rate:.2g}"), f"{what} on a base of width {situation.width} take this with {rows} rows a step"
 
 
-def _eval_steps(recipe: Recipe, situation: Situation) -> tuple[int, str]:
+def _warmup_ratio(recipe: Recipe, situation: Situation) -> tuple[float, str]:
+    steps = _steps(recipe, situation)
+    return (
+        WARMUP,
+        f"the rate then rises for {math.ceil(WARMUP * steps)} of {steps} steps, a share as in the paper's scripts",
+    )
+
+
+def _steps(recipe: Recipe, situation: Situation) -> int:
+    """Return the optimizer steps of the run."""
     assert recipe.epochs is not None
-    a_pass = steps_of_a_pass(recipe, situation)
-    steps = math.ceil(recipe.epochs * a_pass)
+    return math.ceil(recipe.epochs * steps_of_a_pass(recipe, situation))
+
+
+def _eval_steps(recipe: Recipe, situation: Situation) -> tuple[int, str]:
+    a_pass, steps = steps_of_a_pass(recipe, situation), _steps(recipe, situation)
     fewest, most = EVALUATIONS
     chosen = max(1, min(max(a_pass, steps // most), steps // fewest))
     return chosen, f"that makes {steps // chosen} evaluations in {steps} steps"
@@ -139,6 +153,7 @@ CHOICES = {
     "batch_size": _batch_size,
     "epochs": _epochs,
     "learning_rate": _learning_rate,
+    "warmup_ratio": _warmup_ratio,
     "eval_steps": _eval_steps,
 }
 """Setting → how it is chosen; a later choice may depend on an earlier one."""

@@ -191,7 +191,9 @@ class Recipe:
     learning_rate: float | None = _field(
         f"peak learning rate of AdamW; it decays linearly to 0 (default: {CHOSEN})", None
     )
-    warmup_ratio: float = _field("share of the steps in which the learning rate rises to its peak, below 1", 0.06)
+    warmup_ratio: float | None = _field(
+        f"share of the steps in which the learning rate rises to its peak, below 1 (default: {CHOSEN})", None
+    )
     weight_decay: float = _field("weight decay of AdamW", 0.1)
     label_smoothing: float = _field("label smoothing of the cross-entropy, below 1", 0.0)
     eval_steps: int | None = _field(

@@ -60,10 +60,15 @@ def guessed_loss(course: Course) -> float | None:
     return None
 
 
-def _diverged(course: Course) -> str | None:
+def _has_diverged(course: Course) -> bool:
     first, last = _ends(course.train_losses)
-    if last <= ROSE * first:
+    return last > ROSE * first
+
+
+def _diverged(course: Course) -> str | None:
+    if not _has_diverged(course):
         return None
+    first, last = _ends(course.train_losses)
     return (
         f"The training loss rose from {first:.3g} to {last:.3g}: the run diverged. Try a quarter of --learning-rate "
         f"{course.recipe.learning_rate:g}."
@@ -71,37 +76,54 @@ def _diverged(course: Course) -> str | None:
 
 
 def _unlearned(course: Course) -> str | None:
-    guess, best = guessed_loss(course), min(course.validation_losses)
+    if _has_diverged(course):
+        return None
+    # With weights of labels, the validation loss of a run that learned may be above a guesser's: neither is weighted.
+    guess = None if course.recipe.class_weights else guessed_loss(course)
     first, last = _ends(course.train_losses)
     if guess is None:
-        if last < (1 - MOVED) * first or len(course.train_losses) < 2 or last > ROSE * first:
+        if last < (1 - MOVED) * first or len(course.train_losses) < 2:
             return None
         found = f"The training loss barely moved, from {first:.3g} to {last:.3g}."
     else:
-        if best < LEARNED * guess:
+        if (best := min(course.validation_losses)) < LEARNED * guess:
             return None
         found = (
             f"Next to nothing was learned: the best validation loss is {best:.3g}, and answering every row by what is "
             f"frequent has {guess:.3g}."
         )
     return (
-        f"{found} Try two and four times --learning-rate {course.recipe.learning_rate:g}, or more --epochs than "
-        f"{course.recipe.epochs:g} ({course.steps} steps); see that texts and targets belong together."
+        f"{found} Try a quarter and four times --learning-rate {course.recipe.learning_rate:g}, or more --epochs "
+        f"than {course.recipe.epochs:g} ({course.steps} steps); see that texts and targets belong together."
     )
 
 
 def _too_few(course: Course) -> str | None:
-    accuracy, count = course.metrics.get("accuracy"), len(course.validation_targets)
-    if accuracy is None:
-        return None
-    share = (accuracy * count + 1) / (count + 2)  # one right and one wrong row more, so that all right is not certain
-    error = math.sqrt(share * (1 - share) / count)
-    if error <= TELLS:
-        return None
-    return (
-        f"Validation accuracy {accuracy:.3f} is of {count} rows, with a standard error of {error:.3f}: settings that "
-        "are closer cannot be told apart. Give a --validation-file, or a larger --validation-share."
-    )
+    count = len(course.validation_targets)
+    for name, error_of in ERRORS.items():
+        value = course.metrics.get(name)
+        if value is not None and (error := error_of(value, count)) > TELLS:
+            return (
+                f"Validation {name} {value:.3f} is of {count} rows, with a standard error of {error:.3f}: settings "
+                "that are closer cannot be told apart. Give a --validation-file, or a larger --validation-share."
+            )
+    return None
+
+
+def _error_of_accuracy(accuracy: float, count: int) -> float:
+    """Return the standard error of a share, with one right and one wrong row more: all right is not certain."""
+    share = (accuracy * count + 1) / (count + 2)
+    return math.sqrt(share * (1 - share) / count)
+
+
+def _error_of_correlation(correlation: float, count: int) -> float:
+    """Return the standard error of a correlation (Fisher), made smaller for few rows: two are always on a line."""
+    certain = correlation * count / (count + 4)
+    return (1 - certain**2) / math.sqrt(max(1, count - 3))
+
+
+ERRORS = {"accuracy": _error_of_accuracy, "pearson": _error_of_correlation}
+"""Metric → its standard error, a function of its value and the number of rows."""
 
 
 def _short_for_a_mixture(course: Course) -> str | None:

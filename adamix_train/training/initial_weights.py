@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from adamix_train.artifacts.checkpoint import WEIGHTS, Card, read_card
 from adamix_train.errors import CheckpointError
+from adamix_train.mixture.projection import mixtures
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.training.methods import TrainableModel
 
@@ -34,10 +35,18 @@ def check_initial(card: Card, recipe: Recipe) -> None:
                 f"{folder} was trained with {name} {stored[name]!r}, and this run has {getattr(recipe, name)!r}: its "
                 "weights do not fit"
             )
+    if stored["routing"] == "fixed" and recipe.routing != "fixed" and recipe.is_mixture:
+        raise CheckpointError(
+            f"{folder} was trained on a fixed route, one module of each mixture, and this run trains all: its weights "
+            "do not fit"
+        )
 
 
 def load_initial(model: TrainableModel, folder: Path) -> None:
-    """Load the trained weights in a finished run's folder into a model that was built in the same way."""
+    """Load the trained weights in a finished run's folder into a model that was built in the same way.
+
+    The weights of the modules in their mean are not taken over: the new run chooses its own.
+    """
     if isinstance(model, peft.PeftModel):
         result = peft.set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
     else:
@@ -45,3 +54,5 @@ def load_initial(model: TrainableModel, folder: Path) -> None:
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     if lacking := sorted(trained & set(result.missing_keys)) + sorted(result.unexpected_keys):
         raise CheckpointError(f"the weights in {folder} do not fit: {lacking[0]}")
+    for mixture in mixtures(model):
+        mixture.keep_only(None)

@@ -1,4 +1,4 @@
-"""Changes of modules between steps: they are split off one module, and pulled to their mean."""
+"""Changes of modules between steps: they begin as copies of one module, and are pulled to their mean."""
 
 from typing import Any
 
@@ -16,29 +16,32 @@ def steps_alone(split_after: float, max_steps: int) -> int:
 
 
 class Split(TrainerCallback):
-    """Copies the first module of each mixture, with its moments in AdamW, to the others after a share of the steps.
+    """Trains one module of each mixture for a share of the steps, and then all, which begin as copies of it.
 
-    Until then the Trainer routes all rows to it, and it alone is evaluated and saved.
+    Meanwhile the Trainer routes all rows to the first module. After each of these steps it is copied, with its moments
+    in AdamW, to the others: whatever is evaluated, saved, pulled or averaged is that one module.
     """
 
     def __init__(self, split_after: float) -> None:
         self.split_after = split_after
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Evaluate what has been trained so far, also in a run that is resumed."""
-        alone = state.global_step < steps_alone(self.split_after, state.max_steps)
-        for mixture in mixtures(model):
-            mixture.keep_only(0 if alone else None)
-
-    def on_step_begin(
+    def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
     ) -> None:
-        """Copy the modules before the first step in which all are trained."""
-        if state.global_step != steps_alone(self.split_after, state.max_steps):
+        """Make all modules the first, unless they have parted in a run that is resumed."""
+        self._copy_first(state, model, optimizer)
+
+    def on_step_end(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
+    ) -> None:
+        """Undo what momentum and weight decay did to the modules that were not trained."""
+        self._copy_first(state, model, optimizer)
+
+    def _copy_first(self, state: Any, model: Any, optimizer: Any) -> None:
+        if state.global_step > steps_alone(self.split_after, state.max_steps):
             return
         with torch.no_grad():
             for mixture in mixtures(model):
-                mixture.keep_only(None)
                 for parameter in mixture.parameters():
                     for stack in stacks_of(optimizer, parameter):
                         stack.copy_(stack[:1].expand_as(stack).clone())

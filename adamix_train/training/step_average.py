@@ -1,5 +1,6 @@
 """The mean of the weights over steps: of the last ones (Izmailov et al., 2018), or exponential and moving."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from adamix_train.errors import CheckpointError
 from adamix_train.recipe.average import Average
 
 COUNT = "steps"
+logger = logging.getLogger(__name__)
 
 
 class StepAverage(TrainerCallback):
@@ -68,6 +70,13 @@ class StepAverage(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Give the model the mean instead of the best checkpoint's weights."""
+        if not self.mean:
+            logger.warning(
+                "the run ended after %d of %d steps, before the mean over the last of them began: the best checkpoint "
+                "is kept instead",
+                state.global_step,
+                state.max_steps,
+            )
         with torch.no_grad():
             for name, weight in _trained(model):
                 if name in self.mean:

@@ -56,7 +56,7 @@ def measure_protocol(args: argparse.Namespace) -> Findings:
     """
     results = read_results(args.results)
     absent = []
-    if args.protocol:
+    if not args.report:
         deadline = math.inf if args.minutes is None else args.started + 60 * args.minutes
         bases = base_models({task: SUBJECTS[task].base for stage in STAGES for task in stage.tasks})
         try:

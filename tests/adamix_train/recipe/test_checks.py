@@ -55,6 +55,14 @@ def test_a_fixed_route_leaves_nothing_to_weigh() -> None:
         ({"pull": -0.1}, "pull is -0.1; it must not be negative"),
         ({"module_rate": 0.0}, "module_rate is 0.0; it must be positive"),
         ({"labels_on": "second"}, "known are first, both"),
+        ({"pull": 0.1, "routing": "fixed"}, "a fixed route trains one of them"),
+        ({"split_after": 0.5, "num_modules": 1}, "split_after is 0.5, but this run trains no mixture"),
+        ({"pull": 0.1, "method": "full"}, "pull is 0.1, but this run trains no mixture"),
+        ({"module_rate": 2.0, "method": "peft-lora"}, "module_rate is 2.0, but this run trains no mixture"),
+        (
+            {"expand_rank": 64, "kind": "lora", "num_modules": 1, "init_from": "a"},
+            "trains 64 ranks, and a has weights of 16: give one of the two",
+        ),
     ],
 )
 def test_switches_that_contradict_each_other_are_refused(fields: dict[str, object], message: str) -> None:

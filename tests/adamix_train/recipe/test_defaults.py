@@ -41,11 +41,18 @@ def test_what_is_said_is_kept_and_the_rest_fits_it() -> None:
     """64 rows a step: 5 steps a pass, 40 passes; the rate twice that of 16 rows."""
     full = complete(replace(OPEN, batch_size=32, gradient_accumulation=2), MINILM)
     assert (full.recipe.batch_size, full.recipe.epochs, full.recipe.learning_rate) == (32, 40.0, 8e-3)
-    assert list(full.because) == [*VIEWS, "epochs", "learning_rate", "eval_steps"]
-    said = replace(OPEN, batch_size=8, epochs=2.5, learning_rate=0.0, eval_steps=7)
+    assert list(full.because) == [*VIEWS, "epochs", "learning_rate", "warmup_ratio", "eval_steps"]
+    said = replace(OPEN, batch_size=8, epochs=2.5, learning_rate=0.0, warmup_ratio=0.0, eval_steps=7)
     said = replace(said, routing="example", consistency_from=0.0, labels_on="both")
     assert complete(said, MINILM).recipe == said
     assert complete(said, MINILM).because == {}
+
+
+def test_a_warm_up_is_said_in_steps() -> None:
+    """0.06 × 612 = 36.72."""
+    full = complete(OPEN, MINILM)
+    assert full.recipe.warmup_ratio == 0.06
+    assert "rises for 37 of 612 steps" in full.because["warmup_ratio"]
 
 
 def test_processes_share_a_step() -> None:

@@ -59,10 +59,19 @@ def test_a_writer_whose_loss_stood_still_is_told() -> None:
     assert advise(replace(writer, train_losses=[])) == []
 
 
-def test_a_loss_that_rose_is_told_once() -> None:
-    (advice,) = advise(replace(LEARNED, kind="generation", metrics={}, train_losses=[2.0, 1.0, 3.0]))
+@pytest.mark.parametrize("kind", ["generation", "classification"])
+def test_a_loss_that_rose_is_told_once(kind: str) -> None:
+    """Even if the validation loss is that of a guesser as well."""
+    rose = replace(LEARNED, kind=kind, metrics={}, train_losses=[2.0, 1.0, 3.0], validation_losses=[9.0])
+    (advice,) = advise(rose)
     assert "rose from 2 to 3" in advice
     assert "a quarter of --learning-rate 0.001" in advice
+
+
+def test_what_labels_weigh_is_not_compared_with_a_guesser_to_whom_they_weigh_the_same() -> None:
+    weighted = replace(LEARNED, recipe=replace(LEARNED.recipe, class_weights="balanced"), validation_losses=[9.0])
+    assert advise(weighted) == []
+    assert "barely moved" in advise(replace(weighted, train_losses=[0.6, 0.599]))[0]
 
 
 def test_few_validation_rows_cannot_tell() -> None:
@@ -74,6 +83,15 @@ def test_few_validation_rows_cannot_tell() -> None:
 
 def test_all_right_is_not_certain() -> None:
     assert advise(replace(LEARNED, metrics={"accuracy": 1.0}, validation_targets=["a", "b"] * 2))
+
+
+def test_few_scores_cannot_tell() -> None:
+    """0.9 × 36 / 40 = 0.81; (1 - 0.81²) / √33 = 0.0599. Two points are always on a line."""
+    scores = replace(LEARNED, kind="regression", train_targets=["1", "9"], validation_losses=[0.1])
+    (advice,) = advise(replace(scores, metrics={"pearson": 0.9}, validation_targets=["1", "9"] * 18))
+    assert "Validation pearson 0.900 is of 36 rows, with a standard error of 0.060" in advice
+    assert advise(replace(scores, metrics={"pearson": 0.9}, validation_targets=["1", "9"] * 100)) == []
+    assert advise(replace(scores, metrics={"pearson": 1.0}, validation_targets=["1", "9"]))
 
 
 def test_a_short_run_of_a_mixture_is_told_that_one_adapter_is_better() -> None:

@@ -18,6 +18,7 @@ from adamix_train.run.prepare import prepare
 from adamix_train.run.train import train
 from adamix_train.training.module_weights import MODULE_WEIGHTS, set_weights
 from tests.adamix_train.conftest import make_writer
+from tests.fixtures.example_files import write
 from tests.fixtures.training import Signal, assert_equal, small_recipe, weights
 
 FIRST_ALONE = [1.0, 0.0, 0.0, 0.0]
@@ -77,3 +78,47 @@ def test_patience_is_resumed(recipe: Recipe) -> None:
 def test_early_stopping_ends_a_run_that_gets_no_better(recipe: Recipe) -> None:
     results = train(replace(recipe, learning_rate=0.0, epochs=10, early_stopping=2))
     assert results["steps"] == 3 * 5
+
+
+SWITCHES = {
+    "routing": "batch",
+    "labels_on": "first",
+    "consistency_from": 0.0,
+    "consistency_weight": 0.0,
+    "split_after": 0.5,
+    "pull": 0.1,
+    "module_rate": 2.0,
+    "average": "last:0.5",
+    "label_smoothing": 0.1,
+    "update_unselected": False,
+    "class_weights": "balanced",
+    "base_dropout": 0.3,
+    "warmup_ratio": 0.5,
+    "weight_decay": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def without_switches(tiny_base: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A finished run with routing by example, where a module may be idle, and more rows of one label."""
+    rows = tiny_data.read_text().splitlines(keepends=True)
+    data = write(tmp_path_factory.mktemp("data"), "train.csv", "".join(rows[:-9]))
+    made = small_recipe(tiny_base, data, tmp_path_factory.mktemp("plain") / "run", batch_size=4, epochs=1)
+    made = replace(made, routing="example", labels_on="both", consistency_from=0.5)
+    train(made)
+    return made
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_switch_of_a_recipe_reaches_the_training(without_switches: Recipe, name: str, tmp_path: Path) -> None:
+    changed = replace(without_switches, out=str(tmp_path / "run"), **{name: SWITCHES[name]})
+    train(changed)
+    before, after = weights(without_switches.out), weights(changed.out)
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_run_is_repeated_bit_by_bit(without_switches: Recipe, tmp_path: Path) -> None:
+    """Else the test before this one would tell nothing."""
+    again = replace(without_switches, out=str(tmp_path / "run"))
+    train(again)
+    assert_equal(weights(without_switches.out), weights(again.out))

@@ -7,6 +7,8 @@ import pytest
 
 from adamix_train.errors import BaseError, DataError, RecipeError
 from adamix_train.recipe.recipe import Recipe
+from adamix_train.run.inputs import read_inputs
+from adamix_train.run.prepare import prepare
 from adamix_train.run.train import train
 from tests.fixtures.training import generation_recipe, small_recipe
 
@@ -69,3 +71,14 @@ def test_a_truncated_example_is_counted_or_refused(recipe: Recipe) -> None:
     assert results["truncated_examples"] == 48 * 2
     with pytest.raises(DataError, match="has 6 tokens and max_length is 5"):
         train(replace(recipe, out=recipe.out + "2", max_length=5, strict=True))
+
+
+def test_what_was_chosen_is_printed_with_the_reason(recipe: Recipe, caplog: pytest.LogCaptureFixture) -> None:
+    """36 rows in batches of 8 are 5 steps a pass; 40 passes are the most."""
+    open_recipe = replace(recipe, epochs=None, learning_rate=None)
+    with caplog.at_level("INFO"):
+        run = prepare(read_inputs(open_recipe, resume=False))
+    assert run.inputs.recipe.epochs == 40
+    assert "epochs 40.0, because a pass has 5 steps, and a run has at most 40 passes" in caplog.messages
+    assert any(message.startswith("learning_rate 0.0028, because lora mixtures") for message in caplog.messages)
+    assert not any(message.startswith("batch_size") for message in caplog.messages), "it was given"

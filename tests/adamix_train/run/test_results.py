@@ -62,3 +62,11 @@ def test_a_named_metric_selects_the_checkpoint(recipe: Recipe) -> None:
     assert card.metrics["macro_f1"] == max(one["eval_macro_f1"] for one in history if "eval_macro_f1" in one)
     with pytest.raises(RecipeError, match=r"metric is 'f1'; .* classification are selected by accuracy, macro_f1, mat"):
         train(replace(recipe, metric="f1", out=recipe.out + "2"))
+
+
+def test_advice_is_that_of_the_run(recipe: Recipe) -> None:
+    """At a rate of 0 nothing is learned, of 12 validation rows, in 10 steps."""
+    advice = train(replace(recipe, learning_rate=0.0))["advice"]
+    for begins, found in zip(("Next to nothing", "Validation accuracy", "10 steps are few"), advice, strict=True):
+        assert found.startswith(begins)
+    assert json.loads((Path(recipe.out) / "results.json").read_text())["advice"] == advice

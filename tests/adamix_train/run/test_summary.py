@@ -33,3 +33,8 @@ def test_labels_are_a_table() -> None:
 def test_many_labels_are_left_to_the_file() -> None:
     many = {**RESULTS, "classes": {"data": "test", "labels": {str(index): ROW for index in range(21)}}}
     assert not any("precision" in line for line in summary(many))
+
+
+def test_advice_comes_last() -> None:
+    *_, first, second = summary({**RESULTS, "advice": ["Try more.", "Try less."]})
+    assert (first, second) == ("\nTry more.", "\nTry less.")

@@ -2,7 +2,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from adamix_train.artifacts.checkpoint import WEIGHTS, read_card, write_card
 from adamix_train.errors import CheckpointError
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
@@ -50,3 +53,29 @@ def test_weights_for_other_labels_are_refused(shared_run: Recipe, tiny_data: Pat
 def test_what_is_no_finished_run_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a checkpoint of adamix-train"):
         train(replace(recipe, init_from=str(tmp_path)))
+
+
+def test_one_trained_module_is_no_mixture_to_begin_with(recipe: Recipe, tmp_path: Path) -> None:
+    fixed = replace(recipe, routing="fixed", epochs=1)
+    train(fixed)
+    with pytest.raises(CheckpointError, match="was trained on a fixed route, one module of each mixture"):
+        train(replace(fixed, routing="shares", init_from=fixed.out, out=str(tmp_path / "again")))
+
+
+def test_a_run_weighs_the_modules_itself(recipe: Recipe, tmp_path: Path) -> None:
+    """A checkpoint whose mean is one module alone does not decide what the next run evaluates and exports."""
+    first = replace(recipe, epochs=1)
+    train(first)
+    file, card = Path(first.out) / WEIGHTS, read_card(Path(first.out))
+    tensors = load_file(file)
+    scores = [name for name in tensors if name.endswith("scores")]
+    assert scores
+    for name in scores:
+        if len(tensors[name]) > 1:
+            tensors[name][1:] = -torch.inf
+    save_file(tensors, file)
+    write_card(file.parent, card)
+    again = replace(first, init_from=first.out, out=str(tmp_path / "again"))
+    train(again)
+    found = load_file(Path(again.out) / WEIGHTS)
+    assert all(not found[name].any() for name in scores)

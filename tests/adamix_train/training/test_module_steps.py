@@ -10,9 +10,12 @@ from torch import nn
 from transformers import TrainerCallback
 
 from adamix_train.mixture.projection import MixtureLinear
+from adamix_train.recipe.average import Average
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
 from adamix_train.training.module_steps import Pull, Split, multiply_rates, steps_alone
+from adamix_train.training.step_average import StepAverage
+from adamix_train.training.unselected import stacks_of
 from tests.fixtures.training import Kill, assert_equal, weights
 
 
@@ -39,34 +42,71 @@ def test_a_pull_leaves_the_mean_and_a_shared_projection() -> None:
     assert torch.equal(model[1].weight, shared)
 
 
-def test_the_first_module_is_evaluated_alone_until_it_is_copied() -> None:
-    one = mixture()
-    one.keep_only(0)
-    assert torch.equal(one.mean()[0], one.weight[0])
-    one.keep_only(None)
-    torch.testing.assert_close(one.mean()[0], one.weight.mean(0))
+class Run:
+    """Ten steps, in each of which AdamW moves the first module of a mixture up, and later all of them."""
+
+    def __init__(self, split_after: float, *others: TrainerCallback) -> None:
+        self.mixture = mixture()
+        self.optimizer = torch.optim.AdamW(self.mixture.parameters(), lr=0.1, weight_decay=0.5)
+        self.state = SimpleNamespace(global_step=0, max_steps=10)
+        self.callbacks = [Split(split_after), *others]
+        self.callbacks[0].on_train_begin(None, self.state, None, model=self.mixture, optimizer=self.optimizer)
+
+    def step(self) -> None:
+        alone = self.state.global_step < steps_alone(self.callbacks[0].split_after, 10)
+        for parameter in self.mixture.parameters():
+            parameter.grad = -torch.ones_like(parameter)
+            parameter.grad[1:] *= 0.0 if alone else torch.arange(1.0, 4.0).reshape(-1, *[1] * (parameter.dim() - 1))
+        self.optimizer.step()
+        self.state.global_step += 1
+        for callback in self.callbacks:
+            callback.on_step_end(None, self.state, None, model=self.mixture, optimizer=self.optimizer)
+
+    def stacks(self) -> list[torch.Tensor]:
+        """Return weights and moments, (modules, …)."""
+        return [stack for parameter in self.mixture.parameters() for stack in stacks_of(self.optimizer, parameter)]
 
 
-def test_a_split_copies_weights_and_moments_once() -> None:
-    one = mixture()
-    optimizer = torch.optim.AdamW(one.parameters())
-    one.weight.grad, one.bias.grad = torch.randn_like(one.weight), torch.randn_like(one.bias)
-    optimizer.step()
-    split, state = Split(0.5), SimpleNamespace(global_step=0, max_steps=10)
-    split.on_train_begin(None, state, None, model=one)
-    assert torch.equal(one.mean()[0], one.weight[0])
-    before = one.weight.detach().clone()
-    for state.global_step in (0, 4, 6):
-        split.on_step_begin(None, state, None, model=one, optimizer=optimizer)
-    assert torch.equal(one.weight, before)
-    state.global_step = 5
-    split.on_step_begin(None, state, None, model=one, optimizer=optimizer)
-    for parameter in (one.weight, one.bias):
-        moments = optimizer.state[parameter]
-        for stack in (parameter, moments["exp_avg"], moments["exp_avg_sq"]):
-            assert all(torch.equal(module, stack[0]) for module in stack)
-    assert torch.equal(one.weight[3], before[0])
-    assert one.scores.tolist() == [0.0] * 4
+def are_equal(stacks: list[torch.Tensor]) -> bool:
+    return all(torch.equal(module, stack[0]) for stack in stacks for module in stack)
+
+
+def test_all_modules_are_the_first_until_the_split() -> None:
+    run = Run(0.5)
+    assert are_equal(run.stacks())
+    for _ in range(5):
+        before = run.mixture.weight[0].clone()
+        run.step()
+        assert len(run.stacks()) == 6
+        assert are_equal(run.stacks())
+        assert (run.mixture.weight[0] > before * 0.95).all()
+    torch.testing.assert_close(run.mixture.mean()[0], run.mixture.weight[0])
+    run.step()
+    assert not are_equal(run.stacks())
+    parted = run.mixture.weight.clone()
+    for callback in run.callbacks:  # resumed after the split
+        callback.on_train_begin(None, run.state, None, model=run.mixture, optimizer=run.optimizer)
+    assert torch.equal(run.mixture.weight, parted)
+
+
+def test_a_pull_does_nothing_before_the_split() -> None:
+    torch.manual_seed(0)
+    plain, pulled = Run(0.5), Run(0.5, Pull(0.1))
+    for _ in range(5):
+        plain.step()
+        pulled.step()
+        torch.testing.assert_close(pulled.mixture.weight, plain.mixture.weight)
+
+
+def test_a_mean_over_steps_has_no_module_that_was_not_trained() -> None:
+    """Before the split, every module of the mean is the first module's mean."""
+    average = StepAverage(Average.parse("last:1"))
+    run, steps = Run(0.5, average), list[torch.Tensor]()
+    for _ in range(5):
+        run.step()
+        steps.append(run.mixture.weight[0].detach().clone())
+    for module in average.mean["weight"]:
+        torch.testing.assert_close(module, torch.stack(steps).mean(0))
 
 
 def test_steps_alone_are_a_share_of_all() -> None:
@@ -105,12 +145,12 @@ class Watch(TrainerCallback):
 
 @pytest.mark.slow
 def test_modules_part_only_after_the_split(recipe: Recipe) -> None:
-    """Ten steps, five of them alone: an idle module decays, and is replaced by a copy in the sixth step."""
+    """Ten steps, five of them alone, in which all modules are the first."""
     watch = Watch()
     train(replace(recipe, split_after=0.5, learning_rate=1e-2), callbacks=[watch])
     assert len(watch.apart) == 10
-    assert 0 < watch.apart[5] < watch.apart[4]
-    assert watch.apart[9] > watch.apart[5]
+    assert watch.apart[:5] == [0.0] * 5
+    assert 0 < watch.apart[5] < watch.apart[9]
 
 
 @pytest.mark.slow

@@ -85,3 +85,10 @@ def test_the_mean_is_kept_in_full_precision(tmp_path: Path) -> None:
     run.model.to(torch.bfloat16)
     run.go(callback, 0, 3)
     assert next(iter(callback.mean.values())).dtype == torch.float32
+
+
+def test_a_run_that_stopped_before_its_mean_began_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, callback = Run(tmp_path), StepAverage(Average.parse("last:0.25"))
+    run.go(callback, 0, 3)
+    assert run.end(callback) == 9
+    assert "ended after 3 of 8 steps, before the mean over the last of them began" in caplog.text

@@ -267,10 +267,13 @@ def test_results_are_kept_once_each(tmp_path: Path) -> None:
         read_results(file)
 
 
-def test_a_report_says_what_the_kept_results_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("asked", [["--report"], ["--protocol", "--report"]])
+def test_a_report_says_what_the_kept_results_say(
+    asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "results.json"
     write_results([result(method, 80.0, seed=seed) for method in ("shares", "adapter") for seed in (3, 4)], file)
-    main(["--report", "--results", str(file), "--json", "-"])
+    main([*asked, "--results", str(file), "--json", "-"])
     page = file.with_suffix(".md").read_text()
     assert "4 measured runs" in page
     assert re.search(r"\| +sst2 \| +6 \| +adapter \| +\+0\.00 \|", page)
