@@ -166,6 +166,9 @@ def _print_sweep(summary: dict[str, Any], *, as_json: bool) -> None:
 
     for name, spread in summary["metrics"].items():
         print(f"{spelled_out(name):>20}  {spread['mean']:.4f} ± {spread['deviation']:.4f}")
+    for seed, found in summary["advice"].items():
+        for advice in found:
+            print(f"\nseed {seed}: {advice}")
 
 
 def _set_up_logging() -> None:

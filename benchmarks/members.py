@@ -45,7 +45,7 @@ from demos.models import sample_model
 from serve.bundle.reader import open_bundle
 from serve.classification.classifier import Classifier
 
-RATES = {"adamix": 3e-3, "adamix-no-consistency": 6e-3}
+RATES = {"shares": 3e-3, "adamix": 3e-3, "adamix-no-consistency": 6e-3}
 """Methods of `benchmarks.quality` that are trained, and the learning rates that it found for them."""
 HOME, FOREIGN = "sst2", "mrpc"
 FOREIGN_TEXTS = 500

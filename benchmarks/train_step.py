@@ -1,8 +1,9 @@
-"""A training step of AdaMix costs what a step of PEFT's LoRA costs, and twice that with the consistency loss.
+"""A training step of AdaMix costs what a step of PEFT's LoRA costs, and twice that with two views of a batch.
 
-All sides adapt query and value of the same base with rank 8 and take the same batch: forward, backward,
-AdamW. A step with consistency sends two views of the batch through the base, which is where its factor of two is from;
-`peft_lora_twice`, LoRA's own step on a batch twice as large, says what that alone costs on the machine.
+A step is forward, backward and AdamW on the same base and batch. PEFT's LoRA and AdaMix as published (`adamix`) adapt
+query and value with rank 8; `default` is what `adamix-train` does without a flag: Houlsby adapters that each take an
+equal share of the batch. With `_consistency`, two views of the batch go through the base, which is where a factor of
+two is from; `peft_lora_twice`, LoRA's own step on a batch twice as large, says what that alone costs on the machine.
 """
 
 import tempfile
@@ -16,6 +17,8 @@ from transformers import Trainer, TrainingArguments
 
 from adamix_train.base_model.load import load_classifier
 from adamix_train.peft_method import AdaMixConfig
+from adamix_train.recipe.defaults import Situation, complete
+from adamix_train.recipe.recipe import Recipe
 from adamix_train.training.trainer import AdaMixTrainer
 from benchmarks.support.comparison import Comparison
 from benchmarks.support.harness import Benchmark, main
@@ -30,14 +33,16 @@ R, ALPHA, MODULES = 8, 16, 4
 CASES = {"8x32": (8, 32), "32x32": (32, 32), "8x128": (8, 128)}
 """Batch x sequence."""
 PEER = "peft_lora"
-GOALS = {"adamix": 1.05, "adamix_consistency": 2.1}
+GOALS = {"adamix": 1.05, "adamix_consistency": 2.1, "default": 1.05, "default_consistency": 2.1}
 VERSIONS = ("torch", "transformers", "peft", "accelerate")
 
 
 def measure_steps(pace: Pace) -> Findings:
     """Time the steps of all sides, interleaved."""
     with tempfile.TemporaryDirectory() as scratch:
-        steps = {PEER: lora_step(scratch), **{side: adamix_step(scratch, weight) for side, weight in WEIGHTS.items()}}
+        steps = {PEER: lora_step(scratch)}
+        steps |= {side: adamix_step(scratch, weight) for side, weight in WEIGHTS.items()}
+        steps |= {side: default_step(scratch, weight) for side, weight in DEFAULT_WEIGHTS.items()}
         batches = {case: random_batch(*shape) for case, shape in CASES.items()}
         work = {case: {side: _call(step, batch) for side, step in steps.items()} for case, batch in batches.items()}
         for case, batch in batches.items():
@@ -64,7 +69,8 @@ def measure_steps(pace: Pace) -> Findings:
 
 
 WEIGHTS = {"adamix": 0.0, "adamix_consistency": 1.0}
-"""Side → weight of the consistency loss."""
+DEFAULT_WEIGHTS = {"default": 0.0, "default_consistency": 1.0}
+"""Side → weight of the consistency loss; without it a step has one view."""
 Step = Callable[[dict[str, Tensor]], object]
 
 
@@ -82,6 +88,24 @@ def adamix_step(scratch: str, weight: float, base: Any = None, *, bf16: bool = F
     config = AdaMixConfig(task_type="SEQ_CLS", kind="lora", r=R, lora_alpha=ALPHA, num_modules=MODULES)
     model = peft.get_peft_model(_base() if base is None else base, config)
     return _step(AdaMixTrainer(model=model, args=_arguments(scratch), consistency_weight=weight), bf16=bf16)
+
+
+def default_step(scratch: str, weight: float) -> Step:
+    """Return a training step of what a recipe of labels that says nothing trains, with that weight."""
+    chosen = complete(Recipe(base=BASE, out=scratch), Situation(rows=1000, width=384)).recipe
+    assert chosen.routing
+    assert chosen.labels_on
+    config = AdaMixConfig(
+        task_type="SEQ_CLS", kind=chosen.kind, r=chosen.r, share=chosen.share, num_modules=chosen.num_modules
+    )
+    trainer = AdaMixTrainer(
+        model=peft.get_peft_model(_base(), config),
+        args=_arguments(scratch),
+        consistency_weight=weight,
+        labels_on=chosen.labels_on if weight else "first",
+        routing=chosen.routing,
+    )
+    return _step(trainer, bf16=False)
 
 
 def random_batch(rows: int, length: int) -> dict[str, Tensor]:

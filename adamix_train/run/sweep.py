@@ -50,7 +50,12 @@ def sweep(recipe: Recipe, seeds: Sequence[int], *, callbacks: "Sequence[TrainerC
         for name, value in results[seeds[0]].items()
         if isinstance(value, float | int) and name not in NOT_MEASURED and not name.endswith(SUFFIX)
     }
-    summary = {"seeds": list(seeds), "metrics": spread, "runs": [result["checkpoint"] for result in results.values()]}
+    summary = {
+        "seeds": list(seeds),
+        "metrics": spread,
+        "runs": [result["checkpoint"] for result in results.values()],
+        "advice": {str(seed): result["advice"] for seed, result in results.items() if result.get("advice")},
+    }
     if is_first_process():
         write_json(out / "sweep.json", summary)
     return summary

@@ -47,11 +47,11 @@ def _tuned_score(results: Mapping[Training, Result], seed: int) -> float:
     return max(tried, key=lambda result: (result.validation or 0.0, -result.loss)).score
 
 
-def findings_of(rows: Sequence[Row], absent: Sequence[Absent]) -> Findings:
-    """Return the findings: a goal for every set."""
+def findings_of(rows: Sequence[Row], absent: Sequence[Absent], *others: Goal) -> Findings:
+    """Return the findings: a goal for every set, and others."""
     goals = [
         Goal(what=f"{row['set']}, defaults by the grid's best", value=float(str(row["of best"])), goal=SHARE)
         for row in rows
     ]
     worst = min(goals, key=lambda goal: goal.value or 0.0, default=None)
-    return Findings(goals=goals, rows=rows, versions=versions_of(PACKAGES), worst=str(worst), absent=absent)
+    return Findings(goals=[*goals, *others], rows=rows, versions=versions_of(PACKAGES), worst=str(worst), absent=absent)

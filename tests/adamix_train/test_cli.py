@@ -125,6 +125,7 @@ def test_a_sweep_prints_mean_and_deviation(
     printed = capsys.readouterr().out
     assert printed.startswith("2 seeds: 0, 1\n")
     assert re.search(r"accuracy  0\.\d{4} ± 0\.\d{4}", printed)
+    assert "\n\nseed 1: " in printed, "advice"
     assert (tmp_path / "sweep" / "sweep.json").is_file()
 
 

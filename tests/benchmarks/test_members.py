@@ -84,4 +84,4 @@ def test_without_the_data_nothing_is_trained(tmp_path: Path, monkeypatch: pytest
 def test_an_unknown_method_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         members.main(["--methods", "soup"])
-    assert "unknown method 'soup'; known are adamix, adamix-no-consistency" in capsys.readouterr().err
+    assert "unknown method 'soup'; known are shares, adamix, adamix-no-consistency" in capsys.readouterr().err

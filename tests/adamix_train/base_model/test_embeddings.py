@@ -29,6 +29,7 @@ FAMILIES = [
     ("xlm-roberta", {"pad_token_id": 4}, 15),
     ("camembert", {"pad_token_id": 1}, 18),
     ("mpnet", {"pad_token_id": 0}, 18),
+    ("longformer", {"pad_token_id": 1, "attention_window": 4}, 18),
 ]
 
 

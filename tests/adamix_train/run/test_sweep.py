@@ -18,6 +18,8 @@ def test_a_sweep_trains_every_seed_once_and_reports_the_spread(recipe: Recipe) -
     first = sweep(recipe, [0, 1])
     accuracies = [train_results(recipe, seed)["test_accuracy"] for seed in (0, 1)]
     assert first["metrics"]["test_accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
+    assert first["advice"] == {str(seed): train_results(recipe, seed)["advice"] for seed in (0, 1)}
+    assert all("5 steps are few" in advice[-1] for advice in first["advice"].values())
     stamp = (Path(recipe.out) / "seed-0" / "results.json").stat().st_mtime_ns
     assert sweep(recipe, [0, 1, 2])["seeds"] == [0, 1, 2]
     assert (Path(recipe.out) / "seed-0" / "results.json").stat().st_mtime_ns == stamp

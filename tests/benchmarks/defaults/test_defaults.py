@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from adamix_train.recipe.flags import make_recipe
+from benchmarks.defaults import wrong_column
 from benchmarks.defaults.__main__ import main
 from benchmarks.defaults.results import Result
 from benchmarks.defaults.sets import SETS, TESTED
@@ -12,6 +13,7 @@ from benchmarks.defaults.table import findings_of, row_of
 from benchmarks.defaults.trainings import RATES, Training, trainings
 from benchmarks.quality.runs import Workshop
 from benchmarks.support import data
+from benchmarks.support.errors import BenchmarkError
 from benchmarks.support.report import Absent
 from tests.benchmarks.defaults.records import record_of
 
@@ -104,7 +106,10 @@ def test_a_set_without_time_is_named(
         main(["--sets", "tone,intent", *asked])
     report = json.loads(capsys.readouterr().out)
     assert [(row["set"], row["of best"]) for row in report["rows"]] == [("tone", 1.0), ("intent", 1.0)]
-    assert all(goal["met"] for goal in report["goals"])
+    *of_sets, column = report["goals"]
+    assert all(goal["met"] for goal in of_sets)
+    assert column["what"] == "seconds until a wrong column is named"
+    assert column["value"] > 0
     main(["--sets", "tone,scores", "--minutes", "0", *asked])
     report = json.loads(capsys.readouterr().out)
     assert [row["set"] for row in report["rows"]] == ["tone"]
@@ -117,3 +122,10 @@ def test_an_unknown_set_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--sets", "tome"])
     assert "unknown set 'tome'" in capsys.readouterr().err
+
+
+def test_a_wrong_column_that_is_not_named_is_no_time(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrong_column, "COLUMN", "text")  # a right one
+    monkeypatch.setattr(wrong_column, "DATA", Path("nowhere"))
+    with pytest.raises(BenchmarkError, match="the wrong column was not named"):
+        wrong_column.wrong_column_goal(base)
