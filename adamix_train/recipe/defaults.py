@@ -22,15 +22,18 @@ WARMUP = 0.06
 WIDTH = 384
 """Hidden size of the base at which RATES hold; a wider one takes less, by (384 / width) ** 1.5."""
 RATES = {
-    ("adamix", "houlsby"): 4e-3,
-    ("adamix", "pfeiffer"): 4e-3,
-    ("adamix", "lora"): 4e-3,
-    ("peft-lora", None): 3e-3,
-    ("head", None): 1e-2,
-    ("full", None): 1.5e-4,
+    "houlsby mixtures": 4e-3,
+    "pfeiffer mixtures": 4e-3,
+    "lora mixtures": 4e-3,
+    "single houlsby adapters": 2e-3,
+    "single pfeiffer adapters": 2e-3,
+    "single lora adapters": 3e-3,
+    "peft-lora": 3e-3,
+    "head": 1e-2,
+    "full": 1.5e-4,
 }
-"""Peak learning rates by method and, of mixtures, by kind; measured by `benchmarks.defaults` and `benchmarks.quality`,
-at 16 rows a step. They grow with the square root of the rows in a step, as Adam's do."""
+"""Peak learning rates at 16 rows a step, measured by `benchmarks.defaults` and `benchmarks.quality`. They grow with the
+square root of the rows in a step, as Adam's do. A module of a mixture sees a share of the rows, and takes more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +121,11 @@ def _epochs(recipe: Recipe, situation: Situation) -> tuple[float, str]:
 
 
 def _learning_rate(recipe: Recipe, situation: Situation) -> tuple[float, str]:
-    kind = recipe.kind if recipe.method == "adamix" else None
+    what = recipe.method
+    if recipe.method == "adamix":
+        what = f"{recipe.kind} mixtures" if recipe.is_mixture else f"single {recipe.kind} adapters"
     rows = rows_of_a_step(recipe, situation)
-    rate = RATES[recipe.method, kind] * (WIDTH / max(WIDTH, situation.width)) ** 1.5 * math.sqrt(rows / 16)
-    what = f"{kind} mixtures" if kind else recipe.method
+    rate = RATES[what] * (WIDTH / max(WIDTH, situation.width)) ** 1.5 * math.sqrt(rows / 16)
     return float(f"{rate:.2g}"), f"{what} on a base of width {situation.width} take this with {rows} rows a step"
 
 

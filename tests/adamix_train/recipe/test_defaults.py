@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from adamix_train.mixture.kinds import KINDS
 from adamix_train.recipe.defaults import CHOICES, Situation, complete
 from adamix_train.recipe.recipe import METHODS, Recipe
 
@@ -63,6 +64,17 @@ def test_a_wider_base_takes_a_lower_rate() -> None:
     """(384 / 768) ** 1.5 = 0.354; a narrower base takes the same."""
     assert chosen(situation=replace(MINILM, width=768))[2] == 1.4e-3
     assert chosen(situation=replace(MINILM, width=128))[2] == 4e-3
+
+
+@pytest.mark.parametrize(("kind", "rates"), [("houlsby", (4e-3, 2e-3)), ("lora", (4e-3, 3e-3))])
+def test_one_adapter_sees_every_row_and_takes_a_lower_rate(kind: str, rates: tuple[float, float]) -> None:
+    assert tuple(chosen(replace(OPEN, kind=kind, num_modules=count))[2] for count in (4, 1)) == rates
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1, 4])
+def test_every_kind_has_a_rate(kind: str, count: int) -> None:
+    assert complete(replace(OPEN, kind=kind, num_modules=count), MINILM).recipe.learning_rate
 
 
 @pytest.mark.parametrize("method", METHODS)
