@@ -7,7 +7,7 @@ from pathlib import Path
 from adamix_train.artifacts.atomic_write import write_text
 from benchmarks.quality.comparison import comparisons_of, goals_of
 from benchmarks.quality.plot import draw_passes
-from benchmarks.quality.protocol import CANDIDATE
+from benchmarks.quality.protocol import CANDIDATE, METHODS
 from benchmarks.quality.results import Result, rows_of
 from benchmarks.support.report import table
 
@@ -17,6 +17,9 @@ PAGE = """\
 {runs} measured runs of [the protocol](../quality/protocol.md), which was written before them. This page and its
 picture are drawn from `{results}` by `python -m benchmarks.quality --report`; with `--protocol` the runs go on.
 Accuracies and their differences are in points; a calibration error is one of probabilities in [0, 1].
+
+{different} runs differ in task, passes, method or seed; the others repeat some of these on a second device. A control is
+called the strongest among those that are measured. Not measured at any budget so far: {missing}.
 
 Runs by device: {devices}. The same seed draws other random numbers on another device, so that a run there repeats a run
 here, from the search for the rate on; a seed that ran on several counts once, with the mean of its results.
@@ -46,6 +49,8 @@ def write_report(results: Sequence[Result], file: Path) -> None:
     draw_passes(results, file.with_suffix(".png"))
     page = PAGE.format(
         runs=len(results),
+        different=len({(one.task, one.passes, one.method, one.seed) for one in results}),
+        missing=", ".join(f"`{name}`" for name in METHODS if name not in {one.method for one in results}) or "none",
         results=file.name,
         devices=", ".join(
             f"{count} {device}" for device, count in sorted(Counter(one.device for one in results).items())

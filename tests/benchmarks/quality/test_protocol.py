@@ -272,10 +272,14 @@ def test_a_report_says_what_the_kept_results_say(
     asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "results.json"
-    write_results([result(method, 80.0, seed=seed) for method in ("shares", "adapter") for seed in (3, 4)], file)
+    again = replace(result("shares", 80.0, seed=3), device="cuda")
+    runs = [result(method, 80.0, seed=seed) for method in ("shares", "adapter") for seed in (3, 4)]
+    write_results([*runs, again], file)
     main([*asked, "--results", str(file), "--json", "-"])
     page = file.with_suffix(".md").read_text()
-    assert "4 measured runs" in page
+    assert "5 measured runs" in page
+    assert "\n4 runs differ in task" in page
+    assert "so far: `split`, `adamix`, `adapter-views`," in page
     assert re.search(r"\| +sst2 \| +6 \| +adapter \| +\+0\.00 \|", page)
     assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     report = json.loads(capsys.readouterr().out)
