@@ -18,8 +18,8 @@ PAGE = """\
 picture are drawn from `{results}` by `python -m benchmarks.quality --report`; with `--protocol` the runs go on.
 Accuracies and their differences are in points; a calibration error is one of probabilities in [0, 1].
 
-{different} runs differ in task, passes, method or seed; the others repeat some of these on a second device. A control is
-called the strongest among those that are measured. Not measured at any budget so far: {missing}.
+{different} runs differ in task, passes, method or seed; the others repeat some of these on a second device. A control
+is called the strongest among those that are measured. Not measured at any budget so far: {missing}.
 
 Runs by device: {devices}. The same seed draws other random numbers on another device, so that a run there repeats a run
 here, from the search for the rate on; a seed that ran on several counts once, with the mean of its results.
