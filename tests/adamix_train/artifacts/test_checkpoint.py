@@ -19,7 +19,7 @@ def test_a_checkpoint_has_all_and_nothing_is_pickled(shared_run: Recipe) -> None
         assert not path.is_file() or not path.read_bytes().startswith((b"\x80", b"PK")), f"{path} is a pickle"
     card = read_card(out)
     said = {name: value for name, value in shared_run.__dict__.items() if value is not None}
-    chosen = {"routing": "shares", "consistency_from": 0.5, "labels_on": "both"}
+    chosen = {"routing": "shares", "consistency_from": 0.5, "labels_on": "both", "warmup_ratio": 0.06}
     assert card.recipe == json.loads(json.dumps({**dict.fromkeys(shared_run.__dict__), **chosen, **said}))
     assert card.metrics.keys() >= {"accuracy", "test_accuracy", "loss"}
     results = json.loads((out / "results.json").read_text())
