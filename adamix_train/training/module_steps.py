@@ -28,7 +28,12 @@ class Split(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
     ) -> None:
-        """Make all modules the first, unless they have parted in a run that is resumed."""
+        """Make all modules the first, unless they have parted in a run that is resumed.
+
+        They weigh the same; earlier versions stored the first alone in a checkpoint from before the split.
+        """
+        for mixture in mixtures(model):
+            mixture.keep_only(None)
         self._copy_first(state, model, optimizer)
 
     def on_step_end(
@@ -44,7 +49,7 @@ class Split(TrainerCallback):
             for mixture in mixtures(model):
                 for parameter in mixture.parameters():
                     for stack in stacks_of(optimizer, parameter):
-                        stack.copy_(stack[:1].expand_as(stack).clone())
+                        stack[1:] = stack[0]
 
 
 class Pull(TrainerCallback):

@@ -86,3 +86,10 @@ def test_scores_weigh_the_mean() -> None:
     torch.testing.assert_close(bias, 0.5 * mixture.bias[0] + 0.25 * mixture.bias[1] + 0.25 * mixture.bias[2])
     mixture.scores = torch.tensor([-torch.inf, 0.0, -torch.inf])
     torch.testing.assert_close(mixture.collapse().weight, mixture.weight[1])
+
+
+def test_one_module_can_be_the_mean_until_all_are_again(mixture: MixtureLinear) -> None:
+    mixture.keep_only(0)
+    assert torch.equal(mixture.mean()[0], mixture.weight[0])
+    mixture.keep_only(None)
+    torch.testing.assert_close(mixture.mean()[0], mixture.weight.mean(0))

@@ -89,6 +89,17 @@ def test_all_modules_are_the_first_until_the_split() -> None:
     assert torch.equal(run.mixture.weight, parted)
 
 
+def test_a_checkpoint_of_one_module_alone_is_resumed_as_all_of_them() -> None:
+    """As earlier versions stored it before the split, with modules that momentum and decay had moved."""
+    run = Run(0.5)
+    run.step()
+    run.mixture.keep_only(0)
+    run.mixture.weight.data[1:] += 1.0
+    run.callbacks[0].on_train_begin(None, run.state, None, model=run.mixture, optimizer=run.optimizer)
+    assert are_equal(run.stacks())
+    assert run.mixture.scores.tolist() == [0.0] * 4
+
+
 def test_a_pull_does_nothing_before_the_split() -> None:
     torch.manual_seed(0)
     plain, pulled = Run(0.5), Run(0.5, Pull(0.1))
