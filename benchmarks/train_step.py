@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
-from adamix_train.base_model.load import load_classifier
+from adamix_train.base_model.load import Base, load_classifier
 from adamix_train.peft_method import AdaMixConfig
 from adamix_train.recipe.defaults import Situation, complete
 from adamix_train.recipe.recipe import Recipe
+from adamix_train.training.methods import build_trainable_model
+from adamix_train.training.objectives import objective_of
 from adamix_train.training.trainer import AdaMixTrainer
 from benchmarks.support.comparison import Comparison
 from benchmarks.support.harness import Benchmark, main
@@ -95,11 +97,9 @@ def default_step(scratch: str, weight: float) -> Step:
     chosen = complete(Recipe(base=BASE, out=scratch), Situation(rows=1000, width=384)).recipe
     assert chosen.routing
     assert chosen.labels_on
-    config = AdaMixConfig(
-        task_type="SEQ_CLS", kind=chosen.kind, r=chosen.r, share=chosen.share, num_modules=chosen.num_modules
-    )
+    objective = objective_of("classification", encoder_decoder=False)
     trainer = AdaMixTrainer(
-        model=peft.get_peft_model(_base(), config),
+        model=build_trainable_model(Base(model=_base(), new_modules=[]), chosen, objective),
         args=_arguments(scratch),
         consistency_weight=weight,
         labels_on=chosen.labels_on if weight else "first",

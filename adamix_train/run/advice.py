@@ -14,7 +14,7 @@ MOVED = 0.02
 ROSE = 1.2
 """A training loss that ended above this multiple of its first value diverged."""
 TELLS = 0.03
-"""Largest standard error of an accuracy that still tells checkpoints apart."""
+"""Largest standard error of an accuracy or a correlation that still tells checkpoints apart."""
 SHORT = 150
 """Optimizer steps below which one adapter is to be preferred to a mixture that learns labels: `benchmarks.quality`
 measured it 0.8 points better after 94 steps, and level after 188."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.support.errors import BenchmarkError
 from benchmarks.support.report import Goal
-from demos.tasks import DATA
+from demos.tasks import data_file
 
 COLUMN = "massage"
 SECONDS = 2.0
@@ -24,8 +24,8 @@ def wrong_column_goal(base: Path) -> Goal:
 
 def _seconds_until_named(base: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        file = str(DATA / "tone" / "train.csv")
-        flags = ["--base", str(base), "--train-file", file, "--text-column", COLUMN, "--out", f"{folder}/run"]
+        file = data_file("tone", "train")
+        flags = ["--base", str(base), "--train-file", str(file), "--text-column", COLUMN, "--out", f"{folder}/run"]
         start = time.perf_counter()
         ended = subprocess.run([sys.executable, "-m", "adamix_train", *flags], capture_output=True, text=True)
         seconds = time.perf_counter() - start

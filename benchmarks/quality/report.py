@@ -46,11 +46,12 @@ def write_report(results: Sequence[Result], file: Path) -> None:
     """Write the page and the picture beside the results' file, with its name and the endings .md and .png."""
     if not results:
         return
+    measured = {one.method for one in results}
     draw_passes(results, file.with_suffix(".png"))
     page = PAGE.format(
         runs=len(results),
         different=len({(one.task, one.passes, one.method, one.seed) for one in results}),
-        missing=", ".join(f"`{name}`" for name in METHODS if name not in {one.method for one in results}) or "none",
+        missing=", ".join(f"`{name}`" for name in METHODS if name not in measured) or "none",
         results=file.name,
         devices=", ".join(
             f"{count} {device}" for device, count in sorted(Counter(one.device for one in results).items())

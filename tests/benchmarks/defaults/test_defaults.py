@@ -126,6 +126,6 @@ def test_an_unknown_set_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_wrong_column_that_is_not_named_is_no_time(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wrong_column, "COLUMN", "text")  # a right one
-    monkeypatch.setattr(wrong_column, "DATA", Path("nowhere"))
+    monkeypatch.setattr(wrong_column, "data_file", lambda task, split: Path("nowhere"))
     with pytest.raises(BenchmarkError, match="the wrong column was not named"):
         wrong_column.wrong_column_goal(base)
