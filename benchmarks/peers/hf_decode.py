@@ -49,6 +49,16 @@ class Writer:
         tokens = found[:, rows.shape[1] :].tolist()
         return {"prefill": times[0] - start, "decode": times[-1] - times[0], "tokens": tokens}
 
+    def score(self, job: dict[str, Any]) -> list[list[float]]:
+        """Return the negative log-likelihood of every token after the first of each text, in nats."""
+        losses = []
+        with torch.inference_mode():
+            for row in job["rows"]:
+                logits = self.model(torch.tensor([row])).logits[0, :-1]
+                loss = torch.nn.functional.cross_entropy(logits, torch.tensor(row[1:]), reduction="none")
+                losses.append(loss.tolist())
+        return losses
+
 
 if __name__ == "__main__":
     answer_by_methods(lambda: Writer(*sys.argv[1:]))

@@ -33,6 +33,7 @@ class Writer:
         self.adapters = {file.parent.name: self.genai.Adapter(file) for file in files}
         if self.adapters:
             settings["adapters"] = self.genai.AdapterConfig(list(self.adapters.values()))
+        self.folder, self.settings = folder, settings
         self.pipeline = self.genai.ContinuousBatchingPipeline(
             folder, scheduler_config=scheduling, device="CPU", properties=settings
         )
@@ -90,6 +91,28 @@ class Writer:
                     done[number]["end"] = now
                     del running[number]
         return done
+
+    def score(self, job: dict[str, Any]) -> list[list[float]]:
+        """Return the negative log-likelihood of every token after the first of each text, in nats.
+
+        The pipeline gives no logits: the same model is compiled without it.
+        """
+        compiled = self.openvino.Core().compile_model(f"{self.folder}/openvino_model.xml", "CPU", self.settings)
+        request, losses = compiled.create_infer_request(), []
+        for row in job["rows"]:
+            request.reset_state()
+            ids = self.numpy.array([row], self.numpy.int64)
+            read = {
+                "input_ids": ids,
+                "attention_mask": self.numpy.ones_like(ids),
+                "position_ids": self.numpy.arange(len(row))[None],
+                "beam_idx": self.numpy.zeros(1, self.numpy.int32),
+            }
+            (logits,) = request.infer(read)["logits"].astype(self.numpy.float64)[:, :-1]
+            highest = logits.max(-1)
+            total = highest + self.numpy.log(self.numpy.exp(logits - highest[:, None]).sum(-1))
+            losses.append((total - logits[range(len(row) - 1), row[1:]]).tolist())
+        return losses
 
     def begin(self, number: int, ids: list[int], count: int) -> Any:
         """Return the handle of a request for a greedy text of exactly `count` tokens."""

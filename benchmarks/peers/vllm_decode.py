@@ -51,6 +51,15 @@ class Writer:
         seconds = time.perf_counter() - start
         return {"whole": seconds, "tokens": [list(one.outputs[0].token_ids) for one in found]}
 
+    def score(self, job: dict[str, Any]) -> list[list[float]]:
+        """Return the negative log-likelihood of every token after the first of each text, in nats."""
+        asked = self.vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
+        found = self.model.generate([{"prompt_token_ids": row} for row in job["rows"]], asked, use_tqdm=False)
+        return [
+            [-told[token].logprob for token, told in zip(row[1:], one.prompt_logprobs[1:], strict=True)]
+            for row, one in zip(job["rows"], found, strict=True)
+        ]
+
 
 if __name__ == "__main__":
     arguments = answering.decoder_arguments()

@@ -42,17 +42,34 @@ def at_best_budgets(results: Sequence[Result]) -> Difference | None:
 
     A method has a best budget of a task once all of them are measured; None if the candidate lacks that of a task.
     """
+    return _at_best_of(results, {task: set(PASSES) for task in _tasks(results)})
+
+
+def at_best_so_far(results: Sequence[Result]) -> Difference | None:
+    """Return the same with the best of the budgets that are measured for the candidate, and for the control as well.
+
+    None if these are all budgets, or if a task has fewer than two.
+    """
+    cells = cells_of(results)
+    measured = {task: {passes for passes in PASSES if (task, passes, CANDIDATE) in cells} for task in _tasks(results)}
+    if min(map(len, measured.values()), default=0) < 2 or all(len(some) == len(PASSES) for some in measured.values()):
+        return None
+    return _at_best_of(results, measured)
+
+
+def _at_best_of(results: Sequence[Result], budgets: Mapping[str, set[int]]) -> Difference | None:
+    """Return the comparison at best budgets among those of each task."""
     cells, best = cells_of(results), dict[str, dict[str, int]]()
     for method in METHODS:
-        for task in _tasks(results):
+        for task, some in budgets.items():
             losses = {
                 passes: mean([result.loss for result in cells[task, passes, method].values()])
-                for passes in PASSES
+                for passes in sorted(some)
                 if (task, passes, method) in cells
             }
-            if len(losses) == len(PASSES):
+            if losses and len(losses) == len(some):
                 best.setdefault(method, {})[task] = min(losses, key=lambda passes: losses[passes])
-    whole = len(best.get(CANDIDATE, {})) == len(_tasks(results))
+    whole = len(best.get(CANDIDATE, {})) == len(budgets)
     return _strongest(cells, best) if whole else None
 
 
@@ -65,6 +82,7 @@ def comparisons_of(results: Sequence[Result]) -> list[Row]:
     budgets: dict[str, Callable[[Sequence[Result]], Difference | None]] = {
         **{str(passes): partial(at_budget, passes=passes) for passes in PASSES},
         "best of each": at_best_budgets,
+        "best so far": at_best_so_far,
     }
     found = {(name, passes): compare(part) for name, part in parts.items() for passes, compare in budgets.items()}
     return [

@@ -28,6 +28,9 @@ here, from the search for the rate on; a seed that ran on several counts once, w
 
 {comparisons}
 
+`best so far` takes each method at the best of the budgets that are measured, by validation loss, where its own are the
+candidate's on a task. It is not the protocol's comparison, which wants all four.
+
 {goals}
 
 ## Score and loss against passes

@@ -3,6 +3,8 @@
 A job `write` has `rows`, prompts of one length as lists of token ids, and `new`: read the prompts, which gives the
 first token of each, and then generate `new` more; no token ends a text. The result has the seconds of both parts,
 `prefill` and `decode`, or of the `whole` where a side does not tell them apart, and the `tokens` (rows, 1 + new).
+A job `score` has `rows`, texts as token ids; the result has for each the negative log-likelihood of every token after
+its first, in nats.
 
 The model is SmolLM2-135M-Instruct with a LoRA of a moment's training merged in, the same weights for all sides but
 llama.cpp, which gets the base's GGUF file.
@@ -254,3 +256,10 @@ def e2e_inputs() -> list[str]:
     """Return the different inputs of E2E's test set."""
     with e2e_file().open(encoding="utf-8", newline="") as stream:
         return list(dict.fromkeys(row["mr"] for row in csv.DictReader(stream)))
+
+
+def e2e_references(count: int) -> list[str]:
+    """Return different texts that people wrote for E2E's test inputs, spread over the file."""
+    with e2e_file().open(encoding="utf-8", newline="") as stream:
+        texts = list(dict.fromkeys(row["ref"] for row in csv.DictReader(stream)))
+    return texts[:: max(1, len(texts) // count)][:count]

@@ -40,6 +40,18 @@ def test_the_likeliest_tokens_are_written_and_none_ends_a_text(tmp_path: Path, m
     assert found == {"prefill": 1, "decode": new, "tokens": ids[:, 3:].tolist()}
 
 
+def test_texts_are_scored_as_the_model_s_own_loss_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = tiny_model("llama", initializer_range=0.3), [[4, 5, 6], [9, 8]]
+    model.save_pretrained(tmp_path)
+    found = load_program("hf_decode", monkeypatch).Writer(str(tmp_path), "transformers").score({"rows": rows})
+    assert list(map(len, found)) == [2, 1]
+    for row, losses in zip(rows, found, strict=True):
+        ids = torch.tensor([row])
+        with torch.inference_mode():
+            expected = float(model(ids, labels=ids).loss)
+        assert sum(losses) / len(losses) == pytest.approx(expected, rel=1e-5)
+
+
 def test_optimum_exports_the_folder_that_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     program = load_program("hf_decode", monkeypatch, **{"optimum.onnxruntime": optimum})
     model = program.Writer("folder", "optimum").model

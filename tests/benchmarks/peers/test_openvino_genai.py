@@ -75,11 +75,39 @@ def adapter_config(adapters: Any, scale: float | None = None) -> tuple[list[Any]
     return (adapters if isinstance(adapters, list) else [adapters]), scale
 
 
+class Compiled:
+    """A model whose logits are the logarithms of 1 to 4, and 5 where the text has been read before."""
+
+    read = 0
+
+    def create_infer_request(self) -> "Compiled":
+        return self
+
+    def reset_state(self) -> None:
+        self.read = 0
+
+    def infer(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        (ids,) = inputs["input_ids"]
+        assert inputs["attention_mask"].sum() == len(ids) and inputs["beam_idx"].tolist() == [0]
+        assert inputs["position_ids"].tolist() == [list(range(len(ids)))]
+        self.read += 1
+        logits = np.log(np.arange(1, 5) if self.read == 1 else [5.0] * 4)
+        return {"logits": np.tile(logits, (1, len(ids), 1)).astype(np.float32)}
+
+
+class Core:
+    compiled: ClassVar[list[tuple[Any, ...]]] = []
+
+    def compile_model(self, *given: Any) -> Compiled:
+        self.compiled.append(given)
+        return Compiled()
+
+
 def writer(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> Any:
     program = load_program(
         "openvino_genai_decode",
         monkeypatch,
-        openvino=made("openvino", Tensor=lambda array: SimpleNamespace(array=array)),
+        openvino=made("openvino", Core=Core, Tensor=lambda array: SimpleNamespace(array=array)),
         openvino_genai=made(
             "openvino_genai",
             ContinuousBatchingPipeline=Pipeline,
@@ -124,6 +152,16 @@ def test_a_job_goes_through_the_adapter_that_it_names(tmp_path: Path, monkeypatc
     assert [adapter.file.parent.name for adapter in known] == ["a", "b"]
     found = made.write({"do": "write", "rows": [[4, 5]], "new": 1, "adapter": "b"})
     assert found["tokens"] == [[26, 27]] and found["whole"] >= 0
+
+
+def test_texts_are_scored_one_by_one_in_the_same_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    Core.compiled = []
+    found = writer(monkeypatch, "f32").score({"do": "score", "rows": [[0, 1, 3], [2, 0]]})
+    np.testing.assert_allclose(found[0], -np.log([0.2, 0.4]), rtol=1e-6)
+    np.testing.assert_allclose(found[1], -np.log([0.1]), rtol=1e-6)
+    ((file, device, settings),) = Core.compiled
+    assert (file, device) == ("folder/openvino_model.xml", "CPU")
+    assert settings["INFERENCE_PRECISION_HINT"] == "f32"
 
 
 @pytest.mark.parametrize(("precision", "bits"), [("fp32", None), ("int4", 4)])

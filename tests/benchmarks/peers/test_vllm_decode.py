@@ -51,3 +51,20 @@ def test_each_row_goes_through_its_adapter(tmp_path: Path, monkeypatch: pytest.M
     made = program.Writer("folder", adapters=tmp_path)
     found = made.write({"do": "write", "rows": [[4], [5], [6]], "new": 0, "adapters": ["b", "a", "b"]})
     assert found["tokens"] == [[200], [10], [200]]
+
+
+def test_texts_are_scored_by_the_log_probabilities_of_their_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Model:
+        def __init__(self, folder: str, **options: Any) -> None:
+            pass
+
+        def generate(self, prompts: list[dict[str, list[int]]], asked: Any, *, use_tqdm: bool) -> list[Any]:
+            assert (asked.max_tokens, asked.prompt_logprobs) == (1, 0)
+            rows = [prompt["prompt_token_ids"] for prompt in prompts]
+            told = [[{token: SimpleNamespace(logprob=-token)} for token in row[1:]] for row in rows]
+            return [SimpleNamespace(prompt_logprobs=[None, *one]) for one in told]
+
+    vllm = ModuleType("vllm")
+    vars(vllm).update(LLM=Model, SamplingParams=SimpleNamespace)
+    program = load_program("vllm_decode", monkeypatch, vllm=vllm)
+    assert program.Writer("folder").score({"do": "score", "rows": [[4, 5, 6], [7, 8]]}) == [[5, 6], [8]]

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.quality import __main__ as command
 from benchmarks.quality.__main__ import main
-from benchmarks.quality.comparison import at_best_budgets, at_budget, comparisons_of, goals_of
+from benchmarks.quality.comparison import at_best_budgets, at_best_so_far, at_budget, comparisons_of, goals_of
 from benchmarks.quality.methods import CLASSIFIERS
 from benchmarks.quality.protocol import CONTROLS, METHODS, PASSES, STAGES, Stage, carry_out
 from benchmarks.quality.results import Result, cells_of, read_results, rows_of, write_results
@@ -193,6 +193,31 @@ def test_each_method_is_taken_at_the_budget_with_its_lowest_validation_loss() ->
     found = at_best_budgets(results)
     assert found is not None
     assert found.points == pytest.approx(1.0)
+
+
+def test_the_best_so_far_is_of_budgets_that_both_have() -> None:
+    """The candidate is best at 12 passes, adapter at 6; adapter-swa lacks 6, though it would be the strongest."""
+    results = [
+        *(
+            result("shares", score, passes=passes, loss=loss)
+            for passes, score, loss in ((6, 80.0, 0.5), (12, 85.0, 0.3))
+        ),
+        *(
+            result("adapter", score, passes=passes, loss=loss)
+            for passes, score, loss in ((6, 83.0, 0.4), (12, 84.0, 0.6))
+        ),
+        result("adapter", 99.0, passes=24, loss=0.1),
+        result("adapter-swa", 99.0, passes=12, loss=0.1),
+    ]
+    found = at_best_so_far(results)
+    assert found is not None
+    assert (found.control, found.points) == ("adapter", 2.0)
+    (told,) = [row["points"] for row in comparisons_of(results) if row["passes"] == "best so far"]
+    assert told == "+2.00"
+    assert at_best_so_far([]) is None
+    assert at_best_so_far([one for one in results if one.passes == 12]) is None, "one budget is no choice"
+    every = [result(method, 80.0, passes=passes) for method in ("shares", "adapter") for passes in PASSES]
+    assert at_best_so_far(every) is None, "that is the protocol's own comparison"
 
 
 def test_what_was_not_run_is_not_measured() -> None:
