@@ -18,13 +18,10 @@ from transformers.masking_utils import AttentionMaskInterface
 from adamix_export.errors import ExportError
 from adamix_export.tracing.attention import multi_head_attention
 from adamix_export.tracing.sizes import attention_sizes
+from adamix_train.base_model.architecture import HEAD_WIDTH_MULTIPLE, STATIC_ROTARY
 
 NAME = "onnxruntime_group_query"
 ROTARY = "apply_rotary_pos_emb"
-HEAD_WIDTH_MULTIPLE = 16
-"""Divisor of the head width that ONNX Runtime's rotary embeddings require."""
-STATIC_ROTARY = ("default", "linear", "llama3", "yarn")
-"""Types of rotary embeddings whose angles do not depend on the sequence length."""
 
 
 @dataclass

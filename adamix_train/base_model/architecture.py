@@ -8,6 +8,13 @@ ENCODER_DECODERS = ("t5", "mt5")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 """Fields of a configuration that count the experts of a layer, which a router chooses from."""
 
+OWN_ATTENTION = ("bloom", "codegen", "falcon", "gpt_neo", "gptj", "mpt", "xglm")
+"""Model types of decoders that do not use transformers' attention interface, which a graph with a cache needs."""
+STATIC_ROTARY = ("default", "linear", "llama3", "yarn")
+"""Types of rotary embeddings whose angles do not depend on the sequence length."""
+HEAD_WIDTH_MULTIPLE = 16
+"""Divisor of the head width that ONNX Runtime's rotary embeddings require."""
+
 
 def is_encoder(config: PretrainedConfig) -> bool:
     """Return True if a base was made for masked language modelling, and so cannot generate."""
@@ -35,4 +42,21 @@ def why_not_exported(config: PretrainedConfig, *, generates: bool) -> str | None
         return f"is a {config.model_type}, whose mixture of experts cannot be exported"
     if not generates and getattr(text, "attn_logit_softcapping", None):
         return f"is a {config.model_type}, whose soft-capped attention cannot be exported in a classifier"
+    return _why_not_cached(text) if generates else None
+
+
+def _why_not_cached(text: PretrainedConfig) -> str | None:
+    """Return why a decoder cannot be exported with a KV cache."""
+    if text.model_type in OWN_ATTENTION:
+        return f"is a {text.model_type}, whose own kind of attention cannot be exported in a generator"
+    rotary = getattr(text, "rope_parameters", None)
+    if not rotary:
+        return None
+    if (kind := rotary.get("rope_type", "of each layer type")) not in STATIC_ROTARY:
+        return f"has rotary embeddings {kind}, which cannot be exported in a generator: {', '.join(STATIC_ROTARY)} can"
+    if rotary.get("partial_rotary_factor", 1.0) != 1.0:
+        return "has rotary embeddings of a part of each head, which cannot be exported in a generator"
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    if width % HEAD_WIDTH_MULTIPLE:
+        return f"has heads {width} wide, and a generator can be exported with a multiple of {HEAD_WIDTH_MULTIPLE}"
     return None

@@ -29,8 +29,9 @@ def _field(help_: str, default: Any = MISSING, *, choices: Sequence[str] | None 
 class Recipe:
     """Everything that decides the outcome of a training run; each field is also a flag of adamix-train.
 
-    The method's switches default to the settings of AdaMix (Wang et al., 2022) and its code. The metadata of a field
-    holds its documentation (`help`) and, where they are few, its values (`choices`).
+    The method's switches default to the settings of AdaMix (Wang et al., 2022) and its code; those that are None are
+    chosen by `recipe.defaults`. The metadata of a field holds its documentation (`help`) and, where they are few, its
+    values (`choices`).
 
     Raises:
         RecipeError: a field's value is outside its range, or two fields contradict each other.
@@ -202,8 +203,8 @@ class Recipe:
         None,
     )
     early_stopping: int | None = _field(
-        "stop after this many evaluations without improvement of the task's first metric (generation: of the loss) "
-        "(default: never)",
+        "stop after this many evaluations without improvement of --metric, or of what it is by default (default: "
+        "never)",
         None,
     )
     num_beams: int = _field("generation: beams with which texts for the metrics are generated; 1 is greedy", 1)

@@ -10,7 +10,7 @@ from adamix_train.recipe.recipe import Recipe
 LEARNED = 0.95
 """A loss above this share of a guesser's shows that next to nothing was learned."""
 MOVED = 0.02
-"""A training loss that fell by less than this share barely moved."""
+"""A loss that fell by less than this share barely moved."""
 ROSE = 1.2
 """A training loss that ended above this multiple of its first value diverged."""
 TELLS = 0.03
@@ -61,8 +61,10 @@ def guessed_loss(course: Course) -> float | None:
 
 
 def _has_diverged(course: Course) -> bool:
+    """Return whether the training loss rose, and not only since a second view's consistency loss is added to it."""
     first, last = _ends(course.train_losses)
-    return last > ROSE * first
+    validated = course.validation_losses
+    return last > ROSE * first and not (len(validated) > 1 and validated[-1] < validated[0])
 
 
 def _diverged(course: Course) -> str | None:
@@ -80,10 +82,11 @@ def _unlearned(course: Course) -> str | None:
         return None
     # With weights of labels, the validation loss of a run that learned may be above a guesser's: neither is weighted.
     guess = None if course.recipe.class_weights else guessed_loss(course)
-    first, last = _ends(course.train_losses)
     if guess is None:
-        if last < (1 - MOVED) * first or len(course.train_losses) < 2:
+        fell = any(_fell(losses) for losses in (course.train_losses, course.validation_losses))
+        if fell or len(course.train_losses) < 2 or course.recipe.init_from:
             return None
+        first, last = _ends(course.train_losses)
         found = f"The training loss barely moved, from {first:.3g} to {last:.3g}."
     else:
         if (best := min(course.validation_losses)) < LEARNED * guess:
@@ -96,6 +99,11 @@ def _unlearned(course: Course) -> str | None:
         f"{found} Try a quarter and four times --learning-rate {course.recipe.learning_rate:g}, or more --epochs "
         f"than {course.recipe.epochs:g} ({course.steps} steps); see that texts and targets belong together."
     )
+
+
+def _fell(losses: Sequence[float]) -> bool:
+    first, last = _ends(losses)
+    return last < (1 - MOVED) * first
 
 
 def _too_few(course: Course) -> str | None:

@@ -43,7 +43,7 @@ class PreparedRun:
     arguments: TrainingArguments
     consistency_weight: float
     metric: str
-    """Metric that selects the best checkpoint: the task's first, or the loss of a generation."""
+    """Metric that selects the best checkpoint: the recipe's, or else the task's first or a generation's loss."""
     train_rows: Rows
     validation_rows: Rows
     test_rows: Rows

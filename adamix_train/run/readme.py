@@ -21,7 +21,7 @@ PAGE = """\
 | --- | --- |
 {metrics}
 
-Trained on {train} examples. Checkpoints were compared on {validation}, the best was measured on {test} of test data.
+Trained on {train} examples. Checkpoints were compared on {validation}; {kept} was kept, and {tested}.
 Texts are truncated to {max_length} tokens.
 
 ```bash
@@ -56,7 +56,8 @@ def write_readme(card: Card, results: dict[str, Any], folder: Path) -> None:
         metrics="\n".join(f"| {name} | {value:.4f} |" for name, value in metrics.items()),
         train=results["train_examples"],
         validation=results["validation_examples"],
-        test=results["test_examples"],
+        kept="the mean over steps" if recipe["average"] else "the best",
+        tested=f"measured on {count} of test data" if (count := results["test_examples"]) else "there was no test data",
         max_length=card.max_length,
     )
     write_text(folder / README, page)

@@ -12,7 +12,7 @@ from adamix_train.mixture.projection import mixtures
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.training.methods import TrainableModel
 
-SAME = ("method", "kind", "num_modules", "r", "lora_alpha", "share", "sites", "target_modules", "collapse")
+SAME = ("method", "kind", "num_modules", "r", "lora_alpha", "share", "sites", "target_modules")
 """Fields of the recipe that decide what the weights are."""
 
 

@@ -42,23 +42,23 @@ def at_best_budgets(results: Sequence[Result]) -> Difference | None:
 
     A method has a best budget of a task once all of them are measured; None if the candidate lacks that of a task.
     """
-    return _at_best_of(results, {task: set(PASSES) for task in _tasks(results)})
+    return _at_best_of(results, {task: set(PASSES) for task in _tasks(results)}, least=len(PASSES))
 
 
 def at_best_so_far(results: Sequence[Result]) -> Difference | None:
-    """Return the same with the best of the budgets that are measured for the candidate, and for the control as well.
+    """Return the same with the best of the budgets that are measured, a control with those that it has of them.
 
-    None if these are all budgets, or if a task has fewer than two.
+    None if these are all budgets, or if the candidate has fewer than two of a task.
     """
     cells = cells_of(results)
     measured = {task: {passes for passes in PASSES if (task, passes, CANDIDATE) in cells} for task in _tasks(results)}
     if min(map(len, measured.values()), default=0) < 2 or all(len(some) == len(PASSES) for some in measured.values()):
         return None
-    return _at_best_of(results, measured)
+    return _at_best_of(results, measured, least=1)
 
 
-def _at_best_of(results: Sequence[Result], budgets: Mapping[str, set[int]]) -> Difference | None:
-    """Return the comparison at best budgets among those of each task."""
+def _at_best_of(results: Sequence[Result], budgets: Mapping[str, set[int]], *, least: int) -> Difference | None:
+    """Return the comparison at best budgets among those of each task, of which a method has at least so many."""
     cells, best = cells_of(results), dict[str, dict[str, int]]()
     for method in METHODS:
         for task, some in budgets.items():
@@ -67,7 +67,7 @@ def _at_best_of(results: Sequence[Result], budgets: Mapping[str, set[int]]) -> D
                 for passes in sorted(some)
                 if (task, passes, method) in cells
             }
-            if losses and len(losses) == len(some):
+            if len(losses) >= least:
                 best.setdefault(method, {})[task] = min(losses, key=lambda passes: losses[passes])
     whole = len(best.get(CANDIDATE, {})) == len(budgets)
     return _strongest(cells, best) if whole else None

@@ -28,8 +28,8 @@ here, from the search for the rate on; a seed that ran on several counts once, w
 
 {comparisons}
 
-`best so far` takes each method at the best of the budgets that are measured, by validation loss, where its own are the
-candidate's on a task. It is not the protocol's comparison, which wants all four.
+`best so far` takes each method at the best of the budgets that are measured, by validation loss, and a control with
+those that it has of the candidate's. It is not the protocol's comparison, which wants all four.
 
 {goals}
 

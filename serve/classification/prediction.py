@@ -42,5 +42,5 @@ def ensemble_of(card: AdapterCard, members: Sequence[Prediction]) -> Prediction:
 
 
 def _as_logits(scores: NDArray[np.float32], *, regression: bool) -> NDArray[np.float32]:
-    """Return logits whose scores are these."""
-    return scores if regression else np.log(scores)
+    """Return logits whose scores are these; they are finite where a probability is too small to be told from 0."""
+    return scores if regression else np.log(np.maximum(scores, np.finfo(np.float32).tiny))

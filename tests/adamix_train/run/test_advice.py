@@ -51,8 +51,22 @@ def test_a_loss_like_a_guessers_is_told_with_what_to_try(kind: str) -> None:
     assert advise(replace(same, validation_losses=[2 * guess, 0.94 * guess])) == []
 
 
+def test_a_loss_that_rises_with_the_second_view_is_no_divergence() -> None:
+    """From then on it has the consistency loss in it, while the validation loss goes on falling."""
+    writer = replace(LEARNED, kind="generation", metrics={}, train_losses=[2.6, 3.3], validation_losses=[1.9, 1.7])
+    assert advise(writer) == []
+    assert "diverged" in advise(replace(writer, validation_losses=[1.7, 1.9]))[0]
+    assert "diverged" in advise(replace(writer, validation_losses=[1.9]))[0]
+
+
+def test_a_writer_that_goes_on_from_another_run_may_stand_still() -> None:
+    begun = replace(LEARNED.recipe, init_from="runs/first")
+    writer = replace(LEARNED, kind="generation", metrics={}, train_losses=[1.6, 1.58], validation_losses=[1.6])
+    assert advise(replace(writer, recipe=begun)) == []
+
+
 def test_a_writer_whose_loss_stood_still_is_told() -> None:
-    writer = replace(LEARNED, kind="generation", metrics={}, train_losses=[2.0, 1.99])
+    writer = replace(LEARNED, kind="generation", metrics={}, train_losses=[2.0, 1.99], validation_losses=[2.0, 1.99])
     assert "barely moved, from 2 to 1.99" in advise(writer)[0]
     assert advise(replace(writer, train_losses=[2.0, 1.9])) == []
     assert advise(replace(writer, train_losses=[2.0])) == []

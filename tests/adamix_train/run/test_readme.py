@@ -12,4 +12,5 @@ def test_the_card_of_a_run_is_filled(shared_run: Recipe) -> None:
     assert "with 2 labels: negative, positive" in page
     assert "| validation_accuracy | " in page
     assert "| test_accuracy | " in page
+    assert "the best was kept, and measured on" in page
     assert "[More Information Needed]" not in page

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from serve import Classifier
-from tests.serve.conftest import Reference
+from serve.classification.prediction import ensemble_of, prediction_from
+from tests.serve.conftest import Reference, card
 
 
 def test_the_scores_of_windows_are_averaged(classifier: Classifier, reference: Reference) -> None:
@@ -28,3 +29,12 @@ def test_a_short_text_is_answered_as_without_windows(classifier: Classifier) -> 
     (one,), (other,) = classifier("good", adapter="tone", windows=True), classifier("good", adapter="tone")
     assert one.logits.tolist() == other.logits.tolist()
     assert one.tokens == other.tokens == 3, "the word between two special tokens"
+
+
+def test_a_label_that_no_member_gives_any_probability_has_a_finite_logit() -> None:
+    """Scores of exactly 0 come from logits that are a hundred apart; JSON has no infinity."""
+    of_tone = card("tone")
+    members = [prediction_from(of_tone, np.array([0.0, 200.0], np.float32), tokens=3)] * 2
+    found = ensemble_of(of_tone, members)
+    assert np.isfinite(found.logits).all()
+    np.testing.assert_allclose(found.scores, [0, 1], atol=1e-30)
