@@ -8,11 +8,16 @@ import numpy as np
 import peft
 import pytest
 import torch
+from peft import LoraConfig
+from torch import nn
 
 from adamix_train.base_model.load import load_classifier
+from adamix_train.mixture.lora import LoRA
+from adamix_train.mixture.projection import mixture_projection
+from adamix_train.mixture.shape import AdapterShape
 from adamix_train.recipe.recipe import Recipe
 from adamix_train.run.train import train
-from adamix_train.training.expanded_rank import cut_pair
+from adamix_train.training.expanded_rank import cut_pair, cut_rank
 from tests.fixtures.training import weights
 
 
@@ -25,6 +30,22 @@ def test_the_closest_product_of_lower_rank(out: int, wide: int, into: int) -> No
     expected = (left[:, :2] * values[:2]) @ right[:2]
     assert (cut_up.shape, cut_down.shape) == ((out, 2), (2, into))
     np.testing.assert_allclose((cut_up @ cut_down).numpy(), expected, atol=1e-5)
+
+
+def test_the_pairs_of_a_fused_projection_are_cut_by_themselves() -> None:
+    """Each block is 2 wide, so that a product of rank 4 has no more than rank 2: nothing is lost."""
+    wide = AdapterShape(in_features=5, out_features=6, r=4, lora_alpha=12.0, blocks=(0, 2), block_count=3)
+    model = nn.Module()
+    model.adapter = LoRA(wide, mixture_projection(1, share="none"))
+    for weight in model.adapter.parameters():
+        nn.init.normal_(weight)
+    model.eval().peft_config = {"default": LoraConfig(r=4, lora_alpha=12)}
+    x, y = torch.randn(3, 5), torch.randn(3, 6)
+    before = model.adapter(x, y)
+    cut_rank(model, Recipe(base="b", out="o", kind="lora", num_modules=1, r=2, lora_alpha=6.0, expand_rank=4))
+    assert (model.adapter.down.weight.shape, model.adapter.up.weight.shape) == ((1, 4, 5), (1, 4, 2))
+    torch.testing.assert_close(model.adapter(x, y), before)
+    assert (model.peft_config["default"].r, model.peft_config["default"].lora_alpha) == (2, 6.0)
 
 
 @pytest.mark.slow
