@@ -53,7 +53,10 @@ BATCH = 10
 ROUNDS = 20
 LOSS = 0.03
 """Goal of w8a8 and int4, as `adamix-export` holds them to."""
-NO_WORSE = ((OURS, OPENVINO_DEFAULT), (OURS, VLLM_DEFAULT), (OURS_W8A8, OPENVINO_INT4), (OURS_INT4, OPENVINO_INT4))
+NO_WORSE = (
+    *((side, peer) for side in (OURS, OURS_W8A8) for peer in (OPENVINO_DEFAULT, VLLM_DEFAULT)),
+    *((side, OPENVINO_INT4) for side in (OURS_W8A8, OURS_INT4)),
+)
 """Sides whose perplexity should be at most a peer's."""
 Losses = Sequence[Sequence[float]]
 """Negative log-likelihoods of the tokens of each text, in nats; that of its first token is left out."""

@@ -32,11 +32,11 @@ RATES = {
     "head": 3e-2,
     "full": 1.5e-4,
 }
-"""Peak learning rates at 16 rows a step. They grow with the square root of the rows in a step, as Adam's do. A module of
-a mixture sees a share of the rows, and takes more.
+"""Peak learning rates at 16 rows a step. They grow with the square root of the rows in a step, as Adam's do. A module
+of a mixture sees a share of the rows, and takes more.
 
-Those of Houlsby, LoRA and `full` are from `benchmarks.defaults` and `benchmarks.quality`; Pfeiffer's adapters take those
-of Houlsby's, and a head alone is between what two tasks found (0.1 and 0.01 for 32 rows).
+Those of Houlsby, LoRA and `full` are from `benchmarks.defaults` and `benchmarks.quality`; Pfeiffer's adapters take
+those of Houlsby's, and a head alone is between what two tasks found (0.1 and 0.01 for 32 rows).
 """
 
 
