@@ -10,7 +10,7 @@ the others it is measured how many tokens they generate before the first that di
 """
 
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -91,21 +91,7 @@ def compare_writers(pace: Pace) -> Findings:
         found = models(PRECISIONS, Path(folder))
         limits = GenerationLimits(max_batch_requests=ROWS, prefix_tokens=0)
         ours = {f"adamix {name}": Ours(bundle, limits) for name, bundle in found.bundles.items()}
-        peers, absent = present(
-            {
-                GENAI: partial(genai, stack, found.merged, "fp32"),
-                GENAI_INT4: partial(genai, stack, found.merged, "int4"),
-                LLAMA: partial(llama, stack, Path(folder)),
-                OPENVINO: partial(openvino, stack, found.merged, "fp32", "f32"),
-                OPENVINO_DEFAULT: partial(openvino, stack, found.merged, "fp32"),
-                OPENVINO_INT4: partial(openvino, stack, found.merged, "int4"),
-                OPENVINO_INT4_FP32: partial(openvino, stack, found.merged, "int4", "f32"),
-                VLLM: partial(vllm, stack, found.merged, "float32"),
-                VLLM_DEFAULT: partial(vllm, stack, found.merged),
-                TRANSFORMERS: partial(hugging_face, stack, found.merged, "transformers"),
-                OPTIMUM: partial(hugging_face, stack, found.merged, "optimum"),
-            }
-        )
+        peers, absent = present(peer_sides(stack, found.merged, Path(folder)))
         sides = {name: side.write for name, side in ours.items()} | peers
         generator = ours[OURS].generator
         rows = {count: prompts(generator, count, PROMPT) for count in {*DECODE, *WHOLE}}
@@ -127,6 +113,23 @@ def compare_writers(pace: Pace) -> Findings:
             }
         timings = measure(cases, pace)
     return findings_of(timings, peers, absent, equal)
+
+
+def peer_sides(stack: ExitStack, merged: Path, scratch: Path) -> dict[str, Callable[[], Write]]:
+    """Return what opens each peer on a model folder; `scratch` is for files that are made."""
+    return {
+        GENAI: partial(genai, stack, merged, "fp32"),
+        GENAI_INT4: partial(genai, stack, merged, "int4"),
+        LLAMA: partial(llama, stack, scratch),
+        OPENVINO: partial(openvino, stack, merged, "fp32", "f32"),
+        OPENVINO_DEFAULT: partial(openvino, stack, merged, "fp32"),
+        OPENVINO_INT4: partial(openvino, stack, merged, "int4"),
+        OPENVINO_INT4_FP32: partial(openvino, stack, merged, "int4", "f32"),
+        VLLM: partial(vllm, stack, merged, "float32"),
+        VLLM_DEFAULT: partial(vllm, stack, merged),
+        TRANSFORMERS: partial(hugging_face, stack, merged, "transformers"),
+        OPTIMUM: partial(hugging_face, stack, merged, "optimum"),
+    }
 
 
 def findings_of(

@@ -31,16 +31,10 @@ from benchmarks.generate import (
     TRANSFORMERS,
     VLLM,
     VLLM_DEFAULT,
+    peer_sides,
 )
 from benchmarks.peers import versions_with
-from benchmarks.support.generation_sides import (
-    e2e_references,
-    hugging_face,
-    models,
-    openvino,
-    present,
-    vllm,
-)
+from benchmarks.support.generation_sides import e2e_references, models, present
 from benchmarks.support.harness import Benchmark, main
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Pace
@@ -48,6 +42,8 @@ from serve.bundle.reader import Bundle
 from serve.generation.generator import Generator
 from serve.generation.prompts import Prompt
 
+SCORING = (TRANSFORMERS, OPENVINO, OPENVINO_DEFAULT, OPENVINO_INT4, OPENVINO_INT4_FP32, VLLM, VLLM_DEFAULT)
+"""Peers that can score a text."""
 BATCH = 10
 """Texts of a round, which ours reads side by side."""
 ROUNDS = 20
@@ -66,17 +62,8 @@ def compare_perplexity(pace: Pace) -> Findings:
     """Have every side read the same texts."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         found = models(PRECISIONS, Path(folder))
-        peers, absent = present(
-            {
-                TRANSFORMERS: partial(hugging_face, stack, found.merged, "transformers"),
-                OPENVINO: partial(openvino, stack, found.merged, "fp32", "f32"),
-                OPENVINO_DEFAULT: partial(openvino, stack, found.merged, "fp32"),
-                OPENVINO_INT4: partial(openvino, stack, found.merged, "int4"),
-                OPENVINO_INT4_FP32: partial(openvino, stack, found.merged, "int4", "f32"),
-                VLLM: partial(vllm, stack, found.merged, "float32"),
-                VLLM_DEFAULT: partial(vllm, stack, found.merged),
-            }
-        )
+        openers = peer_sides(stack, found.merged, Path(folder))
+        peers, absent = present({name: openers[name] for name in SCORING})
         sides = {f"adamix {name}": partial(score_ours, bundle) for name, bundle in found.bundles.items()} | peers
         tokenizer = Generator(found.bundles["fp32"], provider="cpu").tokenizer
         texts = e2e_references(BATCH * pace.rounds)
