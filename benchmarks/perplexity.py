@@ -39,8 +39,10 @@ from benchmarks.support.harness import Benchmark, main
 from benchmarks.support.report import Absent, Findings, Goal
 from benchmarks.support.rounds import Pace
 from serve.bundle.reader import Bundle
+from serve.bundle.tokenizer import read_tokenizer
 from serve.generation.generator import Generator
 from serve.generation.prompts import Prompt
+from serve.generation.sampling.logits import log_softmax
 
 SCORING = (TRANSFORMERS, OPENVINO, OPENVINO_DEFAULT, OPENVINO_INT4, OPENVINO_INT4_FP32, VLLM, VLLM_DEFAULT)
 """Peers that can score a text."""
@@ -65,7 +67,7 @@ def compare_perplexity(pace: Pace) -> Findings:
         openers = peer_sides(stack, found.merged, Path(folder))
         peers, absent = present({name: openers[name] for name in SCORING})
         sides = {f"adamix {name}": partial(score_ours, bundle) for name, bundle in found.bundles.items()} | peers
-        tokenizer = Generator(found.bundles["fp32"], provider="cpu").tokenizer
+        tokenizer = read_tokenizer(found.bundles["fp32"].tokenizer)
         texts = e2e_references(BATCH * pace.rounds)
         job = {"do": "score", "rows": [tokenizer.encode(text).ids for text in texts]}
         losses = {name: score(job) for name, score in progress_bar(list(sides.items()), desc="reading", unit="side")}
@@ -85,12 +87,9 @@ def score_ours(bundle: Bundle, job: Mapping[str, list[list[int]]]) -> Losses:
     return losses
 
 
-def loss_of(logits: NDArray[np.float32], tokens: Sequence[int]) -> NDArray[np.float64]:
+def loss_of(logits: NDArray[np.float32], tokens: Sequence[int]) -> NDArray[np.floating]:
     """Return the negative log-likelihood (tokens,) of tokens by the logits (tokens, vocabulary) before them."""
-    exact = logits.astype(np.float64)
-    highest = exact.max(-1)
-    total: NDArray[np.float64] = highest + np.log(np.exp(exact - highest[:, None]).sum(-1))
-    return total - exact[range(len(tokens)), list(tokens)]
+    return -log_softmax(logits.astype(np.float64))[range(len(tokens)), tokens]
 
 
 def perplexity(losses: Losses) -> float:

@@ -7,7 +7,6 @@ ENCODER_DECODERS = ("t5", "mt5")
 """Model types of the encoder-decoders that can be exported."""
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 """Fields of a configuration that count the experts of a layer, which a router chooses from."""
-
 OWN_ATTENTION = ("bloom", "codegen", "falcon", "gpt_neo", "gptj", "mpt", "xglm")
 """Model types of decoders that do not use transformers' attention interface, which a graph with a cache needs."""
 STATIC_ROTARY = ("default", "linear", "llama3", "yarn")

@@ -63,8 +63,8 @@ def guessed_loss(course: Course) -> float | None:
 def _has_diverged(course: Course) -> bool:
     """Return whether the training loss rose, and not only since a second view's consistency loss is added to it."""
     first, last = _ends(course.train_losses)
-    validated = course.validation_losses
-    return last > ROSE * first and not (len(validated) > 1 and validated[-1] < validated[0])
+    validated_first, validated_last = _ends(course.validation_losses)
+    return last > ROSE * first and validated_last >= validated_first
 
 
 def _diverged(course: Course) -> str | None:

@@ -42,7 +42,7 @@ def at_best_budgets(results: Sequence[Result]) -> Difference | None:
 
     A method has a best budget of a task once all of them are measured; None if the candidate lacks that of a task.
     """
-    return _at_best_of(results, {task: set(PASSES) for task in _tasks(results)}, least=len(PASSES))
+    return _at_best_of(results, dict.fromkeys(_tasks(results), PASSES), least=len(PASSES))
 
 
 def at_best_so_far(results: Sequence[Result]) -> Difference | None:
@@ -51,20 +51,20 @@ def at_best_so_far(results: Sequence[Result]) -> Difference | None:
     None if these are all budgets, or if the candidate has fewer than two of a task.
     """
     cells = cells_of(results)
-    measured = {task: {passes for passes in PASSES if (task, passes, CANDIDATE) in cells} for task in _tasks(results)}
+    measured = {task: [passes for passes in PASSES if (task, passes, CANDIDATE) in cells] for task in _tasks(results)}
     if min(map(len, measured.values()), default=0) < 2 or all(len(some) == len(PASSES) for some in measured.values()):
         return None
     return _at_best_of(results, measured, least=1)
 
 
-def _at_best_of(results: Sequence[Result], budgets: Mapping[str, set[int]], *, least: int) -> Difference | None:
+def _at_best_of(results: Sequence[Result], budgets: Mapping[str, Sequence[int]], *, least: int) -> Difference | None:
     """Return the comparison at best budgets among those of each task, of which a method has at least so many."""
     cells, best = cells_of(results), dict[str, dict[str, int]]()
     for method in METHODS:
         for task, some in budgets.items():
             losses = {
                 passes: mean([result.loss for result in cells[task, passes, method].values()])
-                for passes in sorted(some)
+                for passes in some
                 if (task, passes, method) in cells
             }
             if len(losses) >= least:

@@ -254,12 +254,16 @@ def e2e_file() -> Path:
 
 def e2e_inputs() -> list[str]:
     """Return the different inputs of E2E's test set."""
-    with e2e_file().open(encoding="utf-8", newline="") as stream:
-        return list(dict.fromkeys(row["mr"] for row in csv.DictReader(stream)))
+    return _different("mr")
 
 
 def e2e_references(count: int) -> list[str]:
     """Return different texts that people wrote for E2E's test inputs, spread over the file."""
-    with e2e_file().open(encoding="utf-8", newline="") as stream:
-        texts = list(dict.fromkeys(row["ref"] for row in csv.DictReader(stream)))
+    texts = _different("ref")
     return texts[:: max(1, len(texts) // count)][:count]
+
+
+def _different(column: str) -> list[str]:
+    """Return what differs in a column of E2E's test set, in its order."""
+    with e2e_file().open(encoding="utf-8", newline="") as stream:
+        return list(dict.fromkeys(row[column] for row in csv.DictReader(stream)))
